@@ -1,0 +1,1 @@
+"""Statebridge: can one language model tell another something through its hidden states?"""

@@ -1,0 +1,81 @@
+"""The tree of errors.
+
+Every error that Statebridge raises on purpose is a `StatebridgeError`, and its message
+says what was wrong, where, and what would be right. The command line prints that message
+on one line and exits with `exit_code`; nothing else of the library needs to be caught.
+
+    StatebridgeError
+    ├── InputError              something the user handed in is wrong
+    │   ├── ExperimentError     an experiment file or a condition in it
+    │   ├── DatasetError        rows, fields, hashes
+    │   ├── TranslatorError     a translator file, its shape, its training
+    │   ├── ResultError         a run directory or a published result file
+    │   └── PairError           models, layers, tokenizers that do not fit
+    ├── EnvironmentFault        the machine lacks something: CUDA, disk, memory, an extra
+    ├── NumericError            non-finite weights or states
+    └── RemoteError             a remote back end refused or failed
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class StatebridgeError(Exception):
+    """Base of every error raised on purpose; its message is one line."""
+
+    exit_code = 1
+
+
+class InputError(StatebridgeError):
+    """Something that was handed in is wrong."""
+
+    exit_code = 2
+
+
+class ExperimentError(InputError):
+    """An experiment file, or a condition declared in it, is wrong."""
+
+
+class DatasetError(InputError):
+    """A dataset cannot be read, lacks a field, or is not the one declared."""
+
+
+class TranslatorError(InputError):
+    """A translator cannot be read, does not fit the pair, or cannot be fitted."""
+
+
+class ResultError(InputError):
+    """A run directory or a result file cannot be read or contradicts itself."""
+
+
+class PairError(InputError):
+    """A model, layer or tokenizer does not exist or does not fit the other one."""
+
+
+class EnvironmentFault(StatebridgeError):  # noqa: N818 - "EnvironmentError" is a builtin
+    """The machine lacks something that was asked for: CUDA, memory, disk, an extra."""
+
+    exit_code = 3
+
+
+class NumericError(StatebridgeError):
+    """Weights or states hold NaN or infinity."""
+
+    exit_code = 4
+
+
+class RemoteError(StatebridgeError):
+    """A remote back end refused the job or failed while running it."""
+
+    exit_code = 5
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return a hint naming the known words nearest to `word`, for an error message."""
+    names = sorted(known)
+    close = get_close_matches(word, names, n=3, cutoff=0.5)
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    return f"known: {', '.join(names)}"
