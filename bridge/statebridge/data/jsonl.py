@@ -1,0 +1,175 @@
+"""Rows as JSON Lines: reading any field names, writing one canonical form."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from statebridge.data.atomic import atomic_writer
+from statebridge.data.rows import (
+    Place,
+    distinct_rows,
+    encodable,
+    id_field,
+    kind,
+    make_row,
+    text_field,
+)
+from statebridge.data.strict_json import JsonError, parse
+from statebridge.data.text_files import iter_lines
+from statebridge.errors import DatasetError
+from statebridge.results.table import DatasetRow
+
+ID_FIELDS = ("clean_eval_id", "id")
+"""Where a row id is looked for, in this order, when no field is named."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldMap:
+    """Which field of a JSON row holds what."""
+
+    id: str | None = None
+    """None: `clean_eval_id`, else `id` (as the first row has it), else `row_000000`, ..."""
+    context: str = "context"
+    question: str = "question"
+    answer: str = "answer"
+
+
+def iter_objects(path: Path) -> Iterator[tuple[Place, dict[str, Any]]]:
+    """Yield (place, object) for each line of a JSON Lines file; blank lines are passed over.
+
+    Raises:
+        DatasetError: The file cannot be read, or a line is not one strict JSON object.
+    """
+    for number, line in iter_lines(path):
+        if not line.strip():
+            continue
+        place = Place(path, number)
+        try:
+            value = parse(line)
+        except JsonError as error:
+            column = f", column {error.column}" if error.column else ""
+            raise DatasetError(
+                f"{place}{column}: {error.problem}; each line must be one JSON object"
+            ) from None
+        if not isinstance(value, dict):
+            raise DatasetError(f"{place}: is {kind(value)}; each line must be one JSON object")
+        yield place, value
+
+
+def iter_jsonl(path: str | Path, fields: FieldMap | None = None) -> Iterator[DatasetRow]:
+    """Yield the rows of a JSON Lines file, streaming (only the row ids are kept in memory).
+
+    Text is taken verbatim. Every other field whose value is text, a number, true, false or
+    null becomes an attribute; lists and objects are left out.
+
+    Raises:
+        DatasetError: The file cannot be read; a line is not a JSON object; a field is
+            missing, is not text, or is empty where it must not be; a row id is repeated;
+            there is no row. Raised when the iterator comes to it.
+    """
+    path = Path(path)
+    yield from distinct_rows(_placed_rows(path, fields or FieldMap()), path)
+
+
+def read_jsonl(path: str | Path, fields: FieldMap | None = None) -> list[DatasetRow]:
+    """Return the rows of a JSON Lines file; see `iter_jsonl`."""
+    return list(iter_jsonl(path, fields))
+
+
+def _placed_rows(path: Path, fields: FieldMap) -> Iterator[tuple[Place, DatasetRow]]:
+    id_name = fields.id
+    for index, (place, record) in enumerate(iter_objects(path)):
+        if index == 0 and id_name is None:
+            id_name = next((name for name in ID_FIELDS if name in record), None)
+        row_id = f"row_{index:06d}" if id_name is None else id_field(record, id_name, place)
+        used = (id_name, fields.context, fields.question, fields.answer)
+        yield (
+            place,
+            make_row(
+                place,
+                row_id=row_id,
+                context=text_field(record, fields.context, place, row_id=row_id),
+                question=text_field(record, fields.question, place, row_id=row_id),
+                answer=text_field(record, fields.answer, place, row_id=row_id),
+                attributes={
+                    name: value
+                    for name, value in record.items()
+                    if name not in used
+                    and (value is None or isinstance(value, str | int | float | bool))
+                },
+            ),
+        )
+
+
+def canonical_line(record: dict[str, Any]) -> bytes:
+    """Return one JSON object as a line: keys sorted, non-ASCII kept, UTF-8, LF.
+
+    Raises:
+        DatasetError: A number in it is not finite.
+    """
+    try:
+        text = json.dumps(record, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        raise DatasetError(
+            f"row {record.get('id')!r}: holds a number that is not finite; JSON cannot hold it"
+        ) from None
+    return text.encode("utf-8") + b"\n"
+
+
+def row_line(row: DatasetRow) -> bytes:
+    """Return a row as a canonical JSON line: its attributes beside `id`, `context`, ...
+
+    Raises:
+        DatasetError: An attribute has the name of one of those four, or holds what JSON
+            cannot.
+    """
+    texts = {
+        "id": row.row_id,
+        "context": row.context,
+        "question": row.question,
+        "answer": row.answer,
+    }
+    taken = texts.keys() & row.attributes.keys()
+    if taken:
+        raise DatasetError(
+            f"row {row.row_id!r}: attribute {min(taken)!r} has the name of a row field; rename it"
+        )
+    for name, value in (*texts.items(), *row.attributes.items()):
+        if isinstance(value, str) and not encodable(value):
+            raise DatasetError(f"row {row.row_id!r}: {name!r} holds half of a surrogate pair")
+    return canonical_line({**row.attributes, **texts})
+
+
+def rows_sha256(rows: Iterable[DatasetRow]) -> str:
+    """Return the SHA-256 of the file that `write_jsonl` would write."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(row_line(row))
+    return digest.hexdigest()
+
+
+def write_jsonl(rows: Iterable[DatasetRow], path: str | Path) -> str:
+    """Write rows as canonical JSON Lines, whole or not at all; return the file's SHA-256.
+
+    `read_jsonl(path, FieldMap(id="id"))` gives the same rows back.
+
+    Raises:
+        DatasetError: A row cannot be written as JSON, or there is no row.
+        EnvironmentFault: The file cannot be written.
+    """
+    digest = hashlib.sha256()
+    count = 0
+    with atomic_writer(path) as stream:
+        for row in rows:
+            line = row_line(row)
+            digest.update(line)
+            stream.write(line)
+            count += 1
+        if not count:
+            raise DatasetError(f"{path}: there is no row to write; give at least one")
+    return digest.hexdigest()

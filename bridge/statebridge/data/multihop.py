@@ -1,0 +1,112 @@
+"""Our own multi-hop rows: chains of invented facts, so that everything runs offline.
+
+A row walks two to four links of a domain (person, city, province, country, continent, ...)
+and asks for the end of the chain by its start. Its distractors are facts of decoy chains of
+the same links between other things, the decoy answer first. Facts hold for one row only and
+the names are drawn evenly, so neither knowledge nor a favourite answer helps.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from itertools import count, islice
+
+from statebridge.data.identity import row_identity
+from statebridge.data.multihop_domains import DOMAINS, QUESTIONS, Domain
+from statebridge.errors import DatasetError
+from statebridge.results.table import DatasetRow
+
+KNOWN_HOPS = (2, 3, 4)
+MAX_DISTRACTORS = 50
+"""Beyond it the lists of names would not do for distinct decoys."""
+
+
+def generate_multihop(
+    rows: int, hops: Sequence[int] = KNOWN_HOPS, distractors: int = 2, seed: int = 0
+) -> list[DatasetRow]:
+    """Return generated rows; see `iter_multihop`.
+
+    Args:
+        rows: How many, at least 1. The first rows are the same however many are asked for.
+        hops: Chain lengths, from 2, 3 and 4, taken in turn.
+        distractors: Facts per row that do not bear on the question, 0 to 50.
+        seed: Any integer.
+
+    Raises:
+        DatasetError: One of the above is out of range.
+    """
+    if rows < 1:
+        raise DatasetError(f"generated rows: rows is {rows}; ask for at least 1")
+    return list(islice(iter_multihop(hops, distractors, seed), rows))
+
+
+def iter_multihop(
+    hops: Sequence[int] = KNOWN_HOPS, distractors: int = 2, seed: int = 0
+) -> Iterator[DatasetRow]:
+    """Yield generated rows without end: ids `mh_gen_000000`, ...
+
+    Attributes: hops, domain, answer_type (the kind of thing asked for). The answer stands
+    once in the context. No two rows have the same context, question and answer. Each row
+    has a generator of its own, keyed by seed and index; hops and domains take turns.
+
+    Raises:
+        DatasetError: `hops` or `distractors` is out of range (raised here, not later).
+    """
+    chosen = tuple(hops)
+    wrong = next((h for h in chosen if h not in KNOWN_HOPS), None)
+    if not chosen or wrong is not None:
+        found = "empty" if wrong is None else f"{wrong!r}"
+        raise DatasetError(f"generated rows: hops is {found}; give one or more of 2, 3, 4")
+    if not 0 <= distractors <= MAX_DISTRACTORS:
+        raise DatasetError(
+            f"generated rows: distractors is {distractors}; give 0 to {MAX_DISTRACTORS}"
+        )
+    return _rows(chosen, distractors, seed)
+
+
+def _rows(hops: tuple[int, ...], distractors: int, seed: int) -> Iterator[DatasetRow]:
+    seen: set[bytes] = set()
+    for index in count():
+        # Text seeds go through SHA-512: neighbouring rows and seeds do not resemble each other.
+        rng = random.Random(f"statebridge.multihop|{seed}|{index}")  # noqa: S311
+        length = hops[index % len(hops)]
+        domain = DOMAINS[index // len(hops) % len(DOMAINS)]
+        while True:
+            row = _row(f"mh_gen_{index:06d}", domain, length, distractors, rng)
+            identity = bytes.fromhex(row_identity(row))
+            if identity not in seen:
+                break
+        seen.add(identity)
+        yield row
+
+
+def _row(
+    row_id: str, domain: Domain, hops: int, distractors: int, rng: random.Random
+) -> DatasetRow:
+    start = rng.randrange(len(domain.links) - hops + 1)
+    kinds = domain.kinds[start : start + hops + 1]
+    links = domain.links[start : start + hops]
+    decoys = -(-distractors // hops)
+
+    free = {id(kind.names): rng.sample(kind.names, len(kind.names)) for kind in kinds}
+    chains = [[free[id(kind.names)].pop() for kind in kinds] for _ in range(1 + decoys)]
+
+    def fact(chain: list[str], step: int) -> str:
+        return rng.choice(links[step].facts).format(a=chain[step], b=chain[step + 1])
+
+    facts = [fact(chains[0], step) for step in range(hops)]
+    decoy_steps = [(chain, step) for chain in chains[1:] for step in reversed(range(hops))]
+    facts += [fact(chain, step) for chain, step in decoy_steps[:distractors]]
+    rng.shuffle(facts)
+
+    phrase = kinds[0].mention.format(a=chains[0][0])
+    for link in links:
+        phrase = rng.choice(link.phrases).format(x=phrase)
+    return DatasetRow(
+        row_id,
+        context=" ".join(facts),
+        question=rng.choice(QUESTIONS).format(x=phrase),
+        answer=chains[0][-1],
+        attributes={"hops": hops, "domain": domain.name, "answer_type": kinds[-1].name},
+    )

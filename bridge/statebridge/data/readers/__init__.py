@@ -1,0 +1,65 @@
+"""Datasets in the formats that users have on disk, each by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from statebridge.data.jsonl import FieldMap, iter_jsonl
+from statebridge.data.readers.babi import iter_babi
+from statebridge.data.readers.hotpotqa import iter_hotpotqa
+from statebridge.data.readers.musique import iter_musique
+from statebridge.data.readers.twowiki import iter_2wikimultihopqa
+from statebridge.data.rows import Place, distinct_rows
+from statebridge.errors import DatasetError, nearest
+from statebridge.results.table import DatasetRow
+
+
+@dataclass(frozen=True, slots=True)
+class _Format:
+    reader: Callable[..., Iterator[tuple[Place, DatasetRow]]]
+    options: tuple[str, ...]
+
+
+_FORMATS = {
+    "hotpotqa": _Format(iter_hotpotqa, ("context",)),
+    "musique": _Format(iter_musique, ("context", "unanswerable")),
+    "2wikimultihopqa": _Format(iter_2wikimultihopqa, ("context",)),
+    "babi": _Format(iter_babi, ("context",)),
+}
+FORMATS = ("jsonl", *_FORMATS)
+
+
+def read_dataset(
+    path: str | Path, format: str = "jsonl", fields: FieldMap | None = None, **options: str
+) -> list[DatasetRow]:
+    """Return the rows of a dataset file, checked and in the order of the file.
+
+    Args:
+        path: The file.
+        format: One of `FORMATS`.
+        fields: For `jsonl`: which field holds what. The other formats fix their own.
+        options: `context`: `gold` (the default; only the paragraphs or statements that the
+            question needs) or `all`, for every format but `jsonl`. `unanswerable`: `drop`
+            (the default) or `keep`, for `musique`.
+
+    Raises:
+        DatasetError: Unknown format or option; the file cannot be read; a row is wrong, is
+            there twice, or there is none.
+    """
+    if format not in FORMATS:
+        raise DatasetError(f"unknown dataset format {format!r}; {nearest(format, FORMATS)}")
+    known = _FORMATS[format].options if format in _FORMATS else ()
+    unknown = next((name for name in options if name not in known), None)
+    if unknown is not None:
+        hint = nearest(unknown, known) if known else "it takes none"
+        raise DatasetError(f"format {format}: unknown option {unknown!r}; {hint}")
+    path = Path(path)
+    if format not in _FORMATS:
+        return list(iter_jsonl(path, fields))
+    if fields not in (None, FieldMap()):
+        raise DatasetError(
+            f"format {format}: its field names are fixed; leave fields out, or use format jsonl"
+        )
+    return list(distinct_rows(_FORMATS[format].reader(path, **options), path))

@@ -1,0 +1,106 @@
+"""HotpotQA files (arXiv 1809.09600), and the record shape that 2WikiMultihopQA shares.
+
+The distributed files are one JSON array: `_id`, `question`, `answer`, `type`, `level`,
+`supporting_facts` as [title, sentence] pairs, `context` as [title, sentences] pairs. The
+column-wise form that dataset hubs export (`id`; `context: {title, sentences}`;
+`supporting_facts: {title, sent_id}`), as an array or as JSON Lines, is read too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from statebridge.data.readers.paragraphs import Context, Paragraph, checked_context, joined
+from statebridge.data.readers.records import iter_records
+from statebridge.data.rows import Attributes, Place, answer_type, id_field, make_row, text_field
+from statebridge.errors import DatasetError
+from statebridge.results.table import DatasetRow
+
+
+def iter_hotpotqa(path: Path, *, context: str = "gold") -> Iterator[tuple[Place, DatasetRow]]:
+    """Yield the rows of a HotpotQA file; attributes: type, level, hops, answer_type.
+
+    `hops` is the number of gold paragraphs.
+
+    Raises:
+        DatasetError: The file cannot be read, or a record of it is not as above. The test
+            files without answers are refused.
+    """
+    wanted = checked_context(context)
+    for place, record in iter_records(path):
+        paragraphs = titled_paragraphs(record, place)
+        hops = sum(p.gold for p in paragraphs)
+        labels = text_labels(record, ("type", "level"))
+        yield place, hotpot_row(place, record, paragraphs, wanted, {**labels, "hops": hops})
+
+
+def hotpot_row(
+    place: Place,
+    record: dict[str, Any],
+    paragraphs: list[Paragraph],
+    context: Context,
+    attributes: Attributes,
+) -> DatasetRow:
+    """Return one record as a row."""
+    row_id = id_field(record, "_id" if "_id" in record else "id", place)
+    answer = text_field(record, "answer", place, row_id=row_id)
+    return make_row(
+        place,
+        row_id=row_id,
+        context=joined(paragraphs, context, place, row_id),
+        question=text_field(record, "question", place, row_id=row_id),
+        answer=answer,
+        attributes={**attributes, "answer_type": answer_type(answer)},
+    )
+
+
+def text_labels(record: dict[str, Any], names: tuple[str, ...]) -> dict[str, str]:
+    """Return the fields of these names that are there and are text."""
+    return {name: record[name] for name in names if isinstance(record.get(name), str)}
+
+
+def titled_paragraphs(record: dict[str, Any], place: Place) -> list[Paragraph]:
+    """Return the paragraphs of a record in file order, gold ones marked.
+
+    Raises:
+        DatasetError: `context` or `supporting_facts` has neither of the two known shapes.
+    """
+    gold = {
+        title
+        for title, _ in _pairs(
+            record, "supporting_facts", "sent_id", place, "[title, sentence number] pairs"
+        )
+    }
+    found = []
+    for title, sentences in _pairs(
+        record, "context", "sentences", place, "[title, sentences] pairs"
+    ):
+        if not isinstance(sentences, list) or not all(isinstance(s, str) for s in sentences):
+            raise DatasetError(
+                f"{place}: field 'context': the sentences of {title!r} are not a list of texts"
+            )
+        # HotpotQA's sentences bring their leading space along, 2WikiMultihopQA's do not.
+        text = " ".join(s.strip() for s in sentences if s.strip())
+        found.append(Paragraph(title, text, title in gold))
+    return found
+
+
+def _pairs(
+    record: dict[str, Any], field: str, second: str, place: Place, wanted: str
+) -> list[tuple[str, Any]]:
+    value = record.get(field)
+    if field == "supporting_facts" and value is None:
+        return []  # context: all needs none; context: gold refuses the row
+    if isinstance(value, dict):
+        titles, others = value.get("title"), value.get(second)
+        if isinstance(titles, list) and isinstance(others, list) and len(titles) == len(others):
+            value = list(zip(titles, others, strict=True))
+    if not isinstance(value, list) or not all(
+        isinstance(pair, list | tuple) and len(pair) == 2 and isinstance(pair[0], str)
+        for pair in value
+    ):
+        state = "is missing" if field not in record else "has another shape"
+        raise DatasetError(f"{place}: field {field!r} {state}; it must be a list of {wanted}")
+    return [(pair[0], pair[1]) for pair in value]

@@ -1,0 +1,154 @@
+"""The checks that every dataset row passes, whatever format it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from statebridge.errors import DatasetError, nearest
+from statebridge.results.table import DatasetRow
+
+Attributes = Mapping[str, str | int | float | bool | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in a file a row stands, for messages."""
+
+    path: Path
+    number: int
+    """Counts from 1."""
+    unit: str = "line"
+    """`line`, or `row` where the file is one JSON array."""
+
+    def __str__(self) -> str:
+        return f"{self.path}, {self.unit} {self.number}"
+
+
+def make_row(
+    place: Place,
+    *,
+    row_id: str,
+    context: str,
+    question: str,
+    answer: str,
+    attributes: Attributes | None = None,
+) -> DatasetRow:
+    """Return a row after checking it; an empty context is allowed, nothing else empty is.
+
+    Raises:
+        DatasetError: The question or answer is empty, or a text cannot be written as UTF-8.
+    """
+    checked_text(row_id, "id", place, row_id)
+    checked_text(context, "context", place, row_id, may_be_empty=True)
+    checked_text(question, "question", place, row_id)
+    checked_text(answer, "answer", place, row_id)
+    kept = dict(attributes or {})
+    for name, value in kept.items():
+        checked_text(name, name, place, row_id, may_be_empty=True)
+        if isinstance(value, str):
+            checked_text(value, name, place, row_id, may_be_empty=True)
+    return DatasetRow(row_id, context, question, answer, kept)
+
+
+def checked_text(
+    value: str, field: str, place: Place, row_id: str | None = None, *, may_be_empty: bool = False
+) -> str:
+    """Return a text after checking it.
+
+    Raises:
+        DatasetError: It is empty (or only white space), or cannot be written as UTF-8.
+    """
+    of_row = "" if row_id is None else f" (row id {row_id!r})"
+    if not may_be_empty and not value.strip():
+        raise DatasetError(f"{place}: field {field!r} is empty{of_row}; each row needs text there")
+    if not encodable(value):
+        raise DatasetError(
+            f"{place}: field {field!r} holds half of a surrogate pair{of_row}; "
+            "write whole characters"
+        )
+    return value
+
+
+def encodable(text: str) -> bool:
+    """Whether a text can be written as UTF-8 (JSON escapes can smuggle in half characters)."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def text_field(
+    record: Mapping[str, Any], field: str, place: Place, *, row_id: str | None = None
+) -> str:
+    """Return a field that must be there and must be text.
+
+    Raises:
+        DatasetError: It is missing, or another type.
+    """
+    of_row = "" if row_id is None else f" (row id {row_id!r})"
+    if field not in record:
+        hint = nearest(field, record) if record else "the row has no field at all"
+        raise DatasetError(f"{place}: field {field!r} is missing{of_row}; {hint}")
+    value = record[field]
+    if not isinstance(value, str):
+        raise DatasetError(f"{place}: field {field!r} is {kind(value)}{of_row}; it must be text")
+    return value
+
+
+def id_field(record: Mapping[str, Any], field: str, place: Place) -> str:
+    """Return a row id: text, or an integer, which is written out.
+
+    Raises:
+        DatasetError: It is missing, empty, or another type.
+    """
+    value = record.get(field)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return checked_text(text_field(record, field, place), field, place)
+
+
+def kind(value: Any) -> str:
+    """Name the type of a JSON value as a reader of the file would."""
+    names = {
+        type(None): "null",
+        bool: "true or false",
+        int: "a number",
+        float: "a number",
+        str: "text",
+        list: "a list",
+        dict: "an object",
+    }
+    return names.get(type(value), type(value).__name__)
+
+
+def answer_type(answer: str) -> str:
+    """Return the answer's type by the rule of the published data.
+
+    `number` if all digits, `phrase` if more than one word, else `entity`.
+    """
+    if answer.isdigit():
+        return "number"
+    return "phrase" if len(answer.split()) > 1 else "entity"
+
+
+def distinct_rows(placed: Iterable[tuple[Place, DatasetRow]], path: Path) -> Iterator[DatasetRow]:
+    """Pass rows on; refuse a row id that was there before, and a dataset without a row.
+
+    Raises:
+        DatasetError: A row id is given twice, or there is no row.
+    """
+    first: dict[str, int] = {}
+    for place, row in placed:
+        if row.row_id in first:
+            raise DatasetError(
+                f"{place}: row id {row.row_id!r} was already given in {place.unit} "
+                f"{first[row.row_id]}; ids must be distinct"
+            )
+        first[row.row_id] = place.number
+        yield row
+    if not first:
+        raise DatasetError(f"{path}: holds no row; give a file with at least one")

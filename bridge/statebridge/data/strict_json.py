@@ -1,0 +1,61 @@
+"""JSON without surprises: no NaN, no repeated key, no number that is not finite."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+
+class JsonError(ValueError):
+    """What is wrong with a JSON text; the caller says where it stands."""
+
+    def __init__(self, problem: str, line: int | None = None, column: int | None = None) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.line = line
+        self.column = column
+
+
+def parse(text: str) -> Any:
+    """Parse one JSON text.
+
+    Raises:
+        JsonError: Not JSON, or JSON that two readers would understand differently: NaN and
+            infinities, a key given twice in one object.
+    """
+    try:
+        return json.loads(
+            text,
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+            object_pairs_hook=_distinct_keys,
+        )
+    except json.JSONDecodeError as error:
+        raise JsonError(f"not JSON: {error.msg}", error.lineno, error.colno) from None
+    except RecursionError:
+        raise JsonError("nested too deeply") from None
+    except JsonError:
+        raise
+    except ValueError:  # an integer beyond what Python converts from text
+        raise JsonError("holds a number with too many digits") from None
+
+
+def _refuse_constant(name: str) -> Any:
+    raise JsonError(f"holds {name}, which is not JSON; write null or leave the field out")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise JsonError(f"holds {text}, which no 64-bit float can hold")
+    return number
+
+
+def _distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise JsonError(f"field {twice!r} is given twice")
+    return found
