@@ -1,0 +1,122 @@
+"""A translator: the map from sender states to the receiver's space."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from statebridge.errors import NumericError, TranslatorError
+from statebridge.translators.card import TranslatorCard
+from statebridge.translators.kinds import build_map
+from statebridge.translators.normalisation import l2_normalise
+
+
+class Translator(torch.nn.Module):
+    """Maps states (..., width_in) to (..., width_out), position by position.
+
+    The input is L2-normalised per position where `normalize_input` holds; the output never
+    is (arXiv 2606.03280). It computes in the dtype of its weights, float32 unless moved
+    with `.to(dtype)`. New translators have all weights zero.
+
+    Raises `TranslatorError` on an unknown kind or on options that do not fit it.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        width_in: int,
+        width_out: int,
+        *,
+        options: Mapping[str, int] | None = None,
+        normalize_input: bool = True,
+    ) -> None:
+        super().__init__()
+        self.kind = kind
+        self.width_in = width_in
+        self.width_out = width_out
+        self.options = dict(options or {})
+        self.normalize_input = normalize_input
+        self.card: TranslatorCard | None = None
+        """What is known of its origin; set by whoever loads or stores it."""
+        self.map = build_map(kind, width_in, width_out, self.options)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights, and so of the computation and of the output."""
+        return next(self.map.parameters()).dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Of the weights."""
+        return next(self.map.parameters()).device
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """Translate states (..., width_in) to (..., width_out), in the translator's dtype.
+
+        Raises `TranslatorError` on states of another width.
+        """
+        self._check_states(states)
+        if self.normalize_input:
+            # States in more digits than the weights are normalised before digits are lost.
+            states = l2_normalise(states.to(torch.promote_types(states.dtype, self.dtype)))
+        return self.apply_map(states)
+
+    def apply_map(self, states: torch.Tensor) -> torch.Tensor:
+        """Apply the bare map to states (..., width_in): no normalisation, whatever is set.
+
+        Raises `TranslatorError` on states of another width.
+        """
+        self._check_states(states)
+        output: torch.Tensor = self.map(states.to(self.dtype))
+        return output
+
+    def _check_states(self, states: torch.Tensor) -> None:
+        width = states.shape[-1] if states.ndim else None
+        if width != self.width_in:
+            raise TranslatorError(
+                f"the states have width {width}, but the {self.kind} translator takes width "
+                f"{self.width_in} (and gives width {self.width_out})"
+            )
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Return the map's weights by name: contiguous CPU copies, detached."""
+        return {
+            name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for name, tensor in self.map.state_dict().items()
+        }
+
+    def set_weights(self, weights: Mapping[str, torch.Tensor], *, where: str) -> None:
+        """Copy `weights`, named as in `weights()`, into the map.
+
+        `where` names their origin in messages. Raises `TranslatorError` on missing or
+        surplus names, other shapes, and tensors that are not floating point;
+        `NumericError` on NaN or infinity. The map is unchanged then.
+        """
+        own = self.map.state_dict()
+        missing, surplus = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
+        if missing or surplus:
+            raise TranslatorError(
+                f"{where}: a {self.kind} translator has the weights {sorted(own)}; "
+                f"missing {missing}, surplus {surplus}"
+            )
+        for name, tensor in own.items():
+            given = weights[name]
+            if given.shape != tensor.shape:
+                raise TranslatorError(
+                    f"{where}: weight {name} has shape {tuple(given.shape)}, widths "
+                    f"{self.width_in} to {self.width_out} need {tuple(tensor.shape)}"
+                )
+            if not given.is_floating_point():
+                raise TranslatorError(f"{where}: weight {name} is {given.dtype}, not a float")
+            # Checked in the dtype of the map: float64 beyond float32's range counts too.
+            if not bool(torch.isfinite(given.to(tensor.dtype)).all()):
+                raise NumericError(f"{where}: weight {name} holds NaN or infinity")
+        self.map.load_state_dict(dict(weights))
+
+    def extra_repr(self) -> str:
+        """Name kind, widths and normalisation in `repr`."""
+        return (
+            f"kind={self.kind}, {self.width_in} -> {self.width_out}, "
+            f"normalize_input={self.normalize_input}"
+        )
