@@ -1,0 +1,1 @@
+"""The engine: planning, the two sweeps, decoding, measures. Needs torch and nnsight."""

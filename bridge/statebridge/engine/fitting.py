@@ -1,0 +1,237 @@
+"""Fitting translators on a pair's states over a text corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+
+from statebridge.data import row_identity, rows_sha256
+from statebridge.engine.prompts import tokenise
+from statebridge.errors import PairError, TranslatorError
+from statebridge.models.pair import Pair
+from statebridge.models.token_batch import TokenBatch
+from statebridge.models.traced_model import TracedModel
+from statebridge.results.table import DatasetRow
+from statebridge.spec.experiment import Corpus, Fit, Prompts
+from statebridge.spec.resolve_dataset import generated_rows
+from statebridge.translators import (
+    CorpusRecord,
+    PositionStore,
+    StateOrigin,
+    TextCorpus,
+    Translator,
+    fit_ridge,
+    make_card,
+    measure_quality,
+    train_translator,
+)
+from statebridge.translators.fit import Fit as Fitted
+from statebridge.translators.positions import PositionBatch
+
+PASSAGES_TOGETHER = 16
+"""Passages captured in one pass, sorted by length within a window of eight times as many."""
+
+HELD_OUT_SHARE = 0.1
+"""Last share of the passages, which no fit sees; quality is measured on it."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much is done, and out of how much."""
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusTexts:
+    """The passages of a corpus, and where they come from."""
+
+    passages: tuple[str, ...]
+    record: CorpusRecord
+
+    @property
+    def held_out_start(self) -> int:
+        """Index of the first passage that is kept for the quality report."""
+        return len(self.passages) - max(1, round(len(self.passages) * HELD_OUT_SHARE))
+
+
+def read_corpus(
+    corpus: Corpus, prompts: Prompts, evaluated: Sequence[DatasetRow] = ()
+) -> CorpusTexts:
+    """Return the passages of a declared corpus.
+
+    Generated rows are turned into task prompts followed by their answers; a generated row
+    that is among the `evaluated` ones is left out.
+
+    Raises:
+        TranslatorError: Fewer than two passages.
+        DatasetError: The file is missing, unreadable or not the one declared.
+    """
+    if corpus.generate is not None:
+        known = {row_identity(row) for row in evaluated}
+        rows = [row for row in generated_rows(corpus.generate) if row_identity(row) not in known]
+        passages = tuple(
+            prompts.task.format(context=row.context, question=row.question) + f" {row.answer}"
+            for row in rows[: corpus.max_passages]
+        )
+        digest, name = rows_sha256(rows) if rows else "", "generated multi-hop rows"
+    else:
+        if corpus.path is None:
+            raise TranslatorError("corpus: neither path nor generate is given")
+        text = TextCorpus(corpus.path, max_passages=corpus.max_passages)
+        digest, name = text.sha256(), text.name
+        if corpus.sha256 is not None and corpus.sha256 != digest:
+            raise TranslatorError(
+                f"{corpus.path}: has SHA-256 {digest}, not the declared {corpus.sha256}"
+            )
+        passages = tuple(text)
+    if len(passages) < 2:
+        raise TranslatorError(
+            f"corpus {name}: {len(passages)} passages; at least 2 are needed, one to fit on and "
+            "one to measure quality on"
+        )
+    record = CorpusRecord(
+        name=name, sha256=digest, passages=len(passages), max_tokens=corpus.max_tokens
+    )
+    return CorpusTexts(passages, record)
+
+
+def paired_positions(
+    pair: Pair, passages: Sequence[str], max_tokens: int, progress: Callable[[int], None]
+) -> Iterator[PositionBatch]:
+    """Yield (sender states, receiver states) of the same tokens, (positions, width) each.
+
+    All real positions of every passage, in passage order within a batch of similar
+    lengths; memory is bounded by one batch.
+
+    Raises:
+        PairError: The two models tokenise a passage differently.
+    """
+    window = PASSAGES_TOGETHER * 8
+    for start in range(0, len(passages), window):
+        texts = passages[start : start + window]
+        names = [f"passage {start + i}" for i in range(len(texts))]
+        sent = tokenise(pair.sender, texts, names, max_tokens)
+        received = sent
+        if pair.sender.tokenizer is not pair.receiver.tokenizer:
+            received = tokenise(pair.receiver, texts, names, max_tokens)
+        for name, ours, theirs in zip(names, sent, received, strict=True):
+            if ours != theirs:
+                raise PairError(
+                    f"corpus {name}: {pair.sender.name} and {pair.receiver.name} tokenise it "
+                    "differently; a translator over all positions needs one tokenizer"
+                )
+        order = iter(sorted(range(len(texts)), key=lambda i: (len(sent[i]), i)))
+        while chosen := list(islice(order, PASSAGES_TOGETHER)):
+            ids = [sent[i] for i in chosen]
+            yield _states(pair.sender, ids), _states(pair.receiver, ids)
+        progress(min(start + window, len(passages)))
+
+
+def fit_translators(
+    pair: Pair,
+    fit: Fit,
+    corpus: CorpusTexts,
+    seeds: Iterable[int],
+    progress: Progress = lambda *_: None,
+) -> dict[int, Translator]:
+    """Fit one translator per seed and measure it on held-out passages.
+
+    The states of the corpus are captured once for all seeds. A ridge fit has no seed in
+    it: its seeds share one map. Each translator carries its card.
+
+    Raises:
+        TranslatorError: The corpus has too few positions, or the kind does not fit.
+        NumericError: A state or a loss is not finite.
+    """
+    seeds = list(seeds)
+    start = corpus.held_out_start
+    fitted = (
+        _ridge(pair, fit, corpus, seeds, progress)
+        if fit.kind == "ridge"
+        else _trained(pair, fit, corpus, seeds, progress)
+    )
+    translators: dict[int, Translator] = {}
+    reports = {}
+    for seed, result in fitted.items():
+        key = id(result)
+        if key not in reports:
+            reports[key] = measure_quality(
+                result.translator,
+                paired_positions(
+                    pair,
+                    corpus.passages[start:],
+                    fit.corpus.max_tokens,
+                    lambda done: progress("quality", done, len(corpus.passages) - start),
+                ),
+                result.means,
+                sender_layer=pair.sender.layer_path,
+                receiver_layer=pair.receiver.layer_path,
+            )
+        result.translator.card = make_card(
+            result.translator,
+            sender=_origin(pair.sender),
+            receiver=_origin(pair.receiver),
+            corpus=corpus.record,
+            training=result.record,
+            quality=(reports[key],),
+        )
+        translators[seed] = result.translator
+    return translators
+
+
+def _ridge(
+    pair: Pair, fit: Fit, corpus: CorpusTexts, seeds: Sequence[int], progress: Progress
+) -> dict[int, Fitted]:
+    start = corpus.held_out_start
+    result = fit_ridge(
+        paired_positions(
+            pair,
+            corpus.passages[:start],
+            fit.corpus.max_tokens,
+            lambda done: progress("capture", done, start),
+        ),
+        fit.ridge,
+        normalize=fit.normalize,
+        device=pair.receiver.device,
+    )
+    return dict.fromkeys(seeds, result)
+
+
+def _trained(
+    pair: Pair, fit: Fit, corpus: CorpusTexts, seeds: Sequence[int], progress: Progress
+) -> dict[int, Fitted]:
+    if fit.kind == "ridge":
+        raise TranslatorError("ridge is solved, not trained")
+    start = corpus.held_out_start
+    results: dict[int, Fitted] = {}
+    positions = paired_positions(
+        pair,
+        corpus.passages[:start],
+        fit.corpus.max_tokens,
+        lambda done: progress("capture", done, start),
+    )
+    with PositionStore.from_batches(positions, dtype=fit.training.store_dtype) as store:
+        for place, seed in enumerate(seeds):
+            results[seed] = train_translator(
+                store,
+                fit.training,
+                kind=fit.kind,
+                seed=seed,
+                normalize=fit.normalize,
+                device=pair.receiver.device,
+                progress=lambda now, place=place: progress(  # type: ignore[misc]
+                    "train", place * now.steps + now.step, len(seeds) * now.steps
+                ),
+            )
+    return results
+
+
+def _states(model: TracedModel, prompts: Sequence[tuple[int, ...]]) -> torch.Tensor:
+    batch = TokenBatch.pack(prompts, model.pad_id, model.device)
+    return model.capture(batch)[batch.mask].float()
+
+
+def _origin(model: TracedModel) -> StateOrigin:
+    return StateOrigin(
+        model=model.name, revision=model.revision, layer=model.layer_path, width=model.width
+    )

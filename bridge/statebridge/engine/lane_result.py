@@ -1,0 +1,106 @@
+"""From what a lane gave to the row that is committed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from statebridge.engine.injection import Written
+from statebridge.engine.measures import GoldMeasures
+from statebridge.engine.workload import Workload
+from statebridge.results.table import RowResult
+from statebridge.spec.cells import Cell
+
+
+LaneRow = tuple[Cell, int, RowResult]
+"""A cell, a row index, and what the row gave in the cell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Norms:
+    """Mean L2 norms of one lane's states; None where the condition has none."""
+
+    translated: float | None = None
+    receiver: float | None = None
+    injected: float | None = None
+
+
+def row_norms(cell: Cell, written: Written) -> list[Norms]:
+    """Return the norms of each row that a cell wrote."""
+    sources: list[float | None] = [None] * written.states.shape[0]
+    if cell.condition.translates:
+        sources = list(written.source_norms.tolist())
+    return [
+        Norms(*norms)
+        for norms in zip(
+            sources, written.own_norms.tolist(), written.injected_norms.tolist(), strict=True
+        )
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """The text that stood in for states."""
+
+    text: str
+    sender_prompt_len: int
+    receiver_prompt_len: int
+
+
+def lane_row(
+    workload: Workload,
+    cell: Cell,
+    row: int,
+    *,
+    tokens: list[int] | None,
+    norms: Norms = Norms(),
+    gold: GoldMeasures | None = None,
+    relay: Relay | None = None,
+) -> RowResult:
+    """Return the committed row of one lane.
+
+    Args:
+        row: Index in the dataset.
+        tokens: New token ids; None where nothing was decoded.
+    """
+    source = workload.rows[row]
+    prompts = workload.prompts
+    paired = cell.condition.reads_sender
+    fields: dict[str, Any] = {}
+    if paired:
+        fields |= {
+            "prompt_len_sender": len(prompts.sender[row]),
+            "token_ids_match": prompts.ids_match(row),
+            "seq_len_match": prompts.lengths_match(row),
+        }
+    if cell.condition.source == "shuffled":
+        donor = workload.donor(cell, row)
+        fields |= {
+            "donor_row_id": workload.rows[donor].row_id,
+            "donor_self_fallback": donor == row,
+        }
+    if relay is not None:
+        fields |= {"relay": relay.text, "relay_prompt_len": relay.sender_prompt_len}
+    if gold is not None:
+        fields |= {
+            "gold_logprob": gold.logprob,
+            "gold_token_count": gold.token_count,
+            "gold_rank": gold.rank,
+            "kl_from_no_inject": gold.divergence,
+        }
+    tokenizer = workload.pair.receiver.tokenizer
+    return RowResult(
+        row_id=source.row_id,
+        gold=source.answer,
+        prediction=(
+            None if tokens is None else tokenizer.decode(tokens, skip_special_tokens=True).strip()
+        ),
+        token_ids=None if tokens is None else tuple(tokens),
+        prompt_len_receiver=(
+            relay.receiver_prompt_len if relay is not None else len(prompts.receiver[row])
+        ),
+        translated_norm_mean=norms.translated,
+        receiver_norm_mean=norms.receiver,
+        injected_norm_mean=norms.injected,
+        **fields,
+    )

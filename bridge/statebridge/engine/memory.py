@@ -1,0 +1,44 @@
+"""Running out of memory: recognised, and answered by halving."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+
+from statebridge.errors import EnvironmentFault
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on a GPU or here."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    # torch has no class of its own for the CPU allocator's refusal
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+def halving(work: Callable[[Sequence[T]], list[R]], items: Sequence[T], what: str) -> list[R]:
+    """Return `work(items)`, run over halves where memory runs out.
+
+    Raises:
+        EnvironmentFault: A single item does not fit.
+    """
+    try:
+        return work(items)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        if len(items) == 1:
+            raise EnvironmentFault(
+                f"out of memory with a single {what}; use a smaller model, a narrower dtype or a "
+                "device with more memory"
+            ) from None
+    # Outside the handler: the error's traceback holds the tensors that did not fit.
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    middle = len(items) // 2
+    return halving(work, items[:middle], what) + halving(work, items[middle:], what)

@@ -1,0 +1,275 @@
+"""The shared sweep: row-major, nothing that is the same computed twice.
+
+For a group of rows: one sender pass, one receiver pass through the blocks up to and with
+the injection layer for all cells, the upper blocks once per cell, and one joint decoding of
+all lanes. Captures and writes happen in nnsight traces; decoding after the prefill runs
+natively.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from transformers import DynamicCache
+
+from statebridge.engine.decoding import GreedySettings, Prefilled, decode_greedily, prefill
+from statebridge.engine.lane_cache import LaneCache
+from statebridge.engine.lane_result import LaneRow, Norms, Relay, lane_row, row_norms
+from statebridge.engine.measures import GoldMeasures, answer_inputs, measure_gold
+from statebridge.engine.memory import halving
+from statebridge.engine.plan import Group
+from statebridge.engine.relay_prompts import (
+    relay_receiver_prompts,
+    relay_sender_prompts,
+    relay_texts,
+)
+from statebridge.engine.sources import SenderStates, capture_sender, written_states
+from statebridge.engine.workload import Workload
+from statebridge.models.token_batch import TokenBatch
+from statebridge.models.traced_model import TracedModel
+from statebridge.spec.cells import Cell
+from statebridge.spec.presets import NO_INJECT
+
+_BASELINE = Cell(NO_INJECT, None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Lower:
+    """A group's receiver pass up to the injection layer, shared by all cells."""
+
+    rows: tuple[int, ...]
+    batch: TokenBatch
+    own: torch.Tensor
+    cache: DynamicCache
+    sent: SenderStates | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Lane:
+    cell: Cell
+    place: int
+    """Where the row stands in the group."""
+    reported: bool = True
+    """False for a baseline lane that only serves the divergence."""
+
+
+class SharedSweep:
+    """Runs groups on the pair that this process holds."""
+
+    def __init__(self, workload: Workload, max_lanes: int) -> None:
+        self._work = workload
+        self._max_lanes = max_lanes
+        decoding = workload.experiment.decoding
+        self._greedy = GreedySettings(
+            decoding.max_new_tokens, decoding.repetition_penalty, decoding.no_repeat_ngram_size
+        )
+
+    def run(self, group: Group) -> list[LaneRow]:
+        """Run a group; its lanes come back in the order of rows, then cells."""
+        run = self._run_task if group.prompt == "task" else self._run_relay
+        lanes = halving(lambda rows: run(rows, group.cells), group.rows, "row")
+        cell_order = {cell: place for place, cell in enumerate(group.cells)}
+        row_order = {row: place for place, row in enumerate(group.rows)}
+        return sorted(lanes, key=lambda lane: (row_order[lane[1]], cell_order[lane[0]]))
+
+    def _run_task(self, rows: Sequence[int], cells: Sequence[Cell]) -> list[LaneRow]:
+        lower = self._lower_pass(tuple(rows), cells)
+        lanes = [
+            _Lane(cell, place)
+            for cell in cells
+            for place, row in enumerate(rows)
+            if self._work.included(cell, row)
+        ]
+        if _BASELINE not in cells:
+            lanes += [_Lane(_BASELINE, place, reported=False) for place in range(len(rows))]
+        # Baseline lanes go first: the divergence of the others is measured against them.
+        lanes.sort(key=lambda lane: lane.cell != _BASELINE)
+        baseline: dict[int, torch.Tensor] = {}
+        results: list[LaneRow] = []
+        for start in range(0, len(lanes), self._max_lanes):
+            results += halving(
+                lambda some: self._upper_pass(some, lower, baseline),
+                lanes[start : start + self._max_lanes],
+                "lane",
+            )
+        return results
+
+    def _lower_pass(self, rows: tuple[int, ...], cells: Sequence[Cell]) -> _Lower:
+        receiver = self._work.pair.receiver
+        sent = capture_sender(self._work, cells, rows)
+        prompts = [self._work.prompts.receiver[row] for row in rows]
+        batch = TokenBatch.pack(prompts, receiver.pad_id, receiver.device)
+        cache = DynamicCache()
+        own = receiver.capture(batch, cache)
+        return _Lower(rows, batch, own, cache, sent)
+
+    def _upper_pass(
+        self, lanes: Sequence[_Lane], lower: _Lower, baseline: dict[int, torch.Tensor]
+    ) -> list[LaneRow]:
+        receiver = self._work.pair.receiver
+        states, norms = self._states(lanes, lower)
+        places = [lane.place for lane in lanes]
+        batch = lower.batch.select(places)
+        answers = [self._work.answers[lower.rows[place]] for place in places]
+        cache = LaneCache(len(receiver.block_paths), batch.ids.shape[1] + self._room(answers))
+        logits = self._prefill_upper(receiver, batch, states, cache)
+        index = torch.tensor(places, device=receiver.device)
+        cache.fill_from(lower.cache, range(receiver.layer + 1), index)
+        for lane, row_logits in zip(lanes, logits, strict=True):
+            if lane.cell == _BASELINE:
+                baseline[lane.place] = row_logits
+        against = torch.stack([baseline[place] for place in places])
+        prefilled = Prefilled(batch, cache, logits)
+        gold = self._measure(prefilled, answers, against)
+        tokens = self._decode(prefilled, [lane.reported for lane in lanes])
+        return [
+            (
+                lane.cell,
+                lower.rows[lane.place],
+                lane_row(
+                    self._work,
+                    lane.cell,
+                    lower.rows[lane.place],
+                    tokens=tokens[i],
+                    norms=norms[i],
+                    gold=gold[i],
+                ),
+            )
+            for i, lane in enumerate(lanes)
+            if lane.reported
+        ]
+
+    def _states(self, lanes: Sequence[_Lane], lower: _Lower) -> tuple[torch.Tensor, list[Norms]]:
+        """Return the state each lane goes on from, (lanes, positions, width), and its norms."""
+        states = lower.own.new_empty((len(lanes), *lower.own.shape[1:]))
+        norms = [Norms()] * len(lanes)
+        by_cell: dict[Cell, list[int]] = {}
+        for i, lane in enumerate(lanes):
+            by_cell.setdefault(lane.cell, []).append(i)
+        for cell, members in by_cell.items():
+            places = [lanes[i].place for i in members]
+            index = torch.tensor(places, device=lower.own.device)
+            own = lower.own[index]
+            if cell.condition.source == "none":
+                states[members] = own
+                continue
+            rows = [lower.rows[place] for place in places]
+            batch = lower.batch.select(places)
+            written = written_states(self._work, cell, rows, own, batch, lower.sent)
+            states[members] = written.states
+            for i, lane_norms in zip(members, row_norms(cell, written), strict=True):
+                norms[i] = lane_norms
+        return states, norms
+
+    @staticmethod
+    def _prefill_upper(
+        receiver: TracedModel, batch: TokenBatch, states: torch.Tensor, cache: LaneCache
+    ) -> torch.Tensor:
+        """Run the blocks above the injection layer on given states; logits of the last token."""
+        lower_paths = receiver.block_paths[: receiver.layer + 1]
+        model, inputs = receiver.model, batch.inputs()
+        with (
+            torch.no_grad(),
+            model.trace(
+                inputs,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+                **receiver.options(),
+            ),
+        ):
+            for path in lower_paths:
+                model.get(path).skip(states)
+            last = model.output.logits[:, -1].save()
+        logits: torch.Tensor = last
+        return logits
+
+    def _measure(
+        self,
+        lanes: Prefilled,
+        answers: Sequence[tuple[int, ...]],
+        baseline: torch.Tensor,
+    ) -> list[GoldMeasures]:
+        """Score the gold answers on the lanes' keys and values, which are left as they were."""
+        receiver = self._work.pair.receiver
+        inputs = answer_inputs(answers, receiver.pad_id, lanes.logits.device)
+        later: torch.Tensor | None = None
+        if inputs is not None:
+            added = inputs.shape[1]
+            lengths = torch.tensor(lanes.batch.lengths, device=inputs.device)
+            mask = torch.nn.functional.pad(lanes.batch.mask, (0, added), value=True)
+            with torch.no_grad():
+                later = receiver.module(
+                    input_ids=inputs,
+                    position_ids=lengths[:, None] + torch.arange(added, device=inputs.device),
+                    attention_mask=mask.long() if lanes.batch.padded else None,
+                    past_key_values=lanes.cache,
+                    use_cache=True,
+                ).logits
+            lanes.cache.forget(added)
+        return measure_gold(lanes.logits, later, answers, baseline)
+
+    def _decode(self, lanes: Prefilled, wanted: Sequence[bool]) -> list[list[int] | None]:
+        if not self._work.experiment.decode:
+            return [None] * len(wanted)
+        if not all(wanted):
+            kept = [i for i, want in enumerate(wanted) if want]
+            if not kept:
+                return [None] * len(wanted)
+            index = torch.tensor(kept, device=lanes.logits.device)
+            lanes.cache.keep(index)
+            lanes = Prefilled(lanes.batch.select(kept), lanes.cache, lanes.logits[index])
+        decoded = iter(decode_greedily(self._work.pair.receiver, lanes, self._greedy))
+        return [next(decoded) if want else None for want in wanted]
+
+    def _room(self, answers: Sequence[tuple[int, ...]]) -> int:
+        longest = max(len(answer) for answer in answers) - 1
+        new_tokens = self._greedy.max_new_tokens if self._work.experiment.decode else 0
+        return max(longest, new_tokens)
+
+    def _run_relay(self, rows: Sequence[int], cells: Sequence[Cell]) -> list[LaneRow]:
+        work, receiver = self._work, self._work.pair.receiver
+        sender_ids = relay_sender_prompts(work, rows)
+        relays = relay_texts(work, self._generate_relays(sender_ids))
+        ids, answers = relay_receiver_prompts(work, rows, relays)
+        batch = TokenBatch.pack(ids, receiver.pad_id, receiver.device)
+        lanes = prefill(receiver, batch, self._room(answers))
+        gold = self._measure(lanes, answers, self._baseline_logits(rows))
+        tokens = self._decode(lanes, [True] * len(rows))
+        return [
+            (
+                cell,
+                row,
+                lane_row(
+                    work,
+                    cell,
+                    row,
+                    tokens=tokens[i],
+                    gold=gold[i],
+                    relay=Relay(relays[i], len(sender_ids[i]), len(ids[i])),
+                ),
+            )
+            for cell in cells
+            for i, row in enumerate(rows)
+        ]
+
+    def _generate_relays(self, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
+        sender = self._work.pair.sender
+        settings = replace(
+            self._greedy,
+            max_new_tokens=self._work.experiment.decoding.relay_max_new_tokens,
+        )
+        batch = TokenBatch.pack(prompts, sender.pad_id, sender.device)
+        return decode_greedily(sender, prefill(sender, batch, settings.max_new_tokens), settings)
+
+    def _baseline_logits(self, rows: Sequence[int]) -> torch.Tensor:
+        receiver = self._work.pair.receiver
+        prompts = [self._work.prompts.receiver[row] for row in rows]
+        batch = TokenBatch.pack(prompts, receiver.pad_id, receiver.device)
+        with torch.no_grad():
+            logits: torch.Tensor = receiver.module(
+                **batch.inputs(), use_cache=False, logits_to_keep=1
+            ).logits[:, -1]
+        return logits

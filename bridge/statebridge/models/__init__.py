@@ -1,0 +1,1 @@
+"""Models at layers: finding blocks, loading, capturing. Needs torch, transformers, nnsight."""

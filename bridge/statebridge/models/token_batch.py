@@ -1,0 +1,67 @@
+"""Prompts of several rows as one left-padded batch of token ids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True, slots=True)
+class TokenBatch:
+    """Left-padded token ids.
+
+    Attributes:
+        ids: (rows, positions), int64; padding holds `pad_id`.
+        mask: (rows, positions), bool; True at real tokens.
+        lengths: Number of real tokens of each row.
+    """
+
+    ids: torch.Tensor
+    mask: torch.Tensor
+    lengths: tuple[int, ...]
+
+    @classmethod
+    def pack(
+        cls, prompts: Sequence[Sequence[int]], pad_id: int, device: torch.device | str = "cpu"
+    ) -> TokenBatch:
+        """Left-pad prompts (each at least one token) to the longest."""
+        lengths = tuple(len(prompt) for prompt in prompts)
+        if not lengths or min(lengths) == 0:
+            raise ValueError("a prompt needs at least one token")
+        width = max(lengths)
+        ids = torch.full((len(prompts), width), pad_id, dtype=torch.int64)
+        mask = torch.zeros((len(prompts), width), dtype=torch.bool)
+        for row, prompt in enumerate(prompts):
+            ids[row, width - len(prompt) :] = torch.tensor(prompt, dtype=torch.int64)
+            mask[row, width - len(prompt) :] = True
+        return cls(ids.to(device), mask.to(device), lengths)
+
+    @property
+    def padded(self) -> bool:
+        """Whether any row is shorter than the batch is wide."""
+        return min(self.lengths) != self.ids.shape[1]
+
+    @property
+    def position_ids(self) -> torch.Tensor:
+        """(rows, positions): each row's own positions from 0; 0 at padding."""
+        return (self.mask.long().cumsum(dim=1) - 1).clamp(min=0)
+
+    def inputs(self) -> dict[str, torch.Tensor]:
+        """Return what a model takes.
+
+        Unpadded batches go without a mask: the attention kernels then take their causal
+        form, the one that a single prompt takes too.
+        """
+        inputs = {"input_ids": self.ids, "position_ids": self.position_ids}
+        if self.padded:
+            inputs["attention_mask"] = self.mask.long()
+        return inputs
+
+    def select(self, rows: Sequence[int]) -> TokenBatch:
+        """Return the batch of some rows (repeats allowed), as wide as this one."""
+        index = torch.tensor(list(rows), device=self.ids.device)
+        return TokenBatch(
+            self.ids[index], self.mask[index], tuple(self.lengths[row] for row in rows)
+        )

@@ -1,0 +1,183 @@
+"""A language model that is read and written through nnsight traces.
+
+Every trace touches one model only, so that each is one job of a remote back end. Code
+inside a `with ... trace` block runs where the model is: it uses torch and plain values,
+never functions of this library, which a remote host does not have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import nnsight
+import torch
+
+from statebridge.errors import NumericError, PairError
+from statebridge.models.architectures import context_window, find_blocks, hidden_width
+from statebridge.models.layers import resolve_layer
+from statebridge.models.token_batch import TokenBatch
+
+TraceOptions = Callable[[], Mapping[str, Any]]
+"""Keyword arguments for each trace: nothing, `remote=...`, or `backend=...`."""
+
+
+def _here() -> Mapping[str, Any]:
+    return {}
+
+
+@dataclass(frozen=True, slots=True)
+class TracedModel:
+    """One side of a pair: a model, its tokenizer, its blocks, and the layer in use.
+
+    Attributes:
+        name: Hub id or folder, for messages and manifests.
+        model: The nnsight model.
+        tokenizer: The Hugging Face tokenizer.
+        block_paths: Module paths of the blocks, in order.
+        layer: Index of the block whose output is read or written.
+        width: Width of the residual stream.
+        window: Largest number of positions, or None where the configuration has none.
+        end_ids: Ids that end generation.
+        pad_id: Id that fills padding; it may be one of `end_ids`.
+        options: What each trace is called with; decides where it runs.
+    """
+
+    name: str
+    model: Any
+    tokenizer: Any
+    block_paths: list[str]
+    layer: int
+    width: int
+    window: int | None
+    end_ids: tuple[int, ...]
+    pad_id: int
+    options: TraceOptions = field(default=_here)
+    revision: str | None = None
+
+    @classmethod
+    def wrap(
+        cls,
+        model: Any,
+        tokenizer: Any,
+        layer: int | float | str,
+        *,
+        name: str = "model",
+        options: TraceOptions = _here,
+        revision: str | None = None,
+    ) -> TracedModel:
+        """Wrap an nnsight model and check block names, widths and output shapes.
+
+        Raises:
+            PairError: Blocks not found, layer out of range, or a block whose output is
+                not (batch, position, width).
+        """
+        module = model._module
+        block_paths = find_blocks(module)
+        index = resolve_layer(layer, block_paths, name)
+        end_ids = _end_ids(module, tokenizer)
+        pad_id = tokenizer.pad_token_id
+        traced = cls(
+            name=name,
+            model=model,
+            tokenizer=tokenizer,
+            block_paths=block_paths,
+            layer=index,
+            width=hidden_width(module),
+            window=context_window(module),
+            end_ids=end_ids,
+            pad_id=int(pad_id) if pad_id is not None else (end_ids[0] if end_ids else 0),
+            options=options,
+            revision=revision,
+        )
+        traced._check_output_shape()
+        return traced
+
+    @property
+    def module(self) -> Any:
+        """The Hugging Face module underneath."""
+        return self.model._module
+
+    @property
+    def layer_path(self) -> str:
+        """Module path of the block in use."""
+        return self.block_paths[self.layer]
+
+    @property
+    def device(self) -> torch.device:
+        """Where inputs go: the device of the first parameter (cpu where weights are remote)."""
+        device: torch.device = next(self.module.parameters()).device
+        return torch.device("cpu") if device.type == "meta" else device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the weights."""
+        dtype: torch.dtype = next(self.module.parameters()).dtype
+        return dtype
+
+    def at_layer(self, layer: int | float | str) -> TracedModel:
+        """Return the same model, weights shared, read or written at another layer."""
+        return replace(self, layer=resolve_layer(layer, self.block_paths, self.name))
+
+    def capture(self, batch: TokenBatch, cache: Any = None) -> torch.Tensor:
+        """Return the output of the layer in use, (rows, positions, width).
+
+        The pass stops after that block. A key-value cache, where given, is filled with the
+        entries of the blocks up to it. Values at padding are meaningless.
+
+        Raises:
+            NumericError: A state at a real token is not finite.
+        """
+        path, inputs = self.layer_path, batch.inputs()
+        cached = {} if cache is None else {"past_key_values": cache, "use_cache": True}
+        with torch.no_grad(), self.model.trace(inputs, **cached, **self.options()) as tracer:
+            output = self.model.get(path).output
+            state = (output[0] if isinstance(output, tuple) else output).save()
+            tracer.stop()
+        states: torch.Tensor = state
+        check_finite(states, batch.mask, f"{self.name} {path}")
+        return states
+
+    def _check_output_shape(self) -> None:
+        path = self.layer_path
+        probe = {"input_ids": torch.tensor([[self.pad_id]], device=self.device)}
+        with torch.no_grad(), self.model.trace(probe, **self.options()) as tracer:
+            output = self.model.get(path).output
+            shape = nnsight.save(
+                tuple((output[0] if isinstance(output, tuple) else output).shape)
+            )
+            tracer.stop()
+        if tuple(shape) != (1, 1, self.width):
+            raise PairError(
+                f"{self.name}: block {path} puts out shape {tuple(shape)} for one token; "
+                f"(1, 1, {self.width}) was expected from the configuration"
+            )
+
+
+def check_finite(states: torch.Tensor, mask: torch.Tensor, where: str) -> None:
+    """Raise NumericError if a state at a real token holds NaN or infinity."""
+    bad = ~torch.isfinite(states).all(dim=-1) & mask
+    if bool(bad.any()):
+        row, position = (int(i) for i in bad.nonzero()[0])
+        raise NumericError(
+            f"{where}: non-finite state at row {row} of the group, position {position}; "
+            "check the weights, or use a wider dtype than "
+            f"{str(states.dtype).removeprefix('torch.')}"
+        )
+
+
+def check_finite_weights(module: torch.nn.Module, name: str) -> None:
+    """Raise NumericError if a weight holds NaN or infinity."""
+    for parameter_name, parameter in module.named_parameters():
+        if parameter.device.type != "meta" and not bool(torch.isfinite(parameter).all()):
+            raise NumericError(f"{name}: weight {parameter_name} holds NaN or infinity")
+
+
+def _end_ids(module: Any, tokenizer: Any) -> tuple[int, ...]:
+    configured = getattr(getattr(module, "generation_config", None), "eos_token_id", None)
+    if configured is None:
+        configured = tokenizer.eos_token_id
+    if configured is None:
+        return ()
+    return tuple(configured) if isinstance(configured, list | tuple) else (int(configured),)

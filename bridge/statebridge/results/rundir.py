@@ -1,0 +1,116 @@
+"""Reading a run directory as tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from statebridge.data.jsonl import FieldMap, read_jsonl
+from statebridge.errors import ResultError
+from statebridge.results.table import CellResult, DatasetRow, ResultSet, RowResult
+from statebridge.runs.directory import DATASET, MANIFEST, ROWS, read_manifest, whole_groups
+
+_ROW_FIELDS = frozenset(field.name for field in fields(RowResult))
+
+
+def read_run(path: str | Path) -> ResultSet:
+    """Read a run directory, finished or not; rows stand in the order of the dataset.
+
+    Only whole groups are read. `prediction_changed` and `first_changed_token` are worked
+    out here, from the new tokens of `no_inject` for the same row.
+
+    Raises:
+        ResultError: Not a run directory, or its files contradict each other.
+    """
+    path = Path(path)
+    manifest = read_manifest(path)
+    if manifest is None:
+        raise ResultError(f"{path}: no {MANIFEST}; give a directory that `statebridge run` wrote")
+    dataset = {row.row_id: row for row in read_jsonl(path / DATASET, FieldMap(id="id"))}
+    lanes = _read_lanes(path / ROWS, manifest["plan"]["lanes"])
+    cells = [_cell(path, manifest, cell, lanes, dataset) for cell in manifest["cells"]]
+    _mark_changes(cells)
+    return ResultSet(cells=cells, dataset=dataset, manifest=manifest)
+
+
+def _read_lanes(path: Path, lane_counts: Sequence[int]) -> dict[str, dict[str, RowResult]]:
+    lanes: dict[str, dict[str, RowResult]] = {}
+    if not path.exists():
+        return lanes
+    _, end = whole_groups(path, lane_counts)
+    with path.open("rb") as stream:
+        offset = 0
+        for number, line in enumerate(stream, start=1):
+            offset += len(line)
+            if offset > end:
+                break
+            try:
+                record = json.loads(line)
+                cell = record["cell"]
+                tokens = record["token_ids"]
+                row = RowResult(
+                    **{name: value for name, value in record.items() if name in _ROW_FIELDS}
+                    | {"token_ids": None if tokens is None else tuple(tokens)}
+                )
+            except (ValueError, KeyError, TypeError) as error:
+                raise ResultError(f"{path}, line {number}: not a committed row: {error}") from None
+            of_cell = lanes.setdefault(cell, {})
+            if row.row_id in of_cell:
+                raise ResultError(
+                    f"{path}, line {number}: row {row.row_id} of cell {cell} is there twice"
+                )
+            of_cell[row.row_id] = row
+    return lanes
+
+
+def _cell(
+    path: Path,
+    manifest: Mapping[str, Any],
+    declared: Mapping[str, Any],
+    lanes: Mapping[str, Mapping[str, RowResult]],
+    dataset: Mapping[str, DatasetRow],
+) -> CellResult:
+    experiment = manifest["experiment"]
+    found = lanes.get(declared["name"], {})
+    excluded = declared["excluded_rows"]
+    return CellResult(
+        condition=declared["condition"]["name"],
+        seed=declared["seed"],
+        direction=experiment["direction"],
+        rows=[found[row_id] for row_id in dataset if row_id in found],
+        source=path,
+        dataset_sha256=manifest["dataset"]["sha256"],
+        decoding=experiment["decoding"],
+        models=manifest["pair"],
+        injection=declared["condition"],
+        complete=len(found) == declared["rows"],
+        source_rows=len(dataset),
+        excluded_rows=excluded,
+    )
+
+
+def _mark_changes(cells: Sequence[CellResult]) -> None:
+    baseline = next((cell for cell in cells if cell.condition == "no_inject"), None)
+    if baseline is None:
+        return
+    by_id = {row.row_id: row.token_ids for row in baseline.rows}
+    for cell in cells:
+        cell.rows = [_marked(row, by_id.get(row.row_id)) for row in cell.rows]
+
+
+def _marked(row: RowResult, baseline: tuple[int, ...] | None) -> RowResult:
+    if row.token_ids is None or baseline is None:
+        return row
+    first = first_difference(row.token_ids, baseline)
+    return replace(row, prediction_changed=first is not None, first_changed_token=first)
+
+
+def first_difference(tokens: Sequence[int], others: Sequence[int]) -> int | None:
+    """Return the first index at which two token sequences differ; None if they are equal."""
+    for index, (token, other) in enumerate(zip(tokens, others, strict=False)):
+        if token != other:
+            return index
+    return None if len(tokens) == len(others) else min(len(tokens), len(others))

@@ -1,0 +1,228 @@
+"""A run directory: manifest, dataset rows, committed rows.
+
+    manifest.json    the experiment as resolved, versions, hashes, the plan
+    dataset.jsonl    the rows of the dataset that run, as they were read
+    rows.jsonl       one line a lane, group by group in the order of the plan
+    sessions.jsonl   when the run was started and how long each session worked
+    translators/     translators that the run fitted itself
+
+A group's lines are appended in one write and synced before the next group starts. A run
+that was killed leaves whole groups and at most one torn one; opening the directory again
+cuts the torn one off, so that the finished file has the same bytes as an undisturbed run's.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from statebridge.data.atomic import atomic_writer
+from statebridge.errors import EnvironmentFault, NumericError, ResultError
+from statebridge.results.table import RowResult
+
+MANIFEST, DATASET, ROWS, SESSIONS = (
+    "manifest.json",
+    "dataset.jsonl",
+    "rows.jsonl",
+    "sessions.jsonl",
+)
+FORMAT = "statebridge.run.v1"
+
+
+class RunDirectory:
+    """One run's directory, held by one process at a time.
+
+    Use `open_run` to get one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read_manifest(self) -> dict[str, Any] | None:
+        """Return the manifest; None in a directory where nothing has started.
+
+        Raises:
+            ResultError: The manifest is not one.
+        """
+        return read_manifest(self.path)
+
+    def write_manifest(self, manifest: Mapping[str, Any]) -> None:
+        """Write the manifest, whole or not at all."""
+        with atomic_writer(self.path / MANIFEST) as stream:
+            stream.write(_pretty(manifest))
+
+    def committed_groups(self, lane_counts: Sequence[int]) -> int:
+        """Return how many groups are whole on disk; cut off what is torn after them.
+
+        Args:
+            lane_counts: Lanes of each group of the plan, in order.
+
+        Raises:
+            ResultError: The rows are not those of the plan.
+        """
+        path = self.path / ROWS
+        if not path.exists():
+            return 0
+        groups, end = whole_groups(path, lane_counts)
+        if path.stat().st_size > end:
+            with _writing(path), path.open("r+b") as stream:
+                stream.truncate(end)
+                os.fsync(stream.fileno())
+        return groups
+
+    def commit(self, group: int, lanes: Sequence[tuple[str, RowResult]]) -> None:
+        """Append a group's lanes durably; on failure nothing of it stays.
+
+        Args:
+            group: Index in the plan.
+            lanes: Cell name and row, in the order in which they are to stand.
+
+        Raises:
+            EnvironmentFault: The disk is full or cannot be written.
+            NumericError: A measured value is not finite.
+        """
+        content = b"".join(lane_line(group, cell, row) for cell, row in lanes)
+        path = self.path / ROWS
+        with _writing(path), path.open("ab") as stream:
+            start = stream.tell()
+            try:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            except OSError:
+                # Closing would flush the rest again; the descriptor is cut underneath it.
+                os.ftruncate(stream.fileno(), start)
+                raise
+
+    def record_session(self, session: Mapping[str, Any]) -> None:
+        """Append when a session ran and how long it took."""
+        path = self.path / SESSIONS
+        with _writing(path), path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(session) + "\n")
+
+
+@contextmanager
+def open_run(path: str | Path) -> Iterator[RunDirectory]:
+    """Open a run directory, creating it, and keep other processes out of it.
+
+    A directory that was created here and got nothing in it is removed again.
+
+    Raises:
+        ResultError: The path is a file, or a directory that holds something else.
+        EnvironmentFault: The directory cannot be made, or another process runs in it.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise ResultError(f"{path}: is a file; give a directory for the run")
+    if path.is_dir() and not (path / MANIFEST).exists():
+        strangers = sorted(p.name for p in path.iterdir() if p.name not in _OWN_NAMES)
+        if strangers:
+            raise ResultError(
+                f"{path}: holds {strangers[0]} and no {MANIFEST}; give an empty or new directory"
+            )
+    created = not path.exists()
+    lock = path / ".lock"
+    with _writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(lock, os.O_CREAT | os.O_RDWR, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise EnvironmentFault(
+                f"{path}: another process is running in this directory; wait for it or give "
+                "another one"
+            ) from None
+        yield RunDirectory(path)
+    finally:
+        os.close(descriptor)
+        if created and {p.name for p in path.iterdir()} <= {".lock"}:
+            lock.unlink(missing_ok=True)
+            path.rmdir()
+
+
+_OWN_NAMES = frozenset({".lock", DATASET, ROWS, SESSIONS, "translators"})
+
+
+def read_manifest(path: Path) -> dict[str, Any] | None:
+    """Return the manifest of a run directory; None where there is none.
+
+    Raises:
+        ResultError: The file is not a manifest that this version reads.
+    """
+    file = path / MANIFEST
+    try:
+        manifest = json.loads(file.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise ResultError(f"{file}: not a run manifest: {error}") from None
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise ResultError(f"{file}: not a run manifest of format {FORMAT}")
+    return manifest
+
+
+def whole_groups(path: Path, lane_counts: Sequence[int]) -> tuple[int, int]:
+    """Return (whole groups, bytes that they take) of a rows file.
+
+    Raises:
+        ResultError: A line is not a lane of the group that the plan has there.
+    """
+    group, lanes, end, offset = 0, 0, 0, 0
+    with path.open("rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            offset += len(line)
+            if not line.endswith(b"\n"):
+                break  # torn: the process died while writing it
+            if group == len(lane_counts):
+                raise ResultError(
+                    f"{path}, line {number}: more rows than the plan has; the file was changed"
+                )
+            prefix = b'{"group": %d, ' % group
+            if not line.startswith(prefix):
+                raise ResultError(
+                    f"{path}, line {number}: expected a row of group {group}; the file was "
+                    "changed, or belongs to another plan"
+                )
+            lanes += 1
+            if lanes == lane_counts[group]:
+                group, lanes, end = group + 1, 0, offset
+    return group, end
+
+
+def lane_line(group: int, cell: str, row: RowResult) -> bytes:
+    """Return the committed line of one lane.
+
+    Raises:
+        NumericError: A value is not finite.
+    """
+    record = {"group": group, "cell": cell, **asdict(row)}
+    try:
+        text = json.dumps(record, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        raise NumericError(
+            f"cell {cell}, row {row.row_id}: a measured value is not finite; check the weights "
+            "and the dtype"
+        ) from None
+    return text.encode("utf-8") + b"\n"
+
+
+def _pretty(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, indent=2, ensure_ascii=False).encode("utf-8") + b"\n"
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise EnvironmentFault(
+            f"{path}: cannot be written: {error.strerror}; give a directory that is writable and "
+            "has room, and start the same command again"
+        ) from None

@@ -1,0 +1,234 @@
+"""Reading an experiment file: YAML or JSON, every mistake named with its line and field."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from statebridge.errors import ExperimentError, nearest
+from statebridge.spec.conditions import Condition
+from statebridge.spec.experiment import Experiment
+
+MAX_BYTES = 1_000_000
+"""An experiment file is a page of text; anything larger is a mistake."""
+
+Lines = dict[tuple[str | int, ...], int]
+
+
+def load_experiment(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Experiment:
+    """Read an experiment file; relative paths in it are relative to the file.
+
+    Args:
+        path: A YAML or JSON file.
+        overrides: Top-level fields (or `section.field`) to set after reading, as the
+            command line's options do.
+
+    Raises:
+        ExperimentError: The file is missing, unreadable, not YAML, or declares something
+            wrong; the message names file, line and field.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ExperimentError(f"{path}: larger than {MAX_BYTES} bytes; not an experiment file")
+        text = path.read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        raise ExperimentError(f"{path}: no such file; give the path of an experiment file") from None
+    except UnicodeDecodeError as error:
+        raise ExperimentError(f"{path}: not UTF-8 text (byte {error.start})") from None
+    except OSError as error:
+        raise ExperimentError(f"{path}: cannot be read: {error.strerror}") from None
+    return parse_experiment(text, where=str(path), folder=path.parent, overrides=overrides)
+
+
+def parse_experiment(
+    text: str,
+    *,
+    where: str = "experiment",
+    folder: Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Experiment:
+    """Parse an experiment from YAML or JSON text (JSON is YAML); see `load_experiment`."""
+    data, lines = _parse_yaml(text, where)
+    if not isinstance(data, dict):
+        raise ExperimentError(f"{where}: holds {_kind(data)}; an experiment is a mapping of fields")
+    for dotted, value in (overrides or {}).items():
+        _set(data, dotted.split("."), value)
+    if folder is not None:
+        _anchor_paths(data, folder)
+    try:
+        return Experiment.model_validate(data)
+    except ValidationError as error:
+        raise ExperimentError(_message(error, where, lines)) from None
+
+
+class _Loader(yaml.SafeLoader):
+    """A safe loader that keeps `fwd_seed42` text, refuses duplicate keys, and no more."""
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: set[Any] = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key, str | int):
+            raise yaml.constructor.ConstructorError(
+                None, None, "a field name is not text", key_node.start_mark
+            )
+        if key in seen:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"field {key} is given twice", key_node.start_mark
+            )
+        seen.add(key)
+    return dict(loader.construct_mapping(node, deep=True))
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def _parse_yaml(text: str, where: str) -> tuple[Any, Lines]:
+    try:
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                return None, {}
+            lines: Lines = {}
+            _collect_lines(node, (), lines, budget=[10_000])
+            return loader.construct_document(node), lines
+        finally:
+            loader.dispose()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ExperimentError(f"{where}{line}: not valid YAML: {error.problem}") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise ExperimentError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise ExperimentError(f"{where}: nested too deeply to be an experiment") from None
+
+
+def _collect_lines(
+    node: yaml.Node, path: tuple[str | int, ...], lines: Lines, budget: list[int]
+) -> None:
+    # Aliases can make a small file expand without end; an experiment has no use for that.
+    budget[0] -= 1
+    if budget[0] < 0:
+        raise yaml.constructor.ConstructorError(
+            None, None, "too many nodes (aliases that expand?)", node.start_mark
+        )
+    lines.setdefault(path, node.start_mark.line + 1)
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                lines[(*path, key.value)] = key.start_mark.line + 1
+                _collect_lines(value, (*path, key.value), lines, budget)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            _collect_lines(value, (*path, index), lines, budget)
+
+
+def _set(data: dict[str, Any], keys: list[str], value: Any) -> None:
+    for key in keys[:-1]:
+        inner = data.setdefault(key, {})
+        if not isinstance(inner, dict):
+            return  # validation names the wrong type better than an override could
+        data = inner
+    data[keys[-1]] = value
+
+
+def _anchor_paths(data: dict[str, Any], folder: Path) -> None:
+    """Make relative paths relative to the experiment file, in place."""
+
+    def anchor(holder: Any, key: Any, *, only_if_marked: bool = False) -> None:
+        if not isinstance(holder, dict) or not isinstance(holder.get(key), str):
+            return
+        text = holder[key]
+        # A bare model name is a hub id; a local folder says so by how it starts.
+        if only_if_marked and not text.startswith((".", "/", "~")):
+            return
+        holder[key] = str(folder / Path(text).expanduser())
+
+    for side in ("sender", "receiver"):
+        anchor(data.get(side), "model", only_if_marked=True)
+    anchor(data.get("dataset"), "path")
+    translators = data.get("translators")
+    if isinstance(translators, dict):
+        fit = translators.get("fit", translators)
+        if isinstance(fit, dict):
+            anchor(fit.get("corpus"), "path")
+        for key in translators:
+            if key != "fit":
+                anchor(translators, key)
+
+
+def _message(error: ValidationError, where: str, lines: Lines) -> str:
+    first = error.errors()[0]
+    location = _field_path(first["loc"])
+    line = _line_of(location, lines)
+    field = ".".join(str(part) for part in location) or "experiment"
+    problem = str(first["msg"]).removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        problem = f"unknown field; {nearest(str(location[-1]), _known_fields(location[:-1]))}"
+    elif first["type"] == "missing":
+        problem = "missing"
+    elif first["type"] not in ("value_error",) and not isinstance(first["input"], dict | list):
+        problem = f"{problem[0].lower()}{problem[1:]}, not {first['input']!r}"
+    text = f"{where}{f', line {line}' if line else ''}: {field}: {problem}"
+    more = len({_field_path(e["loc"]) for e in error.errors()}) - 1
+    return text + (f" (and {more} more mistake{'s' if more > 1 else ''})" if more else "")
+
+
+_UNION_LABELS = frozenset({"Fit", "Condition", "str", "int", "float", "constrained-str"})
+
+
+def _field_path(loc: tuple[str | int, ...]) -> tuple[str | int, ...]:
+    # pydantic puts the tried member of a union into the path; a reader knows only fields
+    return tuple(
+        part
+        for part in loc
+        if not (
+            isinstance(part, str)
+            and (part in _UNION_LABELS or "[" in part or "constrained" in part)
+        )
+    )
+
+
+def _line_of(location: tuple[str | int, ...], lines: Lines) -> int | None:
+    parts = [str(part) if isinstance(part, str) else part for part in location]
+    while True:
+        found = lines.get(tuple(parts))
+        if found is not None or not parts:
+            return found
+        parts.pop()
+
+
+def _known_fields(location: tuple[str | int, ...]) -> list[str]:
+    model: type[BaseModel] = Experiment
+    for part in location:
+        if part == "conditions" or isinstance(part, int):
+            model = Condition
+            continue
+        field = model.model_fields.get(str(part))
+        inner = _model_of(field.annotation) if field else None
+        if inner is None:
+            break
+        model = inner
+    return list(model.model_fields)
+
+
+def _model_of(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _model_of(argument)
+        if found is not None:
+            return found
+    return None
+
+
+def _kind(value: Any) -> str:
+    return {type(None): "nothing", list: "a list", str: "text"}.get(type(value), "a single value")

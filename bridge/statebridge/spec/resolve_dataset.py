@@ -1,0 +1,51 @@
+"""From a declared dataset to its rows and its hash."""
+
+from __future__ import annotations
+
+from statebridge.data import (
+    FieldMap,
+    generate_multihop,
+    read_dataset,
+    read_jsonl,
+    rows_sha256,
+    sha256_file,
+    verify_sha256,
+)
+from statebridge.errors import DatasetError
+from statebridge.results.table import DatasetRow
+from statebridge.spec.experiment import Dataset, GeneratedRows
+
+
+def resolve_dataset(dataset: Dataset) -> tuple[list[DatasetRow], str]:
+    """Return the rows of a declared dataset and the SHA-256 of its file or canonical form.
+
+    Raises:
+        DatasetError: Missing, unreadable, another hash than declared, or wrong rows.
+    """
+    if dataset.generate is not None:
+        rows = generated_rows(dataset.generate)
+        digest = rows_sha256(rows)
+        if dataset.sha256 is not None and dataset.sha256 != digest:
+            raise DatasetError(
+                f"dataset.generate: the rows have SHA-256 {digest}, not the declared "
+                f"{dataset.sha256}"
+            )
+        return rows, digest
+    path = dataset.path
+    if path is None:
+        raise DatasetError("dataset: neither path nor generate is given")
+    digest = verify_sha256(path, dataset.sha256) if dataset.sha256 else sha256_file(path)
+    if dataset.format == "jsonl":
+        fields = FieldMap(**dataset.fields.model_dump())
+        return read_jsonl(path, fields), digest
+    return read_dataset(path, dataset.format, None, **dataset.options), digest
+
+
+def generated_rows(settings: GeneratedRows) -> list[DatasetRow]:
+    """Return the rows that the generator makes of these settings."""
+    return generate_multihop(
+        settings.rows,
+        hops=settings.hops,
+        distractors=settings.distractors,
+        seed=settings.seed,
+    )
