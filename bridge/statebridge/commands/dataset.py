@@ -1,0 +1,65 @@
+"""`statebridge dataset`: rebuild the published evaluation set, or generate rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from statebridge.commands.options import AsJson
+
+app = typer.Typer(
+    no_args_is_help=True, help="Rebuild the published evaluation set, or generate rows."
+)
+
+
+@app.command("clean-eval")
+def clean_eval(
+    train: Annotated[Path, typer.Option(help="train.jsonl of the published task.")],
+    test_enhanced: Annotated[Path, typer.Option(help="test_enhanced.jsonl of the same.")],
+    out: Annotated[Path, typer.Option(help="File to write.")],
+    as_json: AsJson = False,
+) -> None:
+    """Rebuild the published clean evaluation set (arXiv 2606.03280)."""
+    import json
+
+    from statebridge.data import CLEAN_EVAL_SHA256, build_clean_eval
+
+    summary = build_clean_eval(train, test_enhanced, out)
+    same = summary.sha256 == CLEAN_EVAL_SHA256
+    if as_json:
+        print(
+            json.dumps(
+                {
+                    "path": str(summary.path),
+                    "rows": summary.kept,
+                    "dropped_overlap": summary.dropped_overlap,
+                    "dropped_duplicates": summary.dropped_duplicates,
+                    "sha256": summary.sha256,
+                    "is_published": same,
+                }
+            )
+        )
+        return
+    print(
+        f"{summary.kept} rows kept; {summary.dropped_overlap} in train and "
+        f"{summary.dropped_duplicates} repeated rows dropped"
+    )
+    print(f"sha256 {summary.sha256}{' (the published set)' if same else ' (not the published set)'}")
+
+
+@app.command()
+def generate(
+    out: Annotated[Path, typer.Option(help="File to write.")],
+    rows: Annotated[int, typer.Option(help="How many rows.", min=1)] = 396,
+    hops: Annotated[list[int] | None, typer.Option(help="Chain lengths; 2, 3 and 4.")] = None,
+    distractors: Annotated[int, typer.Option(help="Facts beside the chain.", min=0, max=50)] = 2,
+    seed: Annotated[int, typer.Option(help="Seed of the generator.", min=0)] = 0,
+) -> None:
+    """Generate multi-hop rows; the same settings give the same file everywhere."""
+    from statebridge.data import generate_multihop, write_jsonl
+
+    made = generate_multihop(rows, hops=hops or (2, 3, 4), distractors=distractors, seed=seed)
+    digest = write_jsonl(made, out)
+    print(f"{len(made)} rows written to {out}\nsha256 {digest}")

@@ -1,0 +1,88 @@
+"""`statebridge run`: carry an experiment out."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from statebridge.commands.engine_extra import need_engine
+from statebridge.commands.options import AsJson, Device, ExperimentFile, Remote
+from statebridge.commands.progress import progress_bars
+from statebridge.commands.score_table import condition_scores, print_scores
+
+
+def run(  # noqa: PLR0913 - a command line has as many options as its users need
+    file: ExperimentFile,
+    out: Annotated[Path, typer.Option(help="Run directory; an earlier run there goes on.")],
+    limit: Annotated[int | None, typer.Option(help="Run the first rows only.", min=1)] = None,
+    device: Device = None,
+    path: Annotated[
+        str | None, typer.Option(help="shared (the default here) or plain.", show_default=False)
+    ] = None,
+    max_lanes: Annotated[
+        int | None, typer.Option(help="Lanes decoded together; sized from memory if not given.")
+    ] = None,
+    rng: Annotated[str | None, typer.Option(help="per-row or published draws.")] = None,
+    remote: Remote = None,
+    no_decode: Annotated[
+        bool,
+        typer.Option("--no-decode", help="Measure log-probability, rank and KL; no text."),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Carry an experiment out; the same command again goes on where it stopped."""
+    from statebridge.spec import load_experiment
+
+    overrides: dict[str, Any] = {
+        "limit": limit,
+        "rng": rng,
+        "remote": remote,
+        "execution.device": device,
+        "execution.path": path,
+        "execution.max_lanes": max_lanes,
+        "decode": False if no_decode else None,
+    }
+    experiment = load_experiment(file, {k: v for k, v in overrides.items() if v is not None})
+    need_engine()
+    from statebridge.engine.run import run_experiment
+    from statebridge.results.rundir import read_run
+
+    try:
+        with progress_bars(quiet=as_json) as progress:
+            summary = run_experiment(experiment, out, progress=progress)
+    except KeyboardInterrupt:
+        print("interrupted; the same command again goes on where it stopped", file=sys.stderr)
+        raise typer.Exit(130) from None
+    scores = condition_scores(read_run(out))
+    if as_json:
+        print(
+            json.dumps(
+                {
+                    "directory": str(summary.directory),
+                    "lanes": summary.lanes,
+                    "resumed_lanes": summary.resumed_lanes,
+                    "seconds": round(summary.seconds, 3),
+                    "conditions": {
+                        f"{score.condition}/{score.direction}": {
+                            measure: mean.mean for measure, mean in score.means.items()
+                        }
+                        for score in scores
+                    },
+                }
+            )
+        )
+        return
+    console = Console()
+    print_scores(scores, console)
+    resumed = f" ({summary.resumed_lanes} were there already)" if summary.resumed_lanes else ""
+    console.print(
+        f"\n{summary.lanes} lanes{resumed} in {summary.seconds:.1f} s, written to "
+        f"{summary.directory}",
+        soft_wrap=True,
+        highlight=False,
+    )

@@ -1,0 +1,59 @@
+"""The table that `run` and `score` print: one line per condition."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from statebridge.results.table import ResultSet
+from statebridge.scoring import ConditionScore, SeedMean, score_cell, score_conditions
+
+COLUMNS = (
+    ("word_boundary_contains", "word-boundary"),
+    ("legacy_contains", "legacy contains"),
+    ("normalized_exact_match", "norm. exact"),
+    ("gold_logprob", "gold log p"),
+    ("kl_from_no_inject", "KL (nats)"),
+    ("prediction_changed", "changed"),
+)
+
+TABLE_WIDTH = 112
+
+
+def condition_scores(results: ResultSet) -> list[ConditionScore]:
+    """Return every condition's scores over its seeds."""
+    return score_conditions([score_cell(cell) for cell in results.cells if cell.rows])
+
+
+def print_scores(scores: Sequence[ConditionScore], console: Console) -> None:
+    """Print means over rows; ± is the sample standard deviation over seeds."""
+    shown = [
+        (measure, title)
+        for measure, title in COLUMNS
+        if any(score.means[measure].mean is not None for score in scores)
+    ]
+    table = Table(box=None, pad_edge=False)
+    for title in ("condition", "runs", "n", *(title for _, title in shown)):
+        table.add_column(title, justify="left" if title == "condition" else "right", no_wrap=True)
+    both = len({score.direction for score in scores}) > 1
+    for score in scores:
+        rows = sorted(set(score.n_rows))
+        table.add_row(
+            f"{score.condition} ({score.direction})" if both else score.condition,
+            str(len(score.seeds)),
+            "-".join(str(n) for n in rows),
+            *(_cell(score.means[measure], measure) for measure, _ in shown),
+        )
+    # A table broken into a narrow terminal's width cannot be read; long lines can.
+    console.width = max(console.width, TABLE_WIDTH)
+    console.print(table, crop=False)
+
+
+def _cell(mean: SeedMean, measure: str) -> str:
+    if mean.mean is None:
+        return "-"
+    # The deviation of the main metric only: eight columns are as many as one can read.
+    with_sd = mean.sd is not None and measure == COLUMNS[0][0]
+    return f"{mean.mean:.4f}" + (f" ± {mean.sd:.4f}" if with_sd else "")

@@ -1,0 +1,53 @@
+"""Sources of results: run directories and published files, read into one result set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from statebridge.errors import ResultError
+from statebridge.results.published import read_published
+from statebridge.results.rundir import read_run
+from statebridge.results.table import CellResult, DatasetRow, ResultSet
+from statebridge.runs.directory import MANIFEST
+
+
+def read_sources(paths: Sequence[str | Path], *, strict: bool = True) -> ResultSet:
+    """Read run directories and published files into one result set.
+
+    Args:
+        paths: Run directories, published result files, or folders of them.
+        strict: False lets duplicated rows and cells through, for a validation that
+            reports them all.
+
+    Raises:
+        ResultError: Nothing given, a source that is neither, or (strict) one cell in two
+            sources, or two datasets that disagree on a row.
+    """
+    if not paths:
+        raise ResultError("no source given; name a run directory or published result files")
+    runs = [Path(path) for path in paths if (Path(path) / MANIFEST).is_file()]
+    published = [Path(path) for path in paths if not (Path(path) / MANIFEST).is_file()]
+    sets = [read_run(path) for path in runs]
+    if published:
+        sets.append(read_published(published, strict=strict))
+    cells: dict[tuple[str, str], CellResult] = {}
+    kept: list[CellResult] = []
+    dataset: dict[str, DatasetRow] = {}
+    for results in sets:
+        for cell in results.cells:
+            earlier = cells.setdefault((cell.direction, cell.name), cell)
+            if earlier is not cell and strict:
+                raise ResultError(
+                    f"{cell.source}: cell {cell.name} ({cell.direction}) is also in "
+                    f"{earlier.source}; give one of the two"
+                )
+            kept.append(cell)
+        for row_id, row in results.dataset.items():
+            if dataset.setdefault(row_id, row) != row:
+                raise ResultError(
+                    f"row {row_id} differs between the sources' datasets; compare runs over the "
+                    "same dataset"
+                )
+    manifest = sets[0].manifest if len(sets) == 1 else None
+    return ResultSet(cells=kept, dataset=dataset, manifest=manifest)

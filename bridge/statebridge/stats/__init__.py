@@ -1,0 +1,42 @@
+"""Statistics: paired differences from baselines, clustered by row or exactly as published."""
+
+from __future__ import annotations
+
+from statebridge.stats.compare import CONTINUOUS_METRICS, PUBLISHED_METRICS, compare
+from statebridge.stats.comparison import (
+    Comparison,
+    Counts,
+    Difference,
+    EffectSize,
+    FailureChain,
+    Mode,
+    SeedDifference,
+    Settings,
+    Share,
+    Stratification,
+    Stratum,
+    Verdict,
+)
+from statebridge.stats.equivalence import Equivalence, MarginVerdict
+from statebridge.stats.interval import Interval
+
+__all__ = [
+    "CONTINUOUS_METRICS",
+    "PUBLISHED_METRICS",
+    "Comparison",
+    "Counts",
+    "Difference",
+    "EffectSize",
+    "Equivalence",
+    "FailureChain",
+    "Interval",
+    "MarginVerdict",
+    "Mode",
+    "SeedDifference",
+    "Settings",
+    "Share",
+    "Stratification",
+    "Stratum",
+    "Verdict",
+    "compare",
+]

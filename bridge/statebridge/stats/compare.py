@@ -1,0 +1,187 @@
+"""Comparing conditions with baselines: from a result set to every paired difference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from statebridge.errors import ResultError, nearest
+from statebridge.results.table import Direction, ResultSet
+from statebridge.scoring.aggregate import MEASURES
+from statebridge.stats.comparison import (
+    Comparison,
+    Difference,
+    FailureChain,
+    Mode,
+    Settings,
+    Stratification,
+    Verdict,
+)
+from statebridge.stats.difference import clustered_difference
+from statebridge.stats.failure_chain import CORRECTED, REPLACED, failure_chain
+from statebridge.stats.multiplicity import holm_by_family
+from statebridge.stats.pairing import PairedCondition, Pairing
+from statebridge.stats.published_mode import published_differences
+from statebridge.stats.stratified import stratifications
+
+PUBLISHED_METRICS = ("word_boundary_contains", "legacy_contains", "normalized_exact_match")
+CONTINUOUS_METRICS = ("gold_logprob", "gold_rank", "kl_from_no_inject")
+
+
+def compare(
+    results: ResultSet,
+    baseline: str | Sequence[str] = "no_inject",
+    *,
+    metrics: Sequence[str] | None = None,
+    mode: Mode = "clustered",
+    settings: Settings | None = None,
+) -> Comparison:
+    """Compare every condition with one or more baselines, paired by row.
+
+    Directions are kept apart. `metrics` defaults to the three published ones and, in the
+    default mode, the continuous ones that the results hold. Neither the order of cells and
+    rows nor what else is in the result set changes a difference, except `p_holm` and
+    `verdict`, which depend on the family of conditions by definition.
+
+    Raises:
+        ResultError: An unknown metric, a missing baseline, nothing to compare, or rows that
+            cannot be paired (see `Pairing.pair`).
+    """
+    settings = settings or Settings()
+    baselines = (baseline,) if isinstance(baseline, str) else tuple(dict.fromkeys(baseline))
+    pairing = Pairing(results)
+    warnings: list[str] = []
+    chosen = _metrics(pairing, metrics, mode)
+    pairs = list(_pairs(pairing, baselines, chosen, warnings))
+    if not pairs:
+        raise ResultError(
+            f"there is nothing to compare with {', '.join(baselines)}: no other condition has "
+            f"a value of {', '.join(chosen) or 'any metric'}"
+        )
+    by_stratum: list[Stratification] = []
+    chains: list[FailureChain] = []
+    if mode == "published":
+        differences = published_differences(pairs, settings)
+    else:
+        differences = _judged(
+            [clustered_difference(paired, settings) for paired in pairs], settings
+        )
+        by_stratum = stratifications(results, pairs, settings, warnings)
+        chains = _failure_chains(pairing, pairs, settings, warnings)
+    warnings += [line for paired in pairs for line in paired.warnings]
+    return Comparison(
+        mode=mode,
+        settings=settings,
+        baselines=baselines,
+        metrics=chosen,
+        differences=tuple(differences),
+        stratifications=tuple(by_stratum),
+        failure_chains=tuple(chains),
+        warnings=tuple(dict.fromkeys(warnings)),
+    )
+
+
+def _metrics(pairing: Pairing, asked: Sequence[str] | None, mode: Mode) -> tuple[str, ...]:
+    for metric in asked or ():
+        if metric not in MEASURES:
+            raise ResultError(f"unknown metric {metric!r}; {nearest(metric, MEASURES)}")
+    if asked is not None:
+        return tuple(dict.fromkeys(asked))
+    offered = PUBLISHED_METRICS + (CONTINUOUS_METRICS if mode == "clustered" else ())
+    return tuple(
+        metric
+        for metric in offered
+        if any(
+            pairing.has_values(direction, condition, metric)
+            for direction in pairing.directions
+            for condition in pairing.conditions(direction)
+        )
+    )
+
+
+def _pairs(
+    pairing: Pairing, baselines: Sequence[str], metrics: Sequence[str], warnings: list[str]
+) -> Iterable[PairedCondition]:
+    for baseline in baselines:
+        holding = [d for d in pairing.directions if pairing.cells(d, baseline)]
+        if not holding:
+            known = {c for d in pairing.directions for c in pairing.conditions(d)}
+            raise ResultError(
+                f"no result is of the baseline {baseline!r}; {nearest(baseline, known)}"
+            )
+        for direction in pairing.directions:
+            if direction not in holding:
+                warnings.append(
+                    f"{direction}: has no {baseline}; nothing is compared with it there"
+                )
+                continue
+            for metric in metrics:
+                yield from _pairs_of(pairing, direction, baseline, metric, warnings)
+
+
+def _pairs_of(
+    pairing: Pairing, direction: Direction, baseline: str, metric: str, warnings: list[str]
+) -> Iterable[PairedCondition]:
+    if not pairing.has_values(direction, baseline, metric) and (
+        metric != "kl_from_no_inject" or baseline != "no_inject"
+    ):
+        warnings.append(f"{baseline} ({direction}): no row has a value of {metric}")
+        return
+    for condition in pairing.conditions(direction):
+        if condition == baseline:
+            continue
+        if pairing.has_values(direction, condition, metric):
+            yield pairing.pair(direction, condition, baseline, metric)
+        else:
+            warnings.append(f"{condition} ({direction}): no row has a value of {metric}")
+
+
+def _judged(differences: Sequence[Difference], settings: Settings) -> list[Difference]:
+    """Correct p-values over each family of conditions, and say what they amount to."""
+    adjusted = holm_by_family(
+        [d.p for d in differences], [(d.direction, d.baseline, d.metric) for d in differences]
+    )
+    return [
+        difference.model_copy(
+            update={"p_holm": p_holm, "verdict": _verdict(difference, p_holm, settings)}
+        )
+        for difference, p_holm in zip(differences, adjusted, strict=True)
+    ]
+
+
+def _verdict(difference: Difference, p_holm: float | None, settings: Settings) -> Verdict:
+    if p_holm is not None and p_holm < settings.alpha and difference.delta != 0:
+        return "higher" if difference.delta > 0 else "lower"
+    if difference.equivalent_within is not None:
+        return "equivalent"
+    return "inconclusive"
+
+
+def _failure_chains(
+    pairing: Pairing,
+    pairs: Sequence[PairedCondition],
+    settings: Settings,
+    warnings: list[str],
+) -> list[FailureChain]:
+    """One chain for each direction, baseline and metric under which both ends were compared."""
+    compared = {paired.key for paired in pairs}
+    chains = []
+    for direction, baseline, metric in dict.fromkeys(
+        (paired.direction, paired.baseline, paired.metric) for paired in pairs
+    ):
+        ends = {(direction, name, baseline, metric) for name in (REPLACED, CORRECTED)}
+        if not ends <= compared:
+            continue
+        try:
+            chain = failure_chain(
+                pairing,
+                direction,
+                baseline,
+                metric,
+                level=settings.level,
+                resamples=settings.resamples,
+            )
+        except ResultError as error:  # the two have no seed or row in common
+            warnings.append(f"no failure chain: {error}")
+        else:
+            chains.append(chain)
+    return chains

@@ -1,0 +1,228 @@
+"""What a comparison says, as plain records that write themselves as JSON."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from statebridge.results.table import Direction
+from statebridge.stats.clustered import RESAMPLES, IntervalKind
+from statebridge.stats.equivalence import Equivalence
+from statebridge.stats.interaction import PERMUTATIONS
+from statebridge.stats.interval import Interval
+from statebridge.stats.strata import ATTRIBUTES
+
+Mode = Literal["clustered", "published"]
+Verdict = Literal["higher", "lower", "equivalent", "inconclusive"]
+PMethod = Literal[
+    "exact_mcnemar",
+    "exact_mcnemar_over_seeds",
+    "mcnemar_continuity_corrected",
+    "mcnemar_continuity_corrected_min_over_seeds",
+    "paired_t",
+]
+
+
+class Record(BaseModel):
+    """Base of the records: immutable, closed, finite numbers only."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Settings(Record):
+    """The choices of a comparison; the defaults are what the guide describes."""
+
+    margins: tuple[Annotated[float, Field(gt=0)], ...] = (0.05, 0.03)
+    """Equivalence margins of 0/1 metrics, on the scale of the metric's mean."""
+    continuous_margins: dict[str, tuple[Annotated[float, Field(gt=0)], ...]] = {}
+    """Equivalence margins by continuous metric, in its units; none unless declared."""
+    alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    level: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    """Of the default mode's intervals; the published mode's are 95 % intervals."""
+    power: Annotated[float, Field(gt=0, lt=1)] = 0.80
+    resamples: Annotated[int, Field(ge=100)] = RESAMPLES
+    """Of the default mode; the published mode draws 5,000."""
+    interval: IntervalKind = "studentised"
+    stratify_by: tuple[str, ...] = ATTRIBUTES
+    permutations: Annotated[int, Field(ge=99)] = PERMUTATIONS
+
+    def margins_for(self, metric: str, *, zero_one: bool) -> tuple[float, ...]:
+        """The equivalence margins declared for a metric; may be empty."""
+        if metric in self.continuous_margins:
+            return self.continuous_margins[metric]
+        return self.margins if zero_one else ()
+
+
+class Counts(Record):
+    """Rows (over all runs) by whether the condition did better, worse or the same."""
+
+    gained: int
+    """0/1 metric: right under the condition only; continuous: delta above zero."""
+    lost: int
+    tied: int
+    tied_correct: int | None = None
+    """0/1 metrics only: right under both."""
+    tied_wrong: int | None = None
+
+
+class EffectSize(Record):
+    """How large the difference is, and how small a one could have been found."""
+
+    cohens_dz: float | None
+    """Mean row delta over its standard deviation; None where deltas do not vary."""
+    discordant_odds_ratio: float | None
+    """0/1 metrics: gained / lost over all runs; None where nothing was lost."""
+    minimal_detectable: float | None
+    """The smallest true mean delta found with `power` at this n, in the metric's units."""
+    power: float
+
+
+class SeedDifference(Record):
+    """One run of a condition against its baseline."""
+
+    seed: int | None
+    n: int
+    mean: float
+    baseline_mean: float
+    delta: float
+    interval: Interval | None
+    counts: Counts
+    p: float | None
+    """None where the data give no test (a continuous metric without variance)."""
+    p_method: PMethod | None
+
+
+class Difference(Record):
+    """One condition against one baseline, for one metric, over all its runs."""
+
+    direction: Direction
+    condition: str
+    baseline: str
+    metric: str
+    seeds: tuple[int | None, ...]
+    runs: int
+    n_rows: int
+    """Rows: the clusters."""
+    n_pooled: int
+    """Rows times runs (383 x 3 = 1,149 for the strict control)."""
+    mean: float
+    baseline_mean: float
+    delta: float
+    """Condition less baseline. Clustered: mean over rows of the mean over seeds."""
+    standard_error: float | None
+    """Of the clustered mean; None for one row, and in published mode."""
+    interval: Interval | None
+    """None where the data give none; `warnings` says why."""
+    counts: Counts
+    p: float | None
+    p_method: PMethod | None
+    p_holm: float | None
+    """Corrected over the conditions compared with this baseline by this metric."""
+    effect: EffectSize | None
+    equivalence: Equivalence | None
+    """None in the absence of declared margins for this metric, or of variance."""
+    same_sign_in_every_seed: bool
+    """Whether all runs' deltas are above zero, or all below."""
+    verdict: Verdict | None
+    """`higher` or `lower` if p_holm < alpha; else `equivalent` if shown to be within the
+    largest margin; else `inconclusive`. None in published mode."""
+    by_seed: tuple[SeedDifference, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def equivalent_within(self) -> float | None:
+        """The smallest declared margin that the difference was shown to lie within."""
+        met = (
+            [m.margin for m in self.equivalence.margins if m.equivalent] if self.equivalence else []
+        )
+        return min(met, default=None)
+
+
+class Stratum(Record):
+    """The difference within one stratum."""
+
+    label: str
+    n_rows: int
+    mean: float
+    baseline_mean: float
+    delta: float
+    interval: Interval | None
+
+
+class Stratification(Record):
+    """A difference by strata, and whether it differs between them (the interaction)."""
+
+    direction: Direction
+    condition: str
+    baseline: str
+    metric: str
+    attribute: str
+    strata: tuple[Stratum, ...]
+    unlabelled_rows: int
+    """Rows without a value of the attribute; left out."""
+    interaction_p: float | None
+    """Permutation test that the delta does not depend on the stratum; None for one stratum."""
+    interaction_p_holm: float | None
+    """Corrected over the conditions and attributes of this direction, baseline and metric."""
+    permutations: int
+
+
+class Share(Record):
+    """A share of the total loss; 1 is all of it."""
+
+    value: float
+    interval: Interval
+
+
+class FailureChain(Record):
+    """Where the loss of replacing states comes from: norm mismatch, or wrong direction.
+
+    replace --(norm mismatch)--> scale_corrected --(direction error)--> baseline
+    """
+
+    direction: Direction
+    baseline: str
+    replaced: str
+    corrected: str
+    metric: str
+    seeds: tuple[int | None, ...]
+    n_rows: int
+    total_loss: float
+    """Baseline less `replaced`."""
+    total_loss_interval: Interval | None
+    norm_loss: float
+    """`corrected` less `replaced`: what giving the state its proper norm wins back."""
+    norm_loss_interval: Interval | None
+    direction_loss: float
+    """Baseline less `corrected`: what is lost although the norm is right."""
+    direction_loss_interval: Interval | None
+    norm_share: Share | None
+    direction_share: Share | None
+    no_shares_because: str | None
+    """Why the shares are None: the total loss is not clearly above zero."""
+
+
+class Comparison(Record):
+    """Conditions against baselines, and all that follows from it."""
+
+    mode: Mode
+    settings: Settings
+    baselines: tuple[str, ...]
+    metrics: tuple[str, ...]
+    differences: tuple[Difference, ...]
+    stratifications: tuple[Stratification, ...]
+    failure_chains: tuple[FailureChain, ...]
+    warnings: tuple[str, ...]
+    """What a reader must know about the data, each line once: rows left out, runs that are
+    not complete, mixed settings. What concerns one difference alone stands with it."""
+
+    def difference(
+        self, condition: str, baseline: str, metric: str, direction: Direction = "fwd"
+    ) -> Difference | None:
+        """Return one difference, or None."""
+        for found in self.differences:
+            names = (found.condition, found.baseline, found.metric, found.direction)
+            if names == (condition, baseline, metric, direction):
+                return found
+        return None

@@ -1,0 +1,157 @@
+"""Are the cells there, and the rows in them?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from statebridge.results.table import CellResult, Direction, ResultSet
+from statebridge.validation.expectation import ExpectedCondition, Expectation
+from statebridge.validation.report import Finding, finding
+
+
+def cell_presence(results: ResultSet, expectation: Expectation) -> Iterator[Finding]:
+    """Find cells that are missing, there twice, or not asked for."""
+    wanted = {(expectation.direction, *cell) for cell in expectation.cells}
+    found = Counter((cell.direction, cell.condition, cell.seed) for cell in results.cells)
+    for direction, condition, seed in wanted - set(found):
+        name = condition if seed is None else f"{condition}/seed{seed}"
+        yield Finding(
+            severity="blocking",
+            check="missing_cell",
+            cell=name,
+            direction=direction,
+            reason=f"missing; {expectation.name} expects it",
+        )
+    reported = set()
+    for cell in results.cells:
+        key = (cell.direction, cell.condition, cell.seed)
+        if key in reported:
+            continue
+        reported.add(key)
+        if found[key] > 1:
+            sources = sorted(
+                str(c.source) for c in results.cells if (c.direction, c.condition, c.seed) == key
+            )
+            yield finding(
+                "blocking",
+                "duplicate_cell",
+                cell,
+                f"there {found[key]} times ({', '.join(sources)}); give it once",
+            )
+        if key not in wanted:
+            yield finding(
+                "warning", "extra_cell", cell, f"extra; {expectation.name} does not ask for it"
+            )
+
+
+def row_presence(results: ResultSet, expectation: Expectation) -> Iterator[Finding]:
+    """Find rows that are missing, unknown or there twice, and wrong exclusions."""
+    for cell in results.cells:
+        expected = expectation.condition(cell.condition)
+        if expected is not None and cell.direction != expectation.direction:
+            expected = None
+        known = _known_rows(results, expectation, cell.direction)
+        yield from _duplicates(cell)
+        yield from _rows_of(cell, expected, known)
+        if expected is not None:
+            yield from _exclusions(cell, expected)
+    yield from _unequal_seeds(results)
+
+
+def _known_rows(
+    results: ResultSet, expectation: Expectation, direction: Direction
+) -> frozenset[str]:
+    """The rows of the dataset: as declared, as read, or as at least half of the cells have."""
+    if expectation.row_ids is not None:
+        return frozenset(expectation.row_ids)
+    if results.dataset:
+        return frozenset(results.dataset)
+    cells = [cell for cell in results.cells if cell.direction == direction and cell.rows]
+    # A row is in doubt where fewer than half of the cells have it: then it is the odd one.
+    votes = Counter(row_id for cell in cells for row_id in {row.row_id for row in cell.rows})
+    return frozenset(row_id for row_id, count in votes.items() if 2 * count >= len(cells))
+
+
+def _duplicates(cell: CellResult) -> Iterator[Finding]:
+    counts = Counter(row.row_id for row in cell.rows)
+    twice = sorted(row_id for row_id, count in counts.items() if count > 1)
+    if twice:
+        yield finding(
+            "blocking", "duplicate_rows", cell, f"{len(twice)} row(s) there more than once", twice
+        )
+
+
+def _rows_of(
+    cell: CellResult, expected: ExpectedCondition | None, known: frozenset[str]
+) -> Iterator[Finding]:
+    own = {row.row_id for row in cell.rows}
+    if not own:
+        yield finding("blocking", "rows", cell, "holds no row")
+        return
+    unknown = sorted(own - known)
+    if unknown:
+        yield finding(
+            "blocking", "rows", cell, f"{len(unknown)} row(s) that the dataset lacks", unknown
+        )
+    wanted = len(known) - (cell.excluded_rows or 0)
+    if expected is not None and expected.rows is not None:
+        wanted = expected.rows
+    missing = sorted(known - own)
+    if len(cell.rows) != wanted:
+        # Which rows a cell that excludes some should have is not known: then none is named.
+        named = [] if cell.excluded_rows else missing
+        yield finding(
+            "blocking",
+            "rows",
+            cell,
+            f"holds {len(cell.rows)} rows, not {wanted}{'; missing' if named else ''}",
+            named,
+        )
+    elif not cell.complete:
+        yield finding("blocking", "rows", cell, "not complete: rows that it declares are missing")
+    elif len(missing) > len(known) - wanted:
+        yield finding("blocking", "rows", cell, f"{len(missing)} row(s) missing", missing)
+
+
+def _exclusions(cell: CellResult, expected: ExpectedCondition) -> Iterator[Finding]:
+    if expected.source_rows is None:
+        return
+    if cell.source_rows != expected.source_rows:
+        yield finding(
+            "blocking",
+            "exclusions",
+            cell,
+            f"taken from {_number(cell.source_rows)} source rows, not {expected.source_rows}",
+        )
+    excluded = expected.excluded_rows
+    if excluded is not None and cell.excluded_rows != excluded:
+        yield finding(
+            "blocking",
+            "exclusions",
+            cell,
+            f"excludes {_number(cell.excluded_rows)} rows, not {excluded}",
+        )
+
+
+def _number(count: int | None) -> str:
+    return "an unrecorded number of" if count is None else str(count)
+
+
+def _unequal_seeds(results: ResultSet) -> Iterator[Finding]:
+    """What a condition excludes depends on the rows, never on the seed."""
+    groups: dict[tuple[Direction, str], list[CellResult]] = {}
+    for cell in results.cells:
+        if cell.rows:
+            groups.setdefault((cell.direction, cell.condition), []).append(cell)
+    for cells in groups.values():
+        row_sets = [frozenset(row.row_id for row in cell.rows) for cell in cells]
+        for cell, rows in zip(cells[1:], row_sets[1:], strict=True):
+            if rows != row_sets[0]:
+                yield finding(
+                    "blocking",
+                    "unequal_seeds",
+                    cell,
+                    f"not the rows of {cells[0].name}; they differ in",
+                    sorted(rows ^ row_sets[0]),
+                )

@@ -1,0 +1,59 @@
+"""What a cell's condition means, whether it was published or run here."""
+
+from __future__ import annotations
+
+from pydantic import ValidationError
+
+from statebridge.results.table import CellResult
+from statebridge.spec.conditions import Condition
+from statebridge.spec.presets import CONDITIONS
+
+
+def resolved_condition(cell: CellResult) -> Condition | None:
+    """Return a cell's condition; None where the cell does not say what it is.
+
+    A run directory holds the resolved condition. A published file holds the published words
+    for it (`mode`, `alpha`, `scale`), which the condition's name and strength decide.
+    """
+    if "mode" not in cell.injection and "operator" in cell.injection:
+        try:
+            return Condition.model_validate(dict(cell.injection))
+        except ValidationError:
+            return None
+    published = CONDITIONS.get(cell.condition)
+    if published is None:
+        return None
+    strength = cell.injection.get("alpha")
+    if strength is None:
+        strength = cell.injection.get("scale")
+    if isinstance(strength, int | float) and not isinstance(strength, bool):
+        return published.model_copy(update={"weight": float(strength)})
+    return published
+
+
+def is_plain_baseline(condition: Condition | None) -> bool:
+    """Whether nothing is written and the task prompt is used: `no_inject`, by any name."""
+    return condition is not None and condition.source == "none" and condition.prompt == "task"
+
+
+def writes_back_what_was_there(condition: Condition | None) -> bool:
+    """Whether what is written is, bit for bit, the receiver's own state.
+
+    The self-injection is; so is any condition of weight 0 (h + 0 · s, 0 · s + 1 · h).
+    """
+    if condition is None or condition.source == "none":
+        return False
+    if condition.operator in ("add", "blend") and condition.weight == 0.0:
+        return True
+    return (
+        condition.source == "receiver"
+        and condition.operator == "blend"
+        and condition.weight == 1.0
+        and not condition.match_norm  # rescaling rounds
+        and condition.positions == condition.source_positions
+    )
+
+
+def uses_relay(condition: Condition | None) -> bool:
+    """Whether the receiver's prompt holds text that the sender wrote."""
+    return condition is not None and condition.prompt == "relay"

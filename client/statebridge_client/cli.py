@@ -1,0 +1,58 @@
+"""The `statebridge` command."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from statebridge.commands import dataset, run, schema, score
+from statebridge.errors import StatebridgeError
+
+app = typer.Typer(
+    name="statebridge",
+    help="Test whether one language model can tell another something through its hidden states.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(run.run)
+app.command()(score.score)
+app.command()(schema.schema)
+app.add_typer(dataset.app, name="dataset")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"statebridge {version('statebridge')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[  # noqa: ARG001 - handled by its callback
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print and exit."),
+    ] = False,
+) -> None: ...
+
+
+def main() -> None:
+    """Run the command line; an error of ours is one line and an exit code that means something.
+
+    Exit codes: 1 a check that did not pass, 2 wrong input, 3 the machine lacks something,
+    4 numbers that are not finite, 5 a remote back end, 130 interrupted.
+    """
+    try:
+        app()
+    except StatebridgeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # The reader of a pipe has gone; Python would complain again while closing stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

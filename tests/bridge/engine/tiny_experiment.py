@@ -1,0 +1,149 @@
+"""A tiny random pair, its rows and translators, for the engine and for the oracle alike."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import nnsight
+import torch
+
+from statebridge.engine.plain_sweep import PlainSweep
+from statebridge.engine.plan import plan_groups
+from statebridge.engine.shared_sweep import SharedSweep
+from statebridge.engine.workload import Workload, prepare
+from statebridge.models.pair import Pair
+from statebridge.models.traced_model import TracedModel
+from statebridge.results.table import DatasetRow, RowResult
+from statebridge.spec import parse_experiment
+from statebridge.translators import Translator
+from tests.reference.oracle import OraclePair
+from tests.tiny_models import tiny_llama, tiny_neox, tiny_tokenizer
+
+SEEDS = (42, 123)
+
+
+def neox_pair(dtype: torch.dtype = torch.float32) -> OraclePair:
+    """GPT-NeoX of different depth and width, at inner layers."""
+    return OraclePair(
+        sender=tiny_neox(seed=1, layers=3, hidden=24, heads=3).to(dtype),
+        receiver=tiny_neox(seed=2, layers=4, hidden=32, heads=4).to(dtype),
+        sender_layer=2,
+        receiver_layer=2,
+        tokenizer=tiny_tokenizer(),
+    )
+
+
+def llama_pair(dtype: torch.dtype = torch.float32) -> OraclePair:
+    """Llama with grouped-query attention, different depth and width."""
+    return OraclePair(
+        sender=tiny_llama(seed=3, layers=4, hidden=32, heads=4).to(dtype),
+        receiver=tiny_llama(seed=4, layers=3, hidden=24, heads=4).to(dtype),
+        sender_layer=1,
+        receiver_layer=1,
+        tokenizer=tiny_tokenizer(),
+    )
+
+
+def mixed_pair(dtype: torch.dtype = torch.float32) -> OraclePair:
+    """A GPT-NeoX sender and a Llama receiver with one tokenizer."""
+    return OraclePair(
+        sender=neox_pair(dtype).sender,
+        receiver=llama_pair(dtype).sender,
+        sender_layer=1,
+        receiver_layer=3,
+        tokenizer=tiny_tokenizer(),
+    )
+
+
+def engine_pair(oracle: OraclePair, **wrap: Any) -> Pair:
+    """The same models as nnsight sees them."""
+
+    def side(module: Any, tokenizer: Any, layer: int, name: str) -> TracedModel:
+        model = nnsight.TransformersModel(module, task="text-generation", tokenizer=tokenizer)
+        return TracedModel.wrap(model, tokenizer, layer, name=name, **wrap)
+
+    return Pair(
+        side(oracle.sender, oracle.reads_with, oracle.sender_layer, "tiny-sender"),
+        side(oracle.receiver, oracle.tokenizer, oracle.receiver_layer, "tiny-receiver"),
+    )
+
+
+def random_translator(
+    width_in: int, width_out: int, seed: int, dtype: torch.dtype = torch.float32
+) -> Translator:
+    """An affine translator whose output has about unit norm, as fitted ones have."""
+    generator = torch.Generator().manual_seed(seed)
+    translator = Translator("affine", width_in, width_out)
+    weight = torch.randn((width_out, width_in), generator=generator) / width_out**0.5
+    bias = 0.1 * torch.randn(width_out, generator=generator)
+    translator.set_weights({"weight": weight, "bias": bias}, where="test")
+    return translator.to(dtype).requires_grad_(False)
+
+
+def dataset_rows(rows: Sequence[Mapping[str, str]]) -> list[DatasetRow]:
+    """The oracle's dictionaries as the engine's rows."""
+    return [
+        DatasetRow(row["id"], row["context"], row["question"], row["answer"]) for row in rows
+    ]
+
+
+@dataclass(frozen=True)
+class EngineRun:
+    """Rows by (cell name, row id), and what ran."""
+
+    rows: dict[tuple[str, str], RowResult]
+    workload: Workload
+
+
+def run_engine(
+    pair: Pair,
+    rows: Sequence[DatasetRow],
+    translators: Mapping[int, Translator],
+    *,
+    rows_together: int = 64,
+    **fields: Any,
+) -> EngineRun:
+    """Run an experiment over a loaded pair without a run directory.
+
+    `rows_together` rows form a group; `fields` are those of the experiment file.
+    """
+    declared: dict[str, Any] = {
+        "name": "tiny",
+        "sender": {"model": "tiny-sender", "layer": pair.sender.layer},
+        "receiver": {"model": "tiny-receiver", "layer": pair.receiver.layer},
+        "dataset": {"path": "rows.jsonl"},
+        "translators": {str(seed): "translator.safetensors" for seed in translators},
+        "seeds": list(translators) or [0],
+    }
+    declared |= fields
+    if not translators:
+        del declared["translators"]
+    else:
+        # JSON has no integer keys, YAML has.
+        declared["translators"] = {int(seed): path for seed, path in declared["translators"].items()}
+    experiment = parse_experiment(_yaml(declared))
+    workload = prepare(experiment, pair, rows, translators)
+    max_lanes = rows_together * len(workload.cells)
+    sweep = (
+        SharedSweep(workload, max_lanes) if experiment.path == "shared" else PlainSweep(workload)
+    )
+    found: dict[tuple[str, str], RowResult] = {}
+    for group in plan_groups(workload, max_lanes):
+        for cell, _, row in sweep.run(group):
+            assert (cell.name, row.row_id) not in found
+            found[cell.name, row.row_id] = row
+    return EngineRun(found, workload)
+
+
+def _yaml(declared: Mapping[str, Any]) -> str:
+    lines = []
+    for key, value in declared.items():
+        if key == "translators" and isinstance(value, dict) and "fit" not in value:
+            lines.append("translators:")
+            lines += [f"  {seed}: {path}" for seed, path in value.items()]
+        else:
+            lines.append(f"{key}: {json.dumps(value)}")
+    return "\n".join(lines)

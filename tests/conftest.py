@@ -1,0 +1,23 @@
+"""Settings of the whole suite: one thread, and property tests without a clock."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+# Before torch is imported anywhere: tiny models are slower on two threads than on one, and
+# a worker of a test's own inherits it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from hypothesis import settings
+
+# Shared machines stall; a property test is about the property.
+settings.register_profile("statebridge", deadline=None, derandomize=True)
+settings.load_profile("statebridge")
+
+with contextlib.suppress(ImportError):  # the light half is tested without torch too
+    import torch
+
+    torch.set_num_threads(1)
