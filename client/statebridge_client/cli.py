@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from statebridge.commands import dataset, run, schema, score
+from statebridge.commands import dataset, doctor, export, fit, run, schema, score
 from statebridge.errors import StatebridgeError
 
 app = typer.Typer(
@@ -19,7 +19,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(run.run)
+app.command()(fit.fit)
+app.command()(doctor.doctor)
 app.command()(score.score)
+app.command()(export.export)
 app.command()(schema.schema)
 app.add_typer(dataset.app, name="dataset")
 
@@ -34,7 +37,7 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    version: Annotated[  # noqa: ARG001 - handled by its callback
+    version: Annotated[
         bool,
         typer.Option("--version", callback=_print_version, is_eager=True, help="Print and exit."),
     ] = False,

@@ -46,7 +46,9 @@ def clean_eval(
         f"{summary.kept} rows kept; {summary.dropped_overlap} in train and "
         f"{summary.dropped_duplicates} repeated rows dropped"
     )
-    print(f"sha256 {summary.sha256}{' (the published set)' if same else ' (not the published set)'}")
+    print(
+        f"sha256 {summary.sha256}{' (the published set)' if same else ' (not the published set)'}"
+    )
 
 
 @app.command()

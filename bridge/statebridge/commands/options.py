@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import yaml
+
+from statebridge.errors import ExperimentError
 
 ExperimentFile = Annotated[
     Path, typer.Argument(metavar="FILE", help="Experiment file, YAML or JSON.", show_default=False)
@@ -27,3 +30,41 @@ Remote = Annotated[
     str | None,
     typer.Option(help="local (nnsight's serialisation, run here), ndif, or a URL."),
 ]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="FIELD=VALUE",
+        help="Change a field of the file, such as dataset.path=rows.jsonl; may be repeated. "
+        "Paths are relative to where you are.",
+        show_default=False,
+    ),
+]
+
+_PATHS = frozenset({"path", "model"})
+
+
+def read_changes(changes: list[str] | None) -> dict[str, Any]:
+    """Return `--set` options as overrides of an experiment file, values read as YAML.
+
+    Raises:
+        ExperimentError: An option is not FIELD=VALUE.
+    """
+    found: dict[str, Any] = {}
+    for change in changes or []:
+        field, equals, text = change.partition("=")
+        if not equals or not field:
+            raise ExperimentError(
+                f"--set {change}: not FIELD=VALUE; give such as decoding.max_new_tokens=32"
+            )
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise ExperimentError(f"--set {change}: the value is not valid YAML") from None
+        # In a file a relative path is relative to the file; here to the working directory.
+        last = field.rsplit(".", 1)[-1]
+        local = isinstance(value, str) and (last == "path" or value.startswith((".", "~")))
+        if last in _PATHS and local:
+            value = str(Path(value).expanduser().resolve())
+        found[field] = value
+    return found

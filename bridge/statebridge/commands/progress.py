@@ -1,7 +1,8 @@
-"""Progress of long work on standard error: bars in a terminal, nothing in a pipe."""
+"""Progress of long work on standard error: bars in a terminal, now and then a line elsewhere."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -22,6 +23,7 @@ STAGES = {
     "train": "training translators",
     "quality": "measuring translators",
     "run": "running rows",
+    "stitch": "stitched cross-entropy",
     "layers": "measuring layers",
 }
 
@@ -37,13 +39,39 @@ def progress_bars(*, quiet: bool = False) -> Iterator[Callable[[str, int, int], 
         TimeRemainingColumn(),
     )
     console = Console(stderr=True)
-    bars = Progress(*columns, console=console, disable=quiet or not console.is_terminal)
+    if quiet or not console.is_terminal:
+        yield _ignore if quiet else _Lines(console).update
+        return
     tasks: dict[str, TaskID] = {}
+    with Progress(*columns, console=console) as bars:
 
-    def update(stage: str, done: int, total: int) -> None:
-        if stage not in tasks:
-            tasks[stage] = bars.add_task(STAGES.get(stage, stage), total=total)
-        bars.update(tasks[stage], completed=done, total=total)
+        def update(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(STAGES.get(stage, stage), total=total)
+            bars.update(tasks[stage], completed=done, total=total)
 
-    with bars:
         yield update
+
+
+def _ignore(_stage: str, _done: int, _total: int) -> None:
+    return
+
+
+class _Lines:
+    """A line when a stage begins and then every half minute: what a log file wants."""
+
+    SECONDS = 30.0
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._stage = ""
+        self._last = 0.0
+
+    def update(self, stage: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if stage == self._stage and now - self._last < self.SECONDS:
+            return
+        self._stage, self._last = stage, now
+        self._console.print(
+            f"{STAGES.get(stage, stage)}: {done}/{total}", highlight=False, markup=False
+        )

@@ -11,12 +11,12 @@ import typer
 from rich.console import Console
 
 from statebridge.commands.engine_extra import need_engine
-from statebridge.commands.options import AsJson, Device, ExperimentFile, Remote
+from statebridge.commands.options import AsJson, Device, ExperimentFile, Remote, Set, read_changes
 from statebridge.commands.progress import progress_bars
 from statebridge.commands.score_table import condition_scores, print_scores
 
 
-def run(  # noqa: PLR0913 - a command line has as many options as its users need
+def run(
     file: ExperimentFile,
     out: Annotated[Path, typer.Option(help="Run directory; an earlier run there goes on.")],
     limit: Annotated[int | None, typer.Option(help="Run the first rows only.", min=1)] = None,
@@ -33,6 +33,7 @@ def run(  # noqa: PLR0913 - a command line has as many options as its users need
         bool,
         typer.Option("--no-decode", help="Measure log-probability, rank and KL; no text."),
     ] = False,
+    changes: Set = None,
     as_json: AsJson = False,
 ) -> None:
     """Carry an experiment out; the same command again goes on where it stopped."""
@@ -47,7 +48,8 @@ def run(  # noqa: PLR0913 - a command line has as many options as its users need
         "execution.max_lanes": max_lanes,
         "decode": False if no_decode else None,
     }
-    experiment = load_experiment(file, {k: v for k, v in overrides.items() if v is not None})
+    given = {key: value for key, value in overrides.items() if value is not None}
+    experiment = load_experiment(file, read_changes(changes) | given)
     need_engine()
     from statebridge.engine.run import run_experiment
     from statebridge.results.rundir import read_run

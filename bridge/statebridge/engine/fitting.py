@@ -10,6 +10,7 @@ import torch
 
 from statebridge.data import row_identity, rows_sha256
 from statebridge.engine.prompts import tokenise
+from statebridge.engine.stitched import stitched_cross_entropy
 from statebridge.errors import PairError, TranslatorError
 from statebridge.models.pair import Pair
 from statebridge.models.token_batch import TokenBatch
@@ -20,6 +21,7 @@ from statebridge.spec.resolve_dataset import generated_rows
 from statebridge.translators import (
     CorpusRecord,
     PositionStore,
+    QualityReport,
     StateOrigin,
     TextCorpus,
     Translator,
@@ -133,8 +135,13 @@ def fit_translators(
     corpus: CorpusTexts,
     seeds: Iterable[int],
     progress: Progress = lambda *_: None,
+    *,
+    stitched: bool = False,
 ) -> dict[int, Translator]:
     """Fit one translator per seed and measure it on held-out passages.
+
+    `stitched` adds the stitched next-token cross-entropy to each card: five receiver
+    passes more over the held-out passages.
 
     The states of the corpus are captured once for all seeds. A ridge fit has no seed in
     it: its seeds share one map. Each translator carries its card.
@@ -151,32 +158,69 @@ def fit_translators(
         else _trained(pair, fit, corpus, seeds, progress)
     )
     translators: dict[int, Translator] = {}
-    reports = {}
+    held_out = corpus.passages[start:]
     for seed, result in fitted.items():
-        key = id(result)
-        if key not in reports:
-            reports[key] = measure_quality(
-                result.translator,
-                paired_positions(
-                    pair,
-                    corpus.passages[start:],
-                    fit.corpus.max_tokens,
-                    lambda done: progress("quality", done, len(corpus.passages) - start),
-                ),
-                result.means,
-                sender_layer=pair.sender.layer_path,
-                receiver_layer=pair.receiver.layer_path,
-            )
-        result.translator.card = make_card(
+        translators[seed] = result.translator
+        if result.translator.card is not None:
+            continue  # a ridge map, measured for an earlier seed
+        report = measure_quality(
+            result.translator,
+            paired_positions(
+                pair,
+                held_out,
+                fit.corpus.max_tokens,
+                lambda done: progress("quality", done, len(held_out)),
+            ),
+            result.means,
+            sender_layer=pair.sender.layer_path,
+            receiver_layer=pair.receiver.layer_path,
+        )
+        card = make_card(
             result.translator,
             sender=_origin(pair.sender),
             receiver=_origin(pair.receiver),
             corpus=corpus.record,
             training=result.record,
-            quality=(reports[key],),
+            quality=(report,),
         )
-        translators[seed] = result.translator
+        if stitched:
+            entropies = stitched_cross_entropy(
+                pair,
+                result.translator,
+                held_out,
+                fit.corpus.max_tokens,
+                result.means.raw,
+                lambda done, total: progress("stitch", done, total),
+            )
+            card = card.model_copy(update={"stitched": entropies})
+        result.translator.card = card
     return translators
+
+
+def layer_quality(
+    pair: Pair,
+    fit: Fit,
+    corpus: CorpusTexts,
+    sender_layers: Sequence[int | float | str],
+    receiver_layers: Sequence[int | float | str],
+    progress: Progress = lambda *_: None,
+) -> list[QualityReport]:
+    """Fit a ridge translator for every pair of layers and report how well each predicts.
+
+    One pass over the corpus captures and fits, one over the held-out passages measures,
+    for each pair of layers.
+    """
+    reports: list[QualityReport] = []
+    total = len(sender_layers) * len(receiver_layers)
+    for sender_layer in sender_layers:
+        for receiver_layer in receiver_layers:
+            at = Pair(pair.sender.at_layer(sender_layer), pair.receiver.at_layer(receiver_layer))
+            fitted = fit_translators(at, fit.model_copy(update={"kind": "ridge"}), corpus, (0,))
+            card = fitted[0].card
+            if card is not None:
+                reports += card.quality
+            progress("layers", len(reports), total)
+    return reports
 
 
 def _ridge(

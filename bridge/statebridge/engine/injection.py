@@ -112,7 +112,7 @@ def check_positions(positions: Positions, length: int, condition: str, row_id: s
         if not -length <= position < length:
             raise ExperimentError(
                 f"condition {condition}: row {row_id} has {length} prompt tokens, so position "
-                f"{position} does not exist; positions run from 0 to {length - 1} or -{length} to -1"
+                f"{position} does not exist; they run from 0 to {length - 1} or -{length} to -1"
             )
     if len({position % length for position in positions}) != len(positions):
         raise ExperimentError(

@@ -11,29 +11,28 @@ from statebridge.engine.workload import Workload
 from statebridge.results.table import RowResult
 from statebridge.spec.cells import Cell
 
-
 LaneRow = tuple[Cell, int, RowResult]
 """A cell, a row index, and what the row gave in the cell."""
 
 
 @dataclass(frozen=True, slots=True)
 class Norms:
-    """Mean L2 norms of one lane's states; None where the condition has none."""
+    """Mean L2 norms of one lane's states; None where nothing is written."""
 
-    translated: float | None = None
+    source: float | None = None
     receiver: float | None = None
     injected: float | None = None
 
 
-def row_norms(cell: Cell, written: Written) -> list[Norms]:
+def row_norms(written: Written) -> list[Norms]:
     """Return the norms of each row that a cell wrote."""
-    sources: list[float | None] = [None] * written.states.shape[0]
-    if cell.condition.translates:
-        sources = list(written.source_norms.tolist())
     return [
         Norms(*norms)
         for norms in zip(
-            sources, written.own_norms.tolist(), written.injected_norms.tolist(), strict=True
+            written.source_norms.tolist(),
+            written.own_norms.tolist(),
+            written.injected_norms.tolist(),
+            strict=True,
         )
     ]
 
@@ -65,14 +64,14 @@ def lane_row(
     """
     source = workload.rows[row]
     prompts = workload.prompts
-    paired = cell.condition.reads_sender
     fields: dict[str, Any] = {}
-    if paired:
+    if cell.condition.source != "none":
         fields |= {
-            "prompt_len_sender": len(prompts.sender[row]),
             "token_ids_match": prompts.ids_match(row),
             "seq_len_match": prompts.lengths_match(row),
         }
+    if cell.condition.reads_sender:
+        fields["prompt_len_sender"] = len(prompts.sender[row])
     if cell.condition.source == "shuffled":
         donor = workload.donor(cell, row)
         fields |= {
@@ -99,7 +98,7 @@ def lane_row(
         prompt_len_receiver=(
             relay.receiver_prompt_len if relay is not None else len(prompts.receiver[row])
         ),
-        translated_norm_mean=norms.translated,
+        translated_norm_mean=norms.source,
         receiver_norm_mean=norms.receiver,
         injected_norm_mean=norms.injected,
         **fields,

@@ -80,7 +80,7 @@ class PlainSweep:
                 written = written_states(
                     work, cell, chosen, own[places], batch.select(places), sent
                 )
-                states, norms = written.states, row_norms(cell, written)
+                states, norms = written.states, row_norms(written)
             some_prompts = [prompts[place] for place in places]
             gold = self._gold(
                 receiver,
@@ -133,9 +133,7 @@ class PlainSweep:
                 for i, place in enumerate(places):
                     relay = Relay(relays[place], len(sender_ids[place]), len(ids[place]))
                     row = rows[place]
-                    lane = lane_row(
-                        work, cell, row, tokens=tokens[i], gold=gold[i], relay=relay
-                    )
+                    lane = lane_row(work, cell, row, tokens=tokens[i], gold=gold[i], relay=relay)
                     results.append((cell, row, lane))
         return results
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Literal
 
 from statebridge.engine.workload import Workload
@@ -62,4 +62,4 @@ def _chunks(rows: Sequence[int], size: int) -> list[Sequence[int]]:
     # Even chunks: 64 rows in groups of at most 60 become 32 and 32, not 60 and 4.
     count = -(-len(rows) // size)
     bounds = [len(rows) * place // count for place in range(count + 1)]
-    return [rows[start:end] for start, end in zip(bounds, bounds[1:], strict=False)]
+    return [rows[start:end] for start, end in pairwise(bounds)]

@@ -88,9 +88,7 @@ def build_prompts(
     row_ids = [row.row_id for row in rows]
     limit = decoding.max_prompt_tokens
     receiver = tokenise(pair.receiver, texts, row_ids, limit)
-    check_window(
-        pair.receiver, [len(ids) for ids in receiver], row_ids, decoding.max_new_tokens
-    )
+    check_window(pair.receiver, [len(ids) for ids in receiver], row_ids, decoding.max_new_tokens)
     if not sender or pair.sender.tokenizer is pair.receiver.tokenizer:
         return PromptTable(receiver, receiver)
     sent = tokenise(pair.sender, texts, row_ids, limit)

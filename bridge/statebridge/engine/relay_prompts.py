@@ -15,9 +15,7 @@ def relay_sender_prompts(workload: Workload, rows: Sequence[int]) -> list[TokenI
     experiment, sender = workload.experiment, workload.pair.sender
     template = experiment.prompts.relay_sender
     texts = [
-        template.format(
-            context=workload.rows[row].context, question=workload.rows[row].question
-        )
+        template.format(context=workload.rows[row].context, question=workload.rows[row].question)
         for row in rows
     ]
     row_ids = [workload.rows[row].row_id for row in rows]

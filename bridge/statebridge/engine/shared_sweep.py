@@ -159,7 +159,7 @@ class SharedSweep:
             batch = lower.batch.select(places)
             written = written_states(self._work, cell, rows, own, batch, lower.sent)
             states[members] = written.states
-            for i, lane_norms in zip(members, row_norms(cell, written), strict=True):
+            for i, lane_norms in zip(members, row_norms(written), strict=True):
                 norms[i] = lane_norms
         return states, norms
 

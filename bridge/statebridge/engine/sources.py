@@ -65,9 +65,7 @@ def capture_sender(
     moved = states.to(receiver.device)
     for seed in sorted(seeds):
         translated[seed] = translate(workload.translators[seed], moved)
-        check_finite(
-            translated[seed], batch.mask.to(receiver.device), f"translator of seed {seed}"
-        )
+        check_finite(translated[seed], batch.mask.to(receiver.device), f"translator of seed {seed}")
     return SenderStates(batch, moved, {row: i for i, row in enumerate(needed)}, translated)
 
 
@@ -126,9 +124,7 @@ def _source_states(
     index = torch.tensor(places, device=own.device)
     source_batch = sent.batch.select(places)
     if source != "sender":
-        return _fit_positions(
-            sent.translated[_seed(cell)][index], source_batch, cell, own.shape[1]
-        )
+        return _fit_positions(sent.translated[_seed(cell)][index], source_batch, cell, own.shape[1])
     states = sent.states[index]
     # arXiv 2501.14082: where widths differ, the last min(width) dimensions line up.
     common = min(own.shape[-1], states.shape[-1])

@@ -132,9 +132,7 @@ def _check_positions_meet(
         for index, row in enumerate(rows[:limit]):
             receiver_length = len(prompts.receiver[index])
             check_positions(condition.positions, receiver_length, condition.name, row.row_id)
-            read_length = (
-                len(prompts.sender[index]) if condition.reads_sender else receiver_length
-            )
+            read_length = len(prompts.sender[index]) if condition.reads_sender else receiver_length
             check_positions(condition.source_positions, read_length, condition.name, row.row_id)
             everywhere = condition.reads_sender and condition.source_positions == "all"
             if everywhere and not prompts.ids_match(index):

@@ -144,9 +144,7 @@ class TracedModel:
         probe = {"input_ids": torch.tensor([[self.pad_id]], device=self.device)}
         with torch.no_grad(), self.model.trace(probe, **self.options()) as tracer:
             output = self.model.get(path).output
-            shape = nnsight.save(
-                tuple((output[0] if isinstance(output, tuple) else output).shape)
-            )
+            shape = nnsight.save(tuple((output[0] if isinstance(output, tuple) else output).shape))
             tracer.stop()
         if tuple(shape) != (1, 1, self.width):
             raise PairError(

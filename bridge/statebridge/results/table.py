@@ -35,7 +35,8 @@ class RowResult:
     token_ids_match: bool | None = None
     seq_len_match: bool | None = None
     translated_norm_mean: float | None = None
-    """Mean over the positions read of the L2 norm of the injected source state."""
+    """Mean over the positions read of the L2 norm of the source state, before any rescaling:
+    the translated state, or, as published, the raw noise, the receiver's own state, zero."""
     receiver_norm_mean: float | None = None
     """Mean over the prompt of the L2 norm of the receiver's own state."""
     injected_norm_mean: float | None = None

@@ -168,6 +168,14 @@ def read_manifest(path: Path) -> dict[str, Any] | None:
     return manifest
 
 
+def session_seconds(path: Path) -> float:
+    """Return the seconds that all sessions of a run directory worked."""
+    file = path / SESSIONS
+    if not file.exists():
+        return 0.0
+    return float(sum(json.loads(line)["seconds"] for line in file.read_text().splitlines()))
+
+
 def whole_groups(path: Path, lane_counts: Sequence[int]) -> tuple[int, int]:
     """Return (whole groups, bytes that they take) of a rows file.
 

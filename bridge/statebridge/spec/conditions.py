@@ -67,7 +67,7 @@ class Condition(BaseModel):
         if self.source in ("zero", "random", "none"):
             if self.source_positions != "all":
                 raise ValueError(f"source {self.source} has no source_positions")
-        elif read != 1 and read != written:
+        elif read not in (1, written):
             raise ValueError(
                 f"{describe(self.source_positions)} read cannot be written at "
                 f"{describe(self.positions)}: read as many positions as are written, or one"

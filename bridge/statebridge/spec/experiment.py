@@ -132,7 +132,9 @@ class Prompts(_Declared):
         if info.field_name == "relay_sender":
             allowed = {"context", "question"}
         try:
-            used = {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
+            used = {
+                name for _, name, _, _ in string.Formatter().parse(template) if name is not None
+            }
         except ValueError as error:
             raise ValueError(f"not a template: {error}; write a literal brace twice") from None
         if not used <= allowed:

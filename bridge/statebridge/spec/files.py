@@ -37,7 +37,9 @@ def load_experiment(path: str | Path, overrides: Mapping[str, Any] | None = None
             raise ExperimentError(f"{path}: larger than {MAX_BYTES} bytes; not an experiment file")
         text = path.read_bytes().decode("utf-8")
     except FileNotFoundError:
-        raise ExperimentError(f"{path}: no such file; give the path of an experiment file") from None
+        raise ExperimentError(
+            f"{path}: no such file; give the path of an experiment file"
+        ) from None
     except UnicodeDecodeError as error:
         raise ExperimentError(f"{path}: not UTF-8 text (byte {error.start})") from None
     except OSError as error:
@@ -150,7 +152,7 @@ def _anchor_paths(data: dict[str, Any], folder: Path) -> None:
         # A bare model name is a hub id; a local folder says so by how it starts.
         if only_if_marked and not text.startswith((".", "/", "~")):
             return
-        holder[key] = str(folder / Path(text).expanduser())
+        holder[key] = str((folder / Path(text).expanduser()).absolute())
 
     for side in ("sender", "receiver"):
         anchor(data.get(side), "model", only_if_marked=True)

@@ -53,7 +53,8 @@ def ordered_labels(labels: Iterable[str]) -> list[str]:
 def _prompt_lengths(cells: Iterable[CellResult]) -> dict[str, int]:
     """The length in tokens of each row's task prompt (a relay prompt is another text)."""
     lengths: dict[str, int] = {}
-    for cell in sorted(cells, key=lambda cell: cell.name):
+    # no_inject first: its prompt is the task prompt whatever else was run.
+    for cell in sorted(cells, key=lambda cell: (cell.condition != "no_inject", cell.name)):
         for row in cell.rows:
             if row.prompt_len_receiver is not None and row.relay is None:
                 lengths.setdefault(row.row_id, row.prompt_len_receiver)

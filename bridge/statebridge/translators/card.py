@@ -5,7 +5,7 @@ Free of torch, so that a card can be read and shown anywhere.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -143,6 +143,31 @@ class QualityReport(_Record):
     receiver_layer: str | None = None
 
 
+class StitchedQuality(_Record):
+    """Next-token cross-entropy (nats a token) of the receiver over held-out text.
+
+    Its states at the injection layer are replaced at every position: by themselves
+    (`receiver`, the floor), by translations as they are and at the receiver's norm, by the
+    mean receiver state of the fitting corpus, and by zero.
+    """
+
+    VARIANTS: ClassVar[tuple[str, ...]] = (
+        "receiver",
+        "translated",
+        "translated_matched_norm",
+        "mean_vector",
+        "zero",
+    )
+
+    tokens: int
+    """Next tokens scored."""
+    receiver: float
+    translated: float
+    translated_matched_norm: float
+    mean_vector: float
+    zero: float
+
+
 class TranslatorCard(_Record):
     """Everything about a translator but its weights."""
 
@@ -158,6 +183,7 @@ class TranslatorCard(_Record):
     corpus: CorpusRecord | None = None
     training: FitRecord | None = None
     quality: tuple[QualityReport, ...] = ()
+    stitched: StitchedQuality | None = None
     versions: dict[str, str] = Field(default_factory=dict)
     created_at: str | None = None
     """UTC, ISO 8601."""

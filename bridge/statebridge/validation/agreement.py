@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
+from typing import TypeVar
 
 from statebridge.results.table import CellResult, Direction, ResultSet
 from statebridge.validation.expectation import Expectation, Setting
-from statebridge.validation.report import Finding, finding
+from statebridge.validation.report import Finding, Severity, finding
 from statebridge.validation.resolved_condition import resolved_condition, uses_relay
+
+T = TypeVar("T")
 
 RELAY = "relay_"
 """Begins the names of the settings that the sender's own text is decoded with."""
@@ -23,7 +27,7 @@ def data_hash(results: ResultSet, expectation: Expectation) -> Iterator[Finding]
         if found == wanted:
             continue
         if found is None:
-            severity = "warning" if expectation.dataset_sha256 is None else "blocking"
+            severity: Severity = "warning" if expectation.dataset_sha256 is None else "blocking"
             yield finding(
                 severity, "data_hash", cell, f"records no data hash; {_short(wanted)} is expected"
             )
@@ -42,33 +46,34 @@ def decoding_settings(cell: CellResult) -> dict[str, Setting]:
 
     Those of the sender's text begin with `relay_`; they are kept for relay conditions only.
     """
-    settings: dict[str, Setting] = {}
-    for name, value in cell.decoding.items():
-        if name == "sender_generation":
-            if isinstance(value, Mapping):
-                settings |= {f"{RELAY}{inner}": setting for inner, setting in value.items()}
-        elif value is not None:
-            settings[name] = value
-    if uses_relay(resolved_condition(cell)):
-        return settings
-    return {name: value for name, value in settings.items() if not name.startswith(RELAY)}
+    recorded = dict(cell.decoding)
+    sender = recorded.pop("sender_generation", None)
+    if isinstance(sender, Mapping):
+        recorded |= {f"{RELAY}{name}": value for name, value in sender.items()}
+    relayed = uses_relay(resolved_condition(cell))
+    return {
+        name: value if isinstance(value, bool | int | float | str) else json.dumps(value)
+        for name, value in recorded.items()
+        if value is not None and (relayed or not name.startswith(RELAY))
+    }
 
 
 def decoding(results: ResultSet, expectation: Expectation) -> Iterator[Finding]:
     """Find cells decoded otherwise than declared, or than most cells, and sampled text."""
     settings = [(cell, decoding_settings(cell)) for cell in results.cells]
-    names = dict.fromkeys(name for _, own in settings for name in own)
-    for name in names | dict.fromkeys(expectation.decoding):
-        held = [own[name] for _, own in settings if name in own]
-        wanted = expectation.decoding.get(name, _most_common(held))
+    recorded = dict.fromkeys(name for _, own in settings for name in own)
+    for name in recorded | dict.fromkeys(expectation.decoding):
+        declared = name in expectation.decoding
+        wanted = (
+            expectation.decoding[name]
+            if declared
+            else _most_common([own[name] for _, own in settings if name in own])
+        )
         for cell, own in settings:
-            if name not in own:
-                relay = name.startswith(RELAY)
-                asked = name in expectation.decoding or not relay
-                if asked and (not relay or uses_relay(resolved_condition(cell))):
-                    yield finding("warning", "decoding", cell, f"does not record {name}")
-            elif own[name] != wanted:
+            if name in own and own[name] != wanted:
                 yield finding("blocking", "decoding", cell, f"{name} is {own[name]}, not {wanted}")
+            elif name not in own and declared and _applies(name, cell):
+                yield finding("blocking", "decoding", cell, f"does not record {name} ({wanted})")
     for cell, own in settings:
         if own.get("do_sample"):
             yield finding(
@@ -76,7 +81,11 @@ def decoding(results: ResultSet, expectation: Expectation) -> Iterator[Finding]:
             )
 
 
-def models(results: ResultSet, expectation: Expectation) -> Iterator[Finding]:
+def _applies(name: str, cell: CellResult) -> bool:
+    return not name.startswith(RELAY) or uses_relay(resolved_condition(cell))
+
+
+def models(results: ResultSet) -> Iterator[Finding]:
     """Find cells of other models or layers than most cells of the same direction.
 
     The sender counts only where it is used: published files name what stood in for it.
@@ -87,7 +96,9 @@ def models(results: ResultSet, expectation: Expectation) -> Iterator[Finding]:
             wanted = _most_common([own[name] for _, own in facts if name in own])
             for cell, own in facts:
                 if own.get(name, wanted) != wanted:
-                    yield finding("blocking", "models", cell, f"{name} is {own[name]}, not {wanted}")
+                    yield finding(
+                        "blocking", "models", cell, f"{name} is {own[name]}, not {wanted}"
+                    )
 
 
 def _model_facts(cell: CellResult) -> dict[str, str]:
@@ -95,7 +106,7 @@ def _model_facts(cell: CellResult) -> dict[str, str]:
     sides = ["receiver"]
     if condition is not None and (condition.reads_sender or uses_relay(condition)):
         sides.append("sender")
-    facts = {}
+    facts: dict[str, str] = {}
     for side in sides:
         block = cell.models.get(side)
         letter = "a" if side == "sender" else "b"
@@ -114,7 +125,7 @@ def _model_facts(cell: CellResult) -> dict[str, str]:
     return facts
 
 
-def gold(results: ResultSet, expectation: Expectation) -> Iterator[Finding]:
+def gold(results: ResultSet) -> Iterator[Finding]:
     """Find rows whose gold answer is not the dataset's, or not that of most cells."""
     votes: dict[str, list[str]] = defaultdict(list)
     for cell in results.cells:
@@ -140,7 +151,7 @@ def gold(results: ResultSet, expectation: Expectation) -> Iterator[Finding]:
             yield finding("blocking", "gold", cell, f"{len(empty)} empty gold answer(s)", empty)
 
 
-def prompt_lengths(results: ResultSet, expectation: Expectation) -> Iterator[Finding]:
+def prompt_lengths(results: ResultSet) -> Iterator[Finding]:
     """Find rows whose task prompt has another length (in tokens) than in most cells."""
     for group in _by_direction(results).values():
         cells = [cell for cell in group if not uses_relay(resolved_condition(cell))]
@@ -174,7 +185,7 @@ def _by_direction(results: ResultSet) -> dict[Direction, list[CellResult]]:
     return groups
 
 
-def _most_common[T](values: list[T]) -> T | None:
+def _most_common(values: list[T]) -> T | None:
     """The value that most have; of equally many, the first by its text."""
     counts = Counter(values)
     return min(counts, key=lambda value: (-counts[value], str(value)), default=None)

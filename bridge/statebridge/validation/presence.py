@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from statebridge.results.table import CellResult, Direction, ResultSet
-from statebridge.validation.expectation import ExpectedCondition, Expectation
+from statebridge.validation.expectation import Expectation, ExpectedCondition
 from statebridge.validation.report import Finding, finding
 
 
@@ -47,13 +47,16 @@ def cell_presence(results: ResultSet, expectation: Expectation) -> Iterator[Find
 
 def row_presence(results: ResultSet, expectation: Expectation) -> Iterator[Finding]:
     """Find rows that are missing, unknown or there twice, and wrong exclusions."""
+    known = {
+        direction: _known_rows(results, expectation, direction)
+        for direction in {cell.direction for cell in results.cells}
+    }
     for cell in results.cells:
-        expected = expectation.condition(cell.condition)
-        if expected is not None and cell.direction != expectation.direction:
-            expected = None
-        known = _known_rows(results, expectation, cell.direction)
+        expected = None
+        if cell.direction == expectation.direction:
+            expected = expectation.condition(cell.condition)
         yield from _duplicates(cell)
-        yield from _rows_of(cell, expected, known)
+        yield from _rows_of(cell, expected, known[cell.direction])
         if expected is not None:
             yield from _exclusions(cell, expected)
     yield from _unequal_seeds(results)
@@ -68,6 +71,7 @@ def _known_rows(
     if results.dataset:
         return frozenset(results.dataset)
     cells = [cell for cell in results.cells if cell.direction == direction and cell.rows]
+    cells = [cell for cell in cells if not cell.excluded_rows] or cells
     # A row is in doubt where fewer than half of the cells have it: then it is the odd one.
     votes = Counter(row_id for cell in cells for row_id in {row.row_id for row in cell.rows})
     return frozenset(row_id for row_id, count in votes.items() if 2 * count >= len(cells))
@@ -100,7 +104,7 @@ def _rows_of(
     missing = sorted(known - own)
     if len(cell.rows) != wanted:
         # Which rows a cell that excludes some should have is not known: then none is named.
-        named = [] if cell.excluded_rows else missing
+        named = missing if wanted >= len(known) else []
         yield finding(
             "blocking",
             "rows",

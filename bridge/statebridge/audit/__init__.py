@@ -1,0 +1,23 @@
+"""The metric-disagreement audit, and reading its rows by hand."""
+
+from __future__ import annotations
+
+from statebridge.audit.agreement import Agreement, PairAgreement
+from statebridge.audit.disagreement import AuditedCell, AuditReport, AuditRow, audit
+from statebridge.audit.labels import LABELS, MEANINGS, Label, disagreement_label
+from statebridge.audit.reading_sheet import read_reading_sheet, write_reading_sheet
+
+__all__ = [
+    "LABELS",
+    "MEANINGS",
+    "Agreement",
+    "AuditReport",
+    "AuditRow",
+    "AuditedCell",
+    "Label",
+    "PairAgreement",
+    "audit",
+    "disagreement_label",
+    "read_reading_sheet",
+    "write_reading_sheet",
+]

@@ -1,0 +1,176 @@
+"""The metric-disagreement audit: which lenient hits are no answers, and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from pydantic import BaseModel, ConfigDict, computed_field
+
+from statebridge.audit.labels import LABELS, Label, disagreement_label
+from statebridge.errors import ResultError, nearest
+from statebridge.results.table import CellResult, Direction, ResultSet
+from statebridge.scoring.aggregate import CellScore, score_cell
+from statebridge.validation.resolved_condition import resolved_condition
+
+PER_CELL = 5
+"""Rows of each cell that the published audit looked at."""
+
+CONTROL_SOURCES = frozenset({"receiver", "random", "shuffled", "zero"})
+"""Sources that carry nothing from the sender about the row: their conditions are controls,
+all others (no_inject, nl_relay and what writes translated or sender states) are main."""
+
+_LENIENT, _STRICT = "legacy_contains", "normalized_exact_match"
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class AuditRow(_Record):
+    """One disagreement."""
+
+    direction: Direction
+    condition: str
+    seed: int | None
+    row_id: str
+    context: str | None
+    """None, as `question`, where the results came without their dataset."""
+    question: str | None
+    gold: str
+    prediction: str
+    label: Label
+
+
+class AuditedCell(_Record):
+    """How often the metrics disagree in one cell, whether looked at or not."""
+
+    direction: Direction
+    condition: str
+    seed: int | None
+    rows: int
+    null_predictions: int
+    """Rows without a prediction: there is nothing to disagree about."""
+    disagreements: dict[Label, int]
+
+
+class AuditReport(_Record):
+    """Disagreements of the main conditions: all counted, the first of each cell listed."""
+
+    per_cell: int | None
+    """How many rows of each cell are listed at most; None lists all."""
+    rows: tuple[AuditRow, ...]
+    cells: tuple[AuditedCell, ...]
+    controls_left_out: tuple[str, ...]
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def counts(self) -> dict[Label, int]:
+        """Listed rows by label; every label is there."""
+        return _by_label(row.label for row in self.rows)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def counts_by_condition(self) -> dict[str, dict[Label, int]]:
+        """Listed rows by condition and label, conditions without one included."""
+        return {
+            name: _by_label(row.label for row in self.rows if row.condition == name)
+            for name in dict.fromkeys(cell.condition for cell in self.cells)
+        }
+
+
+def audit(
+    results: ResultSet,
+    *,
+    per_cell: int | None = PER_CELL,
+    conditions: Sequence[str] | None = None,
+) -> AuditReport:
+    """Label the rows where legacy contains holds and normalised exact match does not.
+
+    Neither the order of cells nor that of rows matters: cells are taken by direction,
+    condition and seed, their rows by id, all sorted as text (the order of the published
+    files), and the first `per_cell` disagreements of each are listed.
+
+    Args:
+        results: Result cells with predictions.
+        per_cell: Rows of each cell to list at most, as published 5; None lists all.
+        conditions: Conditions to audit; None takes the main ones, without the controls.
+
+    Raises:
+        ResultError: An unknown condition, nothing to audit, a `per_cell` below 1, or a cell
+            that cannot be scored (no row, a row twice, an empty gold answer).
+    """
+    if per_cell is not None and per_cell < 1:
+        raise ResultError(
+            f"per_cell is {per_cell}; list at least 1 row of each cell, or all (None)"
+        )
+    chosen = [cell for cell in results.cells if _is_chosen(cell, conditions)]
+    known = {cell.condition for cell in results.cells}
+    for name in conditions or ():
+        if name not in known:
+            raise ResultError(f"no result is of the condition {name!r}; {nearest(name, known)}")
+    if not chosen:
+        raise ResultError(
+            "there is nothing to audit: no result of a main condition was given "
+            f"(controls: {', '.join(sorted(known)) or 'none'})"
+        )
+    chosen.sort(key=lambda c: (c.direction, c.condition, str(c.seed), str(c.source)))
+    rows: list[AuditRow] = []
+    cells: list[AuditedCell] = []
+    for cell in chosen:
+        found, summary = _audit_cell(cell, results)
+        rows += found[:per_cell]
+        cells.append(summary)
+    left_out = known - {cell.condition for cell in chosen}
+    return AuditReport(
+        per_cell=per_cell,
+        rows=tuple(rows),
+        cells=tuple(cells),
+        controls_left_out=tuple(sorted(left_out)) if conditions is None else (),
+    )
+
+
+def _is_chosen(cell: CellResult, conditions: Sequence[str] | None) -> bool:
+    if conditions is not None:
+        return cell.condition in conditions
+    condition = resolved_condition(cell)
+    return condition is None or condition.source not in CONTROL_SOURCES
+
+
+def _audit_cell(cell: CellResult, results: ResultSet) -> tuple[list[AuditRow], AuditedCell]:
+    score = score_cell(cell, (_LENIENT, _STRICT))
+    found = []
+    for row in sorted(cell.rows, key=lambda row: row.row_id):
+        if row.prediction is None or not _disagree(score, row.row_id):
+            continue
+        example = results.dataset.get(row.row_id)
+        found.append(
+            AuditRow(
+                direction=cell.direction,
+                condition=cell.condition,
+                seed=cell.seed,
+                row_id=row.row_id,
+                context=None if example is None else example.context,
+                question=None if example is None else example.question,
+                gold=row.gold,
+                prediction=row.prediction,
+                label=disagreement_label(row.prediction, row.gold),
+            )
+        )
+    return found, AuditedCell(
+        direction=cell.direction,
+        condition=cell.condition,
+        seed=cell.seed,
+        rows=len(cell.rows),
+        null_predictions=score.missing_predictions,
+        disagreements=_by_label(row.label for row in found),
+    )
+
+
+def _disagree(score: CellScore, row_id: str) -> bool:
+    return score.values[_LENIENT][row_id] == 1.0 and score.values[_STRICT][row_id] == 0.0
+
+
+def _by_label(labels: Iterable[Label]) -> dict[Label, int]:
+    counts = Counter(labels)
+    return {label: counts[label] for label in LABELS}

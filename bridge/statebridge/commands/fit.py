@@ -1,0 +1,133 @@
+"""`statebridge fit`: fit the translators that an experiment declares, and measure them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from statebridge.commands.engine_extra import need_engine
+from statebridge.commands.options import AsJson, Device, ExperimentFile, Set, read_changes
+from statebridge.commands.progress import progress_bars
+from statebridge.errors import ExperimentError
+
+if TYPE_CHECKING:
+    from statebridge.translators import QualityReport, TranslatorCard
+
+Layers = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LIST",
+        help="Such as 0.25,0.5,8: also report a ridge map for each pair of layers.",
+        show_default=False,
+    ),
+]
+
+
+def fit(
+    file: ExperimentFile,
+    out: Annotated[Path, typer.Option(help="Folder for seedN.safetensors and their cards.")],
+    device: Device = None,
+    sender_layers: Layers = None,
+    receiver_layers: Layers = None,
+    stitched: Annotated[
+        bool, typer.Option(help="Also measure the receiver's cross-entropy on translated states.")
+    ] = True,
+    changes: Set = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fit the translators of an experiment file (translators: {fit: ...}) and measure them."""
+    from statebridge.spec import load_experiment
+    from statebridge.spec.experiment import Fit
+
+    overrides = read_changes(changes) | ({"execution.device": device} if device else {})
+    experiment = load_experiment(file, overrides)
+    if not isinstance(experiment.translators, Fit):
+        raise ExperimentError(f"{file}: translators: declares files, not fit: {{...}}")
+    need_engine()
+    from statebridge.engine.fitting import fit_translators, layer_quality, read_corpus
+    from statebridge.models.pair import load_pair
+    from statebridge.spec.resolve_dataset import resolve_dataset
+    from statebridge.translators import save_translator
+
+    settings = experiment.translators
+    rows, _ = resolve_dataset(experiment.dataset)
+    corpus = read_corpus(settings.corpus, experiment.prompts, rows)
+    by_layer: list[QualityReport] = []
+    with progress_bars(quiet=as_json) as progress:
+        progress("load", 0, 1)
+        pair = load_pair(experiment)
+        progress("load", 1, 1)
+        fitted = fit_translators(
+            pair, settings, corpus, experiment.seeds, progress, stitched=stitched
+        )
+        if sender_layers or receiver_layers:
+            by_layer = layer_quality(
+                pair,
+                settings,
+                corpus,
+                _layers(sender_layers, pair.sender.layer),
+                _layers(receiver_layers, pair.receiver.layer),
+                progress,
+            )
+    cards: dict[int, TranslatorCard] = {
+        seed: save_translator(translator, out / f"seed{seed}.safetensors")
+        for seed, translator in fitted.items()
+    }
+    if as_json:
+        shown: dict[str, Any] = {
+            "translators": {seed: card.model_dump(mode="json") for seed, card in cards.items()},
+            "layers": [report.model_dump(mode="json") for report in by_layer],
+        }
+        print(json.dumps(shown))
+        return
+    _print(cards, by_layer, out)
+
+
+def _layers(text: str | None, default: int) -> list[int | float | str]:
+    if text is None:
+        return [default]
+    layers = yaml.safe_load(f"[{text}]")
+    if not all(isinstance(layer, int | float | str) for layer in layers) or not layers:
+        raise ExperimentError(f"layers {text!r}: give a list such as 0.25,0.5,8")
+    return list(layers)
+
+
+def _print(cards: dict[int, TranslatorCard], by_layer: list[QualityReport], out: Path) -> None:
+    console = Console()
+    table = Table(
+        box=None, pad_edge=False, title="held-out quality (the mean vector's in brackets)"
+    )
+    for column in ("translator", "R² norm.", "cosine norm.", "R² raw", "positions"):
+        table.add_column(column, justify="left" if column == "translator" else "right")
+    for seed, card in cards.items():
+        for report in card.quality:
+            table.add_row(f"seed {seed}", *_figures(report))
+    for report in by_layer:
+        table.add_row(f"{report.sender_layer} to {report.receiver_layer}", *_figures(report))
+    console.print(table)
+    for seed, card in cards.items():
+        if card.stitched is not None:
+            entropies = ", ".join(
+                f"{name.replace('_', ' ')} {getattr(card.stitched, name):.3f}"
+                for name in card.stitched.VARIANTS
+            )
+            console.print(
+                f"seed {seed} next-token cross-entropy, nats: {entropies}", highlight=False
+            )
+    console.print(f"{len(cards)} translators written to {out}", highlight=False)
+
+
+def _figures(report: QualityReport) -> tuple[str, ...]:
+    normalised, raw = report.normalised, report.raw
+    return (
+        f"{normalised.r2:.4f} ({normalised.baseline_r2:.4f})",
+        f"{normalised.cosine:.4f} ({normalised.baseline_cosine:.4f})",
+        f"{raw.r2:.4f} ({raw.baseline_r2:.4f})",
+        str(report.positions),
+    )

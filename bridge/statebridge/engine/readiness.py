@@ -1,0 +1,285 @@
+"""Whether a run can succeed, found out before it starts; no weights are loaded."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from huggingface_hub import try_to_load_from_cache
+
+from statebridge.data import sha256_file
+from statebridge.engine.fitting import read_corpus
+from statebridge.engine.sizing import free_bytes
+from statebridge.errors import PairError, StatebridgeError
+from statebridge.models.architectures import context_window, find_blocks, hidden_width
+from statebridge.models.layers import resolve_layer
+from statebridge.models.loading import resolve_device
+from statebridge.results.table import DatasetRow
+from statebridge.spec.cells import experiment_cells
+from statebridge.spec.experiment import Experiment, Fit, ModelAtLayer
+from statebridge.spec.resolve_dataset import resolve_dataset
+from statebridge.translators import load_translator
+
+ROW_BYTES = 2000
+"""Of one committed lane; the measured mean is below it for 64 new tokens."""
+
+EFFICIENCY = 0.6
+"""Share of the measured matrix throughput that a sweep reaches; for the time estimate."""
+
+WEIGHT_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that a run needs."""
+
+    what: str
+    ready: bool
+    detail: str
+    """Where ready, what was found; else what is missing and what would be right."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Structure:
+    """A model's shape, from its configuration."""
+
+    side: ModelAtLayer
+    module: torch.nn.Module
+    tokenizer: Any
+
+    @property
+    def weights(self) -> int:
+        return sum(parameter.numel() for parameter in self.module.parameters())
+
+
+def check_readiness(experiment: Experiment, out: Path | None = None) -> Iterator[Check]:
+    """Yield one check after another: dataset, models, layers, translators, device, sizes, time.
+
+    Nothing is downloaded and no weights are read into memory. A check that depends on one
+    that failed is left out.
+
+    Args:
+        out: Where the run would be written; the working directory if not given.
+    """
+    rows: list[DatasetRow] = []
+
+    def dataset() -> str:
+        found, digest = resolve_dataset(experiment.dataset)
+        rows.extend(found)
+        return f"{len(found)} rows, sha256 {digest}"
+
+    yield _check("dataset", dataset)
+    structures: dict[str, _Structure] = {}
+    for name, side in (("sender", experiment.sender), ("receiver", experiment.receiver)):
+
+        def model(name: str = name, side: ModelAtLayer = side) -> str:
+            structures[name] = _structure(side, needed=experiment.remote in (None, "local"))
+            return f"{side.model}: {structures[name].weights / 1e6:.0f} M weights, in place"
+
+        yield _check(name, model)
+    device: list[torch.device] = []
+
+    def find_device() -> str:
+        device.append(resolve_device(experiment.execution.device))
+        return str(device[0])
+
+    yield _check("device", find_device)
+    if len(structures) < 2:
+        return
+    yield _check("layers", lambda: _layers(structures))
+    if rows:
+        yield _check("prompts", lambda: _prompts(experiment, structures, rows))
+    yield _check("translators", lambda: _translators(experiment, structures, rows))
+    yield _check("disk", lambda: _disk(experiment, len(rows), out or Path.cwd()))
+    if device and experiment.remote in (None, "local"):
+        yield _check("memory", lambda: _memory(experiment, structures, device[0]))
+        if rows:
+            yield _check("time", lambda: _time(experiment, structures, rows, device[0]))
+
+
+def _check(what: str, find: Callable[[], str]) -> Check:
+    try:
+        return Check(what, True, find())
+    except StatebridgeError as error:
+        return Check(what, False, str(error))
+
+
+def _structure(side: ModelAtLayer, *, needed: bool) -> _Structure:
+    local = side.model.startswith((".", "/", "~"))
+    source = str(Path(side.model).expanduser()) if local else side.model
+    where: dict[str, Any] = {"revision": side.revision, "local_files_only": True}
+    try:
+        config = transformers.AutoConfig.from_pretrained(source, **where)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source, **where)
+    except (OSError, ValueError):
+        raise PairError(_absent(side, "configuration or tokenizer", local=local)) from None
+    if local:
+        weights = any((Path(source) / name).exists() for name in WEIGHT_FILES)
+    else:
+        weights = any(
+            isinstance(try_to_load_from_cache(source, name, revision=side.revision), str)
+            for name in WEIGHT_FILES
+        )
+    if needed and not weights:
+        raise PairError(_absent(side, "weights", local=local))
+    with torch.device("meta"):
+        module = transformers.AutoModelForCausalLM.from_config(config)
+    return _Structure(side, module, tokenizer)
+
+
+def _absent(side: ModelAtLayer, what: str, *, local: bool) -> str:
+    if local:
+        return f"{side.model}: no {what} in that folder; give one written by save_pretrained"
+    revision = f" --revision {side.revision}" if side.revision else ""
+    return (
+        f"{side.model}: no {what} in the local cache; fetch it where there is a network: "
+        f"hf download {side.model}{revision}"
+    )
+
+
+def _layers(structures: Mapping[str, _Structure]) -> str:
+    paths = {}
+    for name, structure in structures.items():
+        blocks = find_blocks(structure.module)
+        paths[name] = blocks[resolve_layer(structure.side.layer, blocks, structure.side.model)]
+    return f"sender {paths['sender']}, receiver {paths['receiver']}"
+
+
+def _prompts(
+    experiment: Experiment, structures: Mapping[str, _Structure], rows: list[DatasetRow]
+) -> str:
+    limit = experiment.decoding.max_prompt_tokens
+    lengths: dict[str, list[int]] = {}
+    texts = [
+        experiment.prompts.task.format(context=row.context, question=row.question) for row in rows
+    ]
+    ids = {
+        name: [tuple(x[:limit]) for x in structure.tokenizer(texts)["input_ids"]]
+        for name, structure in structures.items()
+    }
+    everywhere = [
+        condition.name
+        for condition in experiment.resolved_conditions
+        if condition.reads_sender and condition.source_positions == "all"
+    ]
+    for row, sent, received in zip(rows, ids["sender"], ids["receiver"], strict=True):
+        if everywhere and sent != received:
+            raise PairError(
+                f"row {row.row_id}: sender and receiver tokenise the prompt differently, so "
+                f"condition {everywhere[0]} cannot write position by position"
+            )
+    lengths["receiver"] = [len(x) for x in ids["receiver"]]
+    window = context_window(structures["receiver"].module)
+    longest = max(lengths["receiver"]) + experiment.decoding.max_new_tokens
+    if window is not None and longest > window:
+        raise PairError(
+            f"the longest prompt with its new tokens has {longest} tokens; the receiver's context "
+            f"window is {window}; lower decoding.max_prompt_tokens"
+        )
+    return (
+        f"{min(lengths['receiver'])} to {max(lengths['receiver'])} tokens, "
+        f"{sum(lengths['receiver']) / len(rows):.1f} on average"
+    )
+
+
+def _translators(
+    experiment: Experiment, structures: Mapping[str, _Structure], rows: list[DatasetRow]
+) -> str:
+    declared = experiment.translators
+    if not any(condition.translates for condition in experiment.resolved_conditions):
+        return "none needed"
+    if isinstance(declared, Fit):
+        corpus = read_corpus(declared.corpus, experiment.prompts, rows)
+        return f"to be fitted ({declared.kind}) on {len(corpus.passages)} passages"
+    needed = tuple(hidden_width(structures[side].module) for side in ("sender", "receiver"))
+    for seed in experiment.seeds:
+        path = (declared or {})[seed]
+        translator = load_translator(path)
+        if (translator.width_in, translator.width_out) != needed:
+            raise PairError(
+                f"{path}: maps width {translator.width_in} to {translator.width_out}; the pair "
+                f"needs {needed[0]} to {needed[1]}"
+            )
+        sha256_file(path)
+    return f"{len(experiment.seeds)} files, width {needed[0]} to {needed[1]}"
+
+
+def _lanes(experiment: Experiment, rows: int) -> int:
+    return len(experiment_cells(experiment)) * min(experiment.limit or rows, rows)
+
+
+def _disk(experiment: Experiment, rows: int, out: Path) -> str:
+    existing = next(folder for folder in (out, *out.absolute().parents) if folder.is_dir())
+    needed = _lanes(experiment, rows) * ROW_BYTES
+    free = shutil.disk_usage(existing).free
+    if free < 2 * needed:
+        raise PairError(
+            f"{existing}: {free / 1e6:.0f} MB free, about {needed / 1e6:.0f} MB will be written; "
+            "give an --out with at least twice that"
+        )
+    return f"about {needed / 1e6:.1f} MB to write, {free / 1e9:.1f} GB free"
+
+
+def _memory(
+    experiment: Experiment, structures: Mapping[str, _Structure], device: torch.device
+) -> str:
+    item = torch.finfo(getattr(torch, experiment.dtype)).bits // 8
+    same = experiment.sender.model == experiment.receiver.model
+    sides = ["receiver"] if same else ["sender", "receiver"]
+    weights = sum(structures[side].weights for side in sides) * item
+    free = free_bytes(device)
+    if free < weights * 1.2:
+        raise PairError(
+            f"{device}: {free / 1e9:.1f} GB free, the weights alone take {weights / 1e9:.1f} GB; "
+            "use a narrower dtype or a device with more memory"
+        )
+    return f"weights {weights / 1e9:.2f} GB, {free / 1e9:.1f} GB free on {device}"
+
+
+def _time(
+    experiment: Experiment,
+    structures: Mapping[str, _Structure],
+    rows: list[DatasetRow],
+    device: torch.device,
+) -> str:
+    """Estimate from twice the receiver's weights per token and the measured throughput."""
+    count = min(experiment.limit or len(rows), len(rows))
+    tokenizer = structures["receiver"].tokenizer
+    sample = rows[: min(count, 64)]
+    prompt = sum(len(tokenizer(row.context + row.question)["input_ids"]) for row in sample)
+    new_tokens = experiment.decoding.max_new_tokens if experiment.decode else 0
+    tokens = _lanes(experiment, len(rows)) * (prompt / len(sample) / 2 + new_tokens)
+    seconds = 2 * structures["receiver"].weights * tokens / (EFFICIENCY * _throughput(device))
+    return f"about {_duration(seconds)} for {_lanes(experiment, len(rows))} lanes (rough)"
+
+
+def _throughput(device: torch.device) -> float:
+    """Return float32 multiply-add operations per second of a matrix product, times two."""
+    a = torch.ones((128, 1024), device=device)
+    b = torch.ones((1024, 4096), device=device)
+    best = 0.0
+    for _ in range(5):
+        start = time.perf_counter()
+        product = a @ b
+        float(product[0, 0])  # waits for the device
+        best = max(best, 2 * 128 * 1024 * 4096 / (time.perf_counter() - start))
+    return best
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 5400:
+        return f"{round(seconds / 60)} min"
+    return f"{seconds / 3600:.1f} h"

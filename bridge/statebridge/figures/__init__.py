@@ -1,0 +1,30 @@
+"""Figures: drawn from results, captioned, and saved as SVG, PDF and PNG.
+
+Every function returns a `Drawing`: a figure with its caption, or, where the results do not
+hold what it shows, the reason.
+"""
+
+from __future__ import annotations
+
+from statebridge.figures.containment import containment
+from statebridge.figures.differences import forest, paired_delta
+from statebridge.figures.divergence import divergence_survival
+from statebridge.figures.drawing import Drawing
+from statebridge.figures.layers import layer_map
+from statebridge.figures.norms import norm_distribution, norm_mismatch, translator_cosine
+from statebridge.figures.saving import save_figure
+from statebridge.figures.strength import strength_curve
+
+__all__ = [
+    "Drawing",
+    "containment",
+    "divergence_survival",
+    "forest",
+    "layer_map",
+    "norm_distribution",
+    "norm_mismatch",
+    "paired_delta",
+    "save_figure",
+    "strength_curve",
+    "translator_cosine",
+]

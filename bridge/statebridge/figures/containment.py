@@ -1,0 +1,89 @@
+"""Containment by condition: the main result of arXiv 2606.03280."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from statebridge.figures.drawing import Drawing, absent
+from statebridge.figures.grouping import ConditionCells, condition_cells
+from statebridge.figures.style import BLACK, BLUE, SKY, house_style, label_rows, new_figure
+from statebridge.figures.wording import extent, metric_label
+from statebridge.results.table import ResultSet
+from statebridge.scoring import row_values
+
+_NAME, _TITLE = "containment", "Containment by condition"
+_METRICS = ("word_boundary_contains", "legacy_contains")
+_LOOKS = ((BLUE, "", 0.38), (SKY, "////", 0.38))
+
+
+def containment(results: ResultSet) -> Drawing:
+    """Draw word-boundary containment and legacy contains, mean over seeds, by condition."""
+    groups = [g for g in condition_cells(results) if _means(g, _METRICS[0])]
+    if not groups:
+        return absent(_NAME, _TITLE, "no row has a prediction, so there is no text to score")
+    with house_style():
+        figure = new_figure(1.1 + 0.42 * len(groups))
+        axes = figure.subplots()
+        longest = 0.0
+        for place, metric in enumerate(_METRICS):
+            colour, hatch, height = _LOOKS[place]
+            rows = np.arange(len(groups)) + (place - 0.5) * height
+            means = [_means(group, metric) for group in groups]
+            heights = [float(np.mean(values)) for values in means]
+            axes.barh(
+                rows,
+                heights,
+                height,
+                color=colour,
+                hatch=hatch,
+                edgecolor=BLACK,
+                linewidth=0.5,
+                label=metric_label(metric),
+            )
+            for row, mean, values in zip(rows, heights, means, strict=True):
+                end = mean
+                if len(values) > 1:
+                    sd = float(np.std(values, ddof=1))
+                    axes.errorbar(mean, row, xerr=sd, color=BLACK, linewidth=0.9)
+                    end = max(mean + sd, *values)
+                    axes.plot(values, [row] * len(values), "o", **_SEED_DOT)
+                longest = max(longest, end)
+                axes.annotate(
+                    f"{mean:.4f}",
+                    (end, row),
+                    xytext=(5, 0),
+                    textcoords="offset points",
+                    va="center",
+                    fontsize=7,
+                )
+        axes.set_xlim(0, longest * 1.14 or 0.1)
+        label_rows(axes, [group.label for group in groups])
+        axes.set_xlabel("share of rows whose prediction contains the answer")
+        axes.grid(axis="x", color="#DDDDDD", linewidth=0.6)
+        figure.legend(loc="outside upper center", ncols=2)
+    cells = [cell for group in groups for cell in group.cells]
+    caption = (
+        "Share of rows whose prediction contains the gold answer, by condition: bar, mean over "
+        "seeds; whisker, ± 1 sample standard deviation over seeds; dot, one seed. "
+        f"{extent(cells)}. No confidence interval is drawn here; rows are paired, so compare "
+        "conditions in the figures of differences."
+    )
+    return Drawing(_NAME, _TITLE, caption, figure)
+
+
+_SEED_DOT: dict[str, Any] = {
+    "markersize": 3.2,
+    "markerfacecolor": "white",
+    "markeredgecolor": BLACK,
+    "markeredgewidth": 0.6,
+    "linestyle": "none",
+    "zorder": 4,
+}
+
+
+def _means(group: ConditionCells, metric: str) -> list[float]:
+    """One mean for each of the condition's runs that has values."""
+    columns = [row_values(cell, metric) for cell in group.cells]
+    return [float(np.mean(list(column.values()))) for column in columns if column]

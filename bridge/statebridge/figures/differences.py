@@ -1,0 +1,207 @@
+"""Paired differences with their intervals: by baseline, and all of them as a forest plot."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from statebridge.figures.drawing import Drawing, absent
+from statebridge.figures.grouping import row_label
+from statebridge.figures.style import (
+    BLACK,
+    BLUE,
+    GREY,
+    PALE,
+    VERMILION,
+    house_style,
+    label_rows,
+    new_figure,
+    reading_order,
+    shade_rows,
+)
+from statebridge.figures.wording import (
+    interval_kind,
+    joined,
+    metric_label,
+    rows_text,
+    seeds_text,
+    signed,
+)
+from statebridge.results.table import Direction
+from statebridge.stats import Comparison, Difference, Interval
+from statebridge.stats.pairing import is_zero_one
+
+Row = tuple[Direction, str]
+
+
+def paired_delta(comparison: Comparison, metric: str = "word_boundary_contains") -> Drawing:
+    """Draw one metric's differences, a panel for each baseline of the comparison."""
+    name, title = "paired_delta", "Paired difference from each baseline"
+    found = [d for d in comparison.differences if d.metric == metric]
+    if not found:
+        return absent(name, title, f"no difference in {metric_label(metric)} could be computed")
+    baselines = [b for b in comparison.baselines if any(d.baseline == b for d in found)]
+    rows = _rows(found)
+    margins = comparison.settings.margins_for(metric, zero_one=is_zero_one(metric))
+    with house_style():
+        figure = new_figure(1.25 + 0.3 * len(rows))
+        panels = figure.subplots(1, len(baselines), sharex=True, squeeze=False)[0]
+        for place, (axes, baseline) in enumerate(zip(panels, baselines, strict=True)):
+            _margin_band(axes, margins)
+            for difference in (d for d in found if d.baseline == baseline):
+                y = rows.index((difference.direction, difference.condition))
+                _point(axes, difference.delta, difference.interval, y)
+                axes.annotate(
+                    signed(difference.delta),
+                    (difference.delta, y),
+                    xytext=(0, 5),
+                    textcoords="offset points",
+                    ha="center",
+                    fontsize=6.8,
+                    bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.8},
+                )
+            axes.locator_params(axis="x", nbins=5)
+            axes.set_title(f"against {baseline}")
+            label_rows(axes, _labels(rows), ticks=place == 0)
+            _zero_line(axes)
+        figure.supxlabel(f"difference in {metric_label(metric)}", fontsize=8.5)
+    caption = (
+        f"Paired difference in {metric_label(metric)} (condition less baseline) with "
+        f"{interval_kind(d.interval for d in found)}; {_extent(found)}. {_FILLED}"
+        f"{_band_text(margins)}"
+    )
+    return Drawing(name, title, caption, figure)
+
+
+def forest(comparison: Comparison) -> Drawing:
+    """Draw every difference of a comparison, and each seed's: rows conditions, columns metrics."""
+    name, title = "forest", "All differences with their intervals"
+    if not comparison.differences:
+        return absent(name, title, "the comparison holds no difference")
+    blocks = [
+        (baseline, row)
+        for baseline in comparison.baselines
+        for row in _rows([d for d in comparison.differences if d.baseline == baseline])
+    ]
+    metrics = [m for m in comparison.metrics if any(d.metric == m for d in comparison.differences)]
+    across = min(len(metrics), _METRICS_ACROSS)
+    down = math.ceil(len(metrics) / across)
+    with house_style():
+        figure = new_figure(0.9 + down * (0.6 + 0.3 * len(blocks)))
+        panels = figure.subplots(down, across, squeeze=False)
+        for place, axes in enumerate(panels.flat):
+            if place >= len(metrics):
+                axes.set_axis_off()
+                continue
+            shade_rows(axes, len(blocks))
+            for y, (baseline, (direction, condition)) in enumerate(blocks):
+                difference = comparison.difference(condition, baseline, metrics[place], direction)
+                if difference is not None:
+                    _seeds(axes, difference, y)
+                    _point(axes, difference.delta, difference.interval, y - 0.12, size=5.5)
+            _block_lines(axes, [baseline for baseline, _ in blocks])
+            axes.set_title(_broken(metric_label(metrics[place])), fontsize=8)
+            label_rows(axes, _block_labels(blocks), ticks=place % across == 0)
+            _zero_line(axes)
+            axes.locator_params(axis="x", nbins=4)
+            axes.tick_params(axis="x", labelsize=7)
+        figure.supxlabel("condition less baseline, in the units of the metric", fontsize=8.5)
+    caption = (
+        "Every paired difference (condition less baseline): large marker, over all seeds; small "
+        f"dot, one seed. With {interval_kind(d.interval for d in comparison.differences)}; "
+        f"{_extent(comparison.differences)}. {_FILLED}The panels have scales of their own."
+    )
+    return Drawing(name, title, caption, figure)
+
+
+_FILLED = "A filled diamond: the interval excludes zero; an open circle: it does not. "
+_METRICS_ACROSS = 3
+
+
+def _rows(differences: Sequence[Difference]) -> list[Row]:
+    directions = sorted({d.direction for d in differences})
+    order = reading_order(d.condition for d in differences)
+    there = {(d.direction, d.condition) for d in differences}
+    return [(one, name) for one in directions for name in order if (one, name) in there]
+
+
+def _labels(rows: Sequence[Row]) -> list[str]:
+    both = len({direction for direction, _ in rows}) > 1
+    return [row_label(condition, direction, both=both) for direction, condition in rows]
+
+
+def _block_labels(blocks: Sequence[tuple[str, Row]]) -> list[str]:
+    labels = _labels([row for _, row in blocks])
+    if len({baseline for baseline, _ in blocks}) == 1:
+        return labels
+    return [f"{label} − {baseline}" for label, (baseline, _) in zip(labels, blocks, strict=True)]
+
+
+def _block_lines(axes: Axes, baselines: Sequence[str]) -> None:
+    for row in range(1, len(baselines)):
+        if baselines[row] != baselines[row - 1]:
+            axes.axhline(row - 0.5, color=BLACK, linewidth=0.8)
+
+
+def _point(
+    axes: Axes, delta: float, interval: Interval | None, y: float, *, size: float = 6.5
+) -> None:
+    clear = interval is not None and interval.excludes(0)
+    colour = BLUE if delta >= 0 else VERMILION
+    if interval is not None:
+        axes.plot([interval.low, interval.high], [y, y], color=BLACK, linewidth=1.3)
+        axes.plot([interval.low, interval.high], [y, y], "|", color=BLACK, markersize=5)
+    axes.plot(
+        delta,
+        y,
+        "D" if clear else "o",
+        markersize=size,
+        markerfacecolor=colour if clear else "white",
+        markeredgecolor=colour if clear else BLACK,
+        markeredgewidth=1.1,
+        zorder=4,
+    )
+
+
+def _seeds(axes: Axes, difference: Difference, y: int) -> None:
+    if difference.runs < 2:
+        return
+    offsets = np.linspace(0.1, 0.36, len(difference.by_seed))
+    for seed, offset in zip(difference.by_seed, offsets, strict=True):
+        if seed.interval is not None:
+            ends = [seed.interval.low, seed.interval.high]
+            axes.plot(ends, [y + offset] * 2, color=GREY, linewidth=0.7)
+        axes.plot(seed.delta, y + offset, "o", markersize=2.2, color=GREY, zorder=3)
+
+
+def _zero_line(axes: Axes) -> None:
+    axes.axvline(0, color=BLACK, linewidth=0.9, zorder=1)
+    axes.grid(axis="x", color="#DDDDDD", linewidth=0.6)
+
+
+def _margin_band(axes: Axes, margins: Sequence[float]) -> None:
+    for margin in sorted(margins, reverse=True):
+        axes.axvspan(-margin, margin, color=PALE, zorder=0, linewidth=0, alpha=0.65)
+        for edge in (-margin, margin):
+            axes.axvline(edge, color=GREY, linewidth=0.5, linestyle=(0, (2, 2)), zorder=1)
+
+
+def _band_text(margins: Sequence[float]) -> str:
+    if not margins:
+        return ""
+    edges = joined([f"±{margin:g}" for margin in sorted(margins)])
+    return f"Shaded: the declared equivalence margins, {edges}."
+
+
+def _extent(differences: Sequence[Difference]) -> str:
+    rows = rows_text(d.n_rows for d in differences)
+    return f"{rows}; {seeds_text(seed for d in differences for seed in d.seeds)}"
+
+
+def _broken(label: str) -> str:
+    words = label.split(" ")
+    half = (len(words) + 1) // 2
+    return " ".join(words[:half]) + ("\n" + " ".join(words[half:]) if len(words) > half else "")

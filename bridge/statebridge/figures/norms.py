@@ -1,0 +1,209 @@
+"""Norms: how far what is injected lies from the size of what it meets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from statebridge.figures.drawing import Drawing, absent
+from statebridge.figures.grouping import ConditionCells, condition_cells
+from statebridge.figures.style import (
+    BLACK,
+    BLUE,
+    GREY,
+    ORANGE,
+    SKY,
+    house_style,
+    label_rows,
+    new_figure,
+)
+from statebridge.figures.wording import extent, seeds_text
+from statebridge.results.table import ResultSet, RowResult
+
+_KINDS = (
+    ("translated_norm_mean", "source state (translated, random, ...)", "o", ORANGE, "left"),
+    ("receiver_norm_mean", "receiver's own state", "s", SKY, "none"),
+    ("injected_norm_mean", "what was added or written", "D", BLUE, "full"),
+)
+
+
+def norm_mismatch(results: ResultSet) -> Drawing:
+    """Draw mean norms of the source, the receiver's and the injected state on a log axis."""
+    name, title = "norm_mismatch", "Norms of source, receiver and injected states"
+    groups = [g for g in condition_cells(results) if any(_norms(g, kind[0]) for kind in _KINDS)]
+    if not groups:
+        return absent(name, title, "no row records a norm")
+    zeros = []
+    with house_style():
+        figure = new_figure(1.15 + 0.3 * len(groups))
+        axes = figure.subplots()
+        for row, group in enumerate(groups):
+            axes.axhline(row, color="#DDDDDD", linewidth=0.6, zorder=0)
+            for field, _, marker, colour, fill in _KINDS:
+                norms = _norms(group, field)
+                mean = float(np.mean(norms)) if norms else None
+                if mean:
+                    axes.plot(mean, row, **_marker(marker, colour, fill))
+                elif mean == 0:
+                    zeros.append(group.label)
+                    axes.annotate(
+                        f"{'source' if field == 'translated_norm_mean' else 'injected'} 0",
+                        (0.01 if field == "translated_norm_mean" else 0.12, row),
+                        xycoords=("axes fraction", "data"),
+                        va="center",
+                        fontsize=7,
+                    )
+        axes.set_xscale("log")
+        label_rows(axes, [group.label for group in groups])
+        axes.set_xlabel("mean L2 norm (log scale)")
+        axes.grid(axis="x", color="#DDDDDD", linewidth=0.6)
+        for _, label, marker, colour, fill in _KINDS:
+            axes.plot([], [], label=label, **_marker(marker, colour, fill))
+        figure.legend(loc="outside upper center", ncols=3, handletextpad=0.3)
+    caption = (
+        "L2 norms of states, averaged over positions, rows and seeds, by condition. A source far "
+        "left of the receiver's own state is a norm mismatch; rescaling puts what is written on "
+        f"the receiver's. {_extent(groups)}. No interval is drawn."
+    )
+    if zeros:
+        caption += " A norm of 0 has no place on a log axis and is written out."
+    return Drawing(name, title, caption, figure)
+
+
+def norm_distribution(results: ResultSet) -> Drawing:
+    """Draw the distribution over rows of the injected norm relative to the receiver's own."""
+    name, title = "norm_distribution", "Injected norm relative to the receiver's, over rows"
+    ratios = {group.label: _ratios(group) for group in condition_cells(results)}
+    groups = [g for g in condition_cells(results) if len(ratios[g.label])]
+    if not groups:
+        return absent(
+            name, title, "no row records both the injected and the receiver's own norm above zero"
+        )
+    with house_style():
+        figure = new_figure(0.8 + 0.32 * len(groups))
+        axes = figure.subplots()
+        for row, group in enumerate(groups):
+            low, lower, median, upper, high = np.quantile(
+                ratios[group.label], [0.0, 0.25, 0.5, 0.75, 1.0]
+            )
+            axes.plot([low, high], [row, row], color=BLACK, linewidth=0.9, zorder=2)
+            axes.plot([low, high], [row, row], "|", color=BLACK, markersize=7)
+            axes.barh(row, upper - lower, 0.5, left=lower, color=SKY, edgecolor=BLACK, zorder=3)
+            axes.plot(
+                [median, median], [row - 0.25, row + 0.25], color=BLACK, linewidth=2, zorder=4
+            )
+            axes.annotate(
+                f"{median:.2g}",
+                (high, row),
+                xytext=(6, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=7,
+            )
+        axes.axvline(1, color=GREY, linewidth=0.9, linestyle=(0, (3, 2)), zorder=1)
+        axes.set_xscale("log")
+        axes.margins(x=0.08)
+        label_rows(axes, [group.label for group in groups])
+        axes.set_xlabel("injected norm / receiver's own norm, per row (log scale)")
+        axes.grid(axis="x", color="#E6E6E6", linewidth=0.6)
+    caption = (
+        "Distribution over rows and seeds of the injected state's norm over the receiver's own, "
+        "both averaged over the prompt's positions: box, quartiles; thick line and number, "
+        "median; whiskers, least and greatest. The dashed line at 1: written at the receiver's "
+        f"norm. {_extent(groups)}. No interval is drawn."
+    )
+    return Drawing(name, title, caption, figure)
+
+
+def translator_cosine(manifest: Mapping[str, Any] | None) -> Drawing:
+    """Draw each translator's mean cosine beside that of the mean vector alone.
+
+    Rows of a run record no cosine; the translators' quality reports in its manifest do.
+    """
+    name, title = "translator_cosine", "Cosine of translated and receiver states"
+    reports = _quality(manifest)
+    if not reports:
+        return absent(
+            name, title, "no translator of these results has a quality report (run manifest)"
+        )
+    with house_style():
+        figure = new_figure(1.2 + 0.3 * len(reports))
+        axes = figure.subplots()
+        for row, (_, report) in enumerate(reports):
+            space = report["normalised"]
+            ends = [space["baseline_cosine"], space["cosine"]]
+            axes.plot(ends, [row, row], color=GREY, linewidth=1)
+            axes.plot(ends[0], row, "o", markerfacecolor="white", markeredgecolor=BLACK)
+            axes.plot(ends[1], row, "D", color=BLUE)
+            for cosine, side in ((min(ends), -1), (max(ends), 1)):
+                axes.annotate(
+                    f"{cosine:.3f}",
+                    (cosine, row),
+                    xytext=(7 * side, 0),
+                    textcoords="offset points",
+                    va="center",
+                    ha="left" if side > 0 else "right",
+                    fontsize=7,
+                )
+        axes.plot([], [], "o", markerfacecolor="white", markeredgecolor=BLACK, label="mean vector")
+        axes.plot([], [], "D", color=BLUE, label="translator")
+        label_rows(axes, [label for label, _ in reports])
+        axes.margins(x=0.15)
+        axes.set_xlabel("mean cosine with the receiver's state (normalised space)")
+        axes.grid(axis="x", color="#DDDDDD", linewidth=0.6)
+        figure.legend(loc="outside upper center", ncols=2)
+    positions = sorted({int(report["positions"]) for _, report in reports})
+    counted = " or ".join(f"{count:,}" for count in positions)
+    caption = (
+        "Cosine of translated and receiver states, a mean over held-out positions "
+        f"(n = {counted} positions), beside what the mean vector alone scores: only the distance "
+        f"between the two is the translator's. {_quality_seeds(manifest)}. No interval is drawn."
+    )
+    return Drawing(name, title, caption, figure)
+
+
+def _marker(marker: str, colour: str, fill: str) -> dict[str, Any]:
+    return {
+        "marker": marker,
+        "markersize": 7,
+        "color": colour,
+        "markeredgecolor": BLACK,
+        "markerfacecoloralt": "white",
+        "fillstyle": fill,
+        "linestyle": "none",
+    }
+
+
+def _norms(group: ConditionCells, field: str) -> list[float]:
+    values = (getattr(row, field) for cell in group.cells for row in cell.rows)
+    return [value for value in values if value is not None]
+
+
+def _ratios(group: ConditionCells) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    found = (_ratio(row) for cell in group.cells for row in cell.rows)
+    return np.array([ratio for ratio in found if ratio], dtype=np.float64)
+
+
+def _ratio(row: RowResult) -> float | None:
+    if row.injected_norm_mean is None or not row.receiver_norm_mean:
+        return None
+    return row.injected_norm_mean / row.receiver_norm_mean
+
+
+def _extent(groups: Sequence[ConditionCells]) -> str:
+    return extent([cell for group in groups for cell in group.cells])
+
+
+def _quality(manifest: Mapping[str, Any] | None) -> list[tuple[str, Mapping[str, Any]]]:
+    translators = (manifest or {}).get("translators") or {}
+    return [
+        (f"seed {seed}" if len(entry["quality"]) == 1 else f"seed {seed}, {place}", report)
+        for seed, entry in translators.items()
+        for place, report in enumerate(entry.get("quality") or [], start=1)
+    ]
+
+
+def _quality_seeds(manifest: Mapping[str, Any] | None) -> str:
+    return seeds_text(int(seed) for seed in (manifest or {}).get("translators", {}))

@@ -1,0 +1,59 @@
+"""Saving a figure: the same bytes for the same figure, on any day."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from statebridge.data.atomic import atomic_writer
+from statebridge.errors import ResultError
+from statebridge.figures.drawing import Drawing
+from statebridge.figures.style import house_style
+
+_UNDATED: dict[str, dict[str, None]] = {
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    "png": {"Software": None},
+}
+FORMATS = tuple(_UNDATED)
+
+
+def save_figure(
+    drawing: Drawing, stem: str | Path, *, formats: tuple[str, ...] = FORMATS
+) -> list[Path]:
+    """Save a figure as `stem.svg`, `stem.pdf` (vector) and `stem.png` (200 dpi).
+
+    Returns the files written.
+
+    Raises:
+        ResultError: The drawing has no figure, or a format is unknown.
+        EnvironmentFault: A file cannot be written.
+    """
+    stem = Path(stem)
+    for name in formats:
+        if name not in FORMATS:
+            raise ResultError(f"unknown figure format {name!r}; known: {', '.join(FORMATS)}")
+    written = []
+    for name in formats:
+        path = stem.with_name(f"{stem.name}.{name}")
+        with atomic_writer(path) as stream:
+            stream.write(figure_bytes(drawing, name))
+        written.append(path)
+    return written
+
+
+def figure_bytes(drawing: Drawing, file_format: str) -> bytes:
+    """Return a figure as the bytes of an `svg`, `pdf` or `png` file.
+
+    Raises:
+        ResultError: The drawing has no figure.
+    """
+    figure: Figure | None = drawing.figure
+    if figure is None:
+        raise ResultError(f"figure {drawing.name} was not drawn: {drawing.reason}")
+    buffer = io.BytesIO()
+    with house_style():
+        figure.savefig(buffer, format=file_format, metadata=_UNDATED[file_format])
+    return buffer.getvalue()

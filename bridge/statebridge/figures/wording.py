@@ -1,0 +1,106 @@
+"""Words for captions: what a metric is called, over what, and what an interval is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from statebridge.results.table import CellResult
+from statebridge.stats import Interval
+
+METRIC_LABELS = {
+    "word_boundary_contains": "word-boundary containment",
+    "legacy_contains": "legacy contains",
+    "normalized_exact_match": "normalised exact match",
+    "exact_match": "exact match",
+    "first_answer_span": "first-answer span",
+    "gold_logprob": "gold log-probability (nats)",
+    "gold_rank": "gold rank",
+    "kl_from_no_inject": "KL from no_inject (nats)",
+    "prediction_changed": "share of texts changed",
+    "translated_norm_mean": "norm of the source state",
+    "receiver_norm_mean": "norm of the receiver's state",
+    "injected_norm_mean": "norm of the injected state",
+}
+
+_METHODS = {
+    "studentised_bootstrap": "studentised bootstrap, rows as clusters",
+    "bca_bootstrap": "BCa bootstrap, rows as clusters",
+    "adjusted_wald": "adjusted Wald where few rows differ",
+    "exact_binomial": "exact binomial where no row differs from the others",
+    "pooled_percentile_bootstrap": "pooled percentile bootstrap as published, the seeds of a "
+    "row taken as independent",
+    "tost_skewness_corrected": "equivalence test, skewness corrected",
+    "tost_normal": "equivalence test, normal",
+}
+_RARE = ("adjusted_wald", "exact_binomial")
+
+
+def metric_label(metric: str) -> str:
+    """Return what a metric is called in a figure or a report."""
+    return METRIC_LABELS.get(metric, metric.replace("_", " "))
+
+
+def signed(value: float, digits: int = 4) -> str:
+    """Return a difference with its sign: +0.0042, −0.0859, 0.0000."""
+    text = f"{value:.{digits}f}"
+    if float(text) == 0:
+        return text.removeprefix("-")
+    return text.replace("-", "−") if value < 0 else f"+{text}"
+
+
+def plain(value: float, digits: int = 4) -> str:
+    """Return a number with a true minus sign."""
+    return f"{value:.{digits}f}".replace("-", "−")
+
+
+def interval_text(interval: Interval | None, digits: int = 4) -> str:
+    """Return an interval of differences as `[−0.0086, +0.0177]`; a dash for none."""
+    if interval is None:
+        return "–"
+    return f"[{signed(interval.low, digits)}, {signed(interval.high, digits)}]"
+
+
+def interval_kind(intervals: Iterable[Interval | None]) -> str:
+    """Describe how the intervals of a figure or table were made, in one clause."""
+    there = [interval for interval in intervals if interval is not None]
+    if not there:
+        return "no interval"
+    levels = sorted({interval.level for interval in there})
+    methods = dict.fromkeys(interval.method for interval in there)
+    ordered = sorted(methods, key=lambda method: (method in _RARE, list(_METHODS).index(method)))
+    level = " and ".join(f"{level:.4g}" for level in (100 * level for level in levels))
+    return f"{level} % intervals ({'; '.join(_METHODS[method] for method in ordered)})"
+
+
+def extent(cells: Sequence[CellResult]) -> str:
+    """Say over how many rows and seeds something is: `n = 396 rows; seeds 42, 123, 456`."""
+    sizes = sorted({len(cell.rows) for cell in cells}, reverse=True)
+    seeds = sorted({cell.seed for cell in cells if cell.seed is not None})
+    return f"{rows_text(sizes)}; {seeds_text(seeds)}"
+
+
+def rows_text(sizes: Iterable[int]) -> str:
+    """Return `n = 396 rows`, or a range where conditions hold differently many."""
+    distinct = sorted(set(sizes))
+    if not distinct:
+        return "n = 0 rows"
+    if len(distinct) == 1:
+        return f"n = {distinct[0]} row{'' if distinct[0] == 1 else 's'}"
+    return f"n = {distinct[0]} to {distinct[-1]} rows"
+
+
+def seeds_text(seeds: Iterable[int | None]) -> str:
+    """Return `seeds 42, 123, 456`, `one seed (42)` or `no seeded condition`."""
+    known = sorted({seed for seed in seeds if seed is not None})
+    if not known:
+        return "no seeded condition"
+    if len(known) == 1:
+        return f"one seed ({known[0]})"
+    return f"seeds {', '.join(str(seed) for seed in known)}"
+
+
+def joined(words: Sequence[str], last: str = "and") -> str:
+    """Return words as `a, b and c`."""
+    if len(words) < 2:
+        return "".join(words)
+    return f"{', '.join(words[:-1])} {last} {words[-1]}"

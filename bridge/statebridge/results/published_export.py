@@ -1,0 +1,71 @@
+"""A finished run as a folder of published result files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from statebridge.data.atomic import atomic_writer
+from statebridge.errors import EnvironmentFault, ResultError
+from statebridge.results.published import published_file_name
+from statebridge.results.published_writer import write_published
+from statebridge.results.table import CellResult, ResultSet
+from statebridge.runs.directory import session_seconds
+
+
+def export_published(results: ResultSet, out: str | Path) -> list[Path]:
+    """Write one published file per cell of one run directory; return their paths.
+
+    A cell without rows (a strict shuffle over rows whose prompt lengths are all their own)
+    has no file. The published `elapsed_sec` is one cell's own time; a sweep runs all cells
+    together, so each gets the share of the run's time that its lanes are of all lanes.
+
+    Raises:
+        ResultError: Not one run directory's results, or a condition that the published
+            format has no words for.
+        EnvironmentFault: A file cannot be written.
+    """
+    manifest = results.manifest
+    if manifest is None:
+        raise ResultError("export writes the results of one run directory; give exactly one")
+    out = Path(out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EnvironmentFault(f"{out}: cannot be made: {error.strerror}") from None
+    sender, receiver = manifest["pair"]["sender"], manifest["pair"]["receiver"]
+    models = {
+        "model_a": sender["model"],
+        "model_b": receiver["model"],
+        "layer_a": sender["layer_path"],
+        "layer_b": receiver["layer_path"],
+    }
+    cells = [cell for cell in results.cells if cell.rows]
+    lanes = sum(len(cell.rows) for cell in cells)
+    seconds = session_seconds(cells[0].source) if cells else 0.0
+    # All cells are put into words before the first file is written.
+    files = [
+        (
+            published_file_name(cell),
+            write_published(
+                cell,
+                created_at=manifest["created_at"],
+                elapsed_sec=round(seconds * len(cell.rows) / lanes, 3),
+                dataset=results.dataset,
+                models=models,
+                config={"device": "cpu" if manifest["device"] == "cpu" else "cuda"},
+                checkpoint=_checkpoint(cell, manifest["translators"]),
+            ),
+        )
+        for cell in cells
+    ]
+    for name, content in files:
+        with atomic_writer(out / name) as stream:
+            stream.write(json.dumps(content, ensure_ascii=False, indent=2).encode() + b"\n")
+    return [out / name for name, _ in files]
+
+
+def _checkpoint(cell: CellResult, translators: dict[str, dict[str, str]]) -> str | None:
+    if cell.injection.get("source") not in ("translated", "shuffled"):
+        return None
+    return translators[str(cell.seed)]["file"]

@@ -1,0 +1,118 @@
+"""Cells that must be equal and are not, or that are equal and should not be.
+
+Two cells with the same text in every row are most often one file under two names, or an
+intervention that never took place; pooled, two equal seeds would count one run twice. That
+is blocking. It is a warning where the runs are known to be distinct, because a number
+measured in both of them differs, or where there are too few rows to tell a copy from chance.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+from statebridge.results.table import CellResult, ResultSet, RowResult
+from statebridge.validation.report import Finding, Severity, finding
+from statebridge.validation.resolved_condition import (
+    is_plain_baseline,
+    resolved_condition,
+    writes_back_what_was_there,
+)
+
+TOO_FEW_ROWS = 20
+"""Below this, equal texts may be chance. The weakest published intervention (additive, 0.013 %
+of the norm) leaves about a third of the texts as they were, so 20 equal ones have p < 1e-9."""
+
+_DISTINGUISHING = ("translated_norm_mean", "injected_norm_mean", "gold_logprob", "relay")
+
+
+def self_injection(results: ResultSet) -> Iterator[Finding]:
+    """Find rows where writing the receiver's own state back changed what it said."""
+    for cell in results.cells:
+        if not writes_back_what_was_there(resolved_condition(cell)):
+            continue
+        baseline = next(
+            (
+                other
+                for other in results.cells
+                if other.direction == cell.direction
+                and is_plain_baseline(resolved_condition(other))
+            ),
+            None,
+        )
+        if baseline is None:
+            yield finding(
+                "warning", "self_injection", cell, "cannot be checked: there is no no_inject"
+            )
+            continue
+        changed = [own.row_id for own, other in _shared(cell, baseline) if _differ(own, other)]
+        if changed:
+            yield finding(
+                "blocking",
+                "self_injection",
+                cell,
+                f"writes back what was there, yet {len(changed)} row(s) differ from "
+                f"{baseline.name}",
+                changed,
+            )
+
+
+def identical_cells(results: ResultSet) -> Iterator[Finding]:
+    """Find two cells with the same text in every row that both have."""
+    for cell, other in itertools.combinations(results.cells, 2):
+        if cell.direction != other.direction or _may_be_equal(cell, other):
+            continue
+        pairs = _shared(cell, other)
+        if not pairs or any(_differ(own, its) for own, its in pairs):
+            continue
+        severity: Severity = "blocking"
+        why = "nothing measured tells them apart"
+        if _told_apart(pairs):
+            severity, why = "warning", "other measurements differ, so the runs are distinct"
+        elif len(pairs) < TOO_FEW_ROWS:
+            severity, why = "warning", "too few to tell a copy from chance"
+        yield finding(
+            severity,
+            "identical_cells",
+            other,
+            f"the same text as {cell.name} in all {len(pairs)} rows that both have; {why}",
+        )
+
+
+def _may_be_equal(cell: CellResult, other: CellResult) -> bool:
+    """Whether both are the baseline, under whatever name, or the same cell given twice."""
+    if cell.name == other.name:
+        return True
+    return all(
+        is_plain_baseline(condition) or writes_back_what_was_there(condition)
+        for condition in (resolved_condition(cell), resolved_condition(other))
+    )
+
+
+def _shared(cell: CellResult, other: CellResult) -> list[tuple[RowResult, RowResult]]:
+    """Pair the rows that both cells have a text for."""
+    others = {row.row_id: row for row in other.rows if row.prediction is not None}
+    return [
+        (row, others[row.row_id])
+        for row in cell.rows
+        if row.prediction is not None and row.row_id in others
+    ]
+
+
+def _differ(row: RowResult, other: RowResult) -> bool:
+    if row.prediction != other.prediction:
+        return True
+    return (
+        row.token_ids is not None
+        and other.token_ids is not None
+        and row.token_ids != other.token_ids
+    )
+
+
+def _told_apart(pairs: list[tuple[RowResult, RowResult]]) -> bool:
+    for own, other in pairs:
+        for name in _DISTINGUISHING:
+            values = (getattr(own, name), getattr(other, name))
+            if None not in values and values[0] != values[1]:
+                return True
+    return False
