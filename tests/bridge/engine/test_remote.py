@@ -1,0 +1,121 @@
+"""The plain sweep through nnsight's serialisation: the whole published experiment, elsewhere."""
+
+from __future__ import annotations
+
+import copy
+
+import nnsight
+import pytest
+import torch
+
+from statebridge.errors import ExperimentError, RemoteError
+from statebridge.models.loading import trace_options
+from statebridge.models.pair import Pair
+from statebridge.models.traced_model import TracedModel
+from statebridge.spec import parse_experiment
+from tests.bridge.engine.fake_host import FakeHost
+from tests.bridge.engine.tiny_experiment import (
+    dataset_rows,
+    engine_pair,
+    neox_pair,
+    random_translator,
+    run_engine,
+)
+from tests.reference.oracle import OraclePair
+from tests.tiny_models import mixed_rows
+
+ROWS = dataset_rows(mixed_rows(10, seed=3))
+PUBLISHED = {
+    "conditions": "published-strict",
+    "decoding": {"max_new_tokens": 8, "relay_max_new_tokens": 8},
+}
+
+
+def _wrapped(module: torch.nn.Module, tokenizer: object) -> nnsight.TransformersModel:
+    return nnsight.TransformersModel(module, task="text-generation", tokenizer=tokenizer)
+
+
+def _without_weights(module: torch.nn.Module) -> torch.nn.Module:
+    """The client's copy: right structure, weights that give nothing but zeros."""
+    blank = copy.deepcopy(module)
+    with torch.no_grad():
+        for parameter in blank.parameters():
+            parameter.zero_()
+    return blank
+
+
+def _remote_pair(oracle: OraclePair) -> tuple[Pair, FakeHost, FakeHost]:
+    tokenizer = oracle.tokenizer
+    sides, hosts = [], []
+    for module, layer, name in (
+        (oracle.sender, oracle.sender_layer, "tiny-sender"),
+        (oracle.receiver, oracle.receiver_layer, "tiny-receiver"),
+    ):
+        host = FakeHost(_wrapped(module, tokenizer))
+        client = _wrapped(_without_weights(module), tokenizer)
+        sides.append(
+            TracedModel.wrap(client, tokenizer, layer, name=name, options=host.options)
+        )
+        hosts.append(host)
+    return Pair(*sides), *hosts
+
+
+def test_the_published_experiment_runs_on_a_remote_host() -> None:
+    oracle = neox_pair()
+    translators = {42: random_translator(24, 32, seed=42)}
+    here = run_engine(
+        engine_pair(oracle), ROWS, translators, execution={"path": "plain"}, **PUBLISHED
+    )
+    pair, sender, receiver = _remote_pair(oracle)
+    there = run_engine(pair, ROWS, translators, remote="http://fake.example", **PUBLISHED)
+    assert there.rows == here.rows
+    # One job per model and purpose: had a trace touched both, one host would be idle.
+    assert sender.jobs > 0
+    assert receiver.jobs > sender.jobs
+
+
+def test_local_simulation_gives_the_same_rows() -> None:
+    oracle = neox_pair()
+    translators = {42: random_translator(24, 32, seed=42)}
+    fields = PUBLISHED | {"conditions": ["no_inject", "best_alpha", "nl_relay"]}
+    here = run_engine(
+        engine_pair(oracle), ROWS[:3], translators, execution={"path": "plain"}, **fields
+    )
+    simulated = run_engine(
+        engine_pair(oracle, options=trace_options("local")),
+        ROWS[:3],
+        translators,
+        remote="local",
+        **fields,
+    )
+    assert simulated.rows == here.rows
+
+
+def test_a_host_that_goes_away_is_one_line() -> None:
+    pair, _, receiver = _remote_pair(neox_pair())
+    receiver.refuse_after = receiver.jobs + 2
+    with pytest.raises(RemoteError, match="remote http://fake.example: group 0") as caught:
+        run_engine(pair, ROWS, {}, remote="http://fake.example", conditions=["no_inject"])
+    assert "\n" not in str(caught.value)
+
+
+def test_where_traces_go() -> None:
+    assert trace_options(None)() == {}
+    assert trace_options("ndif")() == {"remote": True}
+    assert trace_options("local")() == {"remote": "local"}
+    assert trace_options("https://host")() == {"remote": "https://host"}
+
+
+def test_the_shared_sweep_is_refused_remotely() -> None:
+    text = """
+name: x
+sender: {model: a, layer: 1}
+receiver: {model: b, layer: 1}
+dataset: {path: x.jsonl}
+conditions: [no_inject]
+remote: ndif
+execution: {path: shared}
+"""
+    with pytest.raises(ExperimentError, match="path plain"):
+        parse_experiment(text)
+    assert parse_experiment(text.replace("path: shared", "path: auto")).path == "plain"
