@@ -1,1 +1,74 @@
-"""Statebridge: can one language model tell another something through its hidden states?"""
+"""Statebridge: can one language model tell another something through its hidden states?
+
+The public names are listed here and loaded on first use; those of the engine need torch
+(`pip install 'statebridge[engine]'`), all others do not.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from statebridge.engine.run import RunSummary, run_experiment
+    from statebridge.errors import StatebridgeError
+    from statebridge.models.pair import Pair, load_pair
+    from statebridge.results.sources import read_sources
+    from statebridge.results.table import CellResult, DatasetRow, ResultSet, RowResult
+    from statebridge.scoring import score_cell, score_conditions
+    from statebridge.spec import Condition, Experiment, load_experiment, parse_experiment
+    from statebridge.translators import Translator, load_translator, save_translator
+
+_MODULES = {
+    "CellResult": "results.table",
+    "Condition": "spec",
+    "DatasetRow": "results.table",
+    "Experiment": "spec",
+    "Pair": "models.pair",
+    "ResultSet": "results.table",
+    "RowResult": "results.table",
+    "RunSummary": "engine.run",
+    "StatebridgeError": "errors",
+    "Translator": "translators",
+    "load_experiment": "spec",
+    "load_pair": "models.pair",
+    "load_translator": "translators",
+    "parse_experiment": "spec",
+    "read_sources": "results.sources",
+    "run_experiment": "engine.run",
+    "save_translator": "translators",
+    "score_cell": "scoring",
+    "score_conditions": "scoring",
+}
+
+__all__ = [
+    "CellResult",
+    "Condition",
+    "DatasetRow",
+    "Experiment",
+    "Pair",
+    "ResultSet",
+    "RowResult",
+    "RunSummary",
+    "StatebridgeError",
+    "Translator",
+    "load_experiment",
+    "load_pair",
+    "load_translator",
+    "parse_experiment",
+    "read_sources",
+    "run_experiment",
+    "save_translator",
+    "score_cell",
+    "score_conditions",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'statebridge' has no attribute {name!r}")
+    return getattr(import_module(f"statebridge.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from statebridge.commands import dataset, doctor, export, fit, run, schema, score
+from statebridge.commands import dataset, demo, doctor, export, fit, run, schema, score
 from statebridge.errors import StatebridgeError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.command()(doctor.doctor)
 app.command()(score.score)
 app.command()(export.export)
 app.command()(schema.schema)
+app.command()(demo.demo)
 app.add_typer(dataset.app, name="dataset")
 
 

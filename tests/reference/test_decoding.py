@@ -10,20 +10,11 @@ import torch
 from tokenizers import processors
 from torch import Tensor
 
-from tests.reference.decoding import (
-    answer_ids,
-    encode,
-    generate,
-    gold_measures,
-    text_of,
-)
+from tests.reference.decoding import answer_ids, encode, generate, gold_measures, text_of
 from tests.reference.formulas import task_prompt
 from tests.reference.hooks import blocks, writing
 from tests.reference.tiny_pairs import FULL, ROWS, cell, pair
-from tests.tiny_models import (
-    tiny_llama_tokenizer,
-    tiny_tokenizer,
-)
+from tests.tiny_models import tiny_llama_tokenizer, tiny_tokenizer
 
 
 def slow_greedy(

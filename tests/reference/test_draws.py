@@ -11,9 +11,7 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from tests.reference.decoding import (
-    encode,
-)
+from tests.reference.decoding import encode
 from tests.reference.draws import published_donors, published_noise
 from tests.reference.formulas import relay_prompt, relayed_prompt, task_prompt
 from tests.shared_data import SHARED, needs_shared

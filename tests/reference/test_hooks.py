@@ -8,10 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.reference.decoding import (
-    encode,
-    generate,
-)
+from tests.reference.decoding import encode, generate
 from tests.reference.formulas import task_prompt
 from tests.reference.hooks import blocks, capture, reading, relative_layer, writing
 from tests.reference.tiny_pairs import PLAIN, ROWS, cell, pair

@@ -7,26 +7,12 @@ import math
 import pytest
 import torch
 
-from tests.reference.decoding import (
-    encode,
-    first_difference,
-    generate,
-    text_of,
-)
+from tests.reference.decoding import encode, first_difference, generate, text_of
 from tests.reference.formulas import affine_translate, relay_prompt, task_prompt
 from tests.reference.hooks import blocks, reading
-from tests.reference.oracle import (
-    CONDITIONS,
-    STRICT,
-    OraclePair,
-    run_cell,
-)
+from tests.reference.oracle import CONDITIONS, STRICT, OraclePair, run_cell
 from tests.reference.tiny_pairs import PLAIN, ROWS, cell, pair
-from tests.tiny_models import (
-    tiny_llama_tokenizer,
-    tiny_neox,
-    tiny_tokenizer,
-)
+from tests.tiny_models import tiny_llama_tokenizer, tiny_neox, tiny_tokenizer
 
 
 @pytest.mark.parametrize("kind", ["neox", "llama"])

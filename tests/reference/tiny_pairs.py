@@ -9,18 +9,8 @@ import torch
 
 from tests.reference.formulas import affine_translate
 from tests.reference.hooks import blocks, relative_layer
-from tests.reference.oracle import (
-    DETERMINISTIC,
-    OraclePair,
-    OracleRow,
-    run_cell,
-)
-from tests.tiny_models import (
-    mixed_rows,
-    tiny_llama,
-    tiny_neox,
-    tiny_tokenizer,
-)
+from tests.reference.oracle import DETERMINISTIC, OraclePair, OracleRow, run_cell
+from tests.tiny_models import mixed_rows, tiny_llama, tiny_neox, tiny_tokenizer
 
 ROWS = mixed_rows(14)
 SHORT: dict[str, Any] = {"max_new_tokens": 12, "relay_max_new_tokens": 16}

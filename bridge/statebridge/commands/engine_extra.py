@@ -11,7 +11,14 @@ PACKAGES = ("torch", "transformers", "nnsight", "safetensors", "psutil")
 
 def missing_packages() -> list[str]:
     """Return the engine's packages that are not installed; nothing is imported."""
-    return [package for package in PACKAGES if find_spec(package) is None]
+    return [package for package in PACKAGES if not _installed(package)]
+
+
+def _installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def need_engine() -> None:

@@ -55,6 +55,8 @@ class Condition(BaseModel):
     def _consistent(self) -> Condition:
         if self.source == "none" and self.operator_is_declared:
             raise ValueError("source none writes nothing, so it takes no operator or weight")
+        if self.source == "none" and self.positions != "all":
+            raise ValueError("source none writes nothing, so it takes no positions")
         if self.prompt == "relay" and self.source != "none":
             raise ValueError("the relay prompt goes with source none: it carries text, not states")
         if self.operator in ("mean", "sum") and self.weight != 1.0:

@@ -11,10 +11,16 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
+    GetJsonSchemaHandler,
+    Tag,
     field_validator,
     model_validator,
 )
+
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from statebridge.errors import ExperimentError
 from statebridge.spec.conditions import Condition
@@ -26,8 +32,8 @@ Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Dtype = Literal["float32", "float64", "bfloat16", "float16"]
 
 
-def _not_bool(value: Any) -> Any:
-    if isinstance(value, bool):
+def _layer(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError("give a relative depth (0.67), an index (8) or a module path")
     return value
 
@@ -36,7 +42,7 @@ Layer = Annotated[
     Annotated[int, Field(strict=True)]
     | Annotated[float, Field(strict=True, gt=0, le=1)]
     | Annotated[str, Field(min_length=1)],
-    BeforeValidator(_not_bool),
+    BeforeValidator(_layer),
 ]
 """Relative depth in (0, 1], block index (negative ones count from the end), or module path."""
 
@@ -117,6 +123,44 @@ class Fit(_Declared):
     """For ridge: an affine map in closed form."""
     normalize: bool = True
 
+    @model_validator(mode="after")
+    def _hidden_dim_fits(self) -> Fit:
+        given = self.training.hidden_dim is not None
+        if self.kind.startswith("mlp") and not given:
+            raise ValueError(f"kind {self.kind} needs training.hidden_dim, its hidden width")
+        if given and not self.kind.startswith("mlp"):
+            raise ValueError(f"kind {self.kind} has no hidden layer; leave training.hidden_dim out")
+        return self
+
+
+def _unwrap_fit(value: Any) -> Any:
+    if isinstance(value, dict) and "fit" in value:
+        if len(value) > 1:
+            raise ValueError("give either fit or files by seed, not both")
+        return value["fit"]
+    return value
+
+
+def _files_or_fit(value: Any) -> str:
+    fit = isinstance(value, Fit) or (
+        isinstance(value, dict) and ("fit" in value or "corpus" in value)
+    )
+    return "fit" if fit else "files"
+
+
+class _InFit:
+    """Shows a fit in the JSON Schema as it is written in a file: `fit: {...}`."""
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {
+            "type": "object",
+            "properties": {"fit": handler(schema)},
+            "required": ["fit"],
+            "additionalProperties": False,
+        }
+
 
 class Prompts(_Declared):
     """Prompt templates; the defaults are the exact strings of arXiv 2606.03280."""
@@ -132,11 +176,14 @@ class Prompts(_Declared):
         if info.field_name == "relay_sender":
             allowed = {"context", "question"}
         try:
-            used = {
-                name for _, name, _, _ in string.Formatter().parse(template) if name is not None
-            }
+            parts = [part for part in string.Formatter().parse(template) if part[1] is not None]
         except ValueError as error:
             raise ValueError(f"not a template: {error}; write a literal brace twice") from None
+        used = {str(name) for _, name, _, _ in parts}
+        if any(specification or conversion for _, _, specification, conversion in parts):
+            raise ValueError(
+                "a placeholder takes no conversion or format: write {question} as it is"
+            )
         if not used <= allowed:
             raise ValueError(
                 f"unknown placeholder {sorted(used - allowed)}; allowed: {sorted(allowed)}"
@@ -178,7 +225,15 @@ class Experiment(_Declared):
     dataset: Dataset
     limit: Annotated[int, Field(ge=1)] | None = None
     """Run the first rows only; draws and donors stay those of the whole dataset."""
-    translators: dict[Seed, Path] | Annotated[Fit, Field()] | None = None
+    translators: (
+        Annotated[
+            Annotated[dict[Seed, Path], Tag("files")]
+            | Annotated[Fit, BeforeValidator(_unwrap_fit), _InFit(), Tag("fit")],
+            Discriminator(_files_or_fit),
+        ]
+        | None
+    ) = None
+    """A file for each seed, or `fit: {...}`."""
     conditions: str | list[str | Condition] = "published"
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (42, 123, 456)
     rng: Literal["per-row", "published"] = "per-row"
@@ -191,17 +246,6 @@ class Experiment(_Declared):
     remote: str | None = None
     """None runs here; `local` through nnsight's serialisation here; `ndif` or a URL remotely."""
     execution: Execution = Execution()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _unwrap_fit(cls, data: Any) -> Any:
-        if isinstance(data, dict) and isinstance(data.get("translators"), dict):
-            translators = data["translators"]
-            if "fit" in translators:
-                if len(translators) > 1:
-                    raise ValueError("translators: give either fit or files by seed, not both")
-                return {**data, "translators": translators["fit"]}
-        return data
 
     @field_validator("seeds")
     @classmethod

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from statebridge.errors import ExperimentError, nearest
 from statebridge.spec.conditions import Condition
@@ -59,7 +61,7 @@ def parse_experiment(
     if not isinstance(data, dict):
         raise ExperimentError(f"{where}: holds {_kind(data)}; an experiment is a mapping of fields")
     for dotted, value in (overrides or {}).items():
-        _set(data, dotted.split("."), value)
+        _set(data, dotted, value, where)
     if folder is not None:
         _anchor_paths(data, folder)
     try:
@@ -73,18 +75,19 @@ class _Loader(yaml.SafeLoader):
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen: set[Any] = set()
+    seen: set[str] = set()
     for key_node, _ in node.value:
         key = loader.construct_object(key_node, deep=True)
-        if not isinstance(key, str | int):
+        if not isinstance(key, str | int) or isinstance(key, bool):
             raise yaml.constructor.ConstructorError(
                 None, None, "a field name is not text", key_node.start_mark
             )
-        if key in seen:
+        # 42 and "42" are one seed to a reader.
+        if str(key) in seen:
             raise yaml.constructor.ConstructorError(
-                None, None, f"field {key} is given twice", key_node.start_mark
+                None, None, f"field {str(key)!r} is given twice", key_node.start_mark
             )
-        seen.add(key)
+        seen.add(str(key))
     return dict(loader.construct_mapping(node, deep=True))
 
 
@@ -133,13 +136,17 @@ def _collect_lines(
             _collect_lines(value, (*path, index), lines, budget)
 
 
-def _set(data: dict[str, Any], keys: list[str], value: Any) -> None:
-    for key in keys[:-1]:
+def _set(data: dict[str, Any], dotted: str, value: Any, where: str) -> None:
+    *sections, last = dotted.split(".")
+    for depth, key in enumerate(sections, start=1):
         inner = data.setdefault(key, {})
         if not isinstance(inner, dict):
-            return  # validation names the wrong type better than an override could
+            raise ExperimentError(
+                f"{where}: {dotted} cannot be set: {'.'.join(sections[:depth])} holds "
+                f"{_kind(inner)}, not fields; set the whole of it"
+            )
         data = inner
-    data[keys[-1]] = value
+    data[last] = value
 
 
 def _anchor_paths(data: dict[str, Any], folder: Path) -> None:
@@ -168,23 +175,46 @@ def _anchor_paths(data: dict[str, Any], folder: Path) -> None:
 
 
 def _message(error: ValidationError, where: str, lines: Lines) -> str:
-    first = error.errors()[0]
+    errors = error.errors()
+    first = max(errors, key=_precision)
     location = _field_path(first["loc"])
+    problem = str(first["msg"]).removeprefix("Value error, ")
+    if not location:  # a check over several fields names the one that is wrong itself
+        named, colon, rest = problem.partition(": ")
+        if colon and named in Experiment.model_fields:
+            location, problem = (named,), rest
     line = _line_of(location, lines)
     field = ".".join(str(part) for part in location) or "experiment"
-    problem = str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         problem = f"unknown field; {nearest(str(location[-1]), _known_fields(location[:-1]))}"
     elif first["type"] == "missing":
         problem = "missing"
-    elif first["type"] not in ("value_error",) and not isinstance(first["input"], dict | list):
-        problem = f"{problem[0].lower()}{problem[1:]}, not {first['input']!r}"
+    elif first["type"] != "value_error":
+        given = first["input"]
+        problem = problem[0].lower() + problem[1:]
+        if not isinstance(given, dict | list):
+            problem += f", not {reprlib.repr(given)}"
+        elif first["type"].endswith("_type"):
+            problem += f", not {_kind(given)}"
+    # Where one path begins another, it is one mistake, tried as each member of a union.
+    paths = {_field_path(other["loc"]) for other in errors}
+    more = sum(any(a != b for a, b in zip(path, location, strict=False)) for path in paths)
     text = f"{where}{f', line {line}' if line else ''}: {field}: {problem}"
-    more = len({_field_path(e["loc"]) for e in error.errors()}) - 1
-    return text + (f" (and {more} more mistake{'s' if more > 1 else ''})" if more else "")
+    text += f" (and {more} more mistake{'s' if more > 1 else ''})" if more else ""
+    # A field name can hold a line feed or a terminal's control characters.
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-_UNION_LABELS = frozenset({"Fit", "Condition", "str", "int", "float", "constrained-str"})
+def _precision(error: ErrorDetails) -> tuple[int, bool]:
+    """Rank a mistake: pydantic reports one for each member of a union, we name the nearest.
+
+    The deepest is of the member that was meant; a type that does not fit says only that
+    another member was.
+    """
+    return len(_field_path(error["loc"])), not error["type"].endswith("_type")
+
+
+_UNION_LABELS = frozenset({"files", "Condition", "str", "int", "float", "constrained-str"})
 
 
 def _field_path(loc: tuple[str | int, ...]) -> tuple[str | int, ...]:
@@ -214,6 +244,8 @@ def _known_fields(location: tuple[str | int, ...]) -> list[str]:
         if part == "conditions" or isinstance(part, int):
             model = Condition
             continue
+        if part == "fit":
+            continue  # `translators: {fit: ...}` is read as the fit itself
         field = model.model_fields.get(str(part))
         inner = _model_of(field.annotation) if field else None
         if inner is None:
@@ -233,4 +265,5 @@ def _model_of(annotation: Any) -> type[BaseModel] | None:
 
 
 def _kind(value: Any) -> str:
-    return {type(None): "nothing", list: "a list", str: "text"}.get(type(value), "a single value")
+    names = {type(None): "nothing", list: "a list", dict: "fields", str: "text"}
+    return names.get(type(value), "a single value")

@@ -86,14 +86,13 @@ def _same(found: RowResult, oracle: OracleRow, cell: str) -> None:
     assert found.gold_rank == oracle.gold_rank
     assert found.gold_logprob == pytest.approx(oracle.gold_logprob, **CLOSE)
     assert found.kl_from_no_inject == pytest.approx(oracle.kl_from_no_inject, **CLOSE)
-    if found.prompt_len_sender is not None:
-        assert found.prompt_len_sender == oracle.prompt_len_sender
-        assert found.token_ids_match == oracle.token_ids_match
-        assert found.seq_len_match == oracle.seq_len_match
-        assert found.translated_norm_mean == pytest.approx(oracle.translated_norm_mean, **CLOSE)
-    if oracle.receiver_norm_mean is not None:
-        assert found.receiver_norm_mean == pytest.approx(oracle.receiver_norm_mean, **CLOSE)
-        assert found.injected_norm_mean == pytest.approx(oracle.injected_norm_mean, **CLOSE)
+    assert found.prompt_len_sender == oracle.prompt_len_sender
+    assert found.token_ids_match == oracle.token_ids_match
+    assert found.seq_len_match == oracle.seq_len_match
+    for norm in ("translated_norm_mean", "receiver_norm_mean", "injected_norm_mean"):
+        theirs = getattr(oracle, norm)
+        expected = None if theirs is None else pytest.approx(theirs, **CLOSE)
+        assert getattr(found, norm) == expected, norm
 
 
 @pytest.mark.parametrize("rows_together", [1, 7, 64])

@@ -85,9 +85,7 @@ def random_translator(
 
 def dataset_rows(rows: Sequence[Mapping[str, str]]) -> list[DatasetRow]:
     """The oracle's dictionaries as the engine's rows."""
-    return [
-        DatasetRow(row["id"], row["context"], row["question"], row["answer"]) for row in rows
-    ]
+    return [DatasetRow(row["id"], row["context"], row["question"], row["answer"]) for row in rows]
 
 
 @dataclass(frozen=True)
@@ -123,7 +121,9 @@ def run_engine(
         del declared["translators"]
     else:
         # JSON has no integer keys, YAML has.
-        declared["translators"] = {int(seed): path for seed, path in declared["translators"].items()}
+        declared["translators"] = {
+            int(seed): path for seed, path in declared["translators"].items()
+        }
     experiment = parse_experiment(_yaml(declared))
     workload = prepare(experiment, pair, rows, translators)
     max_lanes = rows_together * len(workload.cells)

@@ -1,0 +1,38 @@
+# Each target does its own set-up; nothing else has to be run first.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.installed
+
+.PHONY: demo test test-quick test-real check format clean
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+		{ echo "Statebridge needs Python 3.11 to 3.13; set PYTHON=python3.12, say" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[engine,dev]'
+	@touch $(READY)
+
+demo: $(READY)  ## the published experiment on a small pair, on this machine, in two minutes
+	$(BIN)/statebridge demo
+
+test: $(READY)  ## every test but those that need a real language model
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not real_model'
+
+test-quick: $(READY)  ## the tests that take seconds
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not real_model and not slow'
+
+test-real: $(READY)  ## opt-in: needs the weights that docs/real-models.md names
+	$(BIN)/python -m pytest -m real_model
+
+check: $(READY)  ## format, lint, types
+	$(BIN)/ruff format --check bridge client tests benchmarks
+	$(BIN)/ruff check bridge client tests benchmarks
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff format bridge client tests benchmarks
+	$(BIN)/ruff check --fix bridge client tests benchmarks
+
+clean:
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""The demo: the published experiment on a small pair, with nothing downloaded."""

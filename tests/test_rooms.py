@@ -1,0 +1,179 @@
+"""The arrows between the rooms, and that the light half needs no torch."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+import statebridge
+
+ROOT = Path(__file__).resolve().parents[1]
+LIBRARY = ROOT / "bridge" / "statebridge"
+ENGINE_PACKAGES = {"torch", "transformers", "nnsight", "safetensors", "psutil", "tokenizers"}
+
+# The heavy half, by the first part of a module's path inside the library.
+HEAVY_ROOMS = {"engine", "models", "demo"}
+HEAVY_TRANSLATOR_MODULES = {
+    path.stem
+    for path in (LIBRARY / "translators").glob("*.py")
+    if path.stem not in {"__init__", "settings", "card", "corpus"}
+}
+
+
+def _is_heavy(module: str) -> bool:
+    """Whether `statebridge.<module>` belongs to the heavy half."""
+    parts = module.split(".")
+    if parts[0] in HEAVY_ROOMS:
+        return True
+    return parts[0] == "translators" and len(parts) > 1 and parts[1] in HEAVY_TRANSLATOR_MODULES
+
+
+def _imports(path: Path) -> set[str]:
+    """Modules imported when the file is, those inside functions and TYPE_CHECKING left out."""
+    found: set[str] = set()
+    pending: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+        pending += ast.iter_child_nodes(node)
+    return found
+
+
+def _files(room: str) -> list[Path]:
+    return sorted((ROOT / room).rglob("*.py"))
+
+
+def _name(path: Path) -> str:
+    relative = path.relative_to(LIBRARY).with_suffix("")
+    return ".".join(part for part in relative.parts if part != "__init__")
+
+
+LIGHT = [path for path in _files("bridge/statebridge") if not _is_heavy(_name(path))]
+
+
+@pytest.mark.parametrize("path", LIGHT, ids=_name)
+def test_the_light_half_imports_no_engine(path: Path) -> None:
+    for module in _imports(path):
+        assert module.split(".")[0] not in ENGINE_PACKAGES, module
+        if module.startswith("statebridge."):
+            assert not _is_heavy(module.removeprefix("statebridge.")), module
+
+
+def test_the_library_imports_neither_client_nor_server() -> None:
+    for path in _files("bridge/statebridge"):
+        for module in _imports(path):
+            assert not module.startswith(("statebridge_client", "statebridge_server")), path
+
+
+def test_the_client_imports_the_light_half_only() -> None:
+    for path in _files("client"):
+        for module in _imports(path):
+            assert not module.startswith("statebridge_server"), path
+            assert module.split(".")[0] not in ENGINE_PACKAGES, path
+            if module.startswith("statebridge."):
+                assert not _is_heavy(module.removeprefix("statebridge.")), (path, module)
+
+
+WITHOUT_ENGINE = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {packages!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Absent())
+"""
+
+
+def _run_without_engine(code: str) -> subprocess.CompletedProcess[str]:
+    prelude = WITHOUT_ENGINE.format(packages=ENGINE_PACKAGES)
+    return subprocess.run(
+        [sys.executable, "-c", prelude + code],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_every_light_module_imports_without_torch() -> None:
+    names = [".".join(filter(None, ("statebridge", _name(path)))) for path in LIGHT]
+    code = f"import importlib\nfor name in {names!r}: importlib.import_module(name)\n"
+    code += "import statebridge_client.cli; print('imported')"
+    done = _run_without_engine(code)
+    assert done.stdout.strip() == "imported", done.stderr
+
+
+def test_running_without_the_engine_says_what_to_install(tmp_path: Path) -> None:
+    file = tmp_path / "e.yaml"
+    file.write_text(
+        "name: x\nsender: {model: a, layer: 1}\nreceiver: {model: b, layer: 1}\n"
+        "dataset: {generate: {rows: 2}}\nconditions: [no_inject]\n"
+    )
+    code = (
+        "import sys; from statebridge_client.cli import main\n"
+        f"sys.argv = ['statebridge', 'run', {str(file)!r}, '--out', {str(tmp_path / 'out')!r}]\n"
+        "main()"
+    )
+    done = _run_without_engine(code)
+    assert done.returncode == 3
+    assert done.stderr.startswith("error: ")
+    assert "statebridge[engine]" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_the_base_install_works_in_a_clean_environment(tmp_path: Path) -> None:
+    """Only the base dependencies, torch really absent; needs a package index."""
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    installed = subprocess.run(
+        [python, "-m", "pip", "install", "--quiet", "-c", ROOT / "constraints.txt", ROOT],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    if installed.returncode != 0 and "Could not find a version" in installed.stderr:
+        pytest.skip("no package index can be reached from here")
+    assert installed.returncode == 0, installed.stderr
+    rows = tmp_path / "rows.jsonl"
+    command = tmp_path / "venv" / "bin" / "statebridge"
+    made = subprocess.run(
+        [command, "dataset", "generate", "--rows", "5", "--out", rows],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+        cwd=tmp_path,
+    )
+    assert "5 rows written" in made.stdout
+    absent = subprocess.run(
+        [python, "-c", "import statebridge, torch"], capture_output=True, check=False, text=True
+    )
+    assert "No module named 'torch'" in absent.stderr
+
+
+def test_public_names_exist_and_are_listed_once() -> None:
+    assert sorted(statebridge.__all__) == statebridge.__all__
+    assert set(statebridge.__all__) == set(statebridge._MODULES)
+    for name in statebridge.__all__:
+        assert getattr(statebridge, name).__name__ == name
+
+
+def test_no_file_is_a_junk_drawer_and_none_is_long() -> None:
+    for path in [*_files("bridge/statebridge"), *_files("client")]:
+        assert path.stem not in {"utils", "helpers", "common", "misc", "util"}, path
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 500, path
