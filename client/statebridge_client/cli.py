@@ -8,7 +8,20 @@ from typing import Annotated
 
 import typer
 
-from statebridge.commands import dataset, demo, doctor, export, fit, run, schema, score
+from statebridge.commands import (
+    audit,
+    compare,
+    dataset,
+    demo,
+    doctor,
+    export,
+    fit,
+    report,
+    run,
+    schema,
+    score,
+    validate,
+)
 from statebridge.errors import StatebridgeError
 
 app = typer.Typer(
@@ -22,6 +35,10 @@ app.command()(run.run)
 app.command()(fit.fit)
 app.command()(doctor.doctor)
 app.command()(score.score)
+app.command()(compare.compare)
+app.command()(validate.validate)
+app.add_typer(audit.app, name="audit")
+app.command()(report.report)
 app.command()(export.export)
 app.command()(schema.schema)
 app.command()(demo.demo)

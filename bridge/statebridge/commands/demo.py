@@ -51,7 +51,7 @@ def _run(out: Path, console: Console) -> None:
                 "name": "demo",
                 "sender": {"model": str(models["sender"]), "layer": 0.67},
                 "receiver": {"model": str(models["receiver"]), "layer": 0.67},
-                "dataset": {"generate": {"rows": ROWS}},
+                "dataset": {"generate": {"rows": ROWS, "hops": [2], "distractors": 1}},
                 "translators": {
                     "fit": {"kind": "ridge", "corpus": {"generate": {"rows": 200, "seed": 1}}}
                 },

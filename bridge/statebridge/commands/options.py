@@ -22,6 +22,13 @@ Sources = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script to read.")]
+Dataset = Annotated[
+    Path | None,
+    typer.Option(
+        help="JSONL rows that published files are about: contexts, questions, strata.",
+        show_default=False,
+    ),
+]
 Device = Annotated[
     str | None,
     typer.Option(help="cpu, cuda or cuda:N; the file's choice, or what is there, if not given."),

@@ -19,8 +19,6 @@ COLUMNS = (
     ("prediction_changed", "changed"),
 )
 
-TABLE_WIDTH = 112
-
 
 def condition_scores(results: ResultSet) -> list[ConditionScore]:
     """Return every condition's scores over its seeds."""
@@ -47,7 +45,8 @@ def print_scores(scores: Sequence[ConditionScore], console: Console) -> None:
             *(_cell(score.means[measure], measure) for measure, _ in shown),
         )
     # A table broken into a narrow terminal's width cannot be read; long lines can.
-    console.width = max(console.width, TABLE_WIDTH)
+    terminal, console.width = console.width, 1000
+    console.width = max(terminal, console.measure(table).maximum)
     console.print(table, crop=False)
 
 

@@ -9,6 +9,7 @@ from itertools import islice
 import torch
 
 from statebridge.data import row_identity, rows_sha256
+from statebridge.engine.donors import row_key
 from statebridge.engine.prompts import tokenise
 from statebridge.engine.stitched import stitched_cross_entropy
 from statebridge.errors import PairError, TranslatorError
@@ -35,6 +36,9 @@ from statebridge.translators.positions import PositionBatch
 
 PASSAGES_TOGETHER = 16
 """Passages captured in one pass, sorted by length within a window of eight times as many."""
+
+RIDGE_FOLDS = 10
+"""A ridge map of one seed sees all but one in so many of the fitting passages."""
 
 HELD_OUT_SHARE = 0.1
 """Last share of the passages, which no fit sees; quality is measured on it."""
@@ -143,8 +147,9 @@ def fit_translators(
     `stitched` adds the stitched next-token cross-entropy to each card: five receiver
     passes more over the held-out passages.
 
-    The states of the corpus are captured once for all seeds. A ridge fit has no seed in
-    it: its seeds share one map. Each translator carries its card.
+    Gradient training captures the states of the corpus once for all seeds. A ridge map has
+    no randomness of its own: its seed chooses which nine tenths of the fitting passages it
+    sees. Each translator carries its card.
 
     Raises:
         TranslatorError: The corpus has too few positions, or the kind does not fit.
@@ -161,8 +166,6 @@ def fit_translators(
     held_out = corpus.passages[start:]
     for seed, result in fitted.items():
         translators[seed] = result.translator
-        if result.translator.card is not None:
-            continue  # a ridge map, measured for an earlier seed
         report = measure_quality(
             result.translator,
             paired_positions(
@@ -226,19 +229,26 @@ def layer_quality(
 def _ridge(
     pair: Pair, fit: Fit, corpus: CorpusTexts, seeds: Sequence[int], progress: Progress
 ) -> dict[int, Fitted]:
-    start = corpus.held_out_start
-    result = fit_ridge(
-        paired_positions(
-            pair,
-            corpus.passages[:start],
-            fit.corpus.max_tokens,
-            lambda done: progress("capture", done, start),
-        ),
-        fit.ridge,
-        normalize=fit.normalize,
-        device=pair.receiver.device,
-    )
-    return dict.fromkeys(seeds, result)
+    fitting = corpus.passages[: corpus.held_out_start]
+    results: dict[int, Fitted] = {}
+    for place, seed in enumerate(seeds):
+        # The solution has no randomness in it, so the seed chooses the passages: seeds then
+        # tell how much the map depends on its text.
+        chosen = [text for i, text in enumerate(fitting) if row_key(seed, str(i)) % RIDGE_FOLDS]
+        results[seed] = fit_ridge(
+            paired_positions(
+                pair,
+                chosen,
+                fit.corpus.max_tokens,
+                lambda done, place=place, chosen=chosen: progress(  # type: ignore[misc]
+                    "capture", place * len(chosen) + done, len(seeds) * len(chosen)
+                ),
+            ),
+            fit.ridge,
+            normalize=fit.normalize,
+            device=pair.receiver.device,
+        )
+    return results
 
 
 def _trained(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -57,7 +58,7 @@ def write_states(
     own_exact = own_exact[..., own.shape[-1] - source.shape[-1] :]
     read = position_mask(source_batch, condition.source_positions)
     written = position_mask(batch, condition.positions)
-    aligned = _align(condition, source, read, own_exact, written)
+    aligned = _align(condition, source, source_batch, own_exact, batch)
     own_norm = own_exact.norm(dim=-1, keepdim=True)
     if condition.match_norm:
         aligned = aligned / aligned.norm(dim=-1, keepdim=True).clamp_min(TINY_NORM) * own_norm
@@ -80,7 +81,7 @@ def write_states(
     return Written(
         states=states.to(own.dtype),
         source_norms=_masked_mean(source.norm(dim=-1), read),
-        own_norms=_masked_mean(own_norm[..., 0], batch.mask),
+        own_norms=_masked_mean(own.to(_exact(own.dtype)).norm(dim=-1), batch.mask),
         injected_norms=_masked_mean(injected.norm(dim=-1), written),
     )
 
@@ -89,15 +90,20 @@ def position_mask(batch: TokenBatch, positions: Positions) -> torch.Tensor:
     """Return (rows, positions) bool: which positions of a left-padded batch are meant."""
     if positions == "all":
         return batch.mask
-    mask = torch.zeros_like(batch.mask)
-    if positions == "last":
-        mask[:, -1] = True
-        return mask
+    index = _position_index(batch, positions)
+    return torch.zeros_like(batch.mask).scatter_(1, index, True)
+
+
+def _position_index(
+    batch: TokenBatch, positions: Literal["last"] | tuple[int, ...]
+) -> torch.Tensor:
+    """Return (rows, positions named) int64: where they stand in the padded batch."""
+    named = (-1,) if positions == "last" else positions
     width = batch.ids.shape[1]
-    for row, length in enumerate(batch.lengths):
-        for position in positions:
-            mask[row, width - length + position % length] = True
-    return mask
+    return torch.tensor(
+        [[width - n + position % n for position in named] for n in batch.lengths],
+        device=batch.ids.device,
+    )
 
 
 def check_positions(positions: Positions, length: int, condition: str, row_id: str) -> None:
@@ -124,20 +130,22 @@ def check_positions(positions: Positions, length: int, condition: str, row_id: s
 def _align(
     condition: Condition,
     source: torch.Tensor,
-    read: torch.Tensor,
+    source_batch: TokenBatch,
     own: torch.Tensor,
-    written: torch.Tensor,
+    batch: TokenBatch,
 ) -> torch.Tensor:
-    """Return the source laid out at the positions written, (rows, positions, width)."""
+    """Return the source laid out at the positions written, (rows, positions, width).
+
+    The first position read goes to the first position written, as they are listed.
+    """
     if condition.source_positions == "all":
         return source
-    rows, width = source.shape[0], source.shape[-1]
-    # Positions are read and written in the order of the prompt.
-    taken = source[read].reshape(rows, -1, width)
-    if taken.shape[1] == 1:
+    rows = torch.arange(source.shape[0], device=source.device)[:, None]
+    taken = source[rows, _position_index(source_batch, condition.source_positions)]
+    if taken.shape[1] == 1 or condition.positions == "all":
         return taken.expand(-1, own.shape[1], -1)
     aligned = torch.zeros_like(own)
-    aligned[written] = taken.reshape(-1, width)
+    aligned[rows, _position_index(batch, condition.positions)] = taken
     return aligned
 
 

@@ -48,7 +48,11 @@ def measure_gold(
         lanes = slice(start, start + CHUNK)
         own = next_logits[lanes].double().log_softmax(dim=-1)
         base = baseline_logits[lanes].double().log_softmax(dim=-1)
-        divergence = (base.exp() * (base - own)).sum(dim=-1)
+        weight = base.exp()
+        # A token that the baseline excludes (-inf) weighs nothing; 0 · inf would be NaN.
+        terms = torch.where(weight > 0, weight * (base - own), 0.0)
+        # Rounding can leave a divergence a hair below zero; NaN stays NaN and is refused.
+        divergence = terms.sum(dim=-1).clamp(min=0)
         chunk = answers[lanes]
         first = torch.tensor([answer[0] for answer in chunk], device=own.device)
         gold = own.gather(1, first[:, None])
@@ -70,8 +74,7 @@ def measure_gold(
                     logprob=float(totals[lane]),
                     token_count=len(answer),
                     rank=int(ranks[lane]),
-                    # Rounding can leave a divergence a hair below zero.
-                    divergence=max(0.0, float(divergence[lane])),
+                    divergence=float(divergence[lane]),
                 )
             )
     return measures

@@ -9,13 +9,18 @@ import torch
 
 from statebridge.errors import EnvironmentFault
 
+
+class DoesNotFit(EnvironmentFault):
+    """One item alone runs out of memory; fewer things around it may still let it fit."""
+
+
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, on a GPU or here."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+    if isinstance(error, MemoryError | torch.OutOfMemoryError | DoesNotFit):
         return True
     # torch has no class of its own for the CPU allocator's refusal
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
@@ -24,16 +29,19 @@ def is_out_of_memory(error: BaseException) -> bool:
 def halving(work: Callable[[Sequence[T]], list[R]], items: Sequence[T], what: str) -> list[R]:
     """Return `work(items)`, run over halves where memory runs out.
 
+    Where `work` halves lanes itself and one lane does not fit beside what all the items
+    hold, the items are halved in turn.
+
     Raises:
         EnvironmentFault: A single item does not fit.
     """
     try:
         return work(items)
-    except (RuntimeError, MemoryError) as error:
+    except (RuntimeError, MemoryError, DoesNotFit) as error:
         if not is_out_of_memory(error):
             raise
         if len(items) == 1:
-            raise EnvironmentFault(
+            raise DoesNotFit(
                 f"out of memory with a single {what}; use a smaller model, a narrower dtype or a "
                 "device with more memory"
             ) from None

@@ -49,7 +49,7 @@ def tokenise(
     """
     tokenizer: Any = model.tokenizer
     encoded = [tuple(ids[:limit]) for ids in tokenizer(list(texts))["input_ids"]] if texts else []
-    vocabulary = int(model.module.config.get_text_config().vocab_size)
+    vocabulary = _vocabulary(model)
     for row_id, ids in zip(row_ids, encoded, strict=True):
         if not ids:
             raise PairError(f"row {row_id}: the prompt has no tokens in {model.name}'s tokenizer")
@@ -80,6 +80,26 @@ def check_window(
             )
 
 
+def check_answer_window(
+    model: TracedModel,
+    prompts: Sequence[Sequence[int]],
+    answers: Sequence[Sequence[int]],
+    row_ids: Sequence[str],
+) -> None:
+    """Refuse gold answers that, after their prompts, reach beyond the context window.
+
+    Raises:
+        PairError: Names the first such row.
+    """
+    for row_id, prompt, answer in zip(row_ids, prompts, answers, strict=True):
+        if model.window is not None and len(prompt) + len(answer) > model.window:
+            raise PairError(
+                f"row {row_id}: {len(prompt)} prompt tokens and {len(answer)} of the answer reach "
+                f"beyond the context window of {model.name} ({model.window}); lower "
+                "decoding.max_prompt_tokens"
+            )
+
+
 def build_prompts(
     pair: Pair, rows: Sequence[DatasetRow], prompts: Prompts, decoding: Decoding, *, sender: bool
 ) -> PromptTable:
@@ -96,20 +116,32 @@ def build_prompts(
     return PromptTable(receiver if sent == receiver else sent, receiver)
 
 
-def answer_ids(
-    model: TracedModel, prompt_text: str, prompt_ids: Sequence[int], answer: str
-) -> tuple[int, ...]:
-    """Return the gold answer's token ids as they follow the prompt.
+def answer_ids(model: TracedModel, prompt_text: str, answer: str) -> tuple[int, ...]:
+    """Return the gold answer's token ids as they follow the whole prompt, uncut.
 
     The ids of prompt + space + answer after the prompt's own, where the prompt's ids are
-    a prefix of them; else (a tokenizer that merges across the join, or a prompt that was
-    cut) the ids of space + answer alone.
+    a prefix of them; else (a tokenizer that merges across the join) the ids of space +
+    answer alone.
+
+    Raises:
+        PairError: The answer gives no token, or an id outside the model's vocabulary.
     """
     tokenizer: Any = model.tokenizer
-    joined = tuple(tokenizer(f"{prompt_text} {answer}")["input_ids"])
-    if joined[: len(prompt_ids)] == tuple(prompt_ids) and len(joined) > len(prompt_ids):
-        return joined[len(prompt_ids) :]
-    alone = tuple(tokenizer(f" {answer}", add_special_tokens=False)["input_ids"])
-    if not alone:
+    prompt, joined = tokenizer([prompt_text, f"{prompt_text} {answer}"])["input_ids"]
+    if joined[: len(prompt)] == prompt and len(joined) > len(prompt):
+        ids = tuple(joined[len(prompt) :])
+    else:
+        ids = tuple(tokenizer(f" {answer}", add_special_tokens=False)["input_ids"])
+    if not ids:
         raise PairError(f"answer {answer!r} has no tokens in {model.name}'s tokenizer")
-    return alone
+    vocabulary = _vocabulary(model)
+    if max(ids) >= vocabulary:
+        raise PairError(
+            f"answer {answer!r}: token id {max(ids)} is outside the vocabulary of {model.name} "
+            f"({vocabulary}); the tokenizer belongs to another model"
+        )
+    return ids
+
+
+def _vocabulary(model: TracedModel) -> int:
+    return int(model.module.config.get_text_config().vocab_size)

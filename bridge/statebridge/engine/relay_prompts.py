@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from statebridge.engine.prompts import answer_ids, check_window, tokenise
+from statebridge.engine.prompts import (
+    answer_ids,
+    check_answer_window,
+    check_window,
+    tokenise,
+)
 from statebridge.engine.workload import Workload
 
 TokenIds = tuple[int, ...]
@@ -49,7 +54,8 @@ def relay_receiver_prompts(
     new_tokens = experiment.decoding.max_new_tokens
     check_window(receiver, [len(prompt) for prompt in ids], row_ids, new_tokens)
     answers = [
-        answer_ids(receiver, text, prompt, workload.rows[row].answer)
-        for text, prompt, row in zip(texts, ids, rows, strict=True)
+        answer_ids(receiver, text, workload.rows[row].answer)
+        for text, row in zip(texts, rows, strict=True)
     ]
+    check_answer_window(receiver, ids, answers, row_ids)
     return list(ids), answers

@@ -32,6 +32,7 @@ from statebridge.runs.directory import DATASET, FORMAT, RunDirectory, open_run
 from statebridge.spec.experiment import Experiment, Fit
 from statebridge.spec.resolve_dataset import resolve_dataset
 from statebridge.translators import Translator, load_translator, save_translator
+from statebridge.translators.storage import card_path
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage (`load`, `capture`, `train`, `quality`, `run`), done, and total."""
@@ -194,7 +195,8 @@ def _fitted_files(
 ) -> Mapping[int, Path]:
     folder = directory.path / "translators"
     files = {seed: folder / f"seed{seed}.safetensors" for seed in experiment.seeds}
-    missing = [seed for seed, path in files.items() if not path.exists()]
+    # The card is written last: without it the process was killed in between.
+    missing = [seed for seed, path in files.items() if not card_path(path).exists()]
     if missing:
         corpus = read_corpus(fit.corpus, experiment.prompts, rows)
         for seed, translator in fit_translators(pair, fit, corpus, missing, progress).items():
@@ -247,8 +249,10 @@ def _same_run(identity: Mapping[str, Any], earlier: Mapping[str, Any], path: Pat
             continue
         what = key
         if isinstance(value, dict) and isinstance(earlier.get(key), dict):
-            inner = next(k for k in value if earlier[key].get(k) != value[k])
-            what = f"{key}.{inner}"
+            differing = [
+                k for k in {**earlier[key], **value} if earlier[key].get(k) != value.get(k)
+            ]
+            what = f"{key}.{differing[0]}"
         raise ResultError(
             f"{path}: was started with another {what}; give a new --out, or run the experiment "
             "that the directory's manifest.json states"

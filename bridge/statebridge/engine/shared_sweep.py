@@ -200,10 +200,14 @@ class SharedSweep:
             added = inputs.shape[1]
             lengths = torch.tensor(lanes.batch.lengths, device=inputs.device)
             mask = torch.nn.functional.pad(lanes.batch.mask, (0, added), value=True)
+            positions = lengths[:, None] + torch.arange(added, device=inputs.device)
+            if receiver.window is not None:
+                # Only what pads a shorter answer can lie beyond the window.
+                positions = positions.clamp(max=receiver.window - 1)
             with torch.no_grad():
                 later = receiver.module(
                     input_ids=inputs,
-                    position_ids=lengths[:, None] + torch.arange(added, device=inputs.device),
+                    position_ids=positions,
                     attention_mask=mask.long() if lanes.batch.padded else None,
                     past_key_values=lanes.cache,
                     use_cache=True,

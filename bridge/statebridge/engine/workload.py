@@ -8,7 +8,12 @@ from dataclasses import dataclass
 from statebridge.engine.donors import Donors, choose_donors
 from statebridge.engine.injection import check_positions
 from statebridge.engine.noise import Noise, PerRowNoise, PublishedNoise
-from statebridge.engine.prompts import PromptTable, answer_ids, build_prompts
+from statebridge.engine.prompts import (
+    PromptTable,
+    answer_ids,
+    build_prompts,
+    check_answer_window,
+)
 from statebridge.errors import PairError, TranslatorError
 from statebridge.models.pair import Pair
 from statebridge.results.table import DatasetRow
@@ -75,11 +80,15 @@ def prepare(
         pair, rows, experiment.prompts, experiment.decoding, sender=reads_sender
     )
     limit = min(experiment.limit or len(rows), len(rows))
-    _check_positions_meet(experiment, pair, rows, prompts, limit)
-    _check_widths(experiment, pair, translators)
     row_ids = [row.row_id for row in rows]
     seeds = experiment.seeds
     shuffles = any(condition.source == "shuffled" for condition in conditions)
+    donors = {
+        seed: choose_donors(prompts.lengths, row_ids, seed, experiment.rng)
+        for seed in (seeds if shuffles else ())
+    }
+    _check_positions_meet(experiment, pair, rows, prompts, donors, limit)
+    _check_widths(experiment, pair, translators)
     draws = any(condition.source == "random" for condition in conditions)
     width, lengths = pair.receiver.width, prompts.lengths
     noise: dict[int, Noise] = {}
@@ -93,11 +102,11 @@ def prepare(
         answer_ids(
             pair.receiver,
             experiment.prompts.task.format(context=row.context, question=row.question),
-            prompts.receiver[index],
             row.answer,
         )
-        for index, row in enumerate(rows[:limit])
+        for row in rows[:limit]
     )
+    check_answer_window(pair.receiver, prompts.receiver[:limit], answers, row_ids[:limit])
     return Workload(
         experiment=experiment,
         pair=pair,
@@ -107,10 +116,7 @@ def prepare(
         prompts=prompts,
         answers=answers,
         translators=translators,
-        donors={
-            seed: choose_donors(lengths, row_ids, seed, experiment.rng)
-            for seed in (seeds if shuffles else ())
-        },
+        donors=donors,
         noise=noise,
     )
 
@@ -126,22 +132,29 @@ def _check_positions_meet(
     pair: Pair,
     rows: Sequence[DatasetRow],
     prompts: PromptTable,
+    donors: Mapping[int, Donors],
     limit: int,
 ) -> None:
     for condition in experiment.resolved_conditions:
         for index, row in enumerate(rows[:limit]):
-            receiver_length = len(prompts.receiver[index])
-            check_positions(condition.positions, receiver_length, condition.name, row.row_id)
-            read_length = len(prompts.sender[index]) if condition.reads_sender else receiver_length
-            check_positions(condition.source_positions, read_length, condition.name, row.row_id)
-            everywhere = condition.reads_sender and condition.source_positions == "all"
-            if everywhere and not prompts.ids_match(index):
-                raise PairError(
-                    f"row {row.row_id}: {pair.sender.name} and {pair.receiver.name} tokenise the "
-                    f"prompt differently ({len(prompts.sender[index])} and {receiver_length} "
-                    f"tokens), so condition {condition.name} cannot write position by position; "
-                    "use a pair with one tokenizer, or source_positions: last"
-                )
+            length = len(prompts.receiver[index])
+            check_positions(condition.positions, length, condition.name, row.row_id)
+            if not condition.reads_sender:
+                check_positions(condition.source_positions, length, condition.name, row.row_id)
+                continue
+            # A donor may stand beyond the rows that run.
+            shuffled = condition.source == "shuffled"
+            read = {chosen.of_row[index] for chosen in donors.values()} if shuffled else {index}
+            for place in sorted(read):
+                sent, row_id = prompts.sender[place], rows[place].row_id
+                check_positions(condition.source_positions, len(sent), condition.name, row_id)
+                if condition.source_positions == "all" and not prompts.ids_match(place):
+                    raise PairError(
+                        f"row {row_id}: {pair.sender.name} and {pair.receiver.name} tokenise the "
+                        f"prompt differently ({len(sent)} and {len(prompts.receiver[place])} "
+                        f"tokens), so condition {condition.name} cannot write position by "
+                        "position; use a pair with one tokenizer, or source_positions: last"
+                    )
 
 
 def _check_widths(

@@ -6,10 +6,12 @@ hold what it shows, the reason.
 
 from __future__ import annotations
 
+from statebridge.figures.audit_labels import audit_labels
 from statebridge.figures.containment import containment
 from statebridge.figures.differences import forest, paired_delta
 from statebridge.figures.divergence import divergence_survival
 from statebridge.figures.drawing import Drawing
+from statebridge.figures.gallery import gallery
 from statebridge.figures.layers import layer_map
 from statebridge.figures.norms import norm_distribution, norm_mismatch, translator_cosine
 from statebridge.figures.saving import save_figure
@@ -17,9 +19,11 @@ from statebridge.figures.strength import strength_curve
 
 __all__ = [
     "Drawing",
+    "audit_labels",
     "containment",
     "divergence_survival",
     "forest",
+    "gallery",
     "layer_map",
     "norm_distribution",
     "norm_mismatch",

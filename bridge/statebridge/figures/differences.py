@@ -31,7 +31,7 @@ from statebridge.figures.wording import (
     signed,
 )
 from statebridge.results.table import Direction
-from statebridge.stats import Comparison, Difference, Interval
+from statebridge.stats import Comparison, Difference, Interval, Stratification
 from statebridge.stats.pairing import is_zero_one
 
 Row = tuple[Direction, str]
@@ -39,12 +39,13 @@ Row = tuple[Direction, str]
 
 def paired_delta(comparison: Comparison, metric: str = "word_boundary_contains") -> Drawing:
     """Draw one metric's differences, a panel for each baseline of the comparison."""
-    name, title = "paired_delta", "Paired difference from each baseline"
+    name = f"paired_delta_{metric}"
+    title = f"Paired difference in {metric_label(metric)} from each baseline"
     found = [d for d in comparison.differences if d.metric == metric]
     if not found:
         return absent(name, title, f"no difference in {metric_label(metric)} could be computed")
     baselines = [b for b in comparison.baselines if any(d.baseline == b for d in found)]
-    rows = _rows(found)
+    rows = condition_rows(found)
     margins = comparison.settings.margins_for(metric, zero_one=is_zero_one(metric))
     with house_style():
         figure = new_figure(1.25 + 0.3 * len(rows))
@@ -84,7 +85,7 @@ def forest(comparison: Comparison) -> Drawing:
     blocks = [
         (baseline, row)
         for baseline in comparison.baselines
-        for row in _rows([d for d in comparison.differences if d.baseline == baseline])
+        for row in condition_rows([d for d in comparison.differences if d.baseline == baseline])
     ]
     metrics = [m for m in comparison.metrics if any(d.metric == m for d in comparison.differences)]
     across = min(len(metrics), _METRICS_ACROSS)
@@ -121,7 +122,8 @@ _FILLED = "A filled diamond: the interval excludes zero; an open circle: it does
 _METRICS_ACROSS = 3
 
 
-def _rows(differences: Sequence[Difference]) -> list[Row]:
+def condition_rows(differences: Sequence[Difference | Stratification]) -> list[Row]:
+    """Return the (direction, condition) pairs of some differences, in reading order."""
     directions = sorted({d.direction for d in differences})
     order = reading_order(d.condition for d in differences)
     there = {(d.direction, d.condition) for d in differences}

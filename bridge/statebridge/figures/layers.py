@@ -39,7 +39,7 @@ def layer_map(
         metric: What is compared.
         baseline: A condition of every run.
     """
-    name, title = "layer_map", "Effect over sender and receiver layers"
+    name, title = f"layer_map_{metric}", "Effect over sender and receiver layers"
     found = _differences(runs, metric, baseline)
     swept = {key: places for key, places in found.items() if len(places) > 1}
     if not swept:

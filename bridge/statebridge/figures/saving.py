@@ -55,5 +55,9 @@ def figure_bytes(drawing: Drawing, file_format: str) -> bytes:
         raise ResultError(f"figure {drawing.name} was not drawn: {drawing.reason}")
     buffer = io.BytesIO()
     with house_style():
+        if figure.get_layout_engine() is not None:
+            # Laid out once; every format then has the same places, and is quicker to save.
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")
         figure.savefig(buffer, format=file_format, metadata=_UNDATED[file_format])
     return buffer.getvalue()

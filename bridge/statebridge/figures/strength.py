@@ -54,7 +54,7 @@ def strength_curve(
     results: ResultSet, comparison: Comparison, metric: str = "word_boundary_contains"
 ) -> Drawing:
     """Draw the difference from the plain baseline over the weight of otherwise equal conditions."""
-    name, title = "strength_curve", "Strength of the injection"
+    name, title = f"strength_curve_{metric}", "Strength of the injection"
     baseline = _plain_baseline(results, comparison)
     if baseline is None:
         return absent(name, title, "nothing was compared with a run without injection")

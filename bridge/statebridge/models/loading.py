@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import nnsight
@@ -81,19 +82,25 @@ def load_model(
     tokenizer = _from_hub(
         transformers.AutoTokenizer.from_pretrained, "tokenizer", source, side.revision
     )
+    # Where its files are missing, transformers makes one that holds the special tokens alone.
+    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
+        raise PairError(f"model {side.model}: has no tokenizer; save one beside the weights")
     options = trace_options(remote)
     if remote is not None and remote != "local":
         model = nnsight.TransformersModel(
             source, task="text-generation", tokenizer=tokenizer, revision=side.revision
         )
     else:
-        module = _from_hub(
+        module, found = _from_hub(
             transformers.AutoModelForCausalLM.from_pretrained,
             "model",
             source,
             side.revision,
             dtype=getattr(torch, dtype),
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are refused below, by name
         )
+        _check_all_loaded(found, side.model)
         module.eval().requires_grad_(False).to(where)
         check_finite_weights(module, name)
         model = nnsight.TransformersModel(module, task="text-generation", tokenizer=tokenizer)
@@ -117,15 +124,40 @@ def weights_sha256(module: torch.nn.Module) -> str | None:
     return digest.hexdigest()
 
 
+def _check_all_loaded(found: Mapping[str, Any], model: str) -> None:
+    """Refuse a checkpoint that leaves weights as they were drawn: random.
+
+    Raises:
+        PairError: Names the first weight that is missing or has another shape.
+    """
+    for name, stored, declared in sorted(found["mismatched_keys"]):
+        raise PairError(
+            f"model {model}: weight {name} has shape {tuple(stored)} in the checkpoint and "
+            f"{tuple(declared)} by config.json; the two belong to different models"
+        )
+    missing = sorted(found["missing_keys"])
+    if missing:
+        raise PairError(
+            f"model {model}: the checkpoint has no weight {missing[0]}"
+            f"{f' (and {len(missing) - 1} more)' if len(missing) > 1 else ''}, which would be "
+            "random; give the whole checkpoint of a causal language model"
+        )
+
+
 def _from_hub(load: Any, what: str, source: str, revision: str | None, **more: Any) -> Any:
     try:
-        return load(source, revision=revision, **more)
-    except (OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        # Never asks, never runs a repository's own code.
+        return load(source, revision=revision, trust_remote_code=False, **more)
+    except MemoryError:
+        raise EnvironmentFault(
+            f"{what} of {source}: out of memory; use a smaller model or a narrower dtype"
+        ) from None
+    except Exception as error:  # a dozen kinds, from a dozen parsers of damaged files
+        reason = shorten(str(error), 300, placeholder=" ...") or type(error).__name__
         at = f" at revision {revision}" if revision else ""
         offline = (
             "; HF_HUB_OFFLINE is set, so it must be in the local cache already"
-            if os.environ.get("HF_HUB_OFFLINE") == "1"
+            if os.environ.get("HF_HUB_OFFLINE") == "1" and not Path(source).is_dir()
             else ""
         )
-        raise PairError(f"{what} of {source}{at} cannot be loaded: {first}{offline}") from None
+        raise PairError(f"{what} of {source}{at} cannot be loaded: {reason}{offline}") from None

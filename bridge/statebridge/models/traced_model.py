@@ -77,7 +77,6 @@ class TracedModel:
         block_paths = find_blocks(module)
         index = resolve_layer(layer, block_paths, name)
         end_ids = _end_ids(module, tokenizer)
-        pad_id = tokenizer.pad_token_id
         traced = cls(
             name=name,
             model=model,
@@ -87,7 +86,7 @@ class TracedModel:
             width=hidden_width(module),
             window=context_window(module),
             end_ids=end_ids,
-            pad_id=int(pad_id) if pad_id is not None else (end_ids[0] if end_ids else 0),
+            pad_id=_pad_id(module, tokenizer, end_ids),
             options=options,
             revision=revision,
         )
@@ -170,6 +169,14 @@ def check_finite_weights(module: torch.nn.Module, name: str) -> None:
     for parameter_name, parameter in module.named_parameters():
         if parameter.device.type != "meta" and not bool(torch.isfinite(parameter).all()):
             raise NumericError(f"{name}: weight {parameter_name} holds NaN or infinity")
+
+
+def _pad_id(module: Any, tokenizer: Any, end_ids: tuple[int, ...]) -> int:
+    # A pad token that was added to the tokenizer may have no row in the model's embedding.
+    declared = tokenizer.pad_token_id
+    if declared is not None and declared < module.config.get_text_config().vocab_size:
+        return int(declared)
+    return end_ids[0] if end_ids else 0
 
 
 def _end_ids(module: Any, tokenizer: Any) -> tuple[int, ...]:

@@ -126,7 +126,8 @@ def _too_few_rows(channels: Sequence[Difference], comparison: Comparison) -> Ite
             yield (
                 f"{min(d.n_rows for d in weak)} rows are too few for the declared margin of "
                 f"±{max(margins):g}: only a difference in {metric_label(metric)} of about "
-                f"{smallest:.2g} would be found with {100 * comparison.settings.power:.0f} % power. No "
+                f"{smallest:.2g} would be found with "
+                f"{100 * comparison.settings.power:.0f} % power. No "
                 "difference found here does not mean that there is none."
             )
 

@@ -86,6 +86,9 @@ def _verdict(
         if (c.direction, c.baseline, c.metric) == (direction, baseline, metric)
     ]
     headline = _headline(baseline, metric, channels, controls)
+    if _at_floor(metric, channels):
+        sensitive = _found(comparison, direction, baseline, _SENSITIVE)
+        headline += _second_headline(groups, baseline, sensitive)
     return Verdict(direction, headline, tuple(findings), warned)
 
 
@@ -111,10 +114,10 @@ def _headline(
             "No verdict on transfer: no condition with a value of "
             f"{metric_label(metric)} writes the sender's states."
         )
-    if is_zero_one(metric) and all(d.mean == d.baseline_mean == 0 for d in channels):
+    if _at_floor(metric, channels):
         return (
-            f"No verdict: {metric_label(metric)} is 0 under {baseline} and under every condition "
-            "that writes the sender's states, so neither a gain nor a loss could show."
+            f"No verdict on answers: {metric_label(metric)} is 0 under {baseline} and under every "
+            "condition that writes the sender's states, so neither a gain nor a loss could show."
         )
     parts = [_gain_part(baseline, channels, controls)]
     parts += _equivalent_parts(baseline, channels)
@@ -128,6 +131,23 @@ def _headline(
     parts += _named([d for d in channels if d.verdict == "inconclusive"], "inconclusive")
     text = "; ".join(parts)
     return f"{text[0].upper()}{text[1:]} (by {metric_label(metric)})."
+
+
+def _at_floor(metric: str, channels: Sequence[Difference]) -> bool:
+    return (
+        bool(channels)
+        and is_zero_one(metric)
+        and all(d.mean == d.baseline_mean == 0 for d in channels)
+    )
+
+
+def _second_headline(
+    groups: Sequence[ConditionCells], baseline: str, sensitive: dict[str, Difference]
+) -> str:
+    """What log-probability says where no answer is right under any condition."""
+    channels = [sensitive[g.condition] for g in groups if _has_role(g, "channel", sensitive)]
+    controls = [sensitive[g.condition] for g in groups if _has_role(g, "control", sensitive)]
+    return f" {_headline(baseline, _SENSITIVE, channels, controls)}" if channels else ""
 
 
 def _gain_part(

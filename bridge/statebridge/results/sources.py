@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from statebridge.data.jsonl import read_jsonl
 from statebridge.errors import ResultError
 from statebridge.results.published import read_published
 from statebridge.results.rundir import read_run
@@ -12,13 +13,16 @@ from statebridge.results.table import CellResult, DatasetRow, ResultSet
 from statebridge.runs.directory import MANIFEST
 
 
-def read_sources(paths: Sequence[str | Path], *, strict: bool = True) -> ResultSet:
+def read_sources(
+    paths: Sequence[str | Path], *, strict: bool = True, dataset: str | Path | None = None
+) -> ResultSet:
     """Read run directories and published files into one result set.
 
     Args:
         paths: Run directories, published result files, or folders of them.
         strict: False lets duplicated rows and cells through, for a validation that
             reports them all.
+        dataset: JSONL rows that published files are about; a run directory has its own.
 
     Raises:
         ResultError: Nothing given, a source that is neither, or (strict) one cell in two
@@ -30,10 +34,12 @@ def read_sources(paths: Sequence[str | Path], *, strict: bool = True) -> ResultS
     published = [Path(path) for path in paths if not (Path(path) / MANIFEST).is_file()]
     sets = [read_run(path) for path in runs]
     if published:
-        sets.append(read_published(published, strict=strict))
+        about = {} if dataset is None else {row.row_id: row for row in read_jsonl(dataset)}
+        found = read_published(published, strict=strict)
+        sets.append(ResultSet(cells=found.cells, dataset=about))
     cells: dict[tuple[str, str], CellResult] = {}
     kept: list[CellResult] = []
-    dataset: dict[str, DatasetRow] = {}
+    rows: dict[str, DatasetRow] = {}
     for results in sets:
         for cell in results.cells:
             earlier = cells.setdefault((cell.direction, cell.name), cell)
@@ -44,10 +50,10 @@ def read_sources(paths: Sequence[str | Path], *, strict: bool = True) -> ResultS
                 )
             kept.append(cell)
         for row_id, row in results.dataset.items():
-            if dataset.setdefault(row_id, row) != row:
+            if rows.setdefault(row_id, row) != row:
                 raise ResultError(
                     f"row {row_id} differs between the sources' datasets; compare runs over the "
                     "same dataset"
                 )
     manifest = sets[0].manifest if len(sets) == 1 else None
-    return ResultSet(cells=kept, dataset=dataset, manifest=manifest)
+    return ResultSet(cells=kept, dataset=rows, manifest=manifest)

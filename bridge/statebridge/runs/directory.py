@@ -17,7 +17,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -88,30 +88,19 @@ class RunDirectory:
             NumericError: A measured value is not finite.
         """
         content = b"".join(lane_line(group, cell, row) for cell, row in lanes)
-        path = self.path / ROWS
-        with _writing(path), path.open("ab") as stream:
-            start = stream.tell()
-            try:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            except OSError:
-                # Closing would flush the rest again; the descriptor is cut underneath it.
-                os.ftruncate(stream.fileno(), start)
-                raise
+        _append(self.path / ROWS, content)
 
     def record_session(self, session: Mapping[str, Any]) -> None:
         """Append when a session ran and how long it took."""
-        path = self.path / SESSIONS
-        with _writing(path), path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(session) + "\n")
+        _append(self.path / SESSIONS, json.dumps(session).encode() + b"\n")
 
 
 @contextmanager
 def open_run(path: str | Path) -> Iterator[RunDirectory]:
     """Open a run directory, creating it, and keep other processes out of it.
 
-    A directory that was created here and got nothing in it is removed again.
+    Directories that were created here and got nothing in them are removed again, and so is
+    what a killed process had not yet renamed into place.
 
     Raises:
         ResultError: The path is a file, or a directory that holds something else.
@@ -121,12 +110,14 @@ def open_run(path: str | Path) -> Iterator[RunDirectory]:
     if path.exists() and not path.is_dir():
         raise ResultError(f"{path}: is a file; give a directory for the run")
     if path.is_dir() and not (path / MANIFEST).exists():
-        strangers = sorted(p.name for p in path.iterdir() if p.name not in _OWN_NAMES)
+        strangers = sorted(
+            p.name for p in path.iterdir() if p.name not in _OWN_NAMES and not _unfinished(p)
+        )
         if strangers:
             raise ResultError(
                 f"{path}: holds {strangers[0]} and no {MANIFEST}; give an empty or new directory"
             )
-    created = not path.exists()
+    created = [folder for folder in (path, *path.parents) if not folder.exists()]
     lock = path / ".lock"
     with _writing(path):
         path.mkdir(parents=True, exist_ok=True)
@@ -139,12 +130,26 @@ def open_run(path: str | Path) -> Iterator[RunDirectory]:
                 f"{path}: another process is running in this directory; wait for it or give "
                 "another one"
             ) from None
+        with _writing(path):
+            for leftover in (*path.glob(".*.tmp"), *path.glob("translators/.*.tmp")):
+                if _unfinished(leftover):
+                    leftover.unlink()
         yield RunDirectory(path)
     finally:
         os.close(descriptor)
         if created and {p.name for p in path.iterdir()} <= {".lock"}:
             lock.unlink(missing_ok=True)
-            path.rmdir()
+            with suppress(OSError):  # another process may have put something beside it
+                for folder in created:
+                    folder.rmdir()
+
+
+def _unfinished(path: Path) -> bool:
+    """Whether a file is what `atomic_writer` leaves in a run directory when it is killed."""
+    own = path.parent.name == "translators" or path.name.startswith(
+        (f".{MANIFEST}.", f".{DATASET}.")
+    )
+    return own and path.name.startswith(".") and path.name.endswith(".tmp")
 
 
 _OWN_NAMES = frozenset({".lock", DATASET, ROWS, SESSIONS, "translators"})
@@ -165,6 +170,12 @@ def read_manifest(path: Path) -> dict[str, Any] | None:
         raise ResultError(f"{file}: not a run manifest: {error}") from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise ResultError(f"{file}: not a run manifest of format {FORMAT}")
+    for part, kind in (("experiment", dict), ("dataset", dict), ("cells", list), ("plan", dict)):
+        if not isinstance(manifest.get(part), kind):
+            raise ResultError(f"{file}: {part} is missing or damaged; restore the file")
+    plan = manifest["plan"]
+    if not isinstance(plan.get("lanes"), list) or not isinstance(plan.get("max_lanes"), int):
+        raise ResultError(f"{file}: plan.lanes or plan.max_lanes is missing; restore the file")
     return manifest
 
 
@@ -219,6 +230,22 @@ def lane_line(group: int, cell: str, row: RowResult) -> bytes:
             "and the dtype"
         ) from None
     return text.encode("utf-8") + b"\n"
+
+
+def _append(path: Path, content: bytes) -> None:
+    """Append durably; on failure nothing of it stays."""
+    # Unbuffered: a buffer would flush what is left of it when the file is closed, behind
+    # the cut, on a disk that has room again because of the cut.
+    with _writing(path), path.open("ab", buffering=0) as stream:
+        start = stream.tell()
+        try:
+            left = memoryview(content)
+            while left:
+                left = left[stream.write(left) :]
+            os.fsync(stream.fileno())
+        except OSError:
+            os.ftruncate(stream.fileno(), start)
+            raise
 
 
 def _pretty(value: Mapping[str, Any]) -> bytes:

@@ -44,7 +44,8 @@ class Condition(BaseModel):
     positions: Positions = "all"
     """Prompt positions written."""
     source_positions: Positions = "all"
-    """Prompt positions read; a single one is broadcast over all positions written."""
+    """Prompt positions read; a single one is broadcast over all positions written, of several
+    the first goes to the first that is written, as they are listed."""
     prompt: Prompt = "task"
     lone_rows: Literal["self", "drop"] = "self"
     """For `shuffled`: a row whose prompt length nobody shares takes itself, or is dropped."""

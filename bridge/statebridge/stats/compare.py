@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 from statebridge.errors import ResultError, nearest
 from statebridge.results.table import Direction, ResultSet
@@ -22,6 +23,7 @@ from statebridge.stats.multiplicity import holm_by_family
 from statebridge.stats.pairing import PairedCondition, Pairing
 from statebridge.stats.published_mode import published_differences
 from statebridge.stats.stratified import stratifications
+from statebridge.stats.threads import on_threads
 
 PUBLISHED_METRICS = ("word_boundary_contains", "legacy_contains", "normalized_exact_match")
 CONTINUOUS_METRICS = ("gold_logprob", "gold_rank", "kl_from_no_inject")
@@ -62,9 +64,8 @@ def compare(
     if mode == "published":
         differences = published_differences(pairs, settings)
     else:
-        differences = _judged(
-            [clustered_difference(paired, settings) for paired in pairs], settings
-        )
+        computed = on_threads(partial(clustered_difference, settings=settings), pairs)
+        differences = _judged(computed, settings)
         by_stratum = stratifications(results, pairs, settings, warnings)
         chains = _failure_chains(pairing, pairs, settings, warnings)
     warnings += [line for paired in pairs for line in paired.warnings]

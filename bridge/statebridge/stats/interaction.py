@@ -13,6 +13,8 @@ from statebridge.stats.clustered import Floats
 from statebridge.stats.keyed_random import keyed_generator
 
 PERMUTATIONS = 1999
+_BLOCK = 250
+"""Permutations arranged at a time, which bounds the memory that many rows take."""
 
 
 @dataclass
@@ -25,7 +27,7 @@ class InteractionTest:
     """
 
     permutations: int = PERMUTATIONS
-    _drawn: dict[tuple[str, tuple[str, ...]], npt.NDArray[np.intp]] = field(default_factory=dict)
+    _drawn: dict[tuple[str, tuple[str, ...]], npt.NDArray[np.int32]] = field(default_factory=dict)
 
     def p_value(
         self, attribute: str, row_ids: Sequence[str], labels: Sequence[str], deltas: Floats
@@ -47,16 +49,18 @@ class InteractionTest:
             return np.asarray((sums**2 / sizes).sum(axis=-1), dtype=np.float64)
 
         observed = float(between(centred[by_stratum]))
-        shuffled = between(centred[self._orders(attribute, tuple(row_ids))])
+        orders = self._orders(attribute, tuple(row_ids))
+        blocks = range(0, self.permutations, _BLOCK)
+        shuffled = np.concatenate([between(centred[orders[at : at + _BLOCK]]) for at in blocks])
         tie = 1e-9 * max(observed, 1e-300)
         as_extreme = int(np.count_nonzero(shuffled >= observed - tie))
         return (1 + as_extreme) / (1 + self.permutations)
 
-    def _orders(self, attribute: str, row_ids: tuple[str, ...]) -> npt.NDArray[np.intp]:
+    def _orders(self, attribute: str, row_ids: tuple[str, ...]) -> npt.NDArray[np.int32]:
         """Random orders of the rows, shape (permutations, rows)."""
         key = (attribute, row_ids)
         if key not in self._drawn:
             generator = keyed_generator("interaction", attribute, *row_ids)
-            rows = np.tile(np.arange(len(row_ids)), (self.permutations, 1))
+            rows = np.tile(np.arange(len(row_ids), dtype=np.int32), (self.permutations, 1))
             self._drawn[key] = generator.permuted(rows, axis=1, out=rows)
         return self._drawn[key]

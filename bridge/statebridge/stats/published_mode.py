@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from os import cpu_count
 
 import numpy as np
 
@@ -26,20 +24,15 @@ from statebridge.stats.equivalence import tost
 from statebridge.stats.interval import Interval
 from statebridge.stats.mcnemar import continuity_corrected_mcnemar
 from statebridge.stats.pairing import PairedCondition, PairedRun, is_zero_one
+from statebridge.stats.threads import on_threads
 
 _LEVEL = 0.95
-_MOST_THREADS = 8
 
 
 def published_differences(pairs: Sequence[PairedCondition], settings: Settings) -> list[Difference]:
-    """Return the published numbers of each paired condition, in the order given.
-
-    The bootstraps run on threads (numpy draws without holding Python's lock); each has a
-    stream of its own, so the numbers do not depend on it.
-    """
+    """Return the published numbers of each paired condition, in the order given."""
     tasks = [task for paired in pairs for task in _tasks(paired)]
-    with ThreadPoolExecutor(max_workers=min(_MOST_THREADS, cpu_count() or 1)) as pool:
-        intervals = iter(list(pool.map(_interval, tasks)))
+    intervals = iter(on_threads(_interval, tasks))
     return [_difference(paired, intervals, settings) for paired in pairs]
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
-from statebridge.results.table import ResultSet
+from statebridge.results.table import Direction, ResultSet
 from statebridge.stats.clustered import clustered_interval
 from statebridge.stats.comparison import Settings, Stratification, Stratum
 from statebridge.stats.interaction import InteractionTest
@@ -15,6 +16,7 @@ from statebridge.stats.keyed_random import keyed_generator
 from statebridge.stats.multiplicity import holm_by_family
 from statebridge.stats.pairing import PairedCondition, is_zero_one
 from statebridge.stats.strata import PROMPT_LENGTH, ordered_labels, stratum_labels
+from statebridge.stats.threads import on_threads
 
 
 def stratifications(
@@ -28,7 +30,7 @@ def stratifications(
     An attribute that the results do not hold adds a line to `warnings` instead.
     """
     interaction = InteractionTest(settings.permutations)
-    found = []
+    found: list[Stratification] = []
     for attribute in settings.stratify_by:
         labels = {
             direction: stratum_labels(
@@ -42,10 +44,14 @@ def stratifications(
             source = "prompt lengths" if attribute == PROMPT_LENGTH else "dataset rows with it"
             warnings.append(f"not stratified by {attribute}: the results hold no {source}")
             continue
-        for paired in pairs:
-            one = _stratified(paired, attribute, labels[paired.direction], interaction, settings)
-            if one is not None:
-                found.append(one)
+        stratify = partial(
+            _stratified,
+            attribute=attribute,
+            labels=labels,
+            interaction=interaction,
+            settings=settings,
+        )
+        found += [one for one in on_threads(stratify, pairs) if one is not None]
     adjusted = holm_by_family(
         [one.interaction_p for one in found],
         [(one.direction, one.baseline, one.metric) for one in found],
@@ -59,12 +65,13 @@ def stratifications(
 def _stratified(
     paired: PairedCondition,
     attribute: str,
-    labels: dict[str, str],
+    labels: Mapping[Direction, Mapping[str, str]],
     interaction: InteractionTest,
     settings: Settings,
 ) -> Stratification | None:
     rows = paired.by_row
-    row_labels = [labels.get(row_id) for row_id in rows.row_ids]
+    of_row = labels[paired.direction]
+    row_labels = [of_row.get(row_id) for row_id in rows.row_ids]
     known = np.array([label is not None for label in row_labels])
     if not known.any():
         return None

@@ -12,6 +12,7 @@ import itertools
 from collections.abc import Iterator
 
 from statebridge.results.table import CellResult, ResultSet, RowResult
+from statebridge.spec.conditions import Condition
 from statebridge.validation.report import Finding, Severity, finding
 from statebridge.validation.resolved_condition import (
     is_plain_baseline,
@@ -80,13 +81,25 @@ def identical_cells(results: ResultSet) -> Iterator[Finding]:
 
 
 def _may_be_equal(cell: CellResult, other: CellResult) -> bool:
-    """Whether both are the baseline, under whatever name, or the same cell given twice."""
-    if cell.name == other.name:
+    """Whether equal texts are what the two cells' declarations ask for."""
+    conditions = (resolved_condition(cell), resolved_condition(other))
+    if all(is_plain_baseline(one) or writes_back_what_was_there(one) for one in conditions):
         return True
-    return all(
-        is_plain_baseline(condition) or writes_back_what_was_there(condition)
-        for condition in (resolved_condition(cell), resolved_condition(other))
+    return cell.seed == other.seed and (
+        cell.condition == other.condition or _same_intervention(*conditions)
     )
+
+
+def _same_intervention(condition: Condition | None, other: Condition | None) -> bool:
+    """Whether two conditions do the same to every row that both keep.
+
+    The strictly matched shuffle drops the rows that have no donor and treats the others as
+    the full one does: in the published draws too, since shuffling one item draws nothing.
+    """
+    if condition is None or other is None:
+        return False
+    ignored = {"name", "lone_rows"}
+    return condition.model_dump(exclude=ignored) == other.model_dump(exclude=ignored)
 
 
 def _shared(cell: CellResult, other: CellResult) -> list[tuple[RowResult, RowResult]]:

@@ -53,9 +53,7 @@ def _remote_pair(oracle: OraclePair) -> tuple[Pair, FakeHost, FakeHost]:
     ):
         host = FakeHost(_wrapped(module, tokenizer))
         client = _wrapped(_without_weights(module), tokenizer)
-        sides.append(
-            TracedModel.wrap(client, tokenizer, layer, name=name, options=host.options)
-        )
+        sides.append(TracedModel.wrap(client, tokenizer, layer, name=name, options=host.options))
         hosts.append(host)
     return Pair(*sides), *hosts
 

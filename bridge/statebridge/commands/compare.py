@@ -1,0 +1,88 @@
+"""`statebridge compare`: conditions against baselines, paired by row."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from statebridge.commands.options import AsJson, Dataset, Sources
+from statebridge.errors import InputError, nearest
+
+MODES = ("clustered", "published")
+
+
+def compare(
+    sources: Sources,
+    baseline: Annotated[
+        list[str] | None,
+        typer.Option(help="A condition; may be repeated. [default: no_inject]", show_default=False),
+    ] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(help="Such as word_boundary_contains; may be repeated.", show_default=False),
+    ] = None,
+    mode: Annotated[str, typer.Option(help="clustered, or published (pooled over seeds).")] = (
+        "clustered"
+    ),
+    margin: Annotated[
+        list[float] | None,
+        typer.Option(help="Equivalence margin; may be repeated. [default: 0.05, 0.03]"),
+    ] = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(help="Also by stratum: hops, domain, answer_type, prompt_length."),
+    ] = None,
+    dataset: Dataset = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Also write the table: .csv, .parquet, .tex or .md.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare conditions with baselines, paired by row, with intervals and equivalence tests."""
+    if mode not in MODES:
+        raise InputError(f"--mode {mode}: unknown; {nearest(mode, MODES)}")
+    from statebridge.commands.print_table import print_table
+    from statebridge.results.sources import read_sources
+    from statebridge.stats import Settings
+    from statebridge.stats import compare as compare_results
+    from statebridge.tables import comparison_table, write_table
+
+    given = {"margins": tuple(margin)} if margin else {}
+    settings = Settings.model_validate(
+        given | ({"stratify_by": tuple(by)} if by else {"stratify_by": ()})
+    )
+    comparison = compare_results(
+        read_sources(sources, dataset=dataset),
+        baseline or ["no_inject"],
+        metrics=metric,
+        mode="published" if mode == "published" else "clustered",
+        settings=settings,
+    )
+    if out is not None:
+        write_table(comparison_table(comparison), out)
+    if as_json:
+        print(comparison.model_dump_json())
+        return
+    print_table(comparison_table(comparison), leave_out=("tied",))
+    for chain in comparison.failure_chains:
+        if chain.norm_share is not None and chain.direction_share is not None:
+            print(
+                f"{chain.metric} against {chain.baseline}: of the loss under {chain.replaced} "
+                f"({chain.total_loss:.4f}), {chain.norm_share.value:.0%} is norm mismatch and "
+                f"{chain.direction_share.value:.0%} direction error"
+            )
+    for split in comparison.stratifications:
+        p = split.interaction_p_holm
+        tested = "" if p is None else f" (differs between them: p {p:.4f}, Holm)"
+        print(
+            f"{split.condition} against {split.baseline}, {split.metric} by {split.attribute}"
+            f"{tested}: "
+            + "; ".join(
+                f"{stratum.label}: {stratum.delta:+.4f} (n {stratum.n_rows})"
+                for stratum in split.strata
+            )
+        )
+    for warning in comparison.warnings:
+        print(f"warning: {warning}")

@@ -1,0 +1,52 @@
+"""`statebridge validate`: whether results are what they are declared to be."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from statebridge.commands.options import AsJson, Sources
+from statebridge.errors import InputError, nearest
+
+SETS = ("published", "published-strict")
+
+
+def validate(
+    sources: Sources,
+    expect: Annotated[
+        str | None,
+        typer.Option(
+            help="published (21 files) or published-strict (24); a run declares its own.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check results against what must be there; exit code 1 where something is blocking."""
+    if expect is not None and expect not in SETS:
+        raise InputError(f"--expect {expect}: unknown; {nearest(expect, SETS)}")
+    from statebridge.results.sources import read_sources
+    from statebridge.validation import published_expectation
+    from statebridge.validation import validate as validate_results
+    from statebridge.validation.run_expectation import run_expectation
+
+    results = read_sources(sources, strict=False)
+    expectation = (
+        run_expectation(results)
+        if expect is None
+        else published_expectation(strict=expect == "published-strict")
+    )
+    report = validate_results(results, expectation)
+    if as_json:
+        print(report.model_dump_json())
+    else:
+        for finding in report.findings:
+            print(finding)
+        print(
+            f"{report.passed_cells} of {report.expected_cells} cells pass "
+            f"({report.expectation}); {len(report.blocking)} blocking, "
+            f"{len(report.warnings)} warnings"
+        )
+    if not report.passed:
+        raise typer.Exit(1)

@@ -1,0 +1,63 @@
+"""All figures of a result set, in the order of a report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from statebridge.audit import AuditReport
+from statebridge.figures.audit_labels import audit_labels
+from statebridge.figures.containment import containment
+from statebridge.figures.differences import forest, paired_delta
+from statebridge.figures.divergence import divergence_survival
+from statebridge.figures.drawing import Drawing, absent
+from statebridge.figures.layers import layer_map
+from statebridge.figures.norms import norm_distribution, norm_mismatch, translator_cosine
+from statebridge.figures.strength import strength_curve
+from statebridge.results.table import ResultSet
+from statebridge.stats import Comparison
+
+_SWEPT_METRICS = ("word_boundary_contains", "gold_logprob")
+_DELTA_METRICS = ("word_boundary_contains", "gold_logprob", "kl_from_no_inject")
+
+
+def gallery(
+    results: ResultSet,
+    comparison: Comparison | None,
+    audit: AuditReport | None = None,
+    *,
+    layer_runs: Sequence[ResultSet] = (),
+) -> list[Drawing]:
+    """Draw every figure; those that the results do not hold say why.
+
+    Args:
+        results: What was run.
+        comparison: Its comparison; None where there was nothing to compare with.
+        audit: Its metric-disagreement audit.
+        layer_runs: Further runs over the same rows whose pairs are at other layers.
+    """
+    drawings = [containment(results)]
+    if comparison is None:
+        drawings.append(
+            absent("paired_delta", "Differences", "there was no baseline to compare with")
+        )
+    else:
+        metrics = [m for m in _DELTA_METRICS if m in comparison.metrics]
+        drawings += [paired_delta(comparison, metric) for metric in metrics]
+        drawings.append(forest(comparison))
+    drawings += [
+        norm_mismatch(results),
+        norm_distribution(results),
+        translator_cosine(results.manifest),
+    ]
+    if comparison is not None:
+        swept = [m for m in _SWEPT_METRICS if m in comparison.metrics] or comparison.metrics[:1]
+        curves = [strength_curve(results, comparison, metric) for metric in swept]
+        runs = [results, *layer_runs]
+        maps = [layer_map(runs, metric, comparison.baselines[0]) for metric in swept]
+        # Where there is no sweep, one reason is enough.
+        drawings += [*(d for d in curves if d.figure), *(d for d in maps if d.figure)]
+        drawings += [kind[0] for kind in (curves, maps) if not any(d.figure for d in kind)]
+    drawings.append(divergence_survival(results))
+    if audit is not None:
+        drawings.append(audit_labels(audit))
+    return drawings

@@ -1,0 +1,8 @@
+"""Reports: one HTML file and Markdown, the verdict in words first."""
+
+from __future__ import annotations
+
+from statebridge.report.verdict import Verdict, verdicts
+from statebridge.report.write import write_report
+
+__all__ = ["Verdict", "verdicts", "write_report"]

@@ -1,0 +1,183 @@
+"""What a report says, gathered once and written as HTML and as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from statebridge.audit import Agreement, AuditReport, audit
+from statebridge.errors import ResultError
+from statebridge.figures import Drawing, gallery
+from statebridge.figures.grouping import condition_cells
+from statebridge.figures.wording import metric_label, rows_text, seeds_text
+from statebridge.report.comparison_view import chain_view, difference_view, strata_view
+from statebridge.report.experiment_view import ExperimentView, experiment_view
+from statebridge.report.roles import plain_baseline, role
+from statebridge.report.score_view import score_view
+from statebridge.report.table_view import TableView
+from statebridge.report.validation_view import (
+    agreement_sentences,
+    audit_view,
+    finding_view,
+    validation_sentence,
+)
+from statebridge.report.verdict import Verdict, judging_metric, verdicts
+from statebridge.results.table import DatasetRow, ResultSet
+from statebridge.stats import Comparison, compare
+from statebridge.validation import ValidationReport
+
+
+@dataclass(frozen=True, slots=True)
+class ReportContent:
+    """Everything but the rows."""
+
+    title: str
+    subtitle: str
+    verdicts: tuple[Verdict, ...]
+    scores: TableView
+    differences: tuple[TableView, ...]
+    """By the metric that the verdict rests on, one for each baseline."""
+    other_differences: tuple[TableView, ...]
+    """By the other metrics."""
+    strata: tuple[TableView, ...]
+    chain: TableView | None
+    comparison_notes: tuple[str, ...]
+    drawings: tuple[Drawing, ...]
+    not_drawn: tuple[Drawing, ...]
+    validation_passed: bool | None
+    """None where the results were not validated."""
+    validation: str
+    findings: TableView | None
+    audit: TableView | None
+    audit_note: str
+    """Why there is no audit."""
+    agreement: tuple[str, ...]
+    experiment: ExperimentView
+    results: ResultSet
+    """As reported: with the dataset's rows, without cells that hold none."""
+
+
+def gather(  # noqa: PLR0913 - as `write_report`
+    results: ResultSet,
+    *,
+    comparison: Comparison | None = None,
+    validation: ValidationReport | None = None,
+    audit_report: AuditReport | None = None,
+    agreement: Agreement | None = None,
+    dataset: Sequence[DatasetRow] | None = None,
+    layer_runs: Sequence[ResultSet] = (),
+    title: str | None = None,
+    command: str | None = None,
+) -> ReportContent:
+    """Return what a report on `results` says; see `statebridge.report.write_report`.
+
+    Raises:
+        ResultError: No cell holds a row, or the rows cannot be scored or compared.
+    """
+    if not any(cell.rows for cell in results.cells):
+        raise ResultError("no cell holds a row; there is nothing to report")
+    with_rows = _with_dataset(results, dataset)
+    # A cell may lose every row to its exclusions; it is reported as absent, not as a number.
+    held = replace(with_rows, cells=[cell for cell in with_rows.cells if cell.rows])
+    if comparison is None:
+        comparison = _default_comparison(held)
+    judged = comparison
+    if comparison is not None and comparison.mode == "published":
+        judged = compare(held, comparison.baselines, settings=comparison.settings)
+    why_no_audit = ""
+    if audit_report is None:
+        try:
+            audit_report = audit(held)
+        except ResultError as error:
+            why_no_audit = str(error)
+    drawings = gallery(held, comparison, audit_report, layer_runs=layer_runs)
+    main, others, strata, notes = _comparison_tables(comparison, judged)
+    cells = held.cells
+    return ReportContent(
+        title=title or _title(results),
+        subtitle=f"{rows_text(len(c.rows) for c in cells)}, {seeds_text(c.seed for c in cells)}, "
+        f"{len(cells)} cells of {len({c.condition for c in cells})} conditions.",
+        verdicts=tuple(verdicts(with_rows, judged)),
+        scores=score_view(held),
+        differences=tuple(main),
+        other_differences=tuple(others),
+        strata=tuple(strata),
+        chain=None if judged is None else chain_view(judged),
+        comparison_notes=tuple(notes),
+        drawings=tuple(d for d in drawings if d.figure is not None),
+        not_drawn=tuple(d for d in drawings if d.figure is None),
+        validation_passed=None if validation is None else validation.passed,
+        validation="These results were not validated for this report."
+        if validation is None
+        else validation_sentence(validation),
+        findings=None if validation is None else finding_view(validation),
+        audit=None if audit_report is None else audit_view(audit_report),
+        audit_note=why_no_audit,
+        agreement=() if agreement is None else tuple(agreement_sentences(agreement)),
+        experiment=experiment_view(held, command),
+        results=held,
+    )
+
+
+def _with_dataset(results: ResultSet, dataset: Sequence[DatasetRow] | None) -> ResultSet:
+    if dataset is None:
+        return results
+    rows = {row.row_id: row for row in dataset}
+    for cell in results.cells:
+        for row in cell.rows:
+            given = rows.get(row.row_id)
+            if given is not None and given.answer != row.gold:
+                raise ResultError(
+                    f"row {row.row_id!r} of the dataset has the answer {given.answer!r}, but "
+                    f"{row.gold!r} in {cell.source}; give the dataset that the results are over"
+                )
+    if not any(row.row_id in rows for cell in results.cells for row in cell.rows):
+        raise ResultError(
+            "the dataset holds no row of the results: the row ids differ; give the dataset that "
+            "the results are over, and name its id field"
+        )
+    return replace(results, dataset=rows)
+
+
+def _default_comparison(results: ResultSet) -> Comparison | None:
+    groups = condition_cells(results)
+    baselines = [plain_baseline(groups)]
+    baselines += [group.condition for group in groups if role(group) == "relay"]
+    named = list(dict.fromkeys(name for name in baselines if name is not None))
+    if not named or len({group.condition for group in groups}) == 1:
+        return None
+    return compare(results, named)
+
+
+def _comparison_tables(
+    comparison: Comparison | None, judged: Comparison | None
+) -> tuple[list[TableView], list[TableView], list[TableView], list[str]]:
+    if comparison is None or judged is None:
+        return [], [], [], []
+    first = judging_metric(comparison)
+    main, others, strata = [], [], []
+    for baseline in comparison.baselines:
+        main += _there([difference_view(comparison, baseline, first)])
+        others += _there(
+            [difference_view(comparison, baseline, m) for m in comparison.metrics if m != first]
+        )
+        strata += _there([strata_view(judged, baseline, first)])
+    notes = [*comparison.warnings, *(w for d in comparison.differences for w in d.warnings)]
+    if comparison.mode == "published":
+        notes.insert(
+            0,
+            "The tables and figures of differences hold the published intervals, which take the "
+            "seeds of a row as independent and come out too narrow; the verdict, the strata and "
+            f"the failure chain rest on intervals clustered by row (by {metric_label(first)}).",
+        )
+    return main, others, strata, list(dict.fromkeys(notes))
+
+
+def _there(views: Sequence[TableView | None]) -> list[TableView]:
+    return [view for view in views if view is not None]
+
+
+def _title(results: ResultSet) -> str:
+    if results.manifest is not None:
+        return f"Statebridge report: {results.manifest['experiment']['name']}"
+    return "Statebridge report"

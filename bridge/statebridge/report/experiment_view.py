@@ -1,0 +1,189 @@
+"""The experiment as resolved: what ran, on what, and how to run it again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from statebridge.figures.grouping import condition_cells
+from statebridge.figures.wording import joined
+from statebridge.report.table_view import TableView, table
+from statebridge.results.table import CellResult, ResultSet
+from statebridge.validation.resolved_condition import resolved_condition, uses_relay
+
+Fact = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentView:
+    """What a reader needs to know of the experiment, and to repeat it."""
+
+    facts: tuple[Fact, ...]
+    conditions: TableView
+    prompts: tuple[Fact, ...]
+    experiment_json: str | None
+    """The experiment file that gives this run again; None for published files."""
+    steps: tuple[str, ...]
+    """How to reproduce the results and this report, one command or sentence each."""
+
+
+def experiment_view(results: ResultSet, command: str | None) -> ExperimentView:
+    """Return the experiment of a run directory's manifest, or what published files record."""
+    manifest = results.manifest
+    experiment = None if manifest is None else manifest["experiment"]
+    facts = _run_facts(manifest) if manifest is not None else _file_facts(results)
+    prompts = () if experiment is None else tuple(experiment.get("prompts", {}).items())
+    return ExperimentView(
+        facts=tuple(facts),
+        conditions=_conditions(results),
+        prompts=prompts,
+        experiment_json=None
+        if experiment is None
+        else json.dumps(experiment, indent=2, ensure_ascii=False),
+        steps=tuple(_steps(manifest, command)),
+    )
+
+
+def _run_facts(manifest: Mapping[str, Any]) -> list[Fact]:
+    experiment = manifest["experiment"]
+    facts = [("name", str(experiment["name"])), ("direction", str(experiment["direction"]))]
+    for side in ("sender", "receiver"):
+        facts.append((side, _model(manifest["pair"][side])))
+    dataset = manifest["dataset"]
+    facts.append(("dataset", f"{dataset['rows']} rows, SHA-256 {dataset['sha256']}"))
+    for seed, entry in (manifest.get("translators") or {}).items():
+        facts.append((f"translator, seed {seed}", _translator(entry)))
+    facts += [
+        ("seeds", ", ".join(str(seed) for seed in experiment["seeds"])),
+        ("random draws", str(experiment.get("rng", ""))),
+        ("decoding", _settings(experiment["decoding"])),
+        ("number format", str(experiment.get("dtype", ""))),
+        ("device", str(manifest.get("device", ""))),
+        ("execution path", str(manifest.get("path", ""))),
+        ("versions", _settings(manifest.get("versions", {}))),
+        ("git revision", str(manifest.get("git_revision") or "not in a checkout")),
+        ("started", str(manifest.get("created_at", ""))),
+    ]
+    return [(name, value) for name, value in facts if value]
+
+
+def _file_facts(results: ResultSet) -> list[Fact]:
+    cells = results.cells
+    return [
+        (name, value)
+        for name, value in (
+            ("source", "published result files; they hold no manifest"),
+            ("files", str(len({str(cell.source) for cell in cells}))),
+            ("dataset SHA-256", _distinct(cell.dataset_sha256 or "" for cell in cells)),
+            ("models", _distinct(_settings(cell.models) for cell in _using_both(cells))),
+            ("decoding", _distinct(_settings(_plain_decoding(cell)) for cell in cells)),
+            ("relay decoding", _distinct(_relay_decoding(cell) for cell in cells)),
+        )
+        if value
+    ]
+
+
+def _using_both(cells: Sequence[CellResult]) -> Sequence[CellResult]:
+    """The cells that use the sender; the others' files name what stood in for it."""
+    found = [
+        cell
+        for cell in cells
+        if (condition := resolved_condition(cell)) is not None
+        and (condition.reads_sender or uses_relay(condition))
+    ]
+    return found or cells
+
+
+def _plain_decoding(cell: CellResult) -> dict[str, Any]:
+    return {k: v for k, v in cell.decoding.items() if not isinstance(v, Mapping)}
+
+
+def _relay_decoding(cell: CellResult) -> str:
+    inner = cell.decoding.get("sender_generation")
+    return _settings(inner) if isinstance(inner, Mapping) else ""
+
+
+def _distinct(values: Any) -> str:
+    return "; or ".join(sorted({value for value in values if value}))
+
+
+def _model(block: Mapping[str, Any]) -> str:
+    revision = f" at revision {block['revision']}" if block.get("revision") else ""
+    return (
+        f"{block['model']}{revision}, output of {block['layer_path']} (layer {block['layer']} of "
+        f"{block['blocks']}, width {block['width']}), weights SHA-256 {block['weights_sha256']}"
+    )
+
+
+def _translator(entry: Mapping[str, Any]) -> str:
+    text = f"{entry['file']} ({entry['kind']}), SHA-256 {entry['sha256']}"
+    for report in entry.get("quality") or []:
+        space = report["normalised"]
+        text += (
+            f"; on {report['positions']} held-out positions, normalised: R² {space['r2']:.4f}, "
+            f"cosine {space['cosine']:.4f} (mean vector alone {space['baseline_cosine']:.4f})"
+        )
+    return text
+
+
+def _settings(block: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in block.items() if value is not None)
+
+
+def _conditions(results: ResultSet) -> TableView:
+    rows = []
+    for group in condition_cells(results):
+        condition = resolved_condition(group.cells[0])
+        if condition is None:
+            rows.append([group.label, "not recorded", *["–"] * 6])
+            continue
+        nothing = condition.source == "none"
+        rows.append(
+            [
+                group.label,
+                condition.source,
+                "–" if nothing else condition.operator,
+                "–" if nothing else f"{condition.weight:g}",
+                "–" if nothing else ("yes" if condition.match_norm else "no"),
+                "–" if nothing else _positions(condition.positions),
+                "–" if nothing else _positions(condition.source_positions),
+                condition.prompt,
+            ]
+        )
+    return table(
+        "Conditions as resolved",
+        [
+            "condition",
+            "source",
+            "operator",
+            "weight",
+            "norm matched",
+            "positions written",
+            "positions read",
+            "prompt",
+        ],
+        rows,
+        words=8,
+        note="Every injection happens once, in the forward pass over the prompt.",
+    )
+
+
+def _positions(positions: str | Sequence[int]) -> str:
+    return positions if isinstance(positions, str) else joined([str(p) for p in positions])
+
+
+def _steps(manifest: Mapping[str, Any] | None, command: str | None) -> list[str]:
+    steps = []
+    if manifest is not None:
+        version = manifest.get("versions", {}).get("statebridge", "")
+        steps += [
+            f'pip install "statebridge[engine]=={version}"',
+            "statebridge run experiment.json --out RUN",
+        ]
+    if command:
+        steps.append(command)
+    elif manifest is not None:
+        steps.append("statebridge report RUN")
+    return steps

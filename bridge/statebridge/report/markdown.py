@@ -1,0 +1,127 @@
+"""The report as Markdown, with its figures as files beside it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from statebridge.figures import Drawing
+from statebridge.report.content import ReportContent
+from statebridge.report.table_view import TableView
+from statebridge.report.wording import DIRECTIONS, RULE
+
+_SPECIAL = re.compile(r"([\\`*_\[\]<>|#~&])")
+
+
+def markdown_report(content: ReportContent, images: Mapping[str, str]) -> bytes:
+    """Return the report, UTF-8.
+
+    Args:
+        content: What to say.
+        images: Name of a drawing to the address of its picture, relative to the report.
+    """
+    parts = [
+        f"# {escaped(content.title)}",
+        escaped(content.subtitle),
+        *_verdict(content),
+        "## Scores",
+        *_table(content.scores),
+        *_comparison(content),
+        *_figures(content.drawings, content.not_drawn, images),
+        "## Validation",
+        escaped(content.validation),
+        *_table(content.findings),
+        "## Metric-disagreement audit",
+        *(_table(content.audit) or [escaped(f"No audit: {content.audit_note}.")]),
+        *map(escaped, content.agreement),
+        *_experiment(content),
+        "## Rows",
+        "The rows can be read side by side in the HTML form of this report.",
+    ]
+    return ("\n\n".join(parts) + "\n").encode("utf-8", "backslashreplace")
+
+
+def escaped(text: str) -> str:
+    """Return text that Markdown shows as it is, on one line."""
+    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+
+
+def _verdict(content: ReportContent) -> list[str]:
+    parts = ["## Verdict"]
+    for verdict in content.verdicts:
+        if len(content.verdicts) > 1:
+            parts.append(f"### {DIRECTIONS[verdict.direction]}")
+        parts.append(f"**{escaped(verdict.headline)}**")
+        if content.validation_passed is False:
+            parts.append("Validation did not pass: read the findings before using any number.")
+        parts += _list(verdict.findings)
+        if verdict.cautions:
+            parts += ["### Before believing this", *_list(verdict.cautions)]
+    return [*parts, escaped(RULE)]
+
+
+def _comparison(content: ReportContent) -> list[str]:
+    parts = ["## Comparison"]
+    if not content.differences:
+        parts.append("There was no baseline to compare with.")
+    views = [*content.differences, content.chain, *content.other_differences, *content.strata]
+    for view in views:
+        parts += _table(view)
+    if content.comparison_notes:
+        parts += ["### Notes on the comparison", *_list(content.comparison_notes)]
+    return parts
+
+
+def _figures(
+    drawings: Iterable[Drawing], not_drawn: Iterable[Drawing], images: Mapping[str, str]
+) -> list[str]:
+    parts = ["## Figures"]
+    for drawing in drawings:
+        title = escaped(drawing.title)
+        parts += [f"### {title}", f"![{title}]({images[drawing.name]})", escaped(drawing.caption)]
+    absent = [f"{drawing.title}: {drawing.reason}." for drawing in not_drawn]
+    return [*parts, "### Not drawn", *_list(absent)] if absent else parts
+
+
+def _experiment(content: ReportContent) -> list[str]:
+    view = content.experiment
+    parts = ["## Experiment as resolved"]
+    parts += ["\n".join(f"- **{escaped(name)}**: {escaped(value)}" for name, value in view.facts)]
+    parts += _table(view.conditions)
+    if view.prompts:
+        parts += ["### Prompts", _fenced("\n\n".join(f"{k}:\n{v}" for k, v in view.prompts))]
+    parts.append("### How to reproduce")
+    if view.experiment_json:
+        parts.append("Save the experiment below as `experiment.json`, then:")
+    if view.steps:
+        parts.append(_fenced("\n".join(view.steps)))
+    else:
+        parts.append("The command that made this report was not recorded.")
+    if view.experiment_json:
+        parts.append(_fenced(view.experiment_json, "json"))
+    return parts
+
+
+def _table(view: TableView | None) -> list[str]:
+    if view is None:
+        return []
+    rule = ["---" if place < view.words else "--:" for place in range(len(view.headers))]
+    lines = [view.headers, rule, *view.rows]
+    body = [rule] if not view.headers else lines
+    text = "\n".join(
+        f"| {' | '.join(cell if line is rule else escaped(cell) for cell in line)} |"
+        for line in body
+    )
+    parts = [f"### {escaped(view.title)}", text]
+    return [*parts, escaped(view.note)] if view.note else parts
+
+
+def _list(sentences: Iterable[str]) -> list[str]:
+    items = [f"- {escaped(sentence)}" for sentence in sentences]
+    return ["\n".join(items)] if items else []
+
+
+def _fenced(text: str, language: str = "") -> str:
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{text}\n{fence}"

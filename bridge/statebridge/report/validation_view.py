@@ -1,0 +1,99 @@
+"""Validation and audit as tables and sentences."""
+
+from __future__ import annotations
+
+from statebridge.audit import LABELS, MEANINGS, Agreement, AuditReport
+from statebridge.figures.style import reading_order
+from statebridge.figures.wording import joined, rows_text, seeds_text
+from statebridge.report.table_view import TableView, table
+from statebridge.validation import ValidationReport
+
+
+def validation_sentence(report: ValidationReport) -> str:
+    """Return the outcome of a validation in one sentence or two."""
+    outcome = "passed" if report.passed else "did not pass"
+    text = (
+        f"Validation {outcome}: {report.passed_cells} of {report.expected_cells} cells of "
+        f"{report.expectation} are there without a blocking finding"
+    )
+    blocking, warnings = len(report.blocking), len(report.warnings)
+    return f"{text}; {_count(blocking, 'blocking finding')}, {_count(warnings, 'warning')}."
+
+
+def finding_view(report: ValidationReport) -> TableView | None:
+    """Return the findings, blocking ones first; None if there is none."""
+    if not report.findings:
+        return None
+    both = len({cell.direction for cell in report.cells}) > 1
+    rows = [
+        [
+            found.severity,
+            found.check.replace("_", " "),
+            "the whole set"
+            if found.cell is None
+            else (f"{found.cell} ({found.direction})" if both else found.cell),
+            found.reason,
+        ]
+        for found in report.findings
+    ]
+    return table("Findings", ["severity", "check", "cell", "reason"], rows, words=4)
+
+
+def audit_view(report: AuditReport) -> TableView:
+    """Return the audit's labels by condition: listed rows, and all."""
+    conditions = reading_order(cell.condition for cell in report.cells)
+    rows = []
+    for name in conditions:
+        cells = [cell for cell in report.cells if cell.condition == name]
+        every = {label: sum(cell.disagreements[label] for cell in cells) for label in LABELS}
+        listed = report.counts_by_condition[name]
+        rows.append(
+            [
+                name,
+                str(len(cells)),
+                *(f"{listed[label]} of {every[label]}" for label in LABELS),
+                f"{sum(listed.values())} of {sum(every.values())}",
+            ]
+        )
+    meanings = "; ".join(f"{_words(label)}: {MEANINGS[label]}" for label in LABELS)
+    limit = "all rows" if report.per_cell is None else f"at most {report.per_cell} rows a run"
+    note = (
+        "Rows where legacy contains holds and normalised exact match does not: listed "
+        f"({limit}) of all. {rows_text(cell.rows for cell in report.cells)} a run; "
+        f"{seeds_text(cell.seed for cell in report.cells)}. {meanings[0].upper()}{meanings[1:]}."
+    )
+    if report.controls_left_out:
+        note += f" Controls are left out: {', '.join(report.controls_left_out)}."
+    return table(
+        "Disagreements between metrics",
+        ["condition", "runs", *(_words(label) for label in LABELS), "total"],
+        rows,
+        note=note,
+    )
+
+
+def agreement_sentences(agreement: Agreement) -> list[str]:
+    """Say how far readers by hand agree with the automatic labels and with each other."""
+    sentences = []
+    for pair in (*agreement.with_labels, *agreement.between_readers):
+        kappa = (
+            f"Cohen's kappa {pair.kappa:.2f}".replace("-", "−")
+            if pair.kappa is not None
+            else f"no kappa: {pair.no_kappa_because}"
+        )
+        share = "" if pair.percent is None else f" ({pair.percent:.0f} %)"
+        sentences.append(
+            f"{joined([pair.first, pair.second])} agree in {pair.agreed} of {pair.n} rows{share}; "
+            f"{kappa}."
+        )
+    left = {name: count for name, count in agreement.unfilled.items() if count}
+    sentences += [f"{name}: {_count(count, 'row')} not filled in." for name, count in left.items()]
+    return sentences
+
+
+def _words(label: str) -> str:
+    return label.replace("_", " ")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

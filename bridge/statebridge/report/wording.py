@@ -1,0 +1,15 @@
+"""Sentences that both forms of the report share."""
+
+from __future__ import annotations
+
+from statebridge.report.verdict import DESTROYED
+from statebridge.results.table import Direction
+
+DIRECTIONS: dict[Direction, str] = {"fwd": "Forward", "rev": "Reverse"}
+
+RULE = (
+    "How the words are chosen: a gain or a loss is called so if its p-value, corrected by Holm "
+    "over all conditions, is below alpha; equivalent, if not so and two one-sided tests (TOST) "
+    "meet a declared margin; inconclusive otherwise. A gain is stable if every seed shows it. A "
+    f"loss is destructive if less than {100 * DESTROYED:.0f} % of the baseline's score is left."
+)

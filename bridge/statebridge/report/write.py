@@ -1,0 +1,110 @@
+"""Writing a report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, get_args
+
+from statebridge.audit import Agreement, AuditReport
+from statebridge.data.atomic import atomic_writer
+from statebridge.errors import EnvironmentFault, ResultError
+from statebridge.figures import save_figure
+from statebridge.figures.saving import figure_bytes
+from statebridge.report.content import gather
+from statebridge.report.html import html_report
+from statebridge.report.markdown import markdown_report
+from statebridge.results.table import DatasetRow, ResultSet
+from statebridge.stats import Comparison
+from statebridge.validation import ValidationReport
+
+Format = Literal["html", "md"]
+
+
+def write_report(  # noqa: PLR0913 - each is a part of the report that a caller may have already
+    results: ResultSet,
+    out: str | Path,
+    *,
+    formats: Sequence[Format] = ("html", "md"),
+    comparison: Comparison | None = None,
+    validation: ValidationReport | None = None,
+    audit: AuditReport | None = None,
+    agreement: Agreement | None = None,
+    dataset: Sequence[DatasetRow] | None = None,
+    layer_runs: Sequence[ResultSet] = (),
+    title: str | None = None,
+    command: str | None = None,
+) -> list[Path]:
+    """Write `report.html` (all in one file) and `report.md` with `figures/` into a folder.
+
+    The same results and arguments give the same bytes.
+
+    Args:
+        results: What to report.
+        out: The folder; made if needed.
+        formats: `html`, `md` or both.
+        comparison: Made here, against the baseline and the relay, if not given. Of a
+            published-mode one the tables are shown, and the verdict rests on clustered
+            intervals all the same.
+        validation: What validation found; the report says so if there is none.
+        audit: Made here if not given.
+        agreement: Of readers with the audit's labels.
+        dataset: Rows with context and question, where the results come without them.
+        layer_runs: Further runs at other layers, for the layer map.
+        title: Of the report.
+        command: The command line that makes this report, shown under "How to reproduce".
+
+    Returns:
+        The files written, reports first.
+
+    Raises:
+        ResultError: An unknown format, no row to report, a dataset of other rows, or results
+            that cannot be scored or compared.
+        EnvironmentFault: The folder or a file cannot be written.
+    """
+    for name in formats:
+        if name not in get_args(Format):
+            raise ResultError(f"unknown report format {name!r}; known: html, md")
+    if not formats:
+        raise ResultError("no report format was given; known: html, md")
+    content = gather(
+        results,
+        comparison=comparison,
+        validation=validation,
+        audit_report=audit,
+        agreement=agreement,
+        dataset=dataset,
+        layer_runs=layer_runs,
+        title=title,
+        command=command,
+    )
+    out = Path(out)
+    _make_folder(out)
+    pictures = {drawing.name: figure_bytes(drawing, "svg") for drawing in content.drawings}
+    reports, files = [], []
+    if "html" in formats:
+        reports.append(_written(out / "report.html", html_report(content, pictures)))
+    if "md" in formats:
+        folder = out / "figures"
+        _make_folder(folder)
+        for drawing in content.drawings:
+            files.append(_written(folder / f"{drawing.name}.svg", pictures[drawing.name]))
+            files += save_figure(drawing, folder / drawing.name, formats=("pdf", "png"))
+        images = {drawing.name: f"figures/{drawing.name}.png" for drawing in content.drawings}
+        reports.append(_written(out / "report.md", markdown_report(content, images)))
+    return reports + files
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EnvironmentFault(
+            f"{folder}: cannot be made: {error.strerror}; give a folder that can be written"
+        ) from None
+
+
+def _written(path: Path, content: bytes) -> Path:
+    with atomic_writer(path) as stream:
+        stream.write(content)
+    return path

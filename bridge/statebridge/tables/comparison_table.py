@@ -1,0 +1,153 @@
+"""The comparison table: every condition against every baseline, by metric."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from statebridge.errors import ResultError
+from statebridge.stats.comparison import Comparison, Difference, PMethod, Verdict
+from statebridge.stats.interval import IntervalMethod
+from statebridge.tables.measures import HEADERS
+from statebridge.tables.table import Column, Range, Table, Value
+
+METHOD_NAMES: dict[IntervalMethod, str] = {
+    "studentised_bootstrap": "studentised bootstrap, rows as clusters",
+    "bca_bootstrap": "BCa bootstrap, rows as clusters",
+    "adjusted_wald": "adjusted Wald, rows as clusters",
+    "exact_binomial": "exact binomial, rows as clusters",
+    "pooled_percentile_bootstrap": "percentile bootstrap over rows and seeds pooled, as published",
+    "tost_skewness_corrected": "TOST, corrected for skewness",
+    "tost_normal": "TOST, normal",
+}
+"""What readers call an interval's method."""
+
+
+TEST_NAMES: dict[PMethod, str] = {
+    "exact_mcnemar": "exact McNemar test",
+    "exact_mcnemar_over_seeds": "exact McNemar test over seeds",
+    "mcnemar_continuity_corrected": "McNemar test with continuity correction",
+    "mcnemar_continuity_corrected_min_over_seeds": (
+        "smallest over seeds of the McNemar test with continuity correction"
+    ),
+    "paired_t": "paired t test",
+}
+"""What readers call a p-value's test."""
+
+
+def comparison_table(comparison: Comparison) -> Table:
+    """Return one row per difference, in the order of the comparison.
+
+    Raises:
+        ResultError: The comparison holds no difference.
+    """
+    if not comparison.differences:
+        raise ResultError("the comparison holds no difference; compare at least one condition")
+    several = len({d.direction for d in comparison.differences}) > 1
+    clustered = comparison.mode == "clustered"
+    columns = (
+        Column("direction", "direction", printed=several),
+        Column("condition", "condition"),
+        Column("baseline", "against"),
+        Column("metric", "metric", printed=False),
+        Column("metric_name", "metric"),
+        Column("runs", "runs", "integer"),
+        Column("rows", "rows", "integer"),
+        Column("pooled_rows", "rows × runs", "integer", printed=not clustered),
+        Column("mean", "mean", "number"),
+        Column("baseline_mean", "baseline mean", "number", printed=False),
+        Column("delta", "delta", "number", "signed"),
+        Column("interval", "interval", "range", "signed"),
+        Column("interval_level", "level", "number", digits=2, printed=False),
+        Column("interval_method", "method", printed=False),
+        Column("standard_error", "standard error", "number", printed=False),
+        Column("gained", "gained", "integer"),
+        Column("lost", "lost", "integer"),
+        Column("tied", "tied", "integer"),
+        Column("p", "p", "number", "p_value", printed=not clustered),
+        Column("p_method", "test", printed=False),
+        Column("p_holm", "p (Holm)", "number", "p_value", printed=clustered),
+        Column("equivalent_within", "equivalent within ±", "number", printed=clustered),
+        Column("ruled_out", "ruled out beyond ±", "number", printed=clustered),
+        Column("minimal_detectable", "detectable ±", "number", printed=clustered),
+        Column("cohens_dz", "Cohen's dz", "number", printed=False),
+        Column("same_sign_in_every_seed", "same sign in every seed", "boolean", printed=False),
+        Column("verdict", "verdict", printed=clustered),
+    )
+    return Table(
+        title=f"Paired differences, {comparison.mode} mode",
+        columns=columns,
+        rows=tuple(_row(difference) for difference in comparison.differences),
+        notes=(*_notes(comparison), *_cautions(comparison)),
+    )
+
+
+def _row(difference: Difference) -> tuple[Value, ...]:
+    interval, effect = difference.interval, difference.effect
+    equivalence, counts = difference.equivalence, difference.counts
+    return (
+        difference.direction,
+        difference.condition,
+        difference.baseline,
+        difference.metric,
+        HEADERS.get(difference.metric, difference.metric),
+        difference.runs,
+        difference.n_rows,
+        difference.n_pooled,
+        difference.mean,
+        difference.baseline_mean,
+        difference.delta,
+        None if interval is None else Range(interval.low, interval.high),
+        None if interval is None else interval.level,
+        None if interval is None else interval.method,
+        difference.standard_error,
+        counts.gained,
+        counts.lost,
+        counts.tied,
+        difference.p,
+        difference.p_method,
+        difference.p_holm,
+        difference.equivalent_within,
+        None if equivalence is None else equivalence.ruled_out,
+        None if effect is None else effect.minimal_detectable,
+        None if effect is None else effect.cohens_dz,
+        difference.same_sign_in_every_seed,
+        difference.verdict,
+    )
+
+
+def _notes(comparison: Comparison) -> list[str]:
+    intervals = [d.interval for d in comparison.differences if d.interval is not None]
+    kinds = [
+        f"{100 * level:g} % {METHOD_NAMES[method]}"
+        for level, method in sorted({(i.level, i.method) for i in intervals})
+    ]
+    tests = sorted({d.p_method for d in comparison.differences if d.p_method is not None})
+    notes = [
+        f"Intervals: {'; '.join(kinds) or 'none'}.",
+        f"p: {'; '.join(TEST_NAMES[test] for test in tests) or 'none'}.",
+        "Gained, lost and tied count rows over all runs.",
+    ]
+    if comparison.mode == "clustered":
+        settings = comparison.settings
+        notes.append(
+            f"Equivalence by TOST at {settings.alpha:g}; 'ruled out' is the smallest margin that "
+            f"it would meet; 'detectable' has {100 * settings.power:g} % power."
+        )
+        given = {d.verdict for d in comparison.differences}
+        meanings = [f"{v}: {VERDICT_MEANINGS[v]}" for v in get_args(Verdict) if v in given]
+        notes.append(f"Verdicts: {'; '.join(meanings)}.")
+    return notes
+
+
+def _cautions(comparison: Comparison) -> list[str]:
+    """What a reader must know of the data, and of single differences, each line once."""
+    own = [warning for difference in comparison.differences for warning in difference.warnings]
+    return list(dict.fromkeys([*comparison.warnings, *own]))
+
+
+VERDICT_MEANINGS: dict[Verdict, str] = {
+    "higher": "above the baseline after Holm's correction",
+    "lower": "below the baseline after Holm's correction",
+    "equivalent": "shown to lie within a declared margin",
+    "inconclusive": "neither",
+}

@@ -1,0 +1,107 @@
+"""Table 1: every condition's scores, mean and standard deviation over its runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from statebridge.errors import ResultError, nearest
+from statebridge.results.table import ResultSet
+from statebridge.scoring.aggregate import (
+    MEASURES,
+    ConditionScore,
+    SeedMean,
+    score_cell,
+    score_conditions,
+)
+from statebridge.spec.presets import CONDITIONS
+from statebridge.stats.compare import PUBLISHED_METRICS
+from statebridge.tables.measures import DEFAULT_DIGITS, DIGITS, HEADERS
+from statebridge.tables.table import Column, Spread, Table, Value
+
+
+def table_one(
+    results: ResultSet,
+    scores: Sequence[ConditionScore] | None = None,
+    *,
+    measures: Sequence[str] = PUBLISHED_METRICS,
+) -> Table:
+    """Return one row per condition: its runs, its rows, and its scores.
+
+    The published conditions come first, in the order of the protocol, then the others by
+    name. The standard deviation is that of the runs' means (divisor: runs less 1).
+
+    Args:
+        results: Scored here unless `scores` are given.
+        scores: What `statebridge.scoring.score_conditions` made of the results.
+        measures: Columns; the three published ones by default.
+
+    Raises:
+        ResultError: An unknown measure, one that `scores` do not hold, no result at all, or
+            a cell that cannot be scored.
+        NumericError: A value is NaN or infinite.
+    """
+    for name in measures:
+        if name not in MEASURES:
+            raise ResultError(f"unknown measure {name!r}; {nearest(name, MEASURES)}")
+    if scores is None:
+        scores = score_conditions(score_cell(cell, measures) for cell in results.cells)
+    if not scores:
+        raise ResultError("there is no condition to show; give at least one result")
+    for score in scores:
+        for name in measures:
+            if name not in score.means:
+                raise ResultError(f"{score.condition} was not scored for {name}; score it too")
+    ordered = sorted(scores, key=_protocol_order)
+    directions = {score.direction for score in ordered}
+    columns = (
+        Column("direction", "direction", printed=len(directions) > 1),
+        Column("condition", "condition"),
+        Column("runs", "runs", "integer"),
+        Column("rows", "rows", "integer"),
+        *(
+            Column(name, HEADERS[name], "spread", digits=DIGITS.get(name, DEFAULT_DIGITS))
+            for name in measures
+        ),
+    )
+    return Table(
+        title="Scores by condition, mean ± standard deviation over runs",
+        columns=columns,
+        rows=tuple(_row(score, measures) for score in ordered),
+        notes=tuple(note for score in ordered for note in _notes(score)),
+    )
+
+
+def _protocol_order(score: ConditionScore) -> tuple[str, int, str]:
+    names = list(CONDITIONS)
+    place = names.index(score.condition) if score.condition in names else len(names)
+    return (score.direction, place, score.condition)
+
+
+def _row(score: ConditionScore, measures: Sequence[str]) -> tuple[Value, ...]:
+    same = len(set(score.n_rows)) == 1
+    return (
+        score.direction,
+        score.condition,
+        len(score.seeds),
+        score.n_rows[0] if same else None,
+        *(_spread(score.means[name]) for name in measures),
+    )
+
+
+def _spread(mean: SeedMean) -> Spread | None:
+    return None if mean.mean is None else Spread(mean.mean, mean.sd)
+
+
+def _notes(score: ConditionScore) -> list[str]:
+    where = f"{score.condition} ({score.direction})"
+    notes = []
+    if len(set(score.n_rows)) > 1:
+        counts = ", ".join(
+            f"{rows} (seed {seed})" for seed, rows in zip(score.seeds, score.n_rows, strict=True)
+        )
+        notes.append(f"{where}: its runs do not have the same number of rows: {counts}.")
+    if score.missing_predictions:
+        notes.append(
+            f"{where}: {score.missing_predictions} row(s) without a prediction are in no mean."
+        )
+    return notes

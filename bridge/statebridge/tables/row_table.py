@@ -1,0 +1,130 @@
+"""The long table: one row per dataset row and cell, with every score and measurement."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from statebridge.errors import ResultError
+from statebridge.results.table import CellResult, DatasetRow, ResultSet, RowResult
+from statebridge.scoring.metrics import METRICS
+from statebridge.tables.measures import HEADERS
+from statebridge.tables.table import Column, Kind, Table, Value
+
+RECORDED: dict[str, Kind] = {
+    "prompt_len_sender": "integer",
+    "prompt_len_receiver": "integer",
+    "token_ids_match": "boolean",
+    "seq_len_match": "boolean",
+    "translated_norm_mean": "number",
+    "receiver_norm_mean": "number",
+    "injected_norm_mean": "number",
+    "donor_row_id": "text",
+    "donor_self_fallback": "boolean",
+    "relay": "text",
+    "relay_prompt_len": "integer",
+    "gold_logprob": "number",
+    "gold_token_count": "integer",
+    "gold_rank": "integer",
+    "kl_from_no_inject": "number",
+    "prediction_changed": "boolean",
+    "first_changed_token": "integer",
+}
+"""Fields of `RowResult` that become columns as they are."""
+
+DATASET = "data_"
+"""Begins the columns of what the dataset says of a row: `data_hops`, `data_context`."""
+
+
+def row_table(results: ResultSet) -> Table:
+    """Return one row per dataset row and cell, cells and rows in the order of the results.
+
+    Columns: direction, condition, seed, row_id, gold, prediction, the number of new tokens,
+    the five text metrics (empty without a prediction), every recorded measurement, and
+    `data_...` for what the dataset holds. New tokens themselves are in the run directory.
+
+    Raises:
+        ResultError: There is no row.
+        NumericError: A measurement is NaN or infinite.
+    """
+    lanes = [(cell, row) for cell in results.cells for row in cell.rows]
+    if not lanes:
+        raise ResultError("there is no row to list; give at least one result with rows")
+    attributes = _attribute_kinds(results)
+    texts = ("context", "question") if results.dataset else ()
+    columns = (
+        Column("direction", "direction"),
+        Column("condition", "condition"),
+        Column("seed", "seed", "integer"),
+        Column("row_id", "row"),
+        Column("gold", "gold"),
+        Column("prediction", "prediction"),
+        Column("new_tokens", "new tokens", "integer", printed=False),
+        *(Column(name, HEADERS[name], "boolean") for name in METRICS),
+        *(
+            Column(name, HEADERS.get(name, name), kind, printed=False)
+            for name, kind in RECORDED.items()
+        ),
+        *(Column(f"{DATASET}{name}", name, printed=False) for name in texts),
+        *(
+            Column(f"{DATASET}{name}", name, kind, printed=False)
+            for name, kind in attributes.items()
+        ),
+    )
+    return Table(
+        title="Rows by condition and seed",
+        columns=columns,
+        rows=tuple(
+            (
+                *_lane(cell, row),
+                *_example(results.dataset.get(row.row_id), texts, attributes),
+            )
+            for cell, row in lanes
+        ),
+    )
+
+
+def _lane(cell: CellResult, row: RowResult) -> tuple[Value, ...]:
+    text = row.prediction
+    return (
+        cell.direction,
+        cell.condition,
+        cell.seed,
+        row.row_id,
+        row.gold,
+        text,
+        None if row.token_ids is None else len(row.token_ids),
+        *(None if text is None else metric(text, row.gold) for metric in METRICS.values()),
+        *(getattr(row, name) for name in RECORDED),
+    )
+
+
+def _example(
+    example: DatasetRow | None, texts: Sequence[str], attributes: dict[str, Kind]
+) -> tuple[Value, ...]:
+    if example is None:
+        return (None,) * (len(texts) + len(attributes))
+    values: list[Value] = [getattr(example, name) for name in texts]
+    for name, kind in attributes.items():
+        value = example.attributes.get(name)
+        values.append(str(value) if kind == "text" and value is not None else value)
+    return tuple(values)
+
+
+def _attribute_kinds(results: ResultSet) -> dict[str, Kind]:
+    """The attributes that any row has, and the kind that fits all their values."""
+    types: dict[str, set[type]] = {}
+    for example in results.dataset.values():
+        for name, value in example.attributes.items():
+            held = types.setdefault(name, set())
+            if value is not None:
+                held.add(type(value))
+    taken = {"context", "question"}
+    return {name: _kind(held) for name, held in sorted(types.items()) if name not in taken}
+
+
+def _kind(held: set[type]) -> Kind:
+    if held == {bool}:
+        return "boolean"
+    if held == {int}:
+        return "integer"
+    return "number" if held and held <= {int, float} else "text"

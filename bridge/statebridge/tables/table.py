@@ -1,0 +1,116 @@
+"""A table: named columns with a kind and a number format, and rows.
+
+The formats that people read (Markdown, LaTeX) print the columns marked `printed`, with the
+column's format. The formats that programs read (CSV, Parquet) hold every column with every
+digit (see `statebridge.tables.flat`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from statebridge.errors import NumericError, ResultError
+
+
+class Spread(NamedTuple):
+    """A mean and its standard deviation over runs (None for a single run)."""
+
+    mean: float
+    sd: float | None
+
+
+class Range(NamedTuple):
+    """The two ends of an interval."""
+
+    low: float
+    high: float
+
+
+Value = str | bool | int | float | Spread | Range | None
+Kind = Literal["text", "boolean", "integer", "number", "spread", "range"]
+NumberFormat = Literal["fixed", "signed", "p_value"]
+"""`fixed` decimals; `signed`, the same with a plus sign; `p_value`, four decimals or, below
+0.0001, two significant digits."""
+
+_TYPES: dict[Kind, tuple[type, ...]] = {
+    "text": (str,),
+    "boolean": (bool,),
+    "integer": (int,),
+    "number": (int, float),
+    "spread": (Spread,),
+    "range": (Range,),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column."""
+
+    name: str
+    """For programs: lower case, words joined by underscores."""
+    header: str
+    """For readers."""
+    kind: Kind = "text"
+    format: NumberFormat = "fixed"
+    digits: int = 4
+    """Decimals of numbers, spreads and ranges."""
+    printed: bool = True
+    """False leaves the column to the formats that programs read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table; made once, then only read.
+
+    Raises:
+        ResultError: A row of another length than the columns, a value that is not of its
+            column's kind, or two columns of one name.
+        NumericError: A number that is NaN or infinite.
+    """
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Value, ...], ...]
+    notes: tuple[str, ...] = ()
+    """What a reader must know of the rows; stands under the table."""
+
+    def __post_init__(self) -> None:
+        """Refuse a table that some format could not write."""
+        names = [column.name for column in self.columns]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ResultError(f"table {self.title!r}: two columns are named {twice}")
+        for number, row in enumerate(self.rows, start=1):
+            if len(row) != len(self.columns):
+                raise ResultError(
+                    f"table {self.title!r}, row {number}: {len(row)} values for "
+                    f"{len(self.columns)} columns"
+                )
+            for column, value in zip(self.columns, row, strict=True):
+                if value is not None:
+                    self._check(column, value, number)
+
+    @property
+    def printed(self) -> Table:
+        """The table without the columns that only programs read."""
+        kept = [index for index, column in enumerate(self.columns) if column.printed]
+        return Table(
+            self.title,
+            tuple(self.columns[index] for index in kept),
+            tuple(tuple(row[index] for index in kept) for row in self.rows),
+            self.notes,
+        )
+
+    def _check(self, column: Column, value: Value, number: int) -> None:
+        where = f"table {self.title!r}, row {number}, column {column.name}"
+        fits = isinstance(value, _TYPES[column.kind])
+        if not fits or (isinstance(value, bool) and column.kind != "boolean"):
+            raise ResultError(f"{where}: {value!r} is not of the kind {column.kind}")
+        if column.kind == "integer" and isinstance(value, int) and abs(value) >= 2**63:
+            raise ResultError(f"{where}: {value} does not fit in 64 bits")
+        numbers = value if isinstance(value, tuple) else (value,)
+        for part in numbers:
+            if isinstance(part, float) and not math.isfinite(part):
+                raise NumericError(f"{where}: {value} is not finite; leave it empty (None)")

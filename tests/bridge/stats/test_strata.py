@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from statebridge.results.table import CellResult, DatasetRow
+from statebridge.stats import Settings, compare
+from statebridge.stats.clustered import Floats
+from statebridge.stats.interaction import InteractionTest
+from statebridge.stats.strata import PROMPT_LENGTH, ordered_labels, stratum_labels
+from tests.bridge.stats.tables import METRIC, cell, numbered, results
+
+
+def dataset(**attributes: list[str | int | None]) -> dict[str, DatasetRow]:
+    rows: dict[str, DatasetRow] = {}
+    for name, values in attributes.items():
+        for row_id, value in numbered(values).items():
+            held = dict(rows[row_id].attributes) if row_id in rows else {}
+            rows[row_id] = DatasetRow(row_id, "", "?", "gold", held | {name: value})
+    return rows
+
+
+def with_lengths(base: CellResult, lengths: list[int | None]) -> CellResult:
+    base.rows = [
+        replace(row, prompt_len_receiver=length)
+        for row, length in zip(base.rows, lengths, strict=True)
+    ]
+    return base
+
+
+def test_labels_come_from_the_dataset_rows() -> None:
+    rows = dataset(hops=[2, 3, None], domain_inferred=["geography", "history", "history"])
+    assert stratum_labels("hops", rows, []) == {"row0000": "2", "row0001": "3"}
+    assert stratum_labels("domain", rows, [])["row0002"] == "history"
+    assert stratum_labels("answer_type", rows, []) == {}
+
+
+def test_prompt_lengths_are_binned_at_their_quartiles() -> None:
+    base = with_lengths(cell("no_inject", [1] * 8), [30, 31, 32, 40, 41, 42, 60, 89])
+    labels = stratum_labels(PROMPT_LENGTH, {}, [base])
+    assert list(labels.values()) == ["≤31", "≤31"] + ["32–40"] * 2 + ["41–42"] * 2 + [">42"] * 2
+    assert ordered_labels(labels.values()) == ["≤31", "32–40", "41–42", ">42"]
+
+
+def test_equal_prompt_lengths_make_one_bin() -> None:
+    base = with_lengths(cell("no_inject", [1] * 4), [45] * 4)
+    assert set(stratum_labels(PROMPT_LENGTH, {}, [base]).values()) == {"≤45"}
+
+
+def test_relay_prompts_do_not_set_the_length() -> None:
+    relay = with_lengths(cell("a_relay", [1, 1]), [145, 150])
+    relay.rows = [replace(row, relay="facts") for row in relay.rows]
+    base = with_lengths(cell("no_inject", [1, 1]), [40, 50])
+    assert set(stratum_labels(PROMPT_LENGTH, {}, [relay, base]).values()) == {"≤40", ">40"}
+    assert stratum_labels(PROMPT_LENGTH, {}, [relay]) == {}
+
+
+def test_labels_are_ordered_by_number() -> None:
+    assert ordered_labels(["10", "9", "2"]) == ["2", "9", "10"]
+    assert ordered_labels([">100", "≤9", "10–100"]) == ["≤9", "10–100", ">100"]
+    assert ordered_labels(["phrase", "entity"]) == ["entity", "phrase"]
+
+
+def groups(shift: float) -> tuple[list[str], list[str], Floats]:
+    draw = np.random.default_rng(8)
+    labels = [str(label) for label in draw.integers(0, 3, size=150)]
+    deltas = draw.normal(size=150) + shift * np.array([label == "1" for label in labels])
+    return [f"row{index:03}" for index in range(150)], labels, deltas
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.4, 0.7])
+def test_interaction_agrees_with_analysis_of_variance(shift: float) -> None:
+    row_ids, labels, deltas = groups(shift)
+    mine = InteractionTest(permutations=9999).p_value("hops", row_ids, labels, deltas)
+    by_label = [deltas[np.array(labels) == label] for label in ("0", "1", "2")]
+    theirs = stats.f_oneway(*by_label).pvalue
+    # The statistic is a monotone function of F; normal data, so only the permutations' own
+    # error remains: four standard errors of 9,999 draws, at most 0.02.
+    assert mine == pytest.approx(theirs, abs=0.02)
+
+
+def test_interaction_with_a_far_stratum_is_as_small_as_it_can_be() -> None:
+    row_ids, labels, deltas = groups(9.0)
+    assert InteractionTest(permutations=999).p_value("hops", row_ids, labels, deltas) == 0.001
+
+
+def test_no_interaction_where_nothing_varies_and_none_in_one_stratum() -> None:
+    ids = [f"r{index}" for index in range(6)]
+    test = InteractionTest(permutations=99)
+    assert test.p_value("hops", ids, list("aabbcc"), np.zeros(6)) == 1.0
+    assert test.p_value("hops", ids, ["a"] * 6, np.arange(6.0)) is None
+
+
+def test_a_comparison_shows_strata_and_interaction() -> None:
+    hops = [2] * 40 + [3] * 40
+    baseline = cell("no_inject", [1] * 80)
+    losing = cell("replace", [0] * 30 + [1] * 50, 42)
+    same = cell("additive", [0, 1] * 10 + [1] * 20 + [0, 1] * 10 + [1] * 20, 42)
+    found = compare(
+        results(baseline, losing, same, dataset=dataset(hops=[*hops])),
+        settings=Settings(stratify_by=("hops", "domain")),
+    )
+    by_condition = {one.condition: one for one in found.stratifications if one.metric == METRIC}
+    replaced = by_condition["replace"]
+    assert [(s.label, s.n_rows, s.delta) for s in replaced.strata] == [
+        ("2", 40, -0.75),
+        ("3", 40, 0.0),
+    ]
+    assert replaced.strata[0].baseline_mean == 1.0
+    assert replaced.strata[0].mean == 0.25
+    assert replaced.interaction_p == 1 / 2000
+    assert replaced.interaction_p_holm == 2 / 2000
+    added = by_condition["additive"]
+    assert added.interaction_p == 1.0
+    assert added.interaction_p_holm == 1.0
+    assert "not stratified by domain: the results hold no dataset rows with it" in found.warnings
+
+
+def test_rows_without_the_attribute_are_counted() -> None:
+    rows = dataset(hops=[2, 2, 3, None])
+    found = compare(
+        results(cell("no_inject", [1, 0, 1, 1]), cell("replace", [0, 0, 1, 0]), dataset=rows),
+        metrics=[METRIC],
+        settings=Settings(stratify_by=("hops",)),
+    )
+    (one,) = found.stratifications
+    assert one.unlabelled_rows == 1
+    assert sum(stratum.n_rows for stratum in one.strata) == 3

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+
+from statebridge.errors import ResultError
+from statebridge.results.published import read_published
+from statebridge.stats import Settings, compare
+from statebridge.stats.comparison import PMethod, Verdict
+from statebridge.stats.interval import IntervalMethod
+from statebridge.tables import Range, Table, comparison_table, to_csv, to_markdown
+from statebridge.tables.comparison_table import METHOD_NAMES, TEST_NAMES, VERDICT_MEANINGS
+from tests.bridge.audit.disagreeing_cells import cell, results
+from tests.shared_data import SHARED, needs_shared
+
+QUICK = Settings(resamples=200, permutations=99)
+CODES = "VAWW" * 10
+
+
+def values(table: Table, row: int = 0) -> dict[str, object]:
+    return {
+        column.name: value for column, value in zip(table.columns, table.rows[row], strict=True)
+    }
+
+
+def test_every_method_test_and_verdict_has_words() -> None:
+    assert set(METHOD_NAMES) == set(get_args(IntervalMethod))
+    assert set(TEST_NAMES) == set(get_args(PMethod))
+    assert set(VERDICT_MEANINGS) == set(get_args(Verdict))
+
+
+def test_a_row_says_what_the_difference_says() -> None:
+    given = results([cell("no_inject", CODES), cell("replace", "W" * 40, 1)])
+    comparison = compare(given, metrics=["word_boundary_contains"], settings=QUICK)
+    (difference,) = comparison.differences
+    row = values(comparison_table(comparison))
+    assert difference.interval is not None
+    assert row["interval"] == Range(difference.interval.low, difference.interval.high)
+    assert row["interval_method"] == difference.interval.method
+    assert (row["delta"], row["p_holm"]) == (difference.delta, difference.p_holm)
+    assert (row["gained"], row["lost"], row["tied"]) == (0, 20, 20)
+    assert row["verdict"] == difference.verdict == "lower"
+    assert difference.effect is not None
+    assert row["minimal_detectable"] == difference.effect.minimal_detectable
+
+
+def test_notes_say_how_intervals_and_p_were_made_and_repeat_warnings() -> None:
+    given = results([cell("no_inject", CODES), cell("replace", "W" * 39 + "0", 1)])
+    comparison = compare(given, metrics=["word_boundary_contains"], settings=QUICK)
+    notes = "\n".join(comparison_table(comparison).notes)
+    assert "95 % studentised bootstrap, rows as clusters" in notes
+    assert "p: exact McNemar test." in notes
+    assert "80 % power" in notes
+    assert "null prediction" in notes
+
+
+def test_one_row_has_no_interval_and_says_so() -> None:
+    given = results([cell("no_inject", "V"), cell("replace", "W", 1)])
+    table = comparison_table(compare(given, metrics=["legacy_contains"], settings=QUICK))
+    row = values(table)
+    assert row["interval"] is None
+    assert row["interval_method"] is None
+    assert any("one row gives no interval" in note for note in table.notes)
+    assert "| – |" in to_markdown(table)
+    assert "replace" in to_csv(table)
+
+
+def test_an_empty_comparison_is_refused() -> None:
+    given = results([cell("no_inject", CODES), cell("replace", CODES, 1)])
+    comparison = compare(given, metrics=["legacy_contains"], settings=QUICK)
+    with pytest.raises(ResultError, match="no difference"):
+        comparison_table(comparison.model_copy(update={"differences": ()}))
+
+
+@needs_shared
+def test_the_published_deltas_and_intervals() -> None:
+    comparison = compare(
+        read_published(SHARED / "published"),
+        ["no_inject", "nl_relay"],
+        metrics=["word_boundary_contains"],
+        mode="published",
+    )
+    text = to_markdown(comparison_table(comparison))
+    for condition, baseline, printed in (
+        ("additive", "no_inject", "+0.0042 | [−0.0042, +0.0126]"),
+        ("additive", "nl_relay", "+0.0093 | [−0.0126, +0.0311]"),
+        ("replace", "no_inject", "−0.0859 | [−0.1019, −0.0699]"),
+        ("replace", "nl_relay", "−0.0808 | [−0.0968, −0.0648]"),
+    ):
+        (line,) = [
+            line for line in text.split("\n") if line.startswith(f"| {condition} | {baseline} |")
+        ]
+        assert printed in line
+    assert "1,188" in text
+    assert "pooled, as published" in text
+    assert "verdict" not in text.lower()
