@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import nnsight
 import torch
 import transformers
+from tests.reference.oracle import OraclePair, run_cell
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from statebridge.data import DatasetRow
@@ -36,7 +37,6 @@ from statebridge.models.pair import Pair
 from statebridge.models.traced_model import TracedModel
 from statebridge.spec import parse_experiment
 from statebridge.translators import Translator
-from tests.reference.oracle import OraclePair, run_cell
 
 PROMPT, NEW = 45, 64
 SIZES: dict[str, tuple[tuple[int, int, int], tuple[int, int, int], int]] = {

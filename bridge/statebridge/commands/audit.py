@@ -32,7 +32,9 @@ def list_rows(
     from statebridge.results.sources import read_sources
 
     report = audit_results(read_sources(sources), per_cell=per_cell)
-    written = None if sheet is None else write_reading_sheet(report, sheet, sample, seed)
+    written = None
+    if sheet is not None and report.rows:
+        written = write_reading_sheet(report, sheet, sample, seed)
     if as_json:
         print(report.model_dump_json())
         return
@@ -43,6 +45,8 @@ def list_rows(
         print(f"{row.label:18} {row.condition:18} {row.row_id}  {row.gold!r} in {text[:60]!r}")
     if written is not None:
         print(f"{written} rows written to {sheet}")
+    elif sheet is not None:
+        print(f"there is nothing to read by hand; {sheet} was not written")
 
 
 @app.command()

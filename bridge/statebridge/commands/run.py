@@ -13,7 +13,7 @@ from rich.console import Console
 from statebridge.commands.engine_extra import need_engine
 from statebridge.commands.options import AsJson, Device, ExperimentFile, Remote, Set, read_changes
 from statebridge.commands.progress import progress_bars
-from statebridge.commands.score_table import condition_scores, print_scores
+from statebridge.commands.score_table import condition_scores, print_empty_cells, print_scores
 
 
 def run(
@@ -60,7 +60,8 @@ def run(
     except KeyboardInterrupt:
         print("interrupted; the same command again goes on where it stopped", file=sys.stderr)
         raise typer.Exit(130) from None
-    scores = condition_scores(read_run(out))
+    results = read_run(out)
+    scores = condition_scores(results)
     if as_json:
         print(
             json.dumps(
@@ -81,6 +82,7 @@ def run(
         return
     console = Console()
     print_scores(scores, console)
+    print_empty_cells(results, console)
     resumed = f" ({summary.resumed_lanes} were there already)" if summary.resumed_lanes else ""
     console.print(
         f"\n{summary.lanes} lanes{resumed} in {summary.seconds:.1f} s, written to "

@@ -7,7 +7,7 @@ import json
 from rich.console import Console
 
 from statebridge.commands.options import AsJson, Sources
-from statebridge.commands.score_table import condition_scores, print_scores
+from statebridge.commands.score_table import condition_scores, print_empty_cells, print_scores
 
 
 def score(sources: Sources, as_json: AsJson = False) -> None:
@@ -37,6 +37,7 @@ def score(sources: Sources, as_json: AsJson = False) -> None:
         )
         return
     print_scores(scores, Console())
+    print_empty_cells(results, Console(stderr=True))
     for cell in results.cells:
         if not cell.complete:
             Console(stderr=True).print(

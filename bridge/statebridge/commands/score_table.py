@@ -50,6 +50,19 @@ def print_scores(scores: Sequence[ConditionScore], console: Console) -> None:
     console.print(table, crop=False)
 
 
+def print_empty_cells(results: ResultSet, console: Console) -> None:
+    """Say which cells of a run have no row by their own rule."""
+    empty = [
+        cell["condition"]["name"]
+        for cell in (results.manifest or {}).get("cells", ())
+        if cell["rows"] == 0
+    ]
+    for name in dict.fromkeys(empty):
+        console.print(
+            f"note: {name} has no rows: no two prompts are of one length", highlight=False
+        )
+
+
 def _cell(mean: SeedMean, measure: str) -> str:
     if mean.mean is None:
         return "-"

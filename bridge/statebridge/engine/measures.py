@@ -50,7 +50,7 @@ def measure_gold(
         base = baseline_logits[lanes].double().log_softmax(dim=-1)
         weight = base.exp()
         # A token that the baseline excludes (-inf) weighs nothing; 0 · inf would be NaN.
-        terms = torch.where(weight > 0, weight * (base - own), 0.0)
+        terms = torch.where(weight == 0, 0.0, weight * (base - own))
         # Rounding can leave a divergence a hair below zero; NaN stays NaN and is refused.
         divergence = terms.sum(dim=-1).clamp(min=0)
         chunk = answers[lanes]

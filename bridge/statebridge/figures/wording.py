@@ -6,32 +6,19 @@ from collections.abc import Iterable, Sequence
 
 from statebridge.results.table import CellResult
 from statebridge.stats import Interval
+from statebridge.tables import Column
+from statebridge.tables.comparison_table import METHOD_NAMES
+from statebridge.tables.measures import HEADERS
+from statebridge.tables.printed_value import ABSENT, printed_value
 
 METRIC_LABELS = {
+    **HEADERS,
     "word_boundary_contains": "word-boundary containment",
-    "legacy_contains": "legacy contains",
     "normalized_exact_match": "normalised exact match",
-    "exact_match": "exact match",
-    "first_answer_span": "first-answer span",
-    "gold_logprob": "gold log-probability (nats)",
-    "gold_rank": "gold rank",
-    "kl_from_no_inject": "KL from no_inject (nats)",
     "prediction_changed": "share of texts changed",
-    "translated_norm_mean": "norm of the source state",
-    "receiver_norm_mean": "norm of the receiver's state",
-    "injected_norm_mean": "norm of the injected state",
 }
+"""As in tables; a few need another word where they do not head a column."""
 
-_METHODS = {
-    "studentised_bootstrap": "studentised bootstrap, rows as clusters",
-    "bca_bootstrap": "BCa bootstrap, rows as clusters",
-    "adjusted_wald": "adjusted Wald where few rows differ",
-    "exact_binomial": "exact binomial where no row differs from the others",
-    "pooled_percentile_bootstrap": "pooled percentile bootstrap as published, the seeds of a "
-    "row taken as independent",
-    "tost_skewness_corrected": "equivalence test, skewness corrected",
-    "tost_normal": "equivalence test, normal",
-}
 _RARE = ("adjusted_wald", "exact_binomial")
 
 
@@ -42,21 +29,18 @@ def metric_label(metric: str) -> str:
 
 def signed(value: float, digits: int = 4) -> str:
     """Return a difference with its sign: +0.0042, −0.0859, 0.0000."""
-    text = f"{value:.{digits}f}"
-    if float(text) == 0:
-        return text.removeprefix("-")
-    return text.replace("-", "−") if value < 0 else f"+{text}"
+    return printed_value(Column("delta", "", "number", "signed", digits), value)
 
 
 def plain(value: float, digits: int = 4) -> str:
     """Return a number with a true minus sign."""
-    return f"{value:.{digits}f}".replace("-", "−")
+    return printed_value(Column("value", "", "number", digits=digits), value)
 
 
 def interval_text(interval: Interval | None, digits: int = 4) -> str:
     """Return an interval of differences as `[−0.0086, +0.0177]`; a dash for none."""
     if interval is None:
-        return "–"
+        return ABSENT
     return f"[{signed(interval.low, digits)}, {signed(interval.high, digits)}]"
 
 
@@ -67,9 +51,11 @@ def interval_kind(intervals: Iterable[Interval | None]) -> str:
         return "no interval"
     levels = sorted({interval.level for interval in there})
     methods = dict.fromkeys(interval.method for interval in there)
-    ordered = sorted(methods, key=lambda method: (method in _RARE, list(_METHODS).index(method)))
+    ordered = sorted(
+        methods, key=lambda method: (method in _RARE, list(METHOD_NAMES).index(method))
+    )
     level = " and ".join(f"{level:.4g}" for level in (100 * level for level in levels))
-    return f"{level} % intervals ({'; '.join(_METHODS[method] for method in ordered)})"
+    return f"{level} % intervals ({'; '.join(METHOD_NAMES[method] for method in ordered)})"
 
 
 def extent(cells: Sequence[CellResult]) -> str:

@@ -14,7 +14,6 @@ from statebridge.report.comparison_view import chain_view, difference_view, stra
 from statebridge.report.experiment_view import ExperimentView, experiment_view
 from statebridge.report.roles import plain_baseline, role
 from statebridge.report.score_view import score_view
-from statebridge.report.table_view import TableView
 from statebridge.report.validation_view import (
     agreement_sentences,
     audit_view,
@@ -24,7 +23,9 @@ from statebridge.report.validation_view import (
 from statebridge.report.verdict import Verdict, judging_metric, verdicts
 from statebridge.results.table import DatasetRow, ResultSet
 from statebridge.stats import Comparison, compare
-from statebridge.validation import ValidationReport
+from statebridge.tables import Table
+from statebridge.validation import ValidationReport, validate
+from statebridge.validation.run_expectation import run_expectation
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,21 +35,21 @@ class ReportContent:
     title: str
     subtitle: str
     verdicts: tuple[Verdict, ...]
-    scores: TableView
-    differences: tuple[TableView, ...]
+    scores: Table
+    differences: tuple[Table, ...]
     """By the metric that the verdict rests on, one for each baseline."""
-    other_differences: tuple[TableView, ...]
+    other_differences: tuple[Table, ...]
     """By the other metrics."""
-    strata: tuple[TableView, ...]
-    chain: TableView | None
+    strata: tuple[Table, ...]
+    chain: Table | None
     comparison_notes: tuple[str, ...]
     drawings: tuple[Drawing, ...]
     not_drawn: tuple[Drawing, ...]
     validation_passed: bool | None
     """None where the results were not validated."""
     validation: str
-    findings: TableView | None
-    audit: TableView | None
+    findings: Table | None
+    audit: Table | None
     audit_note: str
     """Why there is no audit."""
     agreement: tuple[str, ...]
@@ -84,6 +85,8 @@ def gather(  # noqa: PLR0913 - as `write_report`
     judged = comparison
     if comparison is not None and comparison.mode == "published":
         judged = compare(held, comparison.baselines, settings=comparison.settings)
+    if validation is None and held.manifest is not None:
+        validation = validate(held, run_expectation(held))
     why_no_audit = ""
     if audit_report is None:
         try:
@@ -151,7 +154,7 @@ def _default_comparison(results: ResultSet) -> Comparison | None:
 
 def _comparison_tables(
     comparison: Comparison | None, judged: Comparison | None
-) -> tuple[list[TableView], list[TableView], list[TableView], list[str]]:
+) -> tuple[list[Table], list[Table], list[Table], list[str]]:
     if comparison is None or judged is None:
         return [], [], [], []
     first = judging_metric(comparison)
@@ -173,7 +176,7 @@ def _comparison_tables(
     return main, others, strata, list(dict.fromkeys(notes))
 
 
-def _there(views: Sequence[TableView | None]) -> list[TableView]:
+def _there(views: Sequence[Table | None]) -> list[Table]:
     return [view for view in views if view is not None]
 
 

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from statebridge.figures.grouping import condition_cells
+from statebridge.figures.grouping import ConditionCells, condition_cells
 from statebridge.figures.wording import joined
-from statebridge.report.table_view import TableView, table
 from statebridge.results.table import CellResult, ResultSet
+from statebridge.tables import Column, Table
+from statebridge.tables.table import Value
 from statebridge.validation.resolved_condition import resolved_condition, uses_relay
 
 Fact = tuple[str, str]
@@ -21,7 +22,7 @@ class ExperimentView:
     """What a reader needs to know of the experiment, and to repeat it."""
 
     facts: tuple[Fact, ...]
-    conditions: TableView
+    conditions: Table
     prompts: tuple[Fact, ...]
     experiment_json: str | None
     """The experiment file that gives this run again; None for published files."""
@@ -132,41 +133,39 @@ def _settings(block: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in block.items() if value is not None)
 
 
-def _conditions(results: ResultSet) -> TableView:
-    rows = []
-    for group in condition_cells(results):
-        condition = resolved_condition(group.cells[0])
-        if condition is None:
-            rows.append([group.label, "not recorded", *["–"] * 6])
-            continue
-        nothing = condition.source == "none"
-        rows.append(
-            [
-                group.label,
-                condition.source,
-                "–" if nothing else condition.operator,
-                "–" if nothing else f"{condition.weight:g}",
-                "–" if nothing else ("yes" if condition.match_norm else "no"),
-                "–" if nothing else _positions(condition.positions),
-                "–" if nothing else _positions(condition.source_positions),
-                condition.prompt,
-            ]
-        )
-    return table(
-        "Conditions as resolved",
-        [
-            "condition",
-            "source",
-            "operator",
-            "weight",
-            "norm matched",
-            "positions written",
-            "positions read",
-            "prompt",
-        ],
-        rows,
-        words=8,
-        note="Every injection happens once, in the forward pass over the prompt.",
+def _conditions(results: ResultSet) -> Table:
+    return Table(
+        title="Conditions as resolved",
+        columns=(
+            Column("condition", "condition"),
+            Column("source", "source"),
+            Column("operator", "operator"),
+            Column("weight", "weight", "number", digits=2),
+            Column("match_norm", "norm matched", "boolean"),
+            Column("positions", "positions written"),
+            Column("source_positions", "positions read"),
+            Column("prompt", "prompt"),
+        ),
+        rows=tuple(_condition_row(group) for group in condition_cells(results)),
+        notes=("Every injection happens once, in the forward pass over the prompt.",),
+    )
+
+
+def _condition_row(group: ConditionCells) -> tuple[Value, ...]:
+    condition = resolved_condition(group.cells[0])
+    if condition is None:
+        return (group.label, "not recorded", None, None, None, None, None, None)
+    if condition.source == "none":
+        return (group.label, "none", None, None, None, None, None, condition.prompt)
+    return (
+        group.label,
+        condition.source,
+        condition.operator,
+        condition.weight,
+        condition.match_norm,
+        _positions(condition.positions),
+        _positions(condition.source_positions),
+        condition.prompt,
     )
 
 

@@ -14,6 +14,7 @@ from markupsafe import Markup
 from statebridge.report.browser_data import browser_data, embedded_json
 from statebridge.report.content import ReportContent
 from statebridge.report.wording import DIRECTIONS, RULE
+from statebridge.tables.printed_value import printed_value
 
 _SECTIONS = (
     ("verdict", "Verdict"),
@@ -39,6 +40,7 @@ def html_report(content: ReportContent, pictures: Mapping[str, bytes]) -> bytes:
         autoescape=True, undefined=StrictUndefined, trim_blocks=False, keep_trailing_newline=True
     )
     environment.filters["tojson_text"] = lambda text: json.dumps(text, ensure_ascii=False)
+    environment.filters["printed"] = printed_value
     page = environment.from_string(_asset("page.html.jinja")).render(
         page=content,
         sections=_SECTIONS,

@@ -7,10 +7,9 @@ from collections.abc import Iterable, Mapping
 
 from statebridge.figures import Drawing
 from statebridge.report.content import ReportContent
-from statebridge.report.table_view import TableView
 from statebridge.report.wording import DIRECTIONS, RULE
-
-_SPECIAL = re.compile(r"([\\`*_\[\]<>|#~&])")
+from statebridge.tables import Table, to_markdown
+from statebridge.tables.markdown_format import escape_markdown
 
 
 def markdown_report(content: ReportContent, images: Mapping[str, str]) -> bytes:
@@ -21,19 +20,19 @@ def markdown_report(content: ReportContent, images: Mapping[str, str]) -> bytes:
         images: Name of a drawing to the address of its picture, relative to the report.
     """
     parts = [
-        f"# {escaped(content.title)}",
-        escaped(content.subtitle),
+        f"# {escape_markdown(content.title)}",
+        escape_markdown(content.subtitle),
         *_verdict(content),
         "## Scores",
         *_table(content.scores),
         *_comparison(content),
         *_figures(content.drawings, content.not_drawn, images),
         "## Validation",
-        escaped(content.validation),
+        escape_markdown(content.validation),
         *_table(content.findings),
         "## Metric-disagreement audit",
-        *(_table(content.audit) or [escaped(f"No audit: {content.audit_note}.")]),
-        *map(escaped, content.agreement),
+        *(_table(content.audit) or [escape_markdown(f"No audit: {content.audit_note}.")]),
+        *map(escape_markdown, content.agreement),
         *_experiment(content),
         "## Rows",
         "The rows can be read side by side in the HTML form of this report.",
@@ -41,23 +40,18 @@ def markdown_report(content: ReportContent, images: Mapping[str, str]) -> bytes:
     return ("\n\n".join(parts) + "\n").encode("utf-8", "backslashreplace")
 
 
-def escaped(text: str) -> str:
-    """Return text that Markdown shows as it is, on one line."""
-    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
-
-
 def _verdict(content: ReportContent) -> list[str]:
     parts = ["## Verdict"]
     for verdict in content.verdicts:
         if len(content.verdicts) > 1:
             parts.append(f"### {DIRECTIONS[verdict.direction]}")
-        parts.append(f"**{escaped(verdict.headline)}**")
+        parts.append(f"**{escape_markdown(verdict.headline)}**")
         if content.validation_passed is False:
             parts.append("Validation did not pass: read the findings before using any number.")
         parts += _list(verdict.findings)
         if verdict.cautions:
             parts += ["### Before believing this", *_list(verdict.cautions)]
-    return [*parts, escaped(RULE)]
+    return [*parts, escape_markdown(RULE)]
 
 
 def _comparison(content: ReportContent) -> list[str]:
@@ -77,8 +71,12 @@ def _figures(
 ) -> list[str]:
     parts = ["## Figures"]
     for drawing in drawings:
-        title = escaped(drawing.title)
-        parts += [f"### {title}", f"![{title}]({images[drawing.name]})", escaped(drawing.caption)]
+        title = escape_markdown(drawing.title)
+        parts += [
+            f"### {title}",
+            f"![{title}]({images[drawing.name]})",
+            escape_markdown(drawing.caption),
+        ]
     absent = [f"{drawing.title}: {drawing.reason}." for drawing in not_drawn]
     return [*parts, "### Not drawn", *_list(absent)] if absent else parts
 
@@ -86,7 +84,11 @@ def _figures(
 def _experiment(content: ReportContent) -> list[str]:
     view = content.experiment
     parts = ["## Experiment as resolved"]
-    parts += ["\n".join(f"- **{escaped(name)}**: {escaped(value)}" for name, value in view.facts)]
+    parts += [
+        "\n".join(
+            f"- **{escape_markdown(name)}**: {escape_markdown(value)}" for name, value in view.facts
+        )
+    ]
     parts += _table(view.conditions)
     if view.prompts:
         parts += ["### Prompts", _fenced("\n\n".join(f"{k}:\n{v}" for k, v in view.prompts))]
@@ -102,22 +104,12 @@ def _experiment(content: ReportContent) -> list[str]:
     return parts
 
 
-def _table(view: TableView | None) -> list[str]:
-    if view is None:
-        return []
-    rule = ["---" if place < view.words else "--:" for place in range(len(view.headers))]
-    lines = [view.headers, rule, *view.rows]
-    body = [rule] if not view.headers else lines
-    text = "\n".join(
-        f"| {' | '.join(cell if line is rule else escaped(cell) for cell in line)} |"
-        for line in body
-    )
-    parts = [f"### {escaped(view.title)}", text]
-    return [*parts, escaped(view.note)] if view.note else parts
+def _table(table: Table | None) -> list[str]:
+    return [] if table is None else [to_markdown(table).rstrip("\n")]
 
 
 def _list(sentences: Iterable[str]) -> list[str]:
-    items = [f"- {escaped(sentence)}" for sentence in sentences]
+    items = [f"- {escape_markdown(sentence)}" for sentence in sentences]
     return ["\n".join(items)] if items else []
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from statebridge.figures.grouping import condition_cells
-from statebridge.figures.wording import metric_label, plain, rows_text, seeds_text
+from collections.abc import Sequence
+from dataclasses import replace
+
+from statebridge.figures.grouping import ConditionCells, condition_cells
 from statebridge.report.roles import ROLE_WORDS, role
-from statebridge.report.table_view import TableView, table
 from statebridge.results.table import ResultSet
-from statebridge.scoring import METRICS, SeedMean, score_cell, score_conditions
+from statebridge.scoring import score_cell, score_conditions
+from statebridge.stats.compare import PUBLISHED_METRICS
+from statebridge.tables import Column, Table, table_one
 
 _MEASURES = (
-    "word_boundary_contains",
-    "legacy_contains",
-    "normalized_exact_match",
+    *PUBLISHED_METRICS,
     "first_answer_span",
     "gold_logprob",
     "gold_rank",
@@ -21,38 +22,27 @@ _MEASURES = (
 )
 
 
-def score_view(results: ResultSet) -> TableView:
-    """Return one line a condition: its runs, its rows, its means."""
+def score_view(results: ResultSet) -> Table:
+    """Return one row a condition: its role, its runs, its rows, its means."""
     groups = condition_cells(results)
-    rows = []
-    for group in groups:
-        score = score_conditions([score_cell(cell, _MEASURES) for cell in group.cells])[0]
-        rows.append(
-            [
-                group.label,
-                ROLE_WORDS[role(group)],
-                str(len(score.seeds)),
-                " to ".join(str(n) for n in sorted(set(score.n_rows))),
-                *(_mean(score.means[measure], measure) for measure in _MEASURES),
-            ]
-        )
-    cells = [cell for group in groups for cell in group.cells]
-    return table(
-        "Table 1. Scores by condition",
-        ["condition", "role", "runs", "n", *(metric_label(m) for m in _MEASURES)],
-        rows,
-        words=2,
-        note=(
-            "Mean over rows, then over runs (seeds); ± is the sample standard deviation over "
-            f"runs. {rows_text(len(cell.rows) for cell in cells)}; "
-            f"{seeds_text(cell.seed for cell in cells)}."
+    scores = score_conditions(
+        score_cell(cell, _MEASURES) for group in groups for cell in group.cells
+    )
+    measured = [m for m in _MEASURES if any(s.means[m].mean is not None for s in scores)]
+    return _with_roles(table_one(results, scores, measures=measured), groups)
+
+
+def _with_roles(table: Table, groups: Sequence[ConditionCells]) -> Table:
+    roles = {(g.direction, g.condition): ROLE_WORDS[role(g)] for g in groups}
+    names = [column.name for column in table.columns]
+    direction, condition = names.index("direction"), names.index("condition")
+    after = condition + 1
+    return replace(
+        table,
+        title=f"Table 1. {table.title}",
+        columns=(*table.columns[:after], Column("role", "role"), *table.columns[after:]),
+        rows=tuple(
+            (*row[:after], roles.get((row[direction], row[condition])), *row[after:])  # type: ignore[arg-type]
+            for row in table.rows
         ),
     )
-
-
-def _mean(mean: SeedMean, measure: str) -> str:
-    if mean.mean is None:
-        return "–"
-    text = plain(mean.mean, 1 if measure == "gold_rank" else 4)
-    with_sd = mean.sd is not None and measure in METRICS
-    return f"{text} ± {plain(mean.sd or 0.0)}" if with_sd else text

@@ -5,8 +5,8 @@ from __future__ import annotations
 from statebridge.audit import LABELS, MEANINGS, Agreement, AuditReport
 from statebridge.figures.style import reading_order
 from statebridge.figures.wording import joined, rows_text, seeds_text
-from statebridge.report.table_view import TableView, table
-from statebridge.validation import ValidationReport
+from statebridge.tables import Column, Table
+from statebridge.validation import Finding, ValidationReport
 
 
 def validation_sentence(report: ValidationReport) -> str:
@@ -20,55 +20,67 @@ def validation_sentence(report: ValidationReport) -> str:
     return f"{text}; {_count(blocking, 'blocking finding')}, {_count(warnings, 'warning')}."
 
 
-def finding_view(report: ValidationReport) -> TableView | None:
+def finding_view(report: ValidationReport) -> Table | None:
     """Return the findings, blocking ones first; None if there is none."""
     if not report.findings:
         return None
     both = len({cell.direction for cell in report.cells}) > 1
-    rows = [
-        [
-            found.severity,
-            found.check.replace("_", " "),
-            "the whole set"
-            if found.cell is None
-            else (f"{found.cell} ({found.direction})" if both else found.cell),
-            found.reason,
-        ]
-        for found in report.findings
-    ]
-    return table("Findings", ["severity", "check", "cell", "reason"], rows, words=4)
+    return Table(
+        title="Findings",
+        columns=(
+            Column("severity", "severity"),
+            Column("check", "check"),
+            Column("cell", "cell"),
+            Column("reason", "reason"),
+        ),
+        rows=tuple(
+            (found.severity, found.check.replace("_", " "), _where(found, both=both), found.reason)
+            for found in report.findings
+        ),
+    )
 
 
-def audit_view(report: AuditReport) -> TableView:
+def _where(found: Finding, *, both: bool) -> str:
+    if found.cell is None:
+        return "the whole set"
+    return f"{found.cell} ({found.direction})" if both else found.cell
+
+
+def audit_view(report: AuditReport) -> Table:
     """Return the audit's labels by condition: listed rows, and all."""
     conditions = reading_order(cell.condition for cell in report.cells)
-    rows = []
-    for name in conditions:
-        cells = [cell for cell in report.cells if cell.condition == name]
-        every = {label: sum(cell.disagreements[label] for cell in cells) for label in LABELS}
-        listed = report.counts_by_condition[name]
-        rows.append(
-            [
-                name,
-                str(len(cells)),
-                *(f"{listed[label]} of {every[label]}" for label in LABELS),
-                f"{sum(listed.values())} of {sum(every.values())}",
-            ]
-        )
     meanings = "; ".join(f"{_words(label)}: {MEANINGS[label]}" for label in LABELS)
     limit = "all rows" if report.per_cell is None else f"at most {report.per_cell} rows a run"
-    note = (
+    notes = [
         "Rows where legacy contains holds and normalised exact match does not: listed "
         f"({limit}) of all. {rows_text(cell.rows for cell in report.cells)} a run; "
-        f"{seeds_text(cell.seed for cell in report.cells)}. {meanings[0].upper()}{meanings[1:]}."
-    )
+        f"{seeds_text(cell.seed for cell in report.cells)}.",
+        f"{meanings[0].upper()}{meanings[1:]}.",
+    ]
     if report.controls_left_out:
-        note += f" Controls are left out: {', '.join(report.controls_left_out)}."
-    return table(
-        "Disagreements between metrics",
-        ["condition", "runs", *(_words(label) for label in LABELS), "total"],
-        rows,
-        note=note,
+        notes.append(f"Controls are left out: {', '.join(report.controls_left_out)}.")
+    return Table(
+        title="Disagreements between metrics",
+        columns=(
+            Column("condition", "condition"),
+            Column("runs", "runs", "integer"),
+            *(Column(label, _words(label)) for label in LABELS),
+            Column("total", "total"),
+        ),
+        rows=tuple(_audit_row(report, name) for name in conditions),
+        notes=tuple(notes),
+    )
+
+
+def _audit_row(report: AuditReport, condition: str) -> tuple[str | int, ...]:
+    cells = [cell for cell in report.cells if cell.condition == condition]
+    every = {label: sum(cell.disagreements[label] for cell in cells) for label in LABELS}
+    listed = report.counts_by_condition[condition]
+    return (
+        condition,
+        len(cells),
+        *(f"{listed[label]} of {every[label]}" for label in LABELS),
+        f"{sum(listed.values())} of {sum(every.values())}",
     )
 
 

@@ -46,7 +46,8 @@ def write_report(  # noqa: PLR0913 - each is a part of the report that a caller 
         comparison: Made here, against the baseline and the relay, if not given. Of a
             published-mode one the tables are shown, and the verdict rests on clustered
             intervals all the same.
-        validation: What validation found; the report says so if there is none.
+        validation: What validation found. A run directory is validated here against its own
+            manifest if not given; of published files the report says that nothing was checked.
         audit: Made here if not given.
         agreement: Of readers with the audit's labels.
         dataset: Rows with context and question, where the results come without them.

@@ -19,7 +19,7 @@ _ROW_FIELDS = frozenset(field.name for field in fields(RowResult))
 def read_run(path: str | Path) -> ResultSet:
     """Read a run directory, finished or not; rows stand in the order of the dataset.
 
-    Only whole groups are read. `prediction_changed` and `first_changed_token` are worked
+    Only whole groups are read; a cell that the plan gives no row is left out. `prediction_changed` and `first_changed_token` are worked
     out here, from the new tokens of `no_inject` for the same row.
 
     Raises:
@@ -31,7 +31,9 @@ def read_run(path: str | Path) -> ResultSet:
         raise ResultError(f"{path}: no {MANIFEST}; give a directory that `statebridge run` wrote")
     dataset = {row.row_id: row for row in read_jsonl(path / DATASET, FieldMap(id="id"))}
     lanes = _read_lanes(path / ROWS, manifest["plan"]["lanes"])
-    cells = [_cell(path, manifest, cell, lanes, dataset) for cell in manifest["cells"]]
+    # A strict shuffle over rows whose prompt lengths are all their own has no rows to run.
+    planned = [cell for cell in manifest["cells"] if cell["rows"] > 0]
+    cells = [_cell(path, manifest, cell, lanes, dataset) for cell in planned]
     _mark_changes(cells)
     return ResultSet(cells=cells, dataset=dataset, manifest=manifest)
 

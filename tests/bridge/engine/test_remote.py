@@ -92,7 +92,7 @@ def test_local_simulation_gives_the_same_rows() -> None:
 def test_a_host_that_goes_away_is_one_line() -> None:
     pair, _, receiver = _remote_pair(neox_pair())
     receiver.refuse_after = receiver.jobs + 2
-    with pytest.raises(RemoteError, match="remote http://fake.example: group 0") as caught:
+    with pytest.raises(RemoteError, match=r"remote http://fake\.example: group 0") as caught:
         run_engine(pair, ROWS, {}, remote="http://fake.example", conditions=["no_inject"])
     assert "\n" not in str(caught.value)
 
