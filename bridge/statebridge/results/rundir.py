@@ -19,8 +19,9 @@ _ROW_FIELDS = frozenset(field.name for field in fields(RowResult))
 def read_run(path: str | Path) -> ResultSet:
     """Read a run directory, finished or not; rows stand in the order of the dataset.
 
-    Only whole groups are read; a cell that the plan gives no row is left out. `prediction_changed` and `first_changed_token` are worked
-    out here, from the new tokens of `no_inject` for the same row.
+    Only whole groups are read; a cell that the plan gives no row is left out.
+    `prediction_changed` and `first_changed_token` are worked out here, from the new tokens of
+    `no_inject` for the same row.
 
     Raises:
         ResultError: Not a run directory, or its files contradict each other.

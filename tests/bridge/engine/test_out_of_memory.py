@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from statebridge.engine import shared_sweep
 from statebridge.engine.memory import halving, is_out_of_memory
 from statebridge.errors import EnvironmentFault
 from statebridge.results.table import RowResult
@@ -30,7 +31,7 @@ REFUSALS: dict[str, Callable[[], Exception]] = {
     ),
     "python": MemoryError,
 }
-ROWS = dataset_rows(mixed_rows(10, seed=2))
+ROWS = dataset_rows(mixed_rows(7, seed=2))
 FIELDS: dict[str, Any] = {
     "conditions": ["no_inject", "nl_relay", "scale_corrected", "same_norm_random"],
     "decoding": {"max_new_tokens": 5, "relay_max_new_tokens": 6},
@@ -67,9 +68,16 @@ def _more_than(limit: int, refusal: Callable[[], Exception], seen: list[int]) ->
     return refuse
 
 
-@pytest.mark.parametrize("kind", REFUSALS)
-@pytest.mark.parametrize("side", ["sender", "receiver"])
-@pytest.mark.parametrize("path", ["shared", "plain"])
+@pytest.mark.parametrize(
+    ("path", "side", "kind"),
+    [
+        ("shared", "receiver", "gpu"),
+        ("shared", "receiver", "cpu"),
+        ("shared", "sender", "python"),
+        ("plain", "receiver", "cpu"),
+        ("plain", "sender", "gpu"),
+    ],
+)
 def test_groups_are_halved_until_they_fit(path: str, side: str, kind: str) -> None:
     expected = _undisturbed(path)
     seen: list[int] = []
@@ -100,28 +108,29 @@ def test_one_row_that_does_not_fit_is_an_error_of_one_line(path: str) -> None:
     assert _run(path) == _undisturbed(path)
 
 
-def test_a_lane_that_does_not_fit_beside_its_group_gets_a_smaller_group() -> None:
-    lower_rows = [0]
-    layer = PAIR.receiver_layer
-    blocks = PAIR.receiver.gpt_neox.layers
+def test_a_lane_that_does_not_fit_beside_its_group_gets_a_smaller_group(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows_below: list[int] = []
     refused: list[int] = []
+    capture = shared_sweep.capture_sender
 
-    def note(states: torch.Tensor) -> None:
-        lower_rows[0] = states.shape[0]
+    def note(workload: Any, cells: Any, rows: Sequence[int]) -> Any:
+        rows_below.append(len(rows))
+        return capture(workload, cells, rows)
 
     def refuse(_: torch.Tensor) -> None:
         # What the lower pass keeps for more than two rows leaves no room for any lane.
-        if lower_rows[0] > 2:
-            refused.append(lower_rows[0])
+        if rows_below[-1] > 2:
+            refused.append(rows_below[-1])
             raise REFUSALS["gpu"]()
 
-    # Blocks up to the layer are skipped in an upper pass: block 0 sees lower passes only,
-    # the relay's and decoding's apart.
-    conditions = {**FIELDS, "conditions": ["no_inject", "scale_corrected"], "decode": False}
+    fields = {**FIELDS, "conditions": ["no_inject", "scale_corrected"], "decode": False}
     translators = {42: random_translator(24, 32, seed=42)}
-    expected = run_engine(engine_pair(PAIR), ROWS, translators, **conditions).rows
-    with _refusing(blocks[0], note), _refusing(blocks[layer + 1], refuse):
-        found = run_engine(engine_pair(PAIR), ROWS, translators, **conditions).rows
+    expected = run_engine(engine_pair(PAIR), ROWS, translators, **fields).rows
+    monkeypatch.setattr(shared_sweep, "capture_sender", note)
+    with _refusing(PAIR.receiver.gpt_neox.layers[PAIR.receiver_layer + 1], refuse):
+        found = run_engine(engine_pair(PAIR), ROWS, translators, **fields).rows
     assert max(refused) == len(ROWS)
     assert {key: row.gold_rank for key, row in found.items()} == {
         key: row.gold_rank for key, row in expected.items()
