@@ -26,13 +26,13 @@ test-real: $(READY)  ## opt-in: needs the weights that docs/real-models.md names
 	$(BIN)/python -m pytest -m real_model
 
 check: $(READY)  ## format, lint, types
-	$(BIN)/ruff format --check bridge client tests benchmarks
-	$(BIN)/ruff check bridge client tests benchmarks
+	$(BIN)/ruff format --check bridge client tests benchmarks scripts
+	$(BIN)/ruff check bridge client tests benchmarks scripts
 	$(BIN)/mypy
 
 format: $(READY)
-	$(BIN)/ruff format bridge client tests benchmarks
-	$(BIN)/ruff check --fix bridge client tests benchmarks
+	$(BIN)/ruff format bridge client tests benchmarks scripts
+	$(BIN)/ruff check --fix bridge client tests benchmarks scripts
 
 clean:
 	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis
