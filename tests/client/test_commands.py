@@ -1,0 +1,221 @@
+"""The commands on a tiny saved pair, as a person or a script would call them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from statebridge.results.published import read_published
+from statebridge.results.rundir import read_run
+from statebridge.translators import load_translator
+from statebridge_client.cli import main
+from tests.tiny_models import save_pair_folder, tiny_neox, tiny_tokenizer
+
+EXPERIMENT: dict[str, Any] = {
+    "name": "tiny",
+    "sender": {"model": "./sender", "layer": 0.67},
+    "receiver": {"model": "./receiver", "layer": 0.67},
+    "dataset": {"generate": {"rows": 6, "hops": [2], "distractors": 0}},
+    "translators": {"fit": {"kind": "ridge", "corpus": {"generate": {"rows": 30, "seed": 9}}}},
+    "conditions": ["no_inject", "b_to_b_self_inject", "replace", "same_norm_random"],
+    "seeds": [42, 123],
+    "decoding": {"max_new_tokens": 6, "relay_max_new_tokens": 6},
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("pair")
+    for name, seed, layers, hidden, heads in (
+        ("sender", 1, 3, 24, 3),
+        ("receiver", 2, 4, 32, 4),
+    ):
+        model = tiny_neox(seed=seed, layers=layers, hidden=hidden, heads=heads)
+        save_pair_folder(model, tiny_tokenizer(), made / name)
+    (made / "e.yaml").write_text(yaml.safe_dump(EXPERIMENT))
+    return made
+
+
+class Said:
+    """What a call printed, and its exit code."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+
+@pytest.fixture
+def call(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    def run(*words: str | Path) -> Said:
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr(sys, "argv", ["statebridge", *map(str, words)])
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        said = capsys.readouterr()
+        return Said(code, said.out, said.err)
+
+    return run
+
+
+def test_run_scores_and_goes_on(call: Any, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    first = call("run", "e.yaml", "--out", out, "--json")
+    assert first.code == 0, first.err
+    answer = json.loads(first.out)
+    assert (answer["lanes"], answer["resumed_lanes"]) == (6 * 6, 0)
+    content = (out / "rows.jsonl").read_bytes()
+    again = call("run", "e.yaml", "--out", out)
+    assert again.code == 0
+    assert "36 lanes (36 were there already)" in again.out
+    assert (out / "rows.jsonl").read_bytes() == content
+    assert "b_to_b_self_inject" in call("score", out).out
+    scores = json.loads(call("score", out, "--json").out)
+    assert {score["condition"] for score in scores} == {*EXPERIMENT["conditions"]}
+
+
+def test_the_plain_path_gives_the_same_tokens(call: Any, tmp_path: Path) -> None:
+    assert call("run", "e.yaml", "--out", tmp_path / "shared").code == 0
+    assert call("run", "e.yaml", "--out", tmp_path / "plain", "--path", "plain").code == 0
+    shared, plain = read_run(tmp_path / "shared"), read_run(tmp_path / "plain")
+    for cell in shared.cells:
+        other = plain.cell(cell.condition, cell.seed)
+        assert other is not None
+        assert [row.token_ids for row in cell.rows] == [row.token_ids for row in other.rows]
+
+
+def test_changes_are_marked_against_the_baseline(call: Any, tmp_path: Path) -> None:
+    assert call("run", "e.yaml", "--out", tmp_path / "out").code == 0
+    results = read_run(tmp_path / "out")
+    own, replaced = results.cell("b_to_b_self_inject"), results.cell("replace", 42)
+    assert own is not None
+    assert replaced is not None
+    assert [row.prediction_changed for row in own.rows] == [False] * 6
+    assert any(row.prediction_changed for row in replaced.rows)
+    for row in replaced.rows:
+        assert row.prediction_changed == (row.first_changed_token is not None)
+
+
+def test_measuring_without_text(call: Any, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert call("run", "e.yaml", "--out", out, "--no-decode").code == 0
+    for cell in read_run(out).cells:
+        for row in cell.rows:
+            assert row.prediction is None
+            assert row.gold_logprob is not None
+            assert row.gold_logprob < 0
+    refused = call("export", out, "--out", tmp_path / "published")
+    assert refused.code == 2
+    assert "no prediction" in refused.err
+
+
+def test_export_reads_back(call: Any, tmp_path: Path) -> None:
+    out, published = tmp_path / "out", tmp_path / "published"
+    assert call("run", "e.yaml", "--out", out).code == 0
+    assert "6 files written" in call("export", out, "--out", published).out
+    ours, theirs = read_run(out), read_published(published)
+    for cell in ours.cells:
+        other = theirs.cell(cell.condition, cell.seed)
+        assert other is not None
+        for mine, written in zip(cell.rows, other.rows, strict=True):
+            assert (written.row_id, written.prediction) == (mine.row_id, mine.prediction)
+            if cell.condition != "no_inject":
+                assert written.receiver_norm_mean == mine.receiver_norm_mean
+    for name in ("csv", "parquet", "latex", "markdown"):
+        assert call("export", out, "--out", tmp_path / name, "--format", name).code == 0
+    assert call("export", out, "--out", published, "--format", "cvs").code == 2
+
+
+def test_compare_validate_audit_and_report(call: Any, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert call("run", "e.yaml", "--out", out).code == 0
+    compared = json.loads(call("compare", out, "--json").out)
+    assert {d["condition"] for d in compared["differences"]} >= {"replace", "same_norm_random"}
+    assert "own_mean" not in call("compare", out, "--by", "hops").out
+    checked = json.loads(call("validate", out, "--json").out)
+    assert checked["expected_cells"] == 6
+    assert call("validate", out, "--expect", "published").code == 1
+    assert "rows:" in call("audit", "list", out).out
+    report = call("report", out, "--out", tmp_path / "report")
+    assert report.code == 0, report.err
+    assert (tmp_path / "report" / "report.html").stat().st_size > 10_000
+
+
+def test_fit_writes_translators_with_cards(call: Any, tmp_path: Path) -> None:
+    out = tmp_path / "fitted"
+    said = call("fit", "e.yaml", "--out", out, "--sender-layers", "0,1", "--json")
+    assert said.code == 0, said.err
+    answer = json.loads(said.out)
+    assert len(answer["layers"]) == 2
+    for seed in (42, 123):
+        card = load_translator(out / f"seed{seed}.safetensors").card
+        assert card is not None
+        assert card.stitched is not None
+        assert card.stitched.receiver < card.stitched.mean_vector
+        assert (card.width_in, card.width_out) == (24, 32)
+    # Each seed saw its own nine tenths of the passages.
+    weights = [(out / f"seed{seed}.safetensors").read_bytes() for seed in (42, 123)]
+    assert weights[0] != weights[1]
+
+
+def test_fitted_files_can_be_named(call: Any, tmp_path: Path) -> None:
+    assert call("fit", "e.yaml", "--out", tmp_path / "fitted").code == 0
+    declared = {seed: str(tmp_path / "fitted" / f"seed{seed}.safetensors") for seed in (42, 123)}
+    change = f"translators={yaml.safe_dump(declared, default_flow_style=True)}"
+    named = tmp_path / "named"
+    assert call("run", "e.yaml", "--out", named, "--set", change).code == 0
+    assert call("run", "e.yaml", "--out", tmp_path / "fresh").code == 0
+    assert (named / "rows.jsonl").read_bytes() == (tmp_path / "fresh" / "rows.jsonl").read_bytes()
+
+
+def test_doctor_says_what_is_ready(call: Any, tmp_path: Path) -> None:
+    said = call("doctor", "e.yaml", "--json")
+    assert said.code == 0, said.out
+    checks = {check["what"]: check for check in json.loads(said.out)}
+    assert set(checks) == {
+        *("dataset", "sender", "receiver", "device", "layers"),
+        *("prompts", "translators", "disk", "memory", "time"),
+    }
+    assert checks["layers"]["detail"] == "sender gpt_neox.layers.2, receiver gpt_neox.layers.2"
+
+
+@pytest.mark.parametrize(
+    ("change", "missing", "words"),
+    [
+        ("dataset={path: nowhere.jsonl}", "dataset", "no such file"),
+        ("sender.model=EleutherAI/pythia-160m", "sender", "hf download EleutherAI/pythia-160m"),
+        ("receiver.model=./nowhere", "receiver", "save_pretrained"),
+        ("receiver.layer=9", "layers", "out of range"),
+        ("execution.device=cuda", "device", "no CUDA"),
+        ("decoding={max_new_tokens: 600}", "prompts", "context window"),
+        ("translators={42: nowhere.pt, 123: nowhere.pt}", "translators", "no such file"),
+    ],
+)
+def test_doctor_names_what_is_missing(call: Any, change: str, missing: str, words: str) -> None:
+    import torch
+
+    if "cuda" in change and torch.cuda.is_available():
+        pytest.skip("there is a CUDA device here")
+    said = call("doctor", "e.yaml", "--set", change)
+    assert said.code == 1
+    lines = [line for line in said.out.splitlines() if line.startswith("MISSING")]
+    assert len(lines) == 1, said.out
+    assert lines[0].split()[1] == missing
+    assert words in lines[0]
+
+
+def test_the_schema_is_json(call: Any) -> None:
+    assert json.loads(call("schema").out)["title"] == "Experiment"
+
+
+def test_generated_rows_are_the_same_everywhere(call: Any, tmp_path: Path) -> None:
+    first = call("dataset", "generate", "--rows", "12", "--out", tmp_path / "a.jsonl").out
+    second = call("dataset", "generate", "--rows", "12", "--out", tmp_path / "b.jsonl").out
+    assert first.splitlines()[1] == second.splitlines()[1]
+    assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes()
