@@ -2,42 +2,49 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from statebridge.commands.options import AsJson, Sources
 from statebridge.errors import InputError, nearest
 
+if TYPE_CHECKING:
+    from statebridge.validation import Expectation
+
 SETS = ("published", "published-strict")
 
+Expect = Annotated[
+    str | None,
+    typer.Option(
+        help="published (21 files) or published-strict (24); a run declares its own.",
+        show_default=False,
+    ),
+]
 
-def validate(
-    sources: Sources,
-    expect: Annotated[
-        str | None,
-        typer.Option(
-            help="published (21 files) or published-strict (24); a run declares its own.",
-            show_default=False,
-        ),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Check results against what must be there; exit code 1 where something is blocking."""
-    if expect is not None and expect not in SETS:
-        raise InputError(f"--expect {expect}: unknown; {nearest(expect, SETS)}")
-    from statebridge.results.sources import read_sources
+
+def declared_set(name: str) -> Expectation:
+    """Return what `--expect` names.
+
+    Raises:
+        InputError: An unknown set (the known ones offered).
+    """
+    if name not in SETS:
+        raise InputError(f"--expect {name}: unknown; {nearest(name, SETS)}")
     from statebridge.validation import published_expectation
+
+    return published_expectation(strict=name == "published-strict")
+
+
+def validate(sources: Sources, expect: Expect = None, as_json: AsJson = False) -> None:
+    """Check results against what must be there; exit code 1 where something is blocking."""
+    from statebridge.results.sources import read_sources
     from statebridge.validation import validate as validate_results
     from statebridge.validation.run_expectation import run_expectation
 
+    declared = None if expect is None else declared_set(expect)
     results = read_sources(sources, strict=False)
-    expectation = (
-        run_expectation(results)
-        if expect is None
-        else published_expectation(strict=expect == "published-strict")
-    )
-    report = validate_results(results, expectation)
+    report = validate_results(results, declared or run_expectation(results))
     if as_json:
         print(report.model_dump_json())
     else:

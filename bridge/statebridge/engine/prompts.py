@@ -109,9 +109,10 @@ def build_prompts(
     limit = decoding.max_prompt_tokens
     receiver = tokenise(pair.receiver, texts, row_ids, limit)
     check_window(pair.receiver, [len(ids) for ids in receiver], row_ids, decoding.max_new_tokens)
-    if not sender or pair.sender.tokenizer is pair.receiver.tokenizer:
+    if not sender:
         return PromptTable(receiver, receiver)
-    sent = tokenise(pair.sender, texts, row_ids, limit)
+    same = pair.sender.tokenizer is pair.receiver.tokenizer
+    sent = receiver if same else tokenise(pair.sender, texts, row_ids, limit)
     check_window(pair.sender, [len(ids) for ids in sent], row_ids, 0)
     return PromptTable(receiver if sent == receiver else sent, receiver)
 

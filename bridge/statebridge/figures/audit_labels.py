@@ -12,8 +12,8 @@ from statebridge.figures.drawing import Drawing, absent
 from statebridge.figures.style import (
     BLACK,
     BLUE,
-    ORANGE,
     SKY,
+    YELLOW,
     house_style,
     label_rows,
     new_figure,
@@ -25,7 +25,7 @@ _NAME, _TITLE = "audit_labels", "What disagreements between metrics are"
 _LOOKS: dict[Label, tuple[str, str]] = {
     "verbose_correct": (BLUE, ""),
     "substring_noise": (SKY, "////"),
-    "accidental_mention": (ORANGE, "...."),
+    "accidental_mention": (YELLOW, "...."),
 }
 
 

@@ -18,6 +18,7 @@ from statebridge.figures.style import (
     VERMILION,
     house_style,
     label_rows,
+    literal,
     new_figure,
     reading_order,
     shade_rows,
@@ -65,7 +66,7 @@ def paired_delta(comparison: Comparison, metric: str = "word_boundary_contains")
                     bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.8},
                 )
             axes.locator_params(axis="x", nbins=5)
-            axes.set_title(f"against {baseline}")
+            axes.set_title(literal(f"against {baseline}"))
             label_rows(axes, _labels(rows), ticks=place == 0)
             _zero_line(axes)
         figure.supxlabel(f"difference in {metric_label(metric)}", fontsize=8.5)
@@ -82,30 +83,30 @@ def forest(comparison: Comparison) -> Drawing:
     name, title = "forest", "All differences with their intervals"
     if not comparison.differences:
         return absent(name, title, "the comparison holds no difference")
-    blocks = [
-        (baseline, row)
-        for baseline in comparison.baselines
-        for row in condition_rows([d for d in comparison.differences if d.baseline == baseline])
-    ]
+    lines = _forest_lines(comparison)
     metrics = [m for m in comparison.metrics if any(d.metric == m for d in comparison.differences)]
     across = min(len(metrics), _METRICS_ACROSS)
     down = math.ceil(len(metrics) / across)
     with house_style():
-        figure = new_figure(0.9 + down * (0.6 + 0.3 * len(blocks)))
+        figure = new_figure(0.9 + down * (0.6 + 0.3 * len(lines)))
         panels = figure.subplots(down, across, squeeze=False)
         for place, axes in enumerate(panels.flat):
             if place >= len(metrics):
                 axes.set_axis_off()
                 continue
-            shade_rows(axes, len(blocks))
-            for y, (baseline, (direction, condition)) in enumerate(blocks):
-                difference = comparison.difference(condition, baseline, metrics[place], direction)
+            shade_rows(axes, len(lines))
+            for y, (baseline, row) in enumerate(lines):
+                if row is None:
+                    axes.axhline(y - 0.5, color=BLACK, linewidth=0.8)
+                    continue
+                difference = comparison.difference(row[1], baseline, metrics[place], row[0])
                 if difference is not None:
                     _seeds(axes, difference, y)
                     _point(axes, difference.delta, difference.interval, y - 0.12, size=5.5)
-            _block_lines(axes, [baseline for baseline, _ in blocks])
             axes.set_title(_broken(metric_label(metrics[place])), fontsize=8)
-            label_rows(axes, _block_labels(blocks), ticks=place % across == 0)
+            label_rows(axes, _line_labels(lines), ticks=place % across == 0)
+            for label, (_, row) in zip(axes.get_yticklabels(), lines, strict=True):
+                label.set_fontweight("bold" if row is None else "normal")
             _zero_line(axes)
             axes.locator_params(axis="x", nbins=4)
             axes.tick_params(axis="x", labelsize=7)
@@ -135,17 +136,22 @@ def _labels(rows: Sequence[Row]) -> list[str]:
     return [row_label(condition, direction, both=both) for direction, condition in rows]
 
 
-def _block_labels(blocks: Sequence[tuple[str, Row]]) -> list[str]:
-    labels = _labels([row for _, row in blocks])
-    if len({baseline for baseline, _ in blocks}) == 1:
-        return labels
-    return [f"{label} − {baseline}" for label, (baseline, _) in zip(labels, blocks, strict=True)]
+def _forest_lines(comparison: Comparison) -> list[tuple[str, Row | None]]:
+    """The forest's lines: for each baseline a heading (None), then its conditions."""
+    lines: list[tuple[str, Row | None]] = []
+    for baseline in comparison.baselines:
+        rows = condition_rows([d for d in comparison.differences if d.baseline == baseline])
+        if rows:
+            lines += [(baseline, None), *((baseline, row) for row in rows)]
+    return lines
 
 
-def _block_lines(axes: Axes, baselines: Sequence[str]) -> None:
-    for row in range(1, len(baselines)):
-        if baselines[row] != baselines[row - 1]:
-            axes.axhline(row - 0.5, color=BLACK, linewidth=0.8)
+def _line_labels(lines: Sequence[tuple[str, Row | None]]) -> list[str]:
+    both = len({row[0] for _, row in lines if row is not None}) > 1
+    return [
+        f"against {baseline}" if row is None else row_label(row[1], row[0], both=both)
+        for baseline, row in lines
+    ]
 
 
 def _point(

@@ -8,7 +8,7 @@ import numpy as np
 
 from statebridge.figures.drawing import Drawing, absent
 from statebridge.figures.grouping import ConditionCells, condition_cells
-from statebridge.figures.style import house_style, new_figure, series_styles
+from statebridge.figures.style import house_style, literal, new_figure, series_styles
 from statebridge.figures.wording import extent
 from statebridge.results.table import ResultSet
 
@@ -45,7 +45,7 @@ def divergence_survival(results: ResultSet) -> Drawing:
                 markevery=(place % 8, max(longest // 6, 1)),
                 markersize=4.5,
                 linewidth=1.4,
-                label=group.label,
+                label=literal(group.label),
             )
         axes.set_ylim(-0.03, 1.03)
         axes.set_xlim(0, longest or 1)

@@ -14,7 +14,7 @@ from matplotlib.image import AxesImage
 from statebridge.errors import ResultError
 from statebridge.figures.drawing import Drawing, absent
 from statebridge.figures.grouping import row_label
-from statebridge.figures.style import WIDTH, house_style, new_figure, reading_order
+from statebridge.figures.style import WIDTH, house_style, literal, new_figure, reading_order
 from statebridge.figures.wording import metric_label, rows_text, seeds_text, signed
 from statebridge.results.table import CellResult, Direction, ResultSet
 from statebridge.stats.pairing import PairedCondition, Pairing
@@ -60,7 +60,7 @@ def layer_map(
         images = []
         for axes, key in zip(panels, shown, strict=False):
             images.append(_panel(axes, swept[key], float(limit) or 1e-9))
-            axes.set_title(row_label(key[1], key[0], both=both), fontsize=8)
+            axes.set_title(literal(row_label(key[1], key[0], both=both)), fontsize=8)
         for axes in panels[len(shown) :]:
             axes.set_axis_off()
         figure.colorbar(images[0], ax=figure.axes, label="difference", shrink=0.8)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from statebridge.figures.drawing import Drawing, absent
 from statebridge.figures.grouping import condition_cells
-from statebridge.figures.style import BLACK, GREY, house_style, new_figure, series_styles
+from statebridge.figures.style import BLACK, GREY, house_style, literal, new_figure, series_styles
 from statebridge.figures.wording import interval_kind, metric_label, rows_text, seeds_text
 from statebridge.results.table import Direction, ResultSet
 from statebridge.spec.conditions import Condition
@@ -25,11 +25,6 @@ class StrengthSeries:
     """Ascending, one for each name."""
     ends_at_baseline: bool
     """Whether weight 0 writes back what was there, so that the curve starts at no_inject."""
-
-    @property
-    def label(self) -> str:
-        """The conditions' names, the weakest first."""
-        return ", ".join(self.names)
 
 
 def strength_series(results: ResultSet) -> list[StrengthSeries]:
@@ -95,7 +90,11 @@ def strength_curve(
         if any(series.ends_at_baseline for series, _ in drawn):
             axes.plot(0, 0, "o", markerfacecolor="white", markeredgecolor=BLACK, zorder=5)
             axes.annotate(
-                f"{baseline} (α = 0)", (0, 0), xytext=(6, 5), textcoords="offset points", fontsize=7
+                f"{literal(baseline)} (α = 0)",
+                (0, 0),
+                xytext=(6, 5),
+                textcoords="offset points",
+                fontsize=7,
             )
         axes.set_xlabel("weight α")
         axes.set_ylabel(f"difference in\n{metric_label(metric)}")
@@ -131,4 +130,5 @@ def _points(
 
 
 def _legend(series: StrengthSeries, *, several: bool) -> str:
-    return f"{series.label} ({series.direction})" if several else series.label
+    names = ", ".join(literal(name) for name in series.names)
+    return f"{names} ({series.direction})" if several else names

@@ -19,12 +19,14 @@ from statebridge.spec.presets import CONDITIONS
 BLACK = "#000000"
 BLUE = "#0072B2"
 ORANGE = "#E69F00"
+YELLOW = "#F0E442"
 SKY = "#56B4E9"
 VERMILION = "#D55E00"
 GREY = "#767676"
 PALE = "#E4E8EC"
 WIDTH = 7.2
 """Inches: the text width of a page with usual margins."""
+_LONGEST_NAME = 40
 
 _RC = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so it is there everywhere
@@ -105,9 +107,16 @@ def reading_order(conditions: Iterable[str]) -> list[str]:
     return known + [name for name in distinct if name not in CONDITIONS]
 
 
+def literal(name: str) -> str:
+    """Return a name as matplotlib shows it as it is: no mathematics, not too long to fit."""
+    short = name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+    return short.replace("$", r"\$")
+
+
 def label_rows(axes: Axes, labels: list[str], *, ticks: bool = True) -> None:
     """Put one label beside each of the rows 0, 1, ..., the first one on top."""
-    axes.set_yticks(range(len(labels)), labels if ticks else [""] * len(labels))
+    shown = [literal(label) if ticks else "" for label in labels]
+    axes.set_yticks(range(len(labels)), shown)
     axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
 

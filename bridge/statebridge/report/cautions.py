@@ -35,6 +35,7 @@ def cautions(
         yield from _too_few_rows([d for d in found if d.condition in channels], comparison)
         yield from _wide_margins([d for d in found if d.condition in channels])
     yield from _few_seeds(groups)
+    yield from _own_donors(groups)
     yield from _shared_translators(results)
     if baseline is not None:
         yield from _changed_by_self_injection(groups, baseline)
@@ -156,6 +157,17 @@ def _few_seeds(groups: Sequence[ConditionCells]) -> Iterator[str]:
             f"One seed only for {_some(single)}: how much the translator or the draw matters is "
             "not known, and no result can be called stable over seeds."
         )
+
+
+def _own_donors(groups: Sequence[ConditionCells]) -> Iterator[str]:
+    for group in groups:
+        rows = [row for cell in group.cells for row in cell.rows]
+        own = sum(row.donor_self_fallback is True for row in rows)
+        if own:
+            yield (
+                f"{group.condition}: {own} of {len(rows)} rows got their own state, for want of "
+                "another row with as long a prompt; there it is no control."
+            )
 
 
 def _shared_translators(results: ResultSet) -> Iterator[str]:

@@ -69,6 +69,7 @@ def gather(  # noqa: PLR0913 - as `write_report`
     layer_runs: Sequence[ResultSet] = (),
     title: str | None = None,
     command: str | None = None,
+    figures: bool = True,
 ) -> ReportContent:
     """Return what a report on `results` says; see `statebridge.report.write_report`.
 
@@ -80,11 +81,8 @@ def gather(  # noqa: PLR0913 - as `write_report`
     with_rows = _with_dataset(results, dataset)
     # A cell may lose every row to its exclusions; it is reported as absent, not as a number.
     held = replace(with_rows, cells=[cell for cell in with_rows.cells if cell.rows])
-    if comparison is None:
-        comparison = _default_comparison(held)
-    judged = comparison
-    if comparison is not None and comparison.mode == "published":
-        judged = compare(held, comparison.baselines, settings=comparison.settings)
+    judged = _judged_comparison(held, comparison)
+    comparison = comparison or judged
     if validation is None and held.manifest is not None:
         validation = validate(held, run_expectation(held))
     why_no_audit = ""
@@ -93,7 +91,7 @@ def gather(  # noqa: PLR0913 - as `write_report`
             audit_report = audit(held)
         except ResultError as error:
             why_no_audit = str(error)
-    drawings = gallery(held, comparison, audit_report, layer_runs=layer_runs)
+    drawings = gallery(held, comparison, audit_report, layer_runs=layer_runs) if figures else []
     main, others, strata, notes = _comparison_tables(comparison, judged)
     cells = held.cells
     return ReportContent(
@@ -142,29 +140,44 @@ def _with_dataset(results: ResultSet, dataset: Sequence[DatasetRow] | None) -> R
     return replace(results, dataset=rows)
 
 
-def _default_comparison(results: ResultSet) -> Comparison | None:
+def _judged_comparison(results: ResultSet, given: Comparison | None) -> Comparison | None:
+    """The comparison that the verdict rests on: clustered, with the plain baseline.
+
+    It is the given one, where that is such. None where there is nothing to compare.
+    """
     groups = condition_cells(results)
-    baselines = [plain_baseline(groups)]
-    baselines += [group.condition for group in groups if role(group) == "relay"]
-    named = list(dict.fromkeys(name for name in baselines if name is not None))
-    if not named or len({group.condition for group in groups}) == 1:
+    plain = plain_baseline(groups)
+    if plain is None or len({group.condition for group in groups}) == 1:
         return None
-    return compare(results, named)
+    if given is not None and given.mode == "clustered" and plain in given.baselines:
+        return given
+    # An unfinished run may lack the relay of rows that the other conditions have already.
+    held = {row.row_id for group in groups for cell in group.cells for row in cell.rows}
+    relays = [
+        group.condition
+        for group in groups
+        if role(group) == "relay"
+        and all(held == {row.row_id for row in cell.rows} for cell in group.cells)
+    ]
+    settings = None if given is None else given.settings
+    return compare(results, list(dict.fromkeys([plain, *relays])), settings=settings)
 
 
 def _comparison_tables(
     comparison: Comparison | None, judged: Comparison | None
 ) -> tuple[list[Table], list[Table], list[Table], list[str]]:
-    if comparison is None or judged is None:
+    if comparison is None:
         return [], [], [], []
     first = judging_metric(comparison)
-    main, others, strata = [], [], []
+    main, others = [], []
+    strata: list[Table] = []
     for baseline in comparison.baselines:
         main += _there([difference_view(comparison, baseline, first)])
         others += _there(
             [difference_view(comparison, baseline, m) for m in comparison.metrics if m != first]
         )
-        strata += _there([strata_view(judged, baseline, first)])
+    if judged is not None:
+        strata = _there([strata_view(judged, baseline, first) for baseline in judged.baselines])
     notes = [*comparison.warnings, *(w for d in comparison.differences for w in d.warnings)]
     if comparison.mode == "published":
         notes.insert(

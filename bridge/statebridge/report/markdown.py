@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from statebridge.figures import Drawing
 from statebridge.report.content import ReportContent
@@ -67,7 +67,7 @@ def _comparison(content: ReportContent) -> list[str]:
 
 
 def _figures(
-    drawings: Iterable[Drawing], not_drawn: Iterable[Drawing], images: Mapping[str, str]
+    drawings: Sequence[Drawing], not_drawn: Sequence[Drawing], images: Mapping[str, str]
 ) -> list[str]:
     parts = ["## Figures"]
     for drawing in drawings:
@@ -77,6 +77,8 @@ def _figures(
             f"![{title}]({images[drawing.name]})",
             escape_markdown(drawing.caption),
         ]
+    if len(parts) == 1 and not not_drawn:
+        parts.append("Figures were left out of this report.")
     absent = [f"{drawing.title}: {drawing.reason}." for drawing in not_drawn]
     return [*parts, "### Not drawn", *_list(absent)] if absent else parts
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from statebridge.report.verdict import DESTROYED
+from statebridge.report.headline import DESTROYED
 from statebridge.results.table import Direction
 
 DIRECTIONS: dict[Direction, str] = {"fwd": "Forward", "rev": "Reverse"}

@@ -34,6 +34,7 @@ def write_report(  # noqa: PLR0913 - each is a part of the report that a caller 
     layer_runs: Sequence[ResultSet] = (),
     title: str | None = None,
     command: str | None = None,
+    figures: bool = True,
 ) -> list[Path]:
     """Write `report.html` (all in one file) and `report.md` with `figures/` into a folder.
 
@@ -54,6 +55,7 @@ def write_report(  # noqa: PLR0913 - each is a part of the report that a caller 
         layer_runs: Further runs at other layers, for the layer map.
         title: Of the report.
         command: The command line that makes this report, shown under "How to reproduce".
+        figures: False leaves them out, which takes a fraction of the time.
 
     Returns:
         The files written, reports first.
@@ -78,6 +80,7 @@ def write_report(  # noqa: PLR0913 - each is a part of the report that a caller 
         layer_runs=layer_runs,
         title=title,
         command=command,
+        figures=figures,
     )
     out = Path(out)
     _make_folder(out)

@@ -177,7 +177,7 @@ def _anchor_paths(data: dict[str, Any], folder: Path) -> None:
 def _message(error: ValidationError, where: str, lines: Lines) -> str:
     errors = error.errors()
     first = max(errors, key=_precision)
-    location = _field_path(first["loc"])
+    location = _field_path(first)
     problem = str(first["msg"]).removeprefix("Value error, ")
     if not location:  # a check over several fields names the one that is wrong itself
         named, colon, rest = problem.partition(": ")
@@ -197,7 +197,7 @@ def _message(error: ValidationError, where: str, lines: Lines) -> str:
         elif first["type"].endswith("_type"):
             problem += f", not {_kind(given)}"
     # Where one path begins another, it is one mistake, tried as each member of a union.
-    paths = {_field_path(other["loc"]) for other in errors}
+    paths = {_field_path(other) for other in errors}
     more = sum(any(a != b for a, b in zip(path, location, strict=False)) for path in paths)
     text = f"{where}{f', line {line}' if line else ''}: {field}: {problem}"
     text += f" (and {more} more mistake{'s' if more > 1 else ''})" if more else ""
@@ -205,28 +205,32 @@ def _message(error: ValidationError, where: str, lines: Lines) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def _precision(error: ErrorDetails) -> tuple[int, bool]:
+def _precision(error: ErrorDetails) -> tuple[int, bool, bool]:
     """Rank a mistake: pydantic reports one for each member of a union, we name the nearest.
 
     The deepest is of the member that was meant; a type that does not fit says only that
-    another member was.
+    another member was. A name that is unknown explains one that is missing.
     """
-    return len(_field_path(error["loc"])), not error["type"].endswith("_type")
+    kind = error["type"]
+    return len(_field_path(error)), not kind.endswith("_type"), kind == "extra_forbidden"
 
 
 _UNION_LABELS = frozenset({"files", "Condition", "str", "int", "float", "constrained-str"})
 
 
-def _field_path(loc: tuple[str | int, ...]) -> tuple[str | int, ...]:
-    # pydantic puts the tried member of a union into the path; a reader knows only fields
+def _field_path(error: ErrorDetails) -> tuple[str | int, ...]:
+    # pydantic puts the tried member of a union into the path; a reader knows only fields.
+    # An unknown field is the user's own word, whatever it looks like.
+    own_word = len(error["loc"]) - 1 if error["type"] == "extra_forbidden" else None
     return tuple(
         part
-        for part in loc
-        if not (
-            isinstance(part, str)
-            and (part in _UNION_LABELS or "[" in part or "constrained" in part)
-        )
+        for place, part in enumerate(error["loc"])
+        if place == own_word or not _is_union_label(part)
     )
+
+
+def _is_union_label(part: str | int) -> bool:
+    return isinstance(part, str) and (part in _UNION_LABELS or "[" in part or "constrained" in part)
 
 
 def _line_of(location: tuple[str | int, ...], lines: Lines) -> int | None:

@@ -7,10 +7,21 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+_EXECUTE = """
+import fcntl, os, sys
+# Out of the way first, lest one of the two be overwritten before it is moved.
+commands, answers = (fcntl.fcntl(int(n), fcntl.F_DUPFD, 10) for n in sys.argv[1:3])
+os.dup2(commands, 3)
+os.dup2(answers, 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+"""Chromium reads its commands from descriptor 3 and answers on descriptor 4."""
 
 BINARY = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -130,11 +141,11 @@ def running_browser(profile: Path) -> Iterator[Browser]:
     read, from_browser = os.pipe()
     process = subprocess.Popen(
         [
-            "sh",
+            sys.executable,
             "-c",
-            # Chromium reads its commands from descriptor 3 and answers on descriptor 4.
-            f'exec "$@" 3<&{to_browser} 4>&{from_browser}',
-            "sh",
+            _EXECUTE,
+            str(to_browser),
+            str(from_browser),
             BINARY,
             "--headless",
             "--no-sandbox",

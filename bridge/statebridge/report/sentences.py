@@ -1,0 +1,160 @@
+"""Differences as sentences, with their numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from statebridge.figures.grouping import ConditionCells
+from statebridge.figures.wording import interval_text, metric_label, plain, signed
+from statebridge.report.roles import shuffled_twins
+from statebridge.results.table import Direction, ResultSet
+from statebridge.scoring import row_values
+from statebridge.stats import Comparison, Difference, FailureChain, Settings, compare
+from statebridge.stats.pairing import is_zero_one
+
+SENSITIVE = "gold_logprob"
+"""The metric that shows most per row where answers show little."""
+
+
+def sentence(d: Difference) -> str:
+    """Say what one condition does against its baseline, and what follows."""
+    counts = d.counts
+    text = (
+        f"{d.condition}: {plain(d.mean)} against {plain(d.baseline_mean)} under {d.baseline}, a "
+        f"difference of {_delta(d)}"
+    )
+    if is_zero_one(d.metric):
+        over = f" over {d.runs} runs" if d.runs > 1 else ""
+        text += f", {counts.gained} rows gained and {counts.lost} lost{over}"
+    return f"{text}. {_meaning(d)}"
+
+
+def _delta(d: Difference) -> str:
+    if d.interval is None:
+        return f"{signed(d.delta)} (no interval)"
+    return (
+        f"{signed(d.delta)} ({100 * d.interval.level:.4g} % interval {interval_text(d.interval)})"
+    )
+
+
+def _meaning(d: Difference) -> str:
+    smallest = d.effect.minimal_detectable if d.effect else None
+    if d.verdict in ("higher", "lower"):
+        side = "Above" if d.delta > 0 else "Below"
+        seeds = "" if d.same_sign_in_every_seed else ", but not under every seed"
+        return f"{side} the baseline (p {_p(d.p_holm)} after Holm's correction){seeds}."
+    ruled_out = d.equivalence.ruled_out if d.equivalence else None
+    if d.verdict == "equivalent" and ruled_out is not None:
+        return (
+            f"Equivalent within ±{d.equivalent_within:g}; a true difference beyond "
+            f"±{ruled_out:.4f} is ruled out."
+        )
+    text = "Inconclusive: neither a difference nor equivalence was shown"
+    if smallest is not None:
+        text += f"; with {d.n_rows} rows only a difference of about {smallest:.3g} is likely found"
+    return f"{text}."
+
+
+def _p(p: float | None) -> str:
+    if p is None:
+        return "not computed"
+    return "< 0.0001" if p < 0.0001 else f"= {p:.4f}"
+
+
+def against_relay(
+    comparison: Comparison,
+    direction: Direction,
+    metric: str,
+    channels: Sequence[Difference],
+    relays: Sequence[Difference],
+) -> list[str]:
+    """Say what the channels do against each text relay."""
+    sentences = []
+    for relay in relays:
+        found = [
+            comparison.difference(d.condition, relay.condition, metric, direction) for d in channels
+        ]
+        clauses = [f"{d.condition} {_delta(d)}, {_verdict_word(d)}" for d in found if d is not None]
+        if clauses:
+            sentences.append(f"Against {relay.condition}: {'; '.join(clauses)}.")
+    return sentences
+
+
+def _verdict_word(d: Difference) -> str:
+    if d.verdict == "equivalent":
+        return f"equivalent within ±{d.equivalent_within:g}"
+    return d.verdict or "no verdict"
+
+
+def by_logprob(channels: Sequence[Difference]) -> list[str]:
+    """Say what the channels do to the gold answer's log-probability; nothing without channels."""
+    if not channels:
+        return []
+    clauses = [f"{d.condition} {_delta(d)}, {_verdict_word(d)}" for d in channels]
+    return [
+        f"By {metric_label(SENSITIVE)}, more sensitive per row than containment: "
+        f"{'; '.join(clauses)}."
+    ]
+
+
+def controls_sentence(controls: Sequence[Difference]) -> list[str]:
+    """Say what the controls do; nothing without controls."""
+    if not controls:
+        return []
+    clauses = [f"{d.condition} {signed(d.delta)} ({_verdict_word(d)})" for d in controls]
+    return [f"Controls, which carry nothing of the row: {'; '.join(clauses)}."]
+
+
+def own_content(groups: Sequence[ConditionCells], metric: str, settings: Settings) -> list[str]:
+    """Compare each channel with the control that writes another row's state the same way."""
+    sentences = []
+    lean = settings.model_copy(update={"stratify_by": ()})
+    by_name = {group.condition: group for group in groups}
+    for channel, control in shuffled_twins(groups):
+        pair = [by_name[channel], by_name[control]]
+        if not all(_has_values(group, metric) for group in pair):
+            continue
+        # Over the rows that the control holds and that got another row's state there.
+        rows = [row for cell in pair[1].cells for row in cell.rows]
+        held = {row.row_id for row in rows}
+        held -= {row.row_id for row in rows if row.donor_self_fallback}
+        if not held:
+            continue
+        cells = [
+            replace(cell, rows=[row for row in cell.rows if row.row_id in held])
+            for group in pair
+            for cell in group.cells
+        ]
+        comparison = compare(ResultSet(cells), control, metrics=[metric], settings=lean)
+        sentences += [
+            f"The row's own state ({channel}) against another row's ({control}): {_delta(d)}, "
+            f"{_verdict_word(d)}."
+            for d in comparison.differences
+        ]
+    return sentences
+
+
+def _has_values(group: ConditionCells, metric: str) -> bool:
+    return any(row_values(cell, metric) for cell in group.cells)
+
+
+def chain_sentence(chain: FailureChain) -> str:
+    """Say what share of a replacement's loss is norm mismatch and what is direction error."""
+    text = (
+        f"Of what {chain.replaced} loses ({plain(chain.total_loss)}), rescaling "
+        f"({chain.corrected}) wins back {signed(chain.norm_loss)}"
+    )
+    if chain.norm_share is None or chain.direction_share is None:
+        return f"{text}; no shares: {chain.no_shares_because}."
+    return (
+        f"{text}: norm mismatch accounts for {_share(chain.norm_share.value)} "
+        f"[{_share(chain.norm_share.interval.low)}, {_share(chain.norm_share.interval.high)}] "
+        f"and direction error for {_share(chain.direction_share.value)} "
+        f"[{_share(chain.direction_share.interval.low)}, "
+        f"{_share(chain.direction_share.interval.high)}] of the loss."
+    )
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.0f} %".replace("-", "−")
