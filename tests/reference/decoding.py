@@ -86,7 +86,8 @@ def gold_measures(
     for offset, token in enumerate(answer):
         total += float(logprobs[len(prompt) - 1 + offset, token])
     after_prompt = logprobs[len(prompt) - 1]
-    rank = 1 + int((after_prompt > after_prompt[answer[0]]).sum()) if answer else None
+    # How many tokens are at least as probable as the gold one, itself included.
+    rank = int((after_prompt >= after_prompt[answer[0]]).sum()) if answer else None
     return GoldMeasures(total, rank, after_prompt)
 
 

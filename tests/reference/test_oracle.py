@@ -229,7 +229,7 @@ def test_additive_by_hand_on_a_one_block_model() -> None:
     assert result.written is not None
     assert result.written[0, -1].tolist() == pytest.approx(edited)
     assert result.gold_token_count == len(answer)
-    assert result.gold_rank == 1 + sum(x > logits[answer[0]] for x in logits)
+    assert result.gold_rank == sum(x >= logits[answer[0]] for x in logits)
     assert len(answer) == 1
     assert result.gold_logprob == pytest.approx(logits[answer[0]] - total)
     penalised = [

@@ -18,7 +18,8 @@ class GoldMeasures:
     Attributes:
         logprob: Log-probability of the whole answer, nats.
         token_count: Tokens of the answer.
-        rank: Rank, from 1, of its first token; ties rank as the best of them.
+        rank: Rank, from 1, of its first token: how many tokens are at least as probable. Ties
+            count against it, since a distribution that is flat knows nothing.
         divergence: KL(no_inject || lane) of the next-token distribution, nats.
     """
 
@@ -56,7 +57,7 @@ def measure_gold(
         chunk = answers[lanes]
         first = torch.tensor([answer[0] for answer in chunk], device=own.device)
         gold = own.gather(1, first[:, None])
-        ranks = (own > gold).sum(dim=-1) + 1
+        ranks = (own >= gold).sum(dim=-1)
         totals = gold[:, 0]
         longest = max(len(answer) for answer in chunk)
         if answer_logits is not None and longest > 1:

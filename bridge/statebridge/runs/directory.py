@@ -180,11 +180,18 @@ def read_manifest(path: Path) -> dict[str, Any] | None:
 
 
 def session_seconds(path: Path) -> float:
-    """Return the seconds that all sessions of a run directory worked."""
+    """Return the seconds that all sessions of a run directory worked.
+
+    A line that was torn by a kill is not counted.
+    """
     file = path / SESSIONS
     if not file.exists():
         return 0.0
-    return float(sum(json.loads(line)["seconds"] for line in file.read_text().splitlines()))
+    total = 0.0
+    for line in file.read_bytes().splitlines():
+        with suppress(ValueError, KeyError, TypeError):
+            total += float(json.loads(line)["seconds"])
+    return total
 
 
 def whole_groups(path: Path, lane_counts: Sequence[int]) -> tuple[int, int]:

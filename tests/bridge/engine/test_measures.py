@@ -40,7 +40,7 @@ def test_one_lane_written_out(
     expected = here[answer[0]] + (_logprobs(later)[answer[1]] if len(answer) == 2 else 0.0)
     assert found.token_count == len(answer)
     assert found.logprob == pytest.approx(expected, abs=1e-9)
-    assert found.rank == 1 + sum(x > here[answer[0]] for x in here)
+    assert found.rank == sum(x >= here[answer[0]] for x in here)
     divergence = sum(math.exp(p) * (p - q) for p, q in zip(there, here, strict=True))
     assert found.divergence == pytest.approx(max(0.0, divergence), abs=1e-9)
     assert found.divergence >= 0
@@ -64,11 +64,11 @@ def test_lanes_beyond_one_chunk_do_not_mix() -> None:
         assert alone == [together[lane]]
 
 
-def test_ties_rank_as_the_best_of_them() -> None:
+def test_ties_count_against_the_answer() -> None:
     (found,) = measure_gold(
         torch.tensor([[1.0, 3.0, 3.0, 3.0, 0.0]]), None, [[2]], torch.zeros(1, 5)
     )
-    assert found.rank == 1
+    assert found.rank == 3
 
 
 def test_a_token_that_the_model_excludes_weighs_nothing() -> None:
