@@ -141,7 +141,7 @@ def test_compare_validate_audit_and_report(call: Any, tmp_path: Path) -> None:
     checked = json.loads(call("validate", out, "--json").out)
     assert checked["expected_cells"] == 6
     assert call("validate", out, "--expect", "published").code == 1
-    assert "rows:" in call("audit", "list", out).out
+    assert "rows:" in call("audit", out).out
     report = call("report", out, "--out", tmp_path / "report")
     assert report.code == 0, report.err
     assert (tmp_path / "report" / "report.html").stat().st_size > 10_000

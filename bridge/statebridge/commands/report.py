@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from statebridge.commands.options import Dataset, Sources
+from statebridge.commands.options import AsJson, Dataset, Sources
 from statebridge.commands.validate import Expect, declared_set
 
 
@@ -26,6 +27,7 @@ def report(
         list[Path] | None, typer.Option(help="A filled-in audit sheet; may be repeated.")
     ] = None,
     figures: Annotated[bool, typer.Option(help="Draw figures.")] = True,
+    as_json: AsJson = False,
 ) -> None:
     """Write a report: verdict in words, tables, figures, validation, and a browser of rows."""
     from statebridge.audit import read_reading_sheet
@@ -45,5 +47,8 @@ def report(
         figures=figures,
         command=shlex.join(["statebridge", "report", *map(str, sources), "--out", str(out)]),
     )
+    if as_json:
+        print(json.dumps({"files": [str(path) for path in written]}))
+        return
     for path in written:
         print(path)

@@ -25,12 +25,14 @@ class Written:
         own_norms: (rows,) mean L2 norm of the receiver's own state over the prompt.
         injected_norms: (rows,) mean L2 norm over the positions written of what was added
             (`add`) or of the state written (every other operator).
+        cosines: (rows,) mean cosine of source and own state over the positions written.
     """
 
     states: torch.Tensor
     source_norms: torch.Tensor
     own_norms: torch.Tensor
     injected_norms: torch.Tensor
+    cosines: torch.Tensor
 
 
 def write_states(
@@ -60,6 +62,7 @@ def write_states(
     written = position_mask(batch, condition.positions)
     aligned = _align(condition, source, source_batch, own_exact, batch)
     own_norm = own_exact.norm(dim=-1, keepdim=True)
+    cosines = torch.nn.functional.cosine_similarity(aligned, own_exact, dim=-1)
     if condition.match_norm:
         aligned = aligned / aligned.norm(dim=-1, keepdim=True).clamp_min(TINY_NORM) * own_norm
     if condition.operator == "add":
@@ -83,6 +86,7 @@ def write_states(
         source_norms=_masked_mean(source.norm(dim=-1), read),
         own_norms=_masked_mean(own.to(_exact(own.dtype)).norm(dim=-1), batch.mask),
         injected_norms=_masked_mean(injected.norm(dim=-1), written),
+        cosines=_masked_mean(cosines, written),
     )
 
 

@@ -17,11 +17,13 @@ LaneRow = tuple[Cell, int, RowResult]
 
 @dataclass(frozen=True, slots=True)
 class Norms:
-    """Mean L2 norms of one lane's states; None where nothing is written."""
+    """Mean L2 norms of one lane's states, and their cosine; None where nothing is written."""
 
     source: float | None = None
     receiver: float | None = None
     injected: float | None = None
+    cosine: float | None = None
+    """Of source and own state."""
 
 
 def row_norms(written: Written) -> list[Norms]:
@@ -32,6 +34,7 @@ def row_norms(written: Written) -> list[Norms]:
             written.source_norms.tolist(),
             written.own_norms.tolist(),
             written.injected_norms.tolist(),
+            written.cosines.tolist(),
             strict=True,
         )
     ]
@@ -101,5 +104,6 @@ def lane_row(
         translated_norm_mean=norms.source,
         receiver_norm_mean=norms.receiver,
         injected_norm_mean=norms.injected,
+        source_cosine_mean=norms.cosine,
         **fields,
     )

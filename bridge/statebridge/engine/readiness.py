@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -118,12 +119,21 @@ def _check(what: str, find: Callable[[], str]) -> Check:
 def _structure(side: ModelAtLayer, *, needed: bool) -> _Structure:
     local = side.model.startswith((".", "/", "~"))
     source = str(Path(side.model).expanduser()) if local else side.model
-    where: dict[str, Any] = {"revision": side.revision, "local_files_only": True}
+    where: dict[str, Any] = {
+        "revision": side.revision,
+        "local_files_only": True,
+        "trust_remote_code": False,
+    }
     try:
         config = transformers.AutoConfig.from_pretrained(source, **where)
         tokenizer = transformers.AutoTokenizer.from_pretrained(source, **where)
-    except (OSError, ValueError):
+        with torch.device("meta"):
+            module = transformers.AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    except OSError:
         raise PairError(_absent(side, "configuration or tokenizer", local=local)) from None
+    except Exception as error:  # a dozen kinds, from a dozen parsers of damaged files
+        reason = shorten(str(error), 200, placeholder=" ...") or type(error).__name__
+        raise PairError(f"{side.model}: is no causal language model: {reason}") from None
     if local:
         weights = any((Path(source) / name).exists() for name in WEIGHT_FILES)
     else:
@@ -133,8 +143,6 @@ def _structure(side: ModelAtLayer, *, needed: bool) -> _Structure:
         )
     if needed and not weights:
         raise PairError(_absent(side, "weights", local=local))
-    with torch.device("meta"):
-        module = transformers.AutoModelForCausalLM.from_config(config)
     return _Structure(side, module, tokenizer)
 
 

@@ -13,7 +13,12 @@ from statebridge.figures.divergence import divergence_survival
 from statebridge.figures.drawing import Drawing
 from statebridge.figures.gallery import gallery
 from statebridge.figures.layers import layer_map
-from statebridge.figures.norms import norm_distribution, norm_mismatch, translator_cosine
+from statebridge.figures.norms import (
+    cosine_distribution,
+    norm_distribution,
+    norm_mismatch,
+    translator_cosine,
+)
 from statebridge.figures.saving import save_figure
 from statebridge.figures.strength import strength_curve
 
@@ -21,6 +26,7 @@ __all__ = [
     "Drawing",
     "audit_labels",
     "containment",
+    "cosine_distribution",
     "divergence_survival",
     "forest",
     "gallery",

@@ -11,7 +11,12 @@ from statebridge.figures.differences import forest, paired_delta
 from statebridge.figures.divergence import divergence_survival
 from statebridge.figures.drawing import Drawing, absent
 from statebridge.figures.layers import layer_map
-from statebridge.figures.norms import norm_distribution, norm_mismatch, translator_cosine
+from statebridge.figures.norms import (
+    cosine_distribution,
+    norm_distribution,
+    norm_mismatch,
+    translator_cosine,
+)
 from statebridge.figures.strength import strength_curve
 from statebridge.results.table import ResultSet
 from statebridge.stats import Comparison
@@ -47,6 +52,7 @@ def gallery(
     drawings += [
         norm_mismatch(results),
         norm_distribution(results),
+        cosine_distribution(results),
         translator_cosine(results.manifest),
     ]
     if comparison is not None:

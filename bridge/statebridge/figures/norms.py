@@ -85,23 +85,7 @@ def norm_distribution(results: ResultSet) -> Drawing:
         figure = new_figure(0.8 + 0.32 * len(groups))
         axes = figure.subplots()
         for row, group in enumerate(groups):
-            low, lower, median, upper, high = np.quantile(
-                ratios[group.label], [0.0, 0.25, 0.5, 0.75, 1.0]
-            )
-            axes.plot([low, high], [row, row], color=BLACK, linewidth=0.9, zorder=2)
-            axes.plot([low, high], [row, row], "|", color=BLACK, markersize=7)
-            axes.barh(row, upper - lower, 0.5, left=lower, color=SKY, edgecolor=BLACK, zorder=3)
-            axes.plot(
-                [median, median], [row - 0.25, row + 0.25], color=BLACK, linewidth=2, zorder=4
-            )
-            axes.annotate(
-                f"{median:.2g}",
-                (high, row),
-                xytext=(6, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=7,
-            )
+            _box(axes, row, ratios[group.label])
         axes.axvline(1, color=GREY, linewidth=0.9, linestyle=(0, (3, 2)), zorder=1)
         axes.set_xscale("log")
         axes.margins(x=0.08)
@@ -117,11 +101,51 @@ def norm_distribution(results: ResultSet) -> Drawing:
     return Drawing(name, title, caption, figure)
 
 
-def translator_cosine(manifest: Mapping[str, Any] | None) -> Drawing:
-    """Draw each translator's mean cosine beside that of the mean vector alone.
+def cosine_distribution(results: ResultSet) -> Drawing:
+    """Draw the distribution over rows of the cosine of the source and the receiver's state."""
+    name, title = "cosine_distribution", "Cosine of source and receiver states, over rows"
+    groups = [g for g in condition_cells(results) if _norms(g, "source_cosine_mean")]
+    if not groups:
+        return absent(name, title, "no row records a cosine; published files do not")
+    with house_style():
+        figure = new_figure(0.8 + 0.32 * len(groups))
+        axes = figure.subplots()
+        for row, group in enumerate(groups):
+            _box(axes, row, _norms(group, "source_cosine_mean"))
+        axes.axvline(0, color=GREY, linewidth=0.9, linestyle=(0, (3, 2)), zorder=1)
+        axes.margins(x=0.08)
+        label_rows(axes, [group.label for group in groups])
+        axes.set_xlabel("cosine of source and receiver's own state, mean over positions, per row")
+        axes.grid(axis="x", color="#E6E6E6", linewidth=0.6)
+    caption = (
+        "Distribution over rows and seeds of the cosine of the source state and the receiver's "
+        "own, averaged over the positions written: box, quartiles; thick line and number, "
+        "median; whiskers, least and greatest. States of one layer point much the same way, so "
+        "compare a translation with the shuffled one, not with 0. "
+        f"{_extent(groups)}. No interval is drawn."
+    )
+    return Drawing(name, title, caption, figure)
 
-    Rows of a run record no cosine; the translators' quality reports in its manifest do.
-    """
+
+def _box(axes: Any, row: int, values: Sequence[float] | Any) -> None:
+    """Draw one row's quartiles, extremes and median."""
+    low, lower, median, upper, high = np.quantile(values, [0.0, 0.25, 0.5, 0.75, 1.0])
+    axes.plot([low, high], [row, row], color=BLACK, linewidth=0.9, zorder=2)
+    axes.plot([low, high], [row, row], "|", color=BLACK, markersize=7)
+    axes.barh(row, upper - lower, 0.5, left=lower, color=SKY, edgecolor=BLACK, zorder=3)
+    axes.plot([median, median], [row - 0.25, row + 0.25], color=BLACK, linewidth=2, zorder=4)
+    axes.annotate(
+        f"{median:.2g}",
+        (high, row),
+        xytext=(6, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize=7,
+    )
+
+
+def translator_cosine(manifest: Mapping[str, Any] | None) -> Drawing:
+    """Draw each translator's held-out mean cosine beside that of the mean vector alone."""
     name, title = "translator_cosine", "Cosine of translated and receiver states"
     reports = _quality(manifest)
     if not reports:

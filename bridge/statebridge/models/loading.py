@@ -70,6 +70,11 @@ def load_model(
     where = resolve_device(device)
     name, source = side.model, side.model
     if side.model.startswith((".", "/", "~")):
+        if remote not in (None, "local"):
+            raise PairError(
+                f"model {side.model}: a folder here is unknown to the remote back end; give a hub "
+                "id"
+            )
         folder = Path(side.model).expanduser()
         if not (folder / "config.json").is_file():
             raise PairError(

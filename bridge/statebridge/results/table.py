@@ -41,6 +41,9 @@ class RowResult:
     """Mean over the prompt of the L2 norm of the receiver's own state."""
     injected_norm_mean: float | None = None
     """Mean L2 norm of what was added (`add`) or written (every other operator)."""
+    source_cosine_mean: float | None = None
+    """Mean over the positions written of the cosine of the source state and the receiver's
+    own; a zero state has cosine 0. Not part of the published files."""
     donor_row_id: str | None = None
     donor_self_fallback: bool | None = None
     relay: str | None = None

@@ -107,19 +107,20 @@ def open_run(path: str | Path) -> Iterator[RunDirectory]:
         EnvironmentFault: The directory cannot be made, or another process runs in it.
     """
     path = Path(path)
-    if path.exists() and not path.is_dir():
-        raise ResultError(f"{path}: is a file; give a directory for the run")
-    if path.is_dir() and not (path / MANIFEST).exists():
-        strangers = sorted(
-            p.name for p in path.iterdir() if p.name not in _OWN_NAMES and not _unfinished(p)
-        )
-        if strangers:
-            raise ResultError(
-                f"{path}: holds {strangers[0]} and no {MANIFEST}; give an empty or new directory"
-            )
-    created = [folder for folder in (path, *path.parents) if not folder.exists()]
     lock = path / ".lock"
     with _writing(path):
+        if path.exists() and not path.is_dir():
+            raise ResultError(f"{path}: is a file; give a directory for the run")
+        if path.is_dir() and not (path / MANIFEST).exists():
+            strangers = sorted(
+                p.name for p in path.iterdir() if p.name not in _OWN_NAMES and not _unfinished(p)
+            )
+            if strangers:
+                raise ResultError(
+                    f"{path}: holds {strangers[0]} and no {MANIFEST}; give an empty or new "
+                    "directory"
+                )
+        created = [folder for folder in (path, *path.parents) if not folder.exists()]
         path.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(lock, os.O_CREAT | os.O_RDWR, 0o644)
     try:

@@ -25,6 +25,7 @@ ROW_NUMBERS = (
     "translated_norm_mean",
     "receiver_norm_mean",
     "injected_norm_mean",
+    "source_cosine_mean",
 )
 """Fields of `RowResult` that are averaged as they are; true counts 1, false 0."""
 

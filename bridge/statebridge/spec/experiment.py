@@ -84,7 +84,7 @@ class Dataset(_Declared):
     format: Literal["jsonl", "hotpotqa", "musique", "2wikimultihopqa", "babi"] = "jsonl"
     sha256: Sha256 | None = None
     fields: Fields = Fields()
-    options: dict[str, str] = {}
+    options: dict[Literal["context", "unanswerable"], str] = {}
     """Of the format's reader, such as `context: all` for every paragraph, not the gold ones."""
     generate: GeneratedRows | None = None
 

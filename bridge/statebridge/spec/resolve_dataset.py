@@ -6,7 +6,6 @@ from statebridge.data import (
     FieldMap,
     generate_multihop,
     read_dataset,
-    read_jsonl,
     rows_sha256,
     sha256_file,
     verify_sha256,
@@ -35,10 +34,8 @@ def resolve_dataset(dataset: Dataset) -> tuple[list[DatasetRow], str]:
     if path is None:
         raise DatasetError("dataset: neither path nor generate is given")
     digest = verify_sha256(path, dataset.sha256) if dataset.sha256 else sha256_file(path)
-    if dataset.format == "jsonl":
-        fields = FieldMap(**dataset.fields.model_dump())
-        return read_jsonl(path, fields), digest
-    return read_dataset(path, dataset.format, None, **dataset.options), digest
+    fields = FieldMap(**dataset.fields.model_dump())
+    return read_dataset(path, dataset.format, fields, **dataset.options), digest
 
 
 def generated_rows(settings: GeneratedRows) -> list[DatasetRow]:

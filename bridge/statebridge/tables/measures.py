@@ -15,6 +15,7 @@ HEADERS = {
     "translated_norm_mean": "source norm",
     "receiver_norm_mean": "receiver norm",
     "injected_norm_mean": "injected norm",
+    "source_cosine_mean": "cosine of source and own state",
 }
 
 DIGITS = {"gold_rank": 1, "translated_norm_mean": 2, "receiver_norm_mean": 2}

@@ -18,6 +18,7 @@ RECORDED: dict[str, Kind] = {
     "translated_norm_mean": "number",
     "receiver_norm_mean": "number",
     "injected_norm_mean": "number",
+    "source_cosine_mean": "number",
     "donor_row_id": "text",
     "donor_self_fallback": "boolean",
     "relay": "text",

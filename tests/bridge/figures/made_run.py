@@ -93,6 +93,7 @@ def _row(
         prompt_len_receiver=30 + int(example.row_id[-1]),
         translated_norm_mean=source_norm,
         receiver_norm_mean=RECEIVER_NORM if injected else None,
+        source_cosine_mean=0.2 + 0.5 * chance if injected else None,
         injected_norm_mean=written * (0.9 + 0.2 * chance) if injected else None,
         relay="a relayed text" if condition.prompt == "relay" else None,
         gold_logprob=-5.0 - _chance("gold", None, example.row_id) - (chance + shift) * changes,
