@@ -10,7 +10,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 		{ echo "Statebridge needs Python 3.11 to 3.13; set PYTHON=python3.12, say" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[engine,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[server,dev]'
 	@touch $(READY)
 
 demo: $(READY)  ## the published experiment on a small pair, on this machine, in two minutes
@@ -26,13 +26,13 @@ test-real: $(READY)  ## opt-in: needs the weights that docs/real-models.md names
 	$(BIN)/python -m pytest -m real_model
 
 check: $(READY)  ## format, lint, types
-	$(BIN)/ruff format --check bridge client tests benchmarks scripts
-	$(BIN)/ruff check bridge client tests benchmarks scripts
+	$(BIN)/ruff format --check bridge client server tests benchmarks scripts
+	$(BIN)/ruff check bridge client server tests benchmarks scripts
 	$(BIN)/mypy
 
 format: $(READY)
-	$(BIN)/ruff format bridge client tests benchmarks scripts
-	$(BIN)/ruff check --fix bridge client tests benchmarks scripts
+	$(BIN)/ruff format bridge client server tests benchmarks scripts
+	$(BIN)/ruff check --fix bridge client server tests benchmarks scripts
 
 clean:
 	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis

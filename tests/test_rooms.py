@@ -86,6 +86,12 @@ def test_the_client_imports_the_light_half_only() -> None:
                 assert not _is_heavy(module.removeprefix("statebridge.")), (path, module)
 
 
+def test_the_server_does_not_import_the_client() -> None:
+    for path in _files("server"):
+        for module in _imports(path):
+            assert not module.startswith("statebridge_client"), path
+
+
 WITHOUT_ENGINE = """
 import sys
 class Absent:
@@ -174,6 +180,6 @@ def test_public_names_exist_and_are_listed_once() -> None:
 
 
 def test_no_file_is_a_junk_drawer_and_none_is_long() -> None:
-    for path in [*_files("bridge/statebridge"), *_files("client")]:
+    for path in [*_files("bridge/statebridge"), *_files("client"), *_files("server")]:
         assert path.stem not in {"utils", "helpers", "common", "misc", "util"}, path
         assert len(path.read_text(encoding="utf-8").splitlines()) <= 500, path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.metadata import entry_points
 from typing import Annotated
 
 import typer
@@ -43,6 +44,14 @@ app.command()(export.export)
 app.command()(schema.schema)
 app.command()(demo.demo)
 app.add_typer(dataset.app, name="dataset")
+
+for _entry in entry_points(group="statebridge.commands"):
+    # Commands of rooms that this one knows nothing of, such as the server's.
+    _found = _entry.load()
+    if isinstance(_found, typer.Typer):
+        app.add_typer(_found, name=_entry.name)
+    else:
+        app.command(_entry.name)(_found)
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,0 +1,80 @@
+"""The application: routes, handlers, and the worker's life beside it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from anyio import to_thread
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+from starlette.types import Lifespan
+
+from statebridge_server.api import (
+    datasets,
+    events,
+    experiments,
+    health,
+    pairs,
+    results,
+    scores,
+    translators,
+)
+from statebridge_server.api.context import Server
+from statebridge_server.api.problems import MEDIA_TYPE, ProblemDetails, install_problem_handlers
+from statebridge_server.api.requests import RequestContext, RequestMetrics
+from statebridge_server.layout import clear_incoming, make_layout
+from statebridge_server.settings import Settings
+from statebridge_server.store.database import Database
+from statebridge_server.supervisor import Supervisor
+
+DESCRIPTION = """Experiments on activation channels between language models, carried out here.
+
+Every error is a problem-details object (RFC 9457). Keys go into `Authorization: Bearer`."""
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Return the application; its worker starts and ends with its lifespan.
+
+    Raises:
+        StatebridgeError: The data directory or the database cannot be used.
+    """
+    make_layout(settings.data)
+    server = Server(settings, Database(settings.url), Supervisor(settings))
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        clear_incoming(settings.data)
+        server.supervisor.start()
+        yield
+        server.stopping.set()
+        await to_thread.run_sync(server.supervisor.join)
+        server.database.close()
+
+    app = bare_app(lifespan)
+    app.state.server = server
+    registry = CollectorRegistry()
+    registry.register(health.ServerCollector(server))
+    app.state.registry = registry
+    app.add_middleware(RequestContext, metrics=RequestMetrics(registry))
+    return app
+
+
+def bare_app(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
+    """Return the routes alone: what the OpenAPI description is made of."""
+    problem = {"content": {MEDIA_TYPE: {"schema": ProblemDetails.model_json_schema()}}}
+    app = FastAPI(
+        title="Statebridge",
+        version=version("statebridge"),
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        responses={
+            code: {**problem, "description": text}
+            for code, text in (("4XX", "Refused."), ("5XX", "The server's fault."))
+        },
+    )
+    install_problem_handlers(app)
+    for module in (experiments, events, results, translators, datasets, pairs, scores, health):
+        app.include_router(module.router)
+    return app

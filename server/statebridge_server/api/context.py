@@ -1,0 +1,170 @@
+"""What every endpoint shares: the server's state, who asks, and how a body is read."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import anyio
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.requests import ClientDisconnect
+
+from statebridge.data.strict_json import JsonError, parse
+from statebridge_server.api.problems import ProblemError
+from statebridge_server.settings import Settings, is_loopback
+from statebridge_server.store.database import Database
+from statebridge_server.store.keys import LOCAL, Principal, Role, any_key, authenticate
+from statebridge_server.supervisor import Supervisor
+
+
+@dataclass
+class Server:
+    """The state of one server process."""
+
+    settings: Settings
+    database: Database
+    supervisor: Supervisor
+    stopping: threading.Event = field(default_factory=threading.Event)
+    analysis: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(1))
+    """Statistics and figures go one at a time: they use a core each, and matplotlib is not
+    safe on several threads."""
+    event_streams: int = 0
+    keys_exist: bool = False
+    """Once a key was made there is always one, so the question is asked no more."""
+
+    def is_open(self) -> bool:
+        """Whether requests need no key: only this machine asks, and no key was ever made."""
+        if not self.keys_exist:
+            self.keys_exist = any_key(self.database)
+        return self.settings.loopback and not self.keys_exist
+
+
+def get_server(request: Request) -> Server:
+    """Return the server that the application belongs to."""
+    server: Server = request.app.state.server
+    return server
+
+
+ServerState = Annotated[Server, Depends(get_server)]
+_bearer = HTTPBearer(
+    auto_error=False, description="A key made by `statebridge keys create`: `sb_...`."
+)
+
+
+def principal(
+    request: Request,
+    server: ServerState,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+) -> Principal:
+    """Return who asks.
+
+    Where no key was ever made, and only this machine can reach the server, whoever asks is
+    its administrator: but not a web page that a browser on this machine has open.
+    """
+    if server.is_open():
+        _refuse_foreign_pages(request)
+        request.state.key_id = LOCAL.key_id
+        return LOCAL
+    found = None if credentials is None else authenticate(server.database, credentials.credentials)
+    if found is None:
+        what = "the key is wrong or revoked" if credentials else "a key is needed"
+        raise ProblemError(
+            401, f"{what}; send Authorization: Bearer sb_...", {"WWW-Authenticate": "Bearer"}
+        )
+    request.state.key_id = found.key_id
+    return found
+
+
+def _refuse_foreign_pages(request: Request) -> None:
+    # A page of any site can make a browser send requests to this address, and a name server
+    # can make the address its own; neither names this machine in Host or Origin.
+    # The header itself: of one that it finds odd the framework makes this server's address.
+    if not is_loopback(_host_name(request.headers.get("host", ""))):
+        raise ProblemError(403, "without keys the server answers to localhost only")
+    origin = request.headers.get("origin")
+    if origin is not None and not is_loopback(_host_name(origin.partition("://")[2])):
+        raise ProblemError(403, "without keys the server answers no other site's pages")
+
+
+def _host_name(authority: str) -> str:
+    """Return the name in `name`, `name:port`, `[address]` or `[address]:port`."""
+    match = re.fullmatch(r"\[([0-9A-Fa-f:.]+)\](?::\d*)?|([A-Za-z0-9.-]+)(?::\d*)?", authority)
+    return "" if match is None else match[1] or match[2]
+
+
+def needs(role: Role) -> Callable[..., Principal]:
+    """Return a dependency that refuses keys whose role does not include `role`."""
+
+    def check(who: Annotated[Principal, Depends(principal)]) -> Principal:
+        if not who.may(role):
+            raise ProblemError(403, f"this key's role is {who.role}; {role} is needed")
+        return who
+
+    return check
+
+
+Reader = Annotated[Principal, Depends(needs("read"))]
+Submitter = Annotated[Principal, Depends(needs("submit"))]
+
+
+async def body_chunks(request: Request, limit: int, seconds: float) -> AsyncIterator[bytes]:
+    """Yield a request's body, refusing one that is too large or too slow.
+
+    Raises:
+        ProblemError: 413 over `limit` bytes, 408 over `seconds`, 415 for a coded body.
+    """
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise ProblemError(415, "send the body as it is, without Content-Encoding")
+    too_large = ProblemError(413, f"the body may have {limit} bytes at most")
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared[:20]) > limit:
+        raise too_large
+    received = 0
+    try:
+        async with asyncio.timeout(seconds):
+            async for chunk in request.stream():
+                received += len(chunk)
+                if received > limit:
+                    raise too_large
+                yield chunk
+    except TimeoutError:
+        raise ProblemError(408, f"the body did not arrive within {seconds:g} s") from None
+    except ClientDisconnect:
+        raise ProblemError(400, "the connection closed before the body was whole") from None
+
+
+async def read_body(request: Request, limit: int, seconds: float) -> bytes:
+    """Return a request's whole body; raises as `body_chunks` does."""
+    parts = [chunk async for chunk in body_chunks(request, limit, seconds)]
+    return b"".join(parts)
+
+
+def parse_json(content: bytes) -> Any:
+    """Return the value of a JSON body.
+
+    Raises:
+        ProblemError: 400 for what is not strict JSON in UTF-8.
+    """
+    try:
+        return parse(content.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise ProblemError(400, "the body is not UTF-8") from None
+    except JsonError as error:
+        place = f" (line {error.line}, column {error.column})" if error.line else ""
+        raise ProblemError(400, f"the body is not JSON{place}: {error.problem}") from None
+
+
+def refuse_nul(text: str, what: str) -> str:
+    """Return text that every database can store; refuse what one cannot.
+
+    Raises:
+        ProblemError: 422 for a control character or half a surrogate pair.
+    """
+    if not text.isprintable():
+        raise ProblemError(422, f"{what}: give printable characters")
+    return text

@@ -1,0 +1,112 @@
+"""/healthz, /readyz, /metrics."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Literal
+
+from fastapi import APIRouter, Request, Response
+from fastapi.security import HTTPAuthorizationCredentials
+from fastapi.security.utils import get_authorization_scheme_param
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from pydantic import BaseModel
+
+from statebridge_server.api.context import Server, ServerState, principal
+from statebridge_server.api.pairs import pair_views
+from statebridge_server.store.jobs import counts
+from statebridge_server.store.turns import worker_state
+
+FRESH_SECONDS = 30.0
+"""A worker that has said nothing for longer is not ready."""
+
+router = APIRouter(tags=["health"])
+
+
+class Health(BaseModel):
+    """That the server answers."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Readiness(BaseModel):
+    """Whether experiments are carried out, and what is in the way."""
+
+    ready: bool
+    worker: str
+    """starting, loading, ready, running or absent."""
+    detail: str
+    """What is being loaded, or which experiment runs."""
+    pairs: dict[str, str]
+
+
+@router.get("/healthz")
+def healthz() -> Health:
+    """Say that the server answers."""
+    return Health()
+
+
+@router.get("/readyz", responses={503: {"model": Readiness, "description": "Not ready yet."}})
+def readyz(server: ServerState, response: Response) -> Readiness:
+    """Say whether experiments are carried out; 503 while models load or no worker lives."""
+    worker = worker_state(server.database)
+    pairs = {view.name: view.state for view in pair_views(server)}
+    # The age matters to a stalled worker only; a clock that jumps costs one heartbeat.
+    alive = (
+        worker is not None
+        and worker.pid == server.supervisor.pid
+        and abs(time.time() - worker.beat_at) < FRESH_SECONDS
+    )
+    state = worker.state if worker is not None and alive else "absent"
+    none_left = bool(pairs) and all(found == "failed" for found in pairs.values())
+    ready = state in ("ready", "running") and not none_left
+    response.status_code = 200 if ready else 503
+    detail = worker.detail if worker is not None and alive else ""
+    # An experiment's id is nobody's business without a key.
+    return Readiness(
+        ready=ready, worker=state, detail=detail if state == "loading" else "", pairs=pairs
+    )
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}, "description": "Prometheus metrics."}},
+)
+def metrics(request: Request, server: ServerState) -> Response:
+    """Prometheus metrics; a key is needed unless `metrics_open` is set."""
+    if not server.settings.metrics_open:
+        scheme, token = get_authorization_scheme_param(request.headers.get("authorization"))
+        sent = HTTPAuthorizationCredentials(scheme=scheme, credentials=token)
+        principal(request, server, sent if scheme.lower() == "bearer" else None)
+    registry: CollectorRegistry = request.app.state.registry
+    return Response(generate_latest(registry), media_type="text/plain; version=0.0.4")
+
+
+class ServerCollector(Collector):
+    """Gauges that are read from the store when they are asked for."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the present numbers."""
+        jobs = GaugeMetricFamily("statebridge_jobs", "Experiments by state.", labels=["state"])
+        for state, number in counts(self._server.database).items():
+            jobs.add_metric([state], number)
+        yield jobs
+        yield GaugeMetricFamily(
+            "statebridge_worker_restarts",
+            "Workers that had to be replaced since the server started.",
+            value=self._server.supervisor.restarts,
+        )
+        yield GaugeMetricFamily(
+            "statebridge_worker_up",
+            "Whether a worker process lives.",
+            value=float(self._server.supervisor.pid is not None),
+        )
+        yield GaugeMetricFamily(
+            "statebridge_event_streams", "Open event streams.", value=self._server.event_streams
+        )

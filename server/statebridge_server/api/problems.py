@@ -1,0 +1,133 @@
+"""Errors as problem details (RFC 9457): one JSON shape for every refusal."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
+from sqlalchemy.exc import OperationalError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from statebridge.errors import EnvironmentFault, StatebridgeError
+from statebridge_server.logs import log
+from statebridge_server.store.jobs import IdempotencyConflictError, QueueFullError, WrongStateError
+
+RETRY_SECONDS = 15
+"""What Retry-After says where there is no room at present."""
+
+MEDIA_TYPE = "application/problem+json"
+_log = logging.getLogger("statebridge.http")
+
+
+class ProblemDetails(BaseModel):
+    """The body of every error."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    instance: str
+    request_id: str
+
+
+class ProblemError(Exception):
+    """A refusal with its status; `detail` says what would be right."""
+
+    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.headers = dict(headers or {})
+
+
+def not_found(what: str) -> ProblemError:
+    """The same answer for what does not exist and for what belongs to somebody else."""
+    return ProblemError(404, f"there is no such {what}, or this key may not see it")
+
+
+def problem_response(
+    scope: Mapping[str, Any], status: int, detail: str, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Return a problem-details response for a request's ASGI scope."""
+    body = ProblemDetails(
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=detail,
+        instance=str(scope.get("path", "")),
+        request_id=str(scope.get("state", {}).get("request_id", "")),
+    )
+    # ASCII: half a surrogate pair in a client's text must not break the answer.
+    content = json.dumps(body.model_dump()).encode("ascii")
+    return Response(content, status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
+
+
+def install_problem_handlers(app: FastAPI) -> None:
+    """Turn every error that reaches the application into problem details."""
+
+    async def refusal(request: Request, error: Exception) -> Response:
+        status, detail, headers = _described(error)
+        # Where the data lies on the host is not for clients to read.
+        data = f"{request.app.state.server.settings.data}/"
+        detail = detail.replace(data, "")
+        return problem_response(request.scope, status, detail, headers)
+
+    for kind in (
+        ProblemError,
+        HTTPException,
+        RequestValidationError,
+        StatebridgeError,
+        QueueFullError,
+        IdempotencyConflictError,
+        WrongStateError,
+        OperationalError,
+    ):
+        app.add_exception_handler(kind, refusal)
+
+
+def _described(  # noqa: PLR0911 - one return for each kind of error
+    error: Exception,
+) -> tuple[int, str, Mapping[str, str]]:
+    retry = {"Retry-After": str(RETRY_SECONDS)}
+    match error:
+        case ProblemError():
+            return error.status, error.detail, error.headers
+        case RequestValidationError():
+            return 422, _validation(error), {}
+        case HTTPException():
+            return error.status_code, str(error.detail), error.headers or {}
+        case QueueFullError():
+            return 429, f"{error}; try again later", retry
+        case IdempotencyConflictError():
+            return (
+                422,
+                (
+                    f"this Idempotency-Key was used for another submission, {error}; give each "
+                    "submission its own"
+                ),
+                {},
+            )
+        case WrongStateError():
+            return 409, str(error), {}
+        case EnvironmentFault():
+            log(_log, logging.ERROR, "environment fault", error=str(error))
+            return 503, "the server cannot store data at present; its operator is told", retry
+        case OperationalError():
+            log(_log, logging.ERROR, "database fault", error=str(error.orig))
+            return 503, "the database cannot be reached at present", retry
+        case _:
+            return 422, str(error), {}
+
+
+def _validation(error: RequestValidationError) -> str:
+    faults = error.errors()
+    first = faults[0]
+    where = ".".join(str(part) for part in first["loc"])
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    return f"{where}: {first['msg']}{more}"

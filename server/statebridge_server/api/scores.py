@@ -1,0 +1,121 @@
+"""/v1/score: scores of predictions that were made elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from anyio import to_thread
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from statebridge.results.table import CellResult, ResultSet, RowResult
+from statebridge.scoring.metrics import METRICS
+from statebridge_server.api.context import Reader, ServerState, parse_json, read_body
+from statebridge_server.api.problems import ProblemError
+from statebridge_server.api.results import ConditionSummary, summaries
+
+router = APIRouter(prefix="/v1/score", tags=["results"])
+
+
+class Prediction(BaseModel):
+    """One answer of a model."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    row_id: Annotated[str, Field(min_length=1, max_length=1000)]
+    gold: str
+    prediction: str | None
+    condition: Annotated[str, Field(min_length=1, max_length=200)] = "elsewhere"
+    seed: int | None = None
+
+
+class Predictions(BaseModel):
+    """Answers to score."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    direction: Literal["fwd", "rev"] = "fwd"
+    predictions: Annotated[list[Prediction], Field(min_length=1)]
+
+
+class RowScore(BaseModel):
+    """Which metrics count a row; null without a prediction."""
+
+    row_id: str
+    condition: str
+    seed: int | None
+    scores: dict[str, bool | None]
+
+
+class Scores(BaseModel):
+    """Scores over all, and row by row in the order sent."""
+
+    conditions: list[ConditionSummary]
+    rows: list[RowScore]
+
+
+_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["predictions"],
+                    "properties": {
+                        "direction": {"enum": ["fwd", "rev"], "default": "fwd"},
+                        "predictions": {
+                            "type": "array",
+                            "minItems": 1,
+                            "items": Prediction.model_json_schema(),
+                        },
+                    },
+                    "additionalProperties": False,
+                }
+            }
+        },
+    }
+}
+
+
+@router.post("", openapi_extra=_BODY)
+async def score_predictions(request: Request, server: ServerState, _who: Reader) -> Scores:
+    """Score predictions with the five text metrics; nothing is stored."""
+    limits = server.settings.limits
+    content = await read_body(request, limits.score_bytes, limits.body_seconds)
+
+    def score() -> Scores:
+        try:
+            sent = Predictions.model_validate(parse_json(content))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "body"
+            raise ProblemError(422, f"{where}: {first['msg']}") from None
+        if len(sent.predictions) > limits.rows:
+            raise ProblemError(422, f"predictions: more than {limits.rows}, this server's limit")
+        cells: dict[tuple[str, int | None], CellResult] = {}
+        for item in sent.predictions:
+            cell = cells.setdefault(
+                (item.condition, item.seed),
+                CellResult(item.condition, item.seed, sent.direction, [], Path("predictions")),
+            )
+            cell.rows.append(RowResult(item.row_id, item.gold, item.prediction))
+        return Scores(
+            conditions=summaries(ResultSet(list(cells.values()))),
+            rows=[_row_score(item) for item in sent.predictions],
+        )
+
+    return await to_thread.run_sync(score, limiter=server.analysis)
+
+
+def _row_score(item: Prediction) -> RowScore:
+    return RowScore(
+        row_id=item.row_id,
+        condition=item.condition,
+        seed=item.seed,
+        scores={
+            name: None if item.prediction is None else metric(item.prediction, item.gold)
+            for name, metric in METRICS.items()
+        },
+    )

@@ -1,0 +1,58 @@
+"""What lies where in the data directory.
+
+    statebridge.sqlite    the embedded database, where no other is set
+    datasets/             uploaded rows, each file named by its SHA-256
+    translators/          weights and cards, named by the translator's id
+    runs/                 one run directory for each experiment, named by its id
+    incoming/             uploads that have not arrived whole; emptied at the start
+    worker.lock           held by the worker process as long as it lives
+
+Every name is made by the server; nothing that a client writes becomes part of a path.
+Paths that go into an experiment are relative to the data directory, which is the worker's
+working directory: they say nothing about the host, and the directory may be moved.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from statebridge.errors import EnvironmentFault
+
+DATASETS, TRANSLATORS, RUNS, INCOMING = "datasets", "translators", "runs", "incoming"
+
+
+def make_layout(data: Path) -> None:
+    """Make the directories, readable by this user only.
+
+    Raises:
+        EnvironmentFault: The data directory cannot be written.
+    """
+    try:
+        for folder in (data, *(data / name for name in (DATASETS, TRANSLATORS, RUNS, INCOMING))):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise EnvironmentFault(
+            f"data directory {data}: {error.strerror}; set STATEBRIDGE_DATA to a directory that "
+            "this user can write"
+        ) from None
+
+
+def clear_incoming(data: Path) -> None:
+    """Remove what a server that was killed had not received whole."""
+    for left in (data / INCOMING).iterdir():
+        left.unlink(missing_ok=True)
+
+
+def dataset_path(sha256: str) -> Path:
+    """Where a dataset lies, relative to the data directory."""
+    return Path(DATASETS) / f"{sha256}.jsonl"
+
+
+def translator_path(translator_id: str) -> Path:
+    """Where a translator's weights lie, relative to the data directory."""
+    return Path(TRANSLATORS) / f"{translator_id}.safetensors"
+
+
+def run_path(job_id: str) -> Path:
+    """Where an experiment's run directory lies, relative to the data directory."""
+    return Path(RUNS) / job_id

@@ -1,0 +1,85 @@
+"""The models that the worker holds: each listed one loaded once for each dtype."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from statebridge.errors import StatebridgeError
+from statebridge.models.loading import load_model
+from statebridge.models.pair import Pair
+from statebridge.models.traced_model import TracedModel
+from statebridge.spec.experiment import Experiment, ModelAtLayer
+from statebridge_server.settings import ListedModel, Settings
+
+
+class LoadedModels:
+    """Loads what the operator lists, and nothing else.
+
+    A model that stands in several pairs, or on both sides of one, is held once. Its layer is
+    the experiment's: the same weights are read or written at any block.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._models: dict[tuple[str, str | None, str], TracedModel] = {}
+
+    def pair(self, name: str, experiment: Experiment) -> Pair:
+        """Return a listed pair at the experiment's layers and in its dtype; load it if needed.
+
+        Raises:
+            StatebridgeError: What `statebridge.models.loading.load_model` raises, or a layer
+                out of range.
+        """
+        listed = self._settings.pairs[name]
+        sender = self._model(listed.sender, experiment.dtype)
+        receiver = self._model(listed.receiver, experiment.dtype)
+        return Pair(
+            sender.at_layer(experiment.sender.layer), receiver.at_layer(experiment.receiver.layer)
+        )
+
+    def preload(self, name: str) -> None:
+        """Load a listed pair in its first dtype; raises as `pair` does."""
+        listed = self._settings.pairs[name]
+        for side in (listed.sender, listed.receiver):
+            self._model(side, listed.dtypes[0])
+
+    def describe(self, name: str) -> dict[str, Any] | None:
+        """Say what of a listed pair is loaded; None where nothing is."""
+        listed = self._settings.pairs[name]
+        sides = {"sender": listed.sender, "receiver": listed.receiver}
+        loaded: dict[str, list[dict[str, Any]]] = {}
+        for side, model in sides.items():
+            loaded[side] = [
+                _described(traced, dtype)
+                for (source, revision, dtype), traced in self._models.items()
+                if (source, revision) == (model.model, model.revision)
+            ]
+        return loaded if all(loaded.values()) else None
+
+    def _model(self, listed: ListedModel, dtype: str) -> TracedModel:
+        key = (listed.model, listed.revision, dtype)
+        found = self._models.get(key)
+        if found is None:
+            at = ModelAtLayer(model=listed.model, layer=0, revision=listed.revision)
+            try:
+                found = load_model(at, dtype=dtype, device=self._settings.device)
+            except StatebridgeError as error:
+                # Where the operator keeps a model is not for clients to read.
+                said = str(error).replace(listed.model, listed.public_name)
+                raise type(error)(said) from None
+            self._models[key] = found
+        return replace(found, name=listed.public_name)
+
+
+def _described(traced: TracedModel, dtype: str) -> dict[str, Any]:
+    parameters = list(traced.module.parameters())
+    return {
+        "dtype": dtype,
+        "device": str(traced.device),
+        "blocks": len(traced.block_paths),
+        "width": traced.width,
+        "window": traced.window,
+        "parameters": sum(p.numel() for p in parameters),
+        "bytes": sum(p.numel() * p.element_size() for p in parameters),
+    }

@@ -1,0 +1,64 @@
+"""Serving: refuses an open door, listens, and stops within ten seconds."""
+
+from __future__ import annotations
+
+import logging
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from statebridge.errors import InputError
+from statebridge_server.api.app import create_app
+from statebridge_server.api.context import Server
+from statebridge_server.logs import configure_logs, log
+from statebridge_server.settings import Settings
+from statebridge_server.store.keys import usable_key
+
+CLOSE_SECONDS = 4
+"""That open connections get to end when the server stops."""
+
+_log = logging.getLogger("statebridge.serve")
+
+
+class _Uvicorn(uvicorn.Server):
+    """Tells the worker and the event streams at once when a signal comes."""
+
+    def __init__(self, config: uvicorn.Config, server: Server) -> None:
+        super().__init__(config)
+        self._statebridge = server
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._statebridge.stopping.set()
+        self._statebridge.supervisor.request_stop()
+        super().handle_exit(sig, frame)
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises:
+        InputError: The address can be reached from other machines and there is no key.
+        EnvironmentFault: The data directory or the database cannot be used.
+    """
+    configure_logs(settings)
+    app: FastAPI = create_app(settings)
+    server: Server = app.state.server
+    if not settings.loopback and not usable_key(server.database):
+        server.database.close()
+        raise InputError(
+            f"host {settings.host}: other machines reach it and there is no key; make one with "
+            "`statebridge keys create --name NAME --role admin`, or listen on 127.0.0.1"
+        )
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=CLOSE_SECONDS,
+        h11_max_incomplete_event_size=64 * 1024,
+    )
+    log(_log, logging.INFO, "serving", host=settings.host, port=settings.port)
+    _Uvicorn(config, server).run()

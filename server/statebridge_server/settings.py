@@ -1,0 +1,220 @@
+"""What an operator sets: in the environment (`STATEBRIDGE_...`) or in a YAML or JSON file."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+from statebridge.errors import InputError
+from statebridge.spec.experiment import Dtype
+
+CONFIG_VARIABLE = "STATEBRIDGE_CONFIG"
+"""Names the settings file where `--config` is not given."""
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class _Declared(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class ListedModel(_Declared):
+    """One side of a pair that this server may load."""
+
+    model: Annotated[str, Field(min_length=1)]
+    """Hub id, or a folder on the server (a path that starts with `.`, `/` or `~`)."""
+    revision: str | None = None
+    name: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")] = None
+    """What experiments call it; the hub id, or the folder's name, where not given."""
+
+    @field_validator("model")
+    @classmethod
+    def _absolute(cls, model: str) -> str:
+        # The worker's working directory is the data directory.
+        if model.startswith((".", "/", "~")):
+            return str(Path(model).expanduser().absolute())
+        return model
+
+    @property
+    def public_name(self) -> str:
+        """The name under which clients know the model."""
+        if self.name is not None:
+            return self.name
+        return Path(self.model).name if self.model.startswith("/") else self.model
+
+
+class ListedPair(_Declared):
+    """A pair that experiments may run on."""
+
+    sender: ListedModel
+    receiver: ListedModel
+    dtypes: Annotated[tuple[Dtype, ...], Field(min_length=1)] = ("float32",)
+    """Accepted dtypes; each that is used keeps its own copy of the weights. The first one is
+    loaded when the server starts."""
+
+
+class Limits(_Declared):
+    """Bounds on what clients may send and ask for."""
+
+    upload_bytes: Count = 256 * 2**20
+    """Of one dataset or translator."""
+    body_bytes: Count = 1_000_000
+    """Of one experiment."""
+    score_bytes: Count = 32 * 2**20
+    """Of predictions to score."""
+    body_seconds: Annotated[float, Field(gt=0)] = 300.0
+    """That a request's body may take to arrive."""
+    rows: Count = 100_000
+    """Of one dataset, generated corpus, or scoring request."""
+    prompt_chars: Count = 50_000
+    """Of one prompt: template, context and question together."""
+    lanes: Count = 2_000_000
+    """Rows times cells of one experiment."""
+    lanes_together: Count = 4096
+    """The largest `execution.max_lanes`."""
+    new_tokens: Count = 1024
+    """The largest `max_new_tokens` and `relay_max_new_tokens`."""
+    fit_epochs: Count = 200
+    fit_hidden_dim: Count = 16_384
+    queue_length: Count = 1000
+    """Queued experiments of all keys together."""
+    jobs_per_key: Count = 100
+    """Queued and running experiments of one key."""
+    event_streams: Count = 500
+    """Open event streams of all keys together."""
+
+
+class Settings(BaseSettings):
+    """Settings of the server and its worker."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="STATEBRIDGE_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+    )
+
+    data: Path = Path("statebridge-data")
+    """Data directory: database, datasets, translators, runs. One server uses one."""
+    database_url: str | None = None
+    """Any SQLAlchemy URL; SQLite in the data directory where not given."""
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=1, le=65535)] = 8000
+    pairs: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")], ListedPair] = {}
+    """The pairs that may run, by name; no other model is ever loaded."""
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    preload: bool = True
+    """Load every listed pair at the start rather than when its first job comes."""
+    limits: Limits = Limits()
+    metrics_open: bool = False
+    """Serve /metrics without a key."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "text"] = "json"
+
+    @field_validator("data")
+    @classmethod
+    def _absolute(cls, data: Path) -> Path:
+        return data.expanduser().absolute()
+
+    @property
+    def url(self) -> str:
+        """The database's SQLAlchemy URL."""
+        return self.database_url or f"sqlite:///{self.data / 'statebridge.sqlite'}"
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach the server."""
+        return is_loopback(self.host)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the library's signature
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment wins over the file, whose content comes as arguments."""
+        return env_settings, init_settings
+
+
+def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
+    """Read settings: `overrides`, then the environment, then the file, then the defaults.
+
+    Raises:
+        InputError: The file cannot be read, or a setting is unknown or wrong; the message
+            names it.
+    """
+    chosen = config or (
+        Path(os.environ[CONFIG_VARIABLE]) if CONFIG_VARIABLE in os.environ else None
+    )
+    content = {} if chosen is None else _read(chosen)
+    try:
+        settings = Settings(**content)
+        given = {name: value for name, value in overrides.items() if value is not None}
+        if given:
+            settings = fixed_settings(settings.model_dump() | given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{chosen or 'settings'}: {field}: {first['msg']}") from None
+    except SettingsError as error:
+        raise InputError(f"settings: {error}; give JSON in that variable") from None
+    return settings
+
+
+def fixed_settings(values: dict[str, Any]) -> Settings:
+    """Return settings of exactly these values: neither environment nor file is read."""
+    return _Fixed(**values)
+
+
+class _Fixed(Settings):
+    """The same fields, read from arguments alone."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address can be reached from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: not YAML or JSON: {' '.join(str(error).split())}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: a settings file is a mapping of fields")
+    return {str(name): value for name, value in content.items()}

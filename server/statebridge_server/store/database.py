@@ -1,0 +1,83 @@
+"""The database: one engine, reading and writing sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, select
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from statebridge.errors import EnvironmentFault, InputError
+from statebridge_server.store.tables import SCHEMA, Base, SchemaVersion
+
+BUSY_SECONDS = 30.0
+"""How long a writer waits for another one before it gives up."""
+
+
+class Database:
+    """Any SQLAlchemy database; SQLite is put into WAL mode."""
+
+    def __init__(self, url: str) -> None:
+        try:
+            parsed = make_url(url)
+            sqlite = parsed.get_backend_name() == "sqlite"
+            arguments = {"timeout": BUSY_SECONDS, "check_same_thread": False} if sqlite else {}
+            self.engine = create_engine(
+                parsed, connect_args=arguments, pool_pre_ping=not sqlite, pool_size=20
+            )
+        except (ArgumentError, ImportError) as error:
+            raise InputError(f"database_url: {' '.join(str(error).split())}") from None
+        if sqlite:
+            _prepare_sqlite(self.engine)
+        self._writing = self.engine.execution_options(statebridge_writes=True)
+        try:
+            Base.metadata.create_all(self._writing)
+            with self.write() as session:
+                version = session.scalar(select(SchemaVersion.version))
+                if version is None:
+                    session.add(SchemaVersion(version=SCHEMA))
+        except SQLAlchemyError as error:
+            shown = parsed.render_as_string(hide_password=True)
+            raise EnvironmentFault(
+                f"database {shown} cannot be used: {' '.join(str(error).split())[:300]}"
+            ) from None
+        if version not in (None, SCHEMA):
+            raise EnvironmentFault(
+                f"the database has tables of version {version}, this server needs {SCHEMA}; run "
+                "the server version that wrote it, or restore a backup"
+            )
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A session that sees one moment of the database."""
+        with Session(self.engine, expire_on_commit=False) as session:
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """A session that commits when the block ends, and takes all back on an error."""
+        with Session(self._writing, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+
+def _prepare_sqlite(engine: Engine) -> None:
+    @event.listens_for(engine, "connect")
+    def _connected(connection: Any, _record: Any) -> None:
+        # The driver must begin nothing by itself: `_begin` does.
+        connection.isolation_level = None
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        # A transaction that reads first and writes later is refused at once if another has
+        # written in between, however long the timeout; so a writer takes its turn at the start.
+        writes = connection.get_execution_options().get("statebridge_writes", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

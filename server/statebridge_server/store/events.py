@@ -1,0 +1,46 @@
+"""Events of a job: appended, numbered from 1 within the job, read after a number."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from statebridge_server.store.database import Database
+from statebridge_server.store.tables import Event, Job
+
+
+def append(session: Session, job: Job, kind: str, data: dict[str, Any]) -> None:
+    """Append an event; the caller's transaction holds the job's row, so numbers are distinct."""
+    last = session.scalar(select(func.max(Event.number)).where(Event.job_id == job.id)) or 0
+    event = Event(job_id=job.id, number=last + 1, kind=kind, data=data, at=time.time())
+    session.add(event)
+    session.flush()
+
+
+def append_state(session: Session, job: Job) -> None:
+    """Append the job's present state as an event."""
+    data: dict[str, Any] = {
+        "state": job.state,
+        "done": job.lanes_done,
+        "total": job.lanes_total,
+    }
+    if job.cancel_requested and job.state == "running":
+        data["cancelling"] = True
+    if job.error is not None:
+        data["error"] = job.error
+    append(session, job, "state", data)
+
+
+def events_after(database: Database, job_id: str, number: int, limit: int = 200) -> list[Event]:
+    """Return the events after a number, in order."""
+    query = (
+        select(Event)
+        .where(Event.job_id == job_id, Event.number > number)
+        .order_by(Event.number)
+        .limit(limit)
+    )
+    with database.read() as session:
+        return list(session.scalars(query))

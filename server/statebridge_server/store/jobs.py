@@ -1,0 +1,210 @@
+"""Jobs as clients see them: submitted, listed, cancelled, taken up again, deleted."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from sqlalchemy import delete, func, or_, select
+from sqlalchemy.orm import Session
+
+from statebridge_server.store.database import Database
+from statebridge_server.store.events import append_state
+from statebridge_server.store.keys import Principal
+from statebridge_server.store.tables import DatasetHolder, Event, Job, JobInput, Translator
+
+State = Literal["queued", "running", "done", "failed", "cancelled"]
+STATES: tuple[State, ...] = get_args(State)
+ENDED = frozenset({"done", "failed", "cancelled"})
+
+_submitting = threading.Lock()
+"""Counting the queue and adding to it must be one step; one process accepts submissions."""
+
+
+class QueueFullError(Exception):
+    """There is no room for another job; says whose limit it is."""
+
+
+class IdempotencyConflictError(Exception):
+    """The idempotency key was used for another submission."""
+
+
+class WrongStateError(Exception):
+    """The job's state does not allow what was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A checked submission."""
+
+    name: str
+    pair: str
+    experiment: dict[str, Any]
+    lanes: int
+    inputs: tuple[tuple[str, str], ...]
+    """(kind, item): datasets and translators that the job reads."""
+    request_sha256: str
+    priority: int = 0
+    shared: bool = False
+    idempotency_key: str | None = None
+
+
+def submit(
+    database: Database, owner: str, new: NewJob, *, queue_length: int, jobs_per_key: int
+) -> tuple[Job, bool]:
+    """Queue a job; return it, and whether it is new (False: the idempotency key was known).
+
+    Raises:
+        IdempotencyConflictError: The idempotency key belongs to another submission.
+        QueueFullError: The queue, or the owner's share of it, is full.
+        WrongStateError: A dataset or translator has gone since it was looked up.
+    """
+    with _submitting, database.write() as session:
+        if new.idempotency_key is not None:
+            earlier = session.scalar(
+                select(Job).where(Job.owner == owner, Job.idempotency_key == new.idempotency_key)
+            )
+            if earlier is not None:
+                if earlier.request_sha256 != new.request_sha256:
+                    raise IdempotencyConflictError(earlier.id)
+                return earlier, False
+        _check_room(session, owner, queue_length, jobs_per_key)
+        for kind, item in new.inputs:
+            if kind == "dataset" and session.get(DatasetHolder, (item, owner)) is None:
+                raise WrongStateError(f"dataset {item} was deleted meanwhile")
+            if kind == "translator" and session.get(Translator, item) is None:
+                raise WrongStateError(f"translator {item} was deleted meanwhile")
+        job = Job(
+            id=f"exp_{secrets.token_hex(10)}",
+            owner=owner,
+            shared=new.shared,
+            name=new.name,
+            pair=new.pair,
+            experiment=new.experiment,
+            state="queued",
+            priority=new.priority,
+            idempotency_key=new.idempotency_key,
+            request_sha256=new.request_sha256,
+            lanes_total=new.lanes,
+            submitted_at=time.time(),
+        )
+        session.add(job)
+        session.flush()
+        for kind, item in new.inputs:
+            session.add(JobInput(job_id=job.id, kind=kind, item=item))
+        append_state(session, job)
+        return job, True
+
+
+def _check_room(session: Session, owner: str, queue_length: int, jobs_per_key: int) -> None:
+    queued = session.scalar(select(func.count()).where(Job.state == "queued")) or 0
+    if queued >= queue_length:
+        raise QueueFullError(f"the queue is full: {queued} experiments wait")
+    waiting = (Job.owner == owner, Job.state.in_(("queued", "running")))
+    own = session.scalar(select(func.count()).where(*waiting)) or 0
+    if own >= jobs_per_key:
+        raise QueueFullError(f"this key has {own} experiments queued or running, its limit")
+
+
+def visible_job(database: Database, principal: Principal, job_id: str) -> Job | None:
+    """Return a job that the principal may see; None where there is none for it."""
+    with database.read() as session:
+        job = session.scalar(select(Job).where(Job.id == job_id))
+    if job is None or not (
+        job.shared or job.owner == principal.key_id or principal.role == "admin"
+    ):
+        return None
+    return job
+
+
+def list_jobs(
+    database: Database,
+    principal: Principal,
+    *,
+    states: Iterable[State] = (),
+    before: int | None = None,
+    limit: int = 50,
+) -> list[Job]:
+    """Return the jobs that the principal may see, newest first; `before` is a job's number."""
+    query = select(Job).order_by(Job.number.desc()).limit(limit)
+    if principal.role != "admin":
+        query = query.where(or_(Job.owner == principal.key_id, Job.shared))
+    if chosen := list(states):
+        query = query.where(Job.state.in_(chosen))
+    if before is not None:
+        query = query.where(Job.number < before)
+    with database.read() as session:
+        return list(session.scalars(query))
+
+
+def locked(session: Session, job_id: str) -> Job:
+    """Return a job whose row no other transaction changes before this one ends."""
+    return session.scalars(select(Job).where(Job.id == job_id).with_for_update()).one()
+
+
+def cancel(database: Database, job_id: str) -> Job:
+    """Cancel a queued job at once; ask the worker to stop a running one after its group.
+
+    Raises:
+        WrongStateError: The job has ended.
+    """
+    with database.write() as session:
+        job = locked(session, job_id)
+        if job.state in ENDED:
+            raise WrongStateError(f"it is {job.state} already")
+        if job.state == "queued":
+            job.state, job.finished_at = "cancelled", time.time()
+            append_state(session, job)
+        elif not job.cancel_requested:
+            job.cancel_requested = True
+            append_state(session, job)
+        return job
+
+
+def resume(database: Database, job_id: str, *, queue_length: int, jobs_per_key: int) -> Job:
+    """Queue a failed or cancelled job again; it goes on after its last committed group.
+
+    Raises:
+        WrongStateError: The job has not failed and was not cancelled.
+        QueueFullError: The queue, or the owner's share of it, is full.
+    """
+    with _submitting, database.write() as session:
+        job = locked(session, job_id)
+        if job.state not in ("failed", "cancelled"):
+            raise WrongStateError(f"it is {job.state}; only a failed or cancelled one goes on")
+        _check_room(session, job.owner, queue_length, jobs_per_key)
+        job.state, job.error, job.deaths = "queued", None, 0
+        job.cancel_requested, job.finished_at = False, None
+        append_state(session, job)
+        return job
+
+
+def delete_job(database: Database, job_id: str) -> None:
+    """Delete an ended job, its events and its name; its directory is the caller's to remove.
+
+    Raises:
+        WrongStateError: The job has not ended.
+    """
+    with database.write() as session:
+        job = locked(session, job_id)
+        if job.state not in ENDED:
+            raise WrongStateError(f"it is {job.state}; cancel it first")
+        session.execute(delete(Event).where(Event.job_id == job_id))
+        session.execute(delete(JobInput).where(JobInput.job_id == job_id))
+        session.delete(job)
+
+
+def counts(database: Database) -> dict[str, int]:
+    """Return how many jobs are in each state."""
+    with database.read() as session:
+        found = {
+            str(state): int(number)
+            for state, number in session.execute(
+                select(Job.state, func.count()).group_by(Job.state)
+            )
+        }
+    return {state: found.get(state, 0) for state in STATES}

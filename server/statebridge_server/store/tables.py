@@ -1,0 +1,144 @@
+"""The tables. Times are seconds since the epoch, as floats: the same in every database."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Index, String, Text, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+SCHEMA = 1
+"""Version of the tables; a database of another version is refused, not guessed at."""
+
+ID = String(64)
+
+
+class Base(DeclarativeBase):
+    """Base of all tables."""
+
+    type_annotation_map = {dict[str, Any]: JSON, float: Float(53)}  # noqa: RUF012
+
+
+class SchemaVersion(Base):
+    """One row: which version of the tables this is."""
+
+    __tablename__ = "schema_version"
+    version: Mapped[int] = mapped_column(primary_key=True)
+
+
+class Key(Base):
+    """A bearer key; the secret itself is nowhere."""
+
+    __tablename__ = "keys"
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
+    name: Mapped[str] = mapped_column(String(200))
+    role: Mapped[str] = mapped_column(String(16))
+    token_sha256: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[float]
+    revoked_at: Mapped[float | None]
+
+
+class Dataset(Base):
+    """A dataset's file, kept once however many keys uploaded it."""
+
+    __tablename__ = "datasets"
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[float]
+
+
+class DatasetHolder(Base):
+    """That a key has uploaded a dataset, and how its rows are read."""
+
+    __tablename__ = "dataset_holders"
+    sha256: Mapped[str] = mapped_column(ForeignKey("datasets.sha256"), primary_key=True)
+    owner: Mapped[str] = mapped_column(ID, primary_key=True)
+    fields: Mapped[dict[str, Any]]
+    rows: Mapped[int]
+    longest: Mapped[int]
+    """Characters of context and question of the longest row."""
+    created_at: Mapped[float]
+
+
+class Translator(Base):
+    """A translator that was uploaded, or fitted by a job."""
+
+    __tablename__ = "translators"
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
+    owner: Mapped[str] = mapped_column(ID, index=True)
+    name: Mapped[str] = mapped_column(String(200))
+    shared: Mapped[bool]
+    sha256: Mapped[str] = mapped_column(String(64))
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    card: Mapped[dict[str, Any]]
+    job_id: Mapped[str | None] = mapped_column(ID)
+    """The experiment that fitted it."""
+    created_at: Mapped[float]
+
+
+class Job(Base):
+    """An experiment, from its submission to its end."""
+
+    __tablename__ = "jobs"
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    """Order of submission."""
+    id: Mapped[str] = mapped_column(ID, unique=True)
+    owner: Mapped[str] = mapped_column(ID, index=True)
+    shared: Mapped[bool]
+    name: Mapped[str] = mapped_column(String(200))
+    pair: Mapped[str] = mapped_column(String(200))
+    experiment: Mapped[dict[str, Any]]
+    state: Mapped[str] = mapped_column(String(16), index=True)
+    priority: Mapped[int]
+    cancel_requested: Mapped[bool] = mapped_column(default=False)
+    deaths: Mapped[int] = mapped_column(default=0)
+    """Workers that died over it since it last committed a group."""
+    error: Mapped[str | None] = mapped_column(Text)
+    idempotency_key: Mapped[str | None] = mapped_column(String(200))
+    request_sha256: Mapped[str] = mapped_column(String(64))
+    lanes_total: Mapped[int]
+    lanes_done: Mapped[int] = mapped_column(default=0)
+    lanes_at_claim: Mapped[int] = mapped_column(default=0)
+    submitted_at: Mapped[float]
+    claimed_at: Mapped[float | None]
+    """When a worker last took it; decides whose turn it is."""
+    finished_at: Mapped[float | None]
+
+    __table_args__ = (
+        UniqueConstraint("owner", "idempotency_key"),
+        Index("jobs_turns", "owner", "claimed_at"),
+    )
+
+
+class JobInput(Base):
+    """What a job reads and must therefore not be deleted before it ends."""
+
+    __tablename__ = "job_inputs"
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(16), primary_key=True)
+    item: Mapped[str] = mapped_column(String(64), primary_key=True, index=True)
+
+
+class Event(Base):
+    """Something that happened to a job; only ever appended."""
+
+    __tablename__ = "events"
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    """From 1, without gaps, within the job."""
+    kind: Mapped[str] = mapped_column(String(16))
+    data: Mapped[dict[str, Any]]
+    at: Mapped[float]
+
+
+class WorkerState(Base):
+    """One row: what the worker process is doing."""
+
+    __tablename__ = "worker"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    pid: Mapped[int]
+    state: Mapped[str] = mapped_column(String(16))
+    detail: Mapped[str] = mapped_column(String(400))
+    pairs: Mapped[dict[str, Any]]
+    """By pair name: what is loaded, or why it could not be."""
+    beat_at: Mapped[float]

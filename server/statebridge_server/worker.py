@@ -1,0 +1,263 @@
+"""The worker process: holds the models, takes one job after another, commits group by group.
+
+Started by the server as `python -m statebridge_server.worker`, with its settings as one line
+of JSON on standard input. Standard input stays open as long as the server lives: its end tells
+the worker that the server is gone, however it went, and a new server's worker waits for the
+lock of the data directory until then. So there is one owner of every model at any time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import gc
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from statebridge.commands.engine_extra import need_engine
+from statebridge.errors import StatebridgeError
+from statebridge.spec.experiment import Experiment
+from statebridge_server.fitted import keep_fitted_translators
+from statebridge_server.layout import run_path
+from statebridge_server.logs import configure_logs, log
+from statebridge_server.settings import Settings, fixed_settings
+from statebridge_server.store import turns
+from statebridge_server.store.database import Database
+from statebridge_server.store.tables import Job
+
+GRACE_SECONDS = 8.0
+"""From the wish to stop to the end of the process, whatever a group still needs."""
+
+BEAT_SECONDS = 2.0
+IDLE_SECONDS = 0.2
+NOTE_SECONDS = 0.2
+"""Between two progress events of one stage; a burst of tiny groups is one event."""
+
+LOCK = "worker.lock"
+_log = logging.getLogger("statebridge.worker")
+
+
+class _CancelledError(Exception):
+    """The job's owner cancelled it."""
+
+
+class _StoppedError(Exception):
+    """The worker was told to stop."""
+
+
+class Worker:
+    """One process's work: load, take, run, record."""
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        from statebridge_server.loaded_models import LoadedModels  # noqa: PLC0415 - after need_engine
+
+        self._settings = settings
+        self._database = database
+        self._models = LoadedModels(settings)
+        self._stop = threading.Event()
+        self._status = ("starting", "")
+        self._pairs: dict[str, Any] = {}
+
+    def request_stop(self) -> None:
+        """Stop after the group that runs; after `GRACE_SECONDS` in any case."""
+        if self._stop.is_set():
+            return
+        self._stop.set()
+        timer = threading.Timer(GRACE_SECONDS, self._give_up)
+        timer.daemon = True
+        timer.start()
+
+    def _give_up(self) -> None:
+        # The group that runs is lost and will be run again; nothing committed is.
+        try:
+            with contextlib.suppress(SQLAlchemyError):
+                turns.put_back(self._database)
+        finally:
+            os._exit(0)
+
+    def work(self) -> None:
+        """Take jobs until told to stop."""
+        threading.Thread(target=self._beat_on, name="heartbeat", daemon=True).start()
+        if self._settings.preload:
+            for name in self._settings.pairs:
+                if self._stop.is_set():
+                    return
+                self._load(name)
+        self._set("ready")
+        while not self._stop.is_set():
+            job = turns.take_next(self._database)
+            if job is None:
+                self._stop.wait(IDLE_SECONDS)
+                continue
+            self._set("running", job.id)
+            self._run(job)
+            self._set("ready")
+
+    def _load(self, name: str) -> None:
+        self._set("loading", name)
+        try:
+            self._models.preload(name)
+        except Exception as error:
+            # One pair that cannot be loaded keeps no other from working.
+            self._pairs[name] = {"error": _reason(error)}
+            log(_log, logging.ERROR, "pair cannot be loaded", pair=name, error=_reason(error))
+        else:
+            self._pairs[name] = self._models.describe(name)
+            log(_log, logging.INFO, "pair loaded", pair=name)
+
+    def _run(self, job: Job) -> None:
+        log(_log, logging.INFO, "job started", job=job.id, pair=job.pair, done=job.lanes_done)
+        began = time.monotonic()
+        try:
+            self._carry_out(job)
+        except _CancelledError:
+            turns.end(self._database, job.id, "cancelled")
+        except _StoppedError:
+            turns.put_back(self._database)
+        except SQLAlchemyError:
+            raise  # the store is in trouble, not the job: the next worker takes it up again
+        except Exception as error:
+            known = isinstance(error, StatebridgeError)
+            # A traceback may quote text of the data; of our own errors it says nothing more.
+            log(_log, logging.ERROR, "job failed", job=job.id, kind=type(error).__name__)
+            if not known:
+                _log.debug("traceback of %s", job.id, exc_info=error)
+            turns.end(self._database, job.id, "failed", _reason(error))
+            gc.collect()
+        else:
+            turns.end(self._database, job.id, "done")
+        seconds = round(time.monotonic() - began, 3)
+        log(_log, logging.INFO, "job left", job=job.id, seconds=seconds)
+
+    def _carry_out(self, job: Job) -> None:
+        from statebridge.engine.run import run_experiment  # noqa: PLC0415 - after need_engine
+
+        if job.pair not in self._settings.pairs:
+            raise StatebridgeError(f"pair {job.pair}: is not listed any more")
+        experiment = Experiment.model_validate(job.experiment)
+        pair = self._models.pair(job.pair, experiment)
+        self._pairs[job.pair] = self._models.describe(job.pair)
+        progress = _Progress(self._database, job.id, self._stop)
+        run_experiment(experiment, run_path(job.id), pair=pair, progress=progress)
+        keep_fitted_translators(self._database, job, experiment)
+
+    def _set(self, state: str, detail: str = "") -> None:
+        self._status = (state, detail)
+        self._beat()
+
+    def _beat(self) -> None:
+        state, detail = self._status
+        with contextlib.suppress(SQLAlchemyError):
+            turns.beat(self._database, os.getpid(), state, detail, dict(self._pairs))
+
+    def _beat_on(self) -> None:
+        while not self._stop.wait(BEAT_SECONDS):
+            self._beat()
+
+
+class _Progress:
+    """The run's progress callback: records, and stops the run between groups."""
+
+    def __init__(self, database: Database, job_id: str, stop: threading.Event) -> None:
+        self._database = database
+        self._job_id = job_id
+        self._stop = stop
+        self._stage = ""
+        self._noted = 0.0
+        self._began = 0.0
+        self._first = 0
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if stage != self._stage:
+            self._stage, self._began, self._first, self._noted = stage, now, done, 0.0
+        if self._stop.is_set() or done == total or now - self._noted >= NOTE_SECONDS:
+            self._noted = now
+            speed = self._speed(stage, done, total, now - self._began)
+            if turns.note_progress(self._database, self._job_id, stage, done, total, speed):
+                raise _CancelledError
+        if self._stop.is_set() and not (stage == "run" and done == total):
+            raise _StoppedError
+
+    def _speed(self, stage: str, done: int, total: int, seconds: float) -> dict[str, float]:
+        fresh = done - self._first
+        if stage != "run" or fresh <= 0 or seconds <= 0:
+            return {}
+        rate = fresh / seconds
+        return {"rows_per_second": round(rate, 3), "seconds_left": round((total - done) / rate, 1)}
+
+
+def _reason(error: Exception) -> str:
+    """What a client is told: our own message, or the kind of error alone."""
+    if isinstance(error, StatebridgeError):
+        return str(error)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return "out of memory; give a smaller execution.max_lanes or fewer new tokens"
+    return f"internal error ({type(error).__name__}); the operator's log has more at level debug"
+
+
+@contextlib.contextmanager
+def _only_worker(data: Path) -> Iterator[None]:
+    """Hold the data directory's lock; the kernel lets go of it when this process ends."""
+    descriptor = os.open(data / LOCK, os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def main() -> int:
+    """Run the worker until it is told to stop; return its exit code."""
+    start = json.loads(sys.stdin.readline())
+    settings = fixed_settings(start["settings"])
+    configure_logs(settings)
+    # Ending during the start, or while waiting for the lock, leaves nothing undone.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server is told, and tells us
+    server_is_gone = threading.Event()
+    worker: list[Worker] = []
+
+    def follow_server() -> None:
+        while sys.stdin.read(1):
+            pass
+        server_is_gone.set()
+        if worker:
+            worker[0].request_stop()
+        else:
+            os._exit(0)
+
+    threading.Thread(target=follow_server, name="server", daemon=True).start()
+    try:
+        need_engine()
+        os.chdir(settings.data)
+        with _only_worker(settings.data):
+            database = Database(settings.url)
+            for job in turns.recover(database, start["previous_end"]):
+                log(_log, logging.WARNING, "job recovered", job=job.id, state=job.state)
+            worker.append(Worker(settings, database))
+            signal.signal(signal.SIGTERM, lambda *_: worker[0].request_stop())
+            if server_is_gone.is_set():
+                return 0
+            worker[0].work()
+    except StatebridgeError as error:
+        log(_log, logging.ERROR, str(error))
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stderr.flush()
+    # Threads of the libraries underneath must not hold the process, and the lock, any longer.
+    os._exit(code)

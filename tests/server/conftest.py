@@ -1,0 +1,90 @@
+"""A tiny pair on disk, experiments over it, and one server for the tests that only ask."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.server.running_server import ROOT, RunningServer, running_server
+from tests.tiny_models import save_pair_folder, tiny_neox, tiny_tokenizer
+
+# One process for each test would load torch twenty times.
+if str(ROOT / "server") not in sys.path:
+    sys.path.insert(0, str(ROOT / "server"))
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def pair_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `sender` and `receiver`, as `from_pretrained` reads them."""
+    folder = tmp_path_factory.mktemp("pair")
+    tokenizer = tiny_tokenizer()
+    for name, seed, layers, hidden in (("sender", 1, 3, 24), ("receiver", 2, 4, 32)):
+        model = tiny_neox(seed=seed, layers=layers, hidden=hidden, heads=hidden // 8)
+        save_pair_folder(model, tokenizer, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pair_settings(pair_folder: Path) -> dict[str, Any]:
+    """Settings that list the tiny pair, both ways."""
+    sides = {name: {"model": str(pair_folder / name)} for name in ("sender", "receiver")}
+    reverse = {"sender": sides["receiver"], "receiver": sides["sender"]}
+    return {"pairs": {"tiny": sides, "tiny-reverse": reverse}, "device": "cpu"}
+
+
+@pytest.fixture(scope="session")
+def server(
+    tmp_path_factory: pytest.TempPathFactory, pair_settings: dict[str, Any]
+) -> Iterator[RunningServer]:
+    """A server with the tiny pair and no key."""
+    with running_server(tmp_path_factory.mktemp("server"), pair_settings) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def paused_server(
+    tmp_path_factory: pytest.TempPathFactory, pair_settings: dict[str, Any]
+) -> Iterator[RunningServer]:
+    """A server whose worker waits for a lock that we hold: what is queued stays so."""
+    folder = tmp_path_factory.mktemp("paused")
+    (folder / "data").mkdir()
+    limits = {
+        "upload_bytes": 20_000,
+        "body_bytes": 20_000,
+        "rows": 50,
+        "prompt_chars": 2000,
+        "lanes": 900,
+        "new_tokens": 100,
+        "queue_length": 8,
+        "jobs_per_key": 5,
+    }
+    running = RunningServer(folder, pair_settings | {"limits": limits})
+    descriptor = os.open(folder / "data" / "worker.lock", os.O_CREAT | os.O_RDWR)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        running.start(ready=False)
+        yield running
+        running.stop()
+    finally:
+        os.close(descriptor)
+
+
+def tiny_experiment(rows: int = 6, **fields: Any) -> dict[str, Any]:
+    """An experiment over the tiny pair as a client sends it: generated rows, all conditions."""
+    return {
+        "name": "tiny",
+        "sender": {"model": "sender", "layer": 1},
+        "receiver": {"model": "receiver", "layer": 2},
+        "dataset": {"generate": {"rows": rows, "seed": 3}},
+        "translators": {"fit": {"kind": "ridge", "corpus": {"generate": {"rows": 20, "seed": 9}}}},
+        "conditions": "published-strict",
+        "seeds": [42, 123],
+        "decoding": {"max_new_tokens": 6, "relay_max_new_tokens": 6},
+    } | fields

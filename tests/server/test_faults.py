@@ -1,0 +1,176 @@
+"""Processes that are killed: nothing is lost, nothing is doubled, the rows are the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from statebridge.engine.run import run_experiment
+from statebridge.spec import parse_experiment
+from tests.server.conftest import tiny_experiment
+from tests.server.running_server import RunningServer, ended, eventually, submit
+from tests.server.test_jobs import LONG, all_events
+
+
+def wait_for_rows(server: RunningServer, experiment_id: str, more_than: int) -> int:
+    """Wait until more rows are committed; return how many."""
+    path = server.data / "runs" / experiment_id / "rows.jsonl"
+
+    def found() -> int:
+        count = path.read_bytes().count(b"\n") if path.exists() else 0
+        return count if count > more_than else 0
+
+    return int(eventually(found, f"more than {more_than} rows"))
+
+
+def test_kills_of_the_worker_and_of_both_give_the_same_rows(
+    server: RunningServer, pair_folder: Path, tmp_path: Path
+) -> None:
+    experiment = tiny_experiment(rows=30, **LONG)
+    with server.client() as client:
+        experiment_id = submit(client, experiment)
+        done = wait_for_rows(server, experiment_id, 8)
+        os.kill(server.worker_pid(), signal.SIGKILL)
+        wait_for_rows(server, experiment_id, done + 8)
+        worker = server.worker_pid()
+    server.kill()
+    os.kill(worker, signal.SIGKILL)
+    server.start(ready=False)
+    for side in ("sender", "receiver"):
+        experiment[side] = experiment[side] | {"model": str(pair_folder / side)}
+    run_experiment(parse_experiment(json.dumps(experiment)), tmp_path / "run")
+    with server.client() as client:
+        view = ended(client, experiment_id)
+        assert view["state"] == "done", view
+        rows = client.get(f"/v1/experiments/{experiment_id}/rows").content
+        events = all_events(client, experiment_id)
+    assert rows == (tmp_path / "run" / "rows.jsonl").read_bytes()
+    assert rows.count(b"\n") == view["rows_total"]
+    assert [number for number, _, _ in events] == list(range(1, len(events) + 1))
+    states = [data["state"] for _, kind, data in events if kind == "state"]
+    assert states == ["queued", "running"] * 3 + ["done"]
+
+
+@pytest.mark.slow
+def test_a_stop_takes_under_ten_seconds_and_costs_no_row(server: RunningServer) -> None:
+    with server.client() as client:
+        experiment_id = submit(client, tiny_experiment(rows=60, **LONG))
+        done = wait_for_rows(server, experiment_id, 5)
+        worker = server.worker_pid()
+        with client.stream("GET", f"/v1/experiments/{experiment_id}/events") as answer:
+            next(answer.iter_lines())
+            code, seconds = server.stop()
+    assert code in (0, -signal.SIGTERM)
+    assert seconds < 10
+    assert not Path(f"/proc/{worker}").exists()
+    path = server.data / "runs" / experiment_id / "rows.jsonl"
+    before = path.read_bytes()
+    assert before.count(b"\n") >= done
+    server.start(ready=False)
+    with server.client() as client:
+        view = ended(client, experiment_id)
+        assert view["state"] == "done"
+        rows = client.get(f"/v1/experiments/{experiment_id}/rows").content
+    assert rows.startswith(before)
+    assert rows.count(b"\n") == view["rows_total"]
+
+
+@pytest.mark.slow
+def test_a_worker_whose_server_was_killed_ends_by_itself(server: RunningServer) -> None:
+    worker = server.worker_pid()
+    server.kill()
+    eventually(lambda: not _lives(worker), "the worker's end", 15)
+    server.start(ready=False)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+@pytest.mark.slow
+def test_a_job_that_kills_three_workers_fails_and_the_next_one_runs(
+    server: RunningServer,
+) -> None:
+    # One group of all rows, so that no death leaves anything behind.
+    heavy = tiny_experiment(rows=3000, **(LONG | {"execution": {"max_lanes": 4096}}))
+    with server.client() as client:
+        poison = submit(client, heavy)
+        following = submit(client, tiny_experiment(rows=1, **LONG), priority=-1)
+        killed: set[int] = set()
+        while len(killed) < 3:
+            state = client.get(f"/v1/experiments/{poison}").json()["state"]
+            pid = server.worker_pid()
+            if state == "running" and pid not in killed:
+                started = sum(
+                    data["state"] == "running" and kind == "state"
+                    for _, kind, data in _events_so_far(server, poison)
+                )
+                if started == len(killed) + 1:
+                    os.kill(pid, signal.SIGKILL)
+                    killed.add(pid)
+            time.sleep(0.05)
+        failed = ended(client, poison)
+        assert failed["state"] == "failed"
+        assert "died 3 times" in failed["error"]
+        assert "SIGKILL" in failed["error"]
+        assert ended(client, following)["state"] == "done"
+
+
+def _events_so_far(server: RunningServer, job_id: str) -> list[tuple[int, str, dict[str, Any]]]:
+    from statebridge_server.store.database import Database
+    from statebridge_server.store.events import events_after
+
+    database = Database(f"sqlite:///{server.data / 'statebridge.sqlite'}")
+    try:
+        return [(e.number, e.kind, e.data) for e in events_after(database, job_id, 0)]
+    finally:
+        database.close()
+
+
+@pytest.mark.slow
+def test_kills_at_random_moments(server: RunningServer) -> None:
+    """Fitting, running and recording are hit alike; 20 kills over one queue of experiments."""
+    draw = random.Random(7)
+    # The workers' pause after an early death grows to half a minute; a server's start resets it.
+    experiment = tiny_experiment(rows=30, execution={"max_lanes": 40})
+    with server.client() as client:
+        undisturbed = submit(client, experiment)
+        assert ended(client, undisturbed)["state"] == "done"
+        expected = client.get(f"/v1/experiments/{undisturbed}/rows").content
+        ids = [submit(client, experiment) for _ in range(3)]
+    for _ in range(20):
+        time.sleep(draw.uniform(0.0, 1.5))
+        victim = draw.choice(("worker", "server", "both"))
+        worker = server.worker_pid()
+        if victim != "worker":
+            server.kill()
+        if victim != "server":
+            os.kill(worker, signal.SIGKILL)
+        if victim != "worker":
+            server.start(ready=draw.random() < 0.5)
+    with server.client() as client:
+        for experiment_id in ids:
+            view = ended(client, experiment_id)
+            if view["state"] == "failed":  # three deaths during one fit are its rule
+                assert "died 3 times" in view["error"]
+                client.post(f"/v1/experiments/{experiment_id}/resume")
+                view = ended(client, experiment_id)
+            assert view["state"] == "done", view
+            assert client.get(f"/v1/experiments/{experiment_id}/rows").content == expected
+            fitted = [
+                t
+                for t in client.get("/v1/translators").json()["translators"]
+                if t["experiment"] == experiment_id
+            ]
+            assert len(fitted) == 2

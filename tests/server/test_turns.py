@@ -1,0 +1,147 @@
+"""Whose turn it is, and what becomes of a job whose worker died."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from statebridge.errors import EnvironmentFault, InputError
+from statebridge_server.store import jobs, turns
+from statebridge_server.store.database import Database
+from statebridge_server.store.events import events_after
+from statebridge_server.store.keys import Principal
+from statebridge_server.store.tables import Job, SchemaVersion
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    """An empty store on disk."""
+    opened = Database(f"sqlite:///{tmp_path / 'jobs.sqlite'}")
+    yield opened
+    opened.close()
+
+
+def queue(database: Database, owner: str, name: str = "job", **more: Any) -> str:
+    new = jobs.NewJob(name, "tiny", {}, 10, (), request_sha256="", **more)
+    job, _ = jobs.submit(database, owner, new, queue_length=100, jobs_per_key=100)
+    return job.id
+
+
+def find(database: Database, job_id: str) -> Job:
+    job = jobs.visible_job(database, Principal("x", "admin"), job_id)
+    assert job is not None
+    return job
+
+
+def take_all(database: Database) -> list[str]:
+    taken = []
+    while (job := turns.take_next(database)) is not None:
+        taken.append(job.name)
+        turns.end(database, job.id, "done")
+    return taken
+
+
+def test_keys_take_turns_however_many_jobs_one_has(database: Database) -> None:
+    for place in range(4):
+        queue(database, "ann", f"ann{place}", priority=100)
+    queue(database, "ben", "ben0")
+    queue(database, "ben", "ben1")
+    queue(database, "cat", "cat0", priority=-100)
+    assert take_all(database) == ["ann0", "ben0", "cat0", "ann1", "ben1", "ann2", "ann3"]
+
+
+def test_priority_orders_the_jobs_of_one_key(database: Database) -> None:
+    for name, priority in (("low", -1), ("first", 0), ("second", 0), ("high", 5)):
+        queue(database, "ann", name, priority=priority)
+    assert take_all(database) == ["high", "first", "second", "low"]
+
+
+def test_a_job_that_kills_three_workers_fails_and_the_queue_goes_on(database: Database) -> None:
+    poison = queue(database, "ann", "poison")
+    other = queue(database, "ann", "other", priority=-1)
+    for death in (1, 2, 3):
+        job = turns.take_next(database)
+        assert job is not None
+        assert job.id == poison
+        (left,) = turns.recover(database, f"signal {death}")
+        assert left.state == ("failed" if death == 3 else "queued")
+    failed = find(database, poison)
+    assert failed.error is not None
+    assert "died 3 times" in failed.error
+    assert "signal 3" in failed.error
+    following = turns.take_next(database)
+    assert following is not None
+    assert following.id == other
+    again = jobs.resume(database, poison, queue_length=9, jobs_per_key=9)
+    assert (again.state, again.deaths, again.error) == ("queued", 0, None)
+
+
+def test_deaths_count_only_while_nothing_is_committed(database: Database) -> None:
+    job_id = queue(database, "ann")
+    for done in range(1, 8):
+        turns.take_next(database)
+        turns.note_progress(database, job_id, "run", done, 10, {})
+        (left,) = turns.recover(database, "signal SIGKILL")
+        assert (left.state, left.deaths) == ("queued", 1)
+
+
+def test_a_worker_that_is_told_to_stop_costs_nothing(database: Database) -> None:
+    job_id = queue(database, "ann")
+    for _ in range(5):
+        turns.take_next(database)
+        turns.put_back(database)
+        assert turns.recover(database, "x") == []
+    assert (find(database, job_id).state, find(database, job_id).deaths) == ("queued", 0)
+
+
+def test_a_cancelled_job_whose_worker_died_is_cancelled(database: Database) -> None:
+    job_id = queue(database, "ann")
+    turns.take_next(database)
+    assert jobs.cancel(database, job_id).state == "running"
+    assert turns.note_progress(database, job_id, "run", 1, 10, {})
+    (left,) = turns.recover(database, "x")
+    assert left.state == "cancelled"
+
+
+def test_events_are_numbered_without_gaps(database: Database) -> None:
+    job_id = queue(database, "ann")
+    turns.take_next(database)
+    for done in range(1, 4):
+        turns.note_progress(database, job_id, "run", done, 10, {"rows_per_second": 2.0})
+    turns.end(database, job_id, "failed", "why")
+    events = events_after(database, job_id, 0)
+    assert [event.number for event in events] == [1, 2, 3, 4, 5, 6]
+    assert [event.data["state"] for event in events] == ["queued", *["running"] * 4, "failed"]
+    assert events[-1].data["error"] == "why"
+    assert [event.number for event in events_after(database, job_id, 4)] == [5, 6]
+
+
+def test_a_failed_write_leaves_nothing(database: Database) -> None:
+    job_id = queue(database, "ann")
+
+    def fail_halfway() -> None:
+        with database.write() as session:
+            jobs.locked(session, job_id).state = "done"
+            session.flush()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_halfway()
+    assert find(database, job_id).state == "queued"
+
+
+def test_a_database_of_another_version_or_kind_is_refused(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'later.sqlite'}"
+    database = Database(url)
+    with database.write() as session:
+        session.get_one(SchemaVersion, 1).version = 99
+    database.close()
+    with pytest.raises(EnvironmentFault, match="version 99"):
+        Database(url)
+    with pytest.raises(InputError, match="database_url"):
+        Database("nonsense")
+    with pytest.raises(EnvironmentFault, match="cannot be used"):
+        Database(f"sqlite:///{tmp_path / 'no' / 'folder.sqlite'}")
