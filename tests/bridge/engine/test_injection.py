@@ -224,6 +224,22 @@ def test_norms_are_means_over_the_positions_read_written_and_prompted() -> None:
         assert float(written.injected_norms[row]) == pytest.approx(sum(blended) / length)
 
 
+def test_cosines_are_of_the_source_as_it_was_read_with_the_own_state() -> None:
+    for fields in ({}, {"match_norm": True}, {"operator": "add", "weight": -3.0}):
+        written = _write(_condition(source_positions="last", **fields))
+        for row, length in enumerate(LENGTHS):
+            s = SOURCE[row, 3].tolist()
+            cosines = []
+            for place in range(4 - length, 4):
+                h = OWN[row, place].tolist()
+                dot = sum(a * b for a, b in zip(h, s, strict=True))
+                cosines.append(dot / (_norm(h) * _norm(s)))
+            assert float(written.cosines[row]) == pytest.approx(sum(cosines) / length)
+    assert _write(_condition(source="zero"), source=0 * SOURCE).cosines.tolist() == [0, 0, 0]
+    own = _write(_condition(source="receiver"), OWN, OWN).cosines
+    assert own.tolist() == pytest.approx([1, 1, 1])
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_narrow_dtypes_are_combined_in_float32_and_rounded_once(dtype: torch.dtype) -> None:
     own, source = OWN.to(dtype), SOURCE.float()

@@ -1,0 +1,183 @@
+"""Donors and noise: the published streams to the bit, and per-row draws that never move."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from statebridge.engine.donors import choose_donors, row_key
+from statebridge.engine.noise import PerRowNoise, PublishedNoise
+from statebridge.results.table import DatasetRow
+from tests.bridge.engine.tiny_experiment import (
+    SEEDS,
+    dataset_rows,
+    engine_pair,
+    neox_pair,
+    random_translator,
+    run_engine,
+)
+from tests.reference.draws import published_donors, published_noise
+from tests.tiny_models import mixed_rows
+
+lengths_lists = st.lists(st.integers(1, 6), min_size=1, max_size=60)
+seeds = st.integers(0, 2**63 - 1)
+
+
+def _ids(count: int) -> list[str]:
+    return [f"row_{i}" for i in range(count)]
+
+
+# ---------------------------------------------------------------- donors
+
+
+@given(lengths=lengths_lists, seed=seeds)
+def test_published_donors_equal_the_references(lengths: list[int], seed: int) -> None:
+    donors = choose_donors(lengths, _ids(len(lengths)), seed, "published")
+    free = published_donors(lengths, seed, strict=False)
+    assert dict(enumerate(donors.of_row)) == free
+    # Dropping lone rows first must leave the others' donors as they are.
+    strict = published_donors(lengths, seed, strict=True)
+    assert {i: d for i, d in free.items() if i not in donors.lone} == strict
+
+
+@given(lengths=lengths_lists, seed=seeds, rng=st.sampled_from(["published", "per-row"]))
+def test_donors_are_derangements_of_equal_lengths(lengths: list[int], seed: int, rng: Any) -> None:
+    donors = choose_donors(lengths, _ids(len(lengths)), seed, rng)
+    for row, donor in enumerate(donors.of_row):
+        assert lengths[donor] == lengths[row]
+        assert (donor == row) == (row in donors.lone)
+    assert donors.lone == {i for i, n in enumerate(lengths) if lengths.count(n) == 1}
+    if rng == "published":  # each row gives once
+        assert sorted(donors.of_row) == list(range(len(lengths)))
+
+
+@given(lengths=lengths_lists, seed=seeds, order=st.randoms(use_true_random=False))
+def test_per_row_donors_do_not_move_when_rows_are_reordered(
+    lengths: list[int], seed: int, order: random.Random
+) -> None:
+    ids = _ids(len(lengths))
+    before = choose_donors(lengths, ids, seed, "per-row")
+    by_id = {ids[i]: ids[d] for i, d in enumerate(before.of_row)}
+    places = list(range(len(lengths)))
+    order.shuffle(places)
+    moved_ids = [ids[i] for i in places]
+    after = choose_donors([lengths[i] for i in places], moved_ids, seed, "per-row")
+    assert {moved_ids[i]: moved_ids[d] for i, d in enumerate(after.of_row)} == by_id
+
+
+def test_seeds_and_rows_have_keys_of_their_own() -> None:
+    keys = {row_key(seed, row) for seed in (1, 11, 42, 123) for row in ("1", "a", "row_1", "")}
+    assert len(keys) == 16
+    # The separator: seed 1 with row "1|x" is not seed 11 with row "|x".
+    assert row_key(1, "1|x") != row_key(11, "|x")
+    assert all(0 <= key < 2**63 for key in keys)
+    # The draws of a published result must be the same on every machine, for ever.
+    assert row_key(42, "mh_clean_000000") == 567000244518999811
+
+
+def test_different_seeds_choose_different_donors() -> None:
+    lengths = [5] * 50
+    for rng in ("published", "per-row"):
+        chosen: Any = rng
+        first, second = (choose_donors(lengths, _ids(50), s, chosen).of_row for s in (42, 123))
+        assert sum(a != b for a, b in zip(first, second, strict=True)) > 30
+
+
+# ---------------------------------------------------------------- noise
+
+
+@given(
+    lengths=st.lists(st.integers(1, 5), min_size=1, max_size=70),
+    order=st.lists(st.integers(0, 69), max_size=25),
+    seed=st.integers(0, 1000),
+)
+def test_published_noise_at_random_places_equals_the_stream(
+    lengths: list[int], order: list[int], seed: int
+) -> None:
+    width = 3
+    stream = [draw[0] for draw in published_noise(lengths, width, seed)]
+    noise = PublishedNoise(seed, lengths, width)
+    for place in order:
+        row = place % len(lengths)
+        assert torch.equal(noise.draw(row), stream[row])
+        assert torch.equal(noise.draw(row), stream[row]), "a second look gives another draw"
+
+
+def test_published_noise_is_the_published_call() -> None:
+    # One generator, one randn((1, length, width)) a row: the shape decides how it is filled.
+    generator = torch.Generator().manual_seed(42)
+    expected = [torch.randn((1, n, 768), generator=generator)[0] for n in (45, 51, 38)]
+    noise = PublishedNoise(42, (45, 51, 38), 768)
+    for row in (2, 0, 1):
+        assert torch.equal(noise.draw(row), expected[row])
+
+
+def test_drawing_leaves_the_global_generator_alone() -> None:
+    before = torch.get_rng_state()
+    PublishedNoise(1, (3, 4), 2).draw(1)
+    PerRowNoise(1, ("a", "b"), (3, 4), 2).draw(1)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_per_row_noise_is_keyed_by_seed_and_row_id_alone() -> None:
+    ids, lengths = ("a", "b", "c"), (3, 4, 3)
+    noise = PerRowNoise(42, ids, lengths, 5)
+    moved = PerRowNoise(42, ids[::-1], lengths[::-1], 5)
+    subset = PerRowNoise(42, ids[1:2], lengths[1:2], 5)
+    for row in range(3):
+        assert torch.equal(noise.draw(row), moved.draw(2 - row))
+    assert torch.equal(noise.draw(1), subset.draw(0))
+    assert not torch.equal(noise.draw(0), noise.draw(2))
+    assert not torch.equal(noise.draw(0), PerRowNoise(43, ids, lengths, 5).draw(0))
+
+
+# ---------------------------------------------------------------- through the engine
+
+ROWS = dataset_rows(mixed_rows(20, seed=6))
+FIELDS: dict[str, Any] = {
+    "conditions": ["same_norm_random", "shuffled_translation"],
+    "decoding": {"max_new_tokens": 3},
+}
+
+
+def _run(rows: Sequence[DatasetRow], **fields: Any) -> Any:
+    translators = {seed: random_translator(24, 32, seed=seed) for seed in SEEDS}
+    return run_engine(engine_pair(neox_pair()), rows, translators, **FIELDS, **fields).rows
+
+
+@pytest.mark.parametrize("path", ["shared", "plain"])
+@pytest.mark.parametrize("rng", ["published", "per-row"])
+def test_the_first_rows_of_a_limited_run_equal_those_of_the_whole(rng: str, path: str) -> None:
+    execution = {"path": path}
+    whole = _run(ROWS, rng=rng, execution=execution)
+    part = _run(ROWS, rng=rng, execution=execution, limit=7)
+    assert {row_id for _, row_id in part} == {row.row_id for row in ROWS[:7]}
+    donors = {row.donor_row_id for row in part.values() if row.donor_row_id}
+    assert donors - {row.row_id for row in ROWS[:7]}, "no donor stands beyond the limit"
+    for key, row in part.items():
+        assert row.token_ids == whole[key].token_ids
+        assert row.donor_row_id == whole[key].donor_row_id
+        assert row.translated_norm_mean == pytest.approx(whole[key].translated_norm_mean, rel=1e-6)
+
+
+def test_per_row_draws_do_not_move_when_the_dataset_is_reordered() -> None:
+    order = list(ROWS)
+    random.Random(3).shuffle(order)
+    before, after = _run(ROWS), _run(order)
+    assert before.keys() == after.keys()
+    for key, row in before.items():
+        assert row.token_ids == after[key].token_ids
+        assert row.donor_row_id == after[key].donor_row_id
+
+
+def test_per_row_noise_does_not_move_when_a_subset_is_the_dataset() -> None:
+    whole, part = _run(ROWS), _run(ROWS[5:12])
+    for key, row in part.items():
+        if key[0].startswith("same_norm_random"):
+            assert row.token_ids == whole[key].token_ids

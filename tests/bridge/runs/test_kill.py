@@ -1,0 +1,134 @@
+"""Processes that are killed, truly: `kill -9` at any moment, and the same bytes in the end."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from statebridge.runs.directory import MANIFEST, ROWS, read_manifest, whole_groups
+from tests.tiny_models import save_pair_folder, tiny_neox, tiny_tokenizer
+
+GROUPS = 200
+COMMITTING = f"""
+GROUPS = {GROUPS}
+import random, sys
+from statebridge.results.table import RowResult
+from statebridge.runs.directory import open_run
+
+draw = random.Random(0)
+lanes = [draw.randint(1, 40) for _ in range(GROUPS)]
+with open_run(sys.argv[1]) as run:
+    for group in range(run.committed_groups(lanes), len(lanes)):
+        draw = random.Random(group)
+        run.commit(group, [
+            ("cell", RowResult(row_id=str(i), gold="x" * draw.randint(0, 3000),
+                               prediction=None))
+            for i in range(lanes[group])
+        ])
+        print(group, flush=True)
+"""
+
+
+def _lanes() -> list[int]:
+    draw = random.Random(0)
+    return [draw.randint(1, 40) for _ in range(GROUPS)]
+
+
+def test_killed_again_and_again_while_committing(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", COMMITTING]
+    undisturbed = tmp_path / "undisturbed"
+    subprocess.run([*command, str(undisturbed)], check=True, stdout=subprocess.DEVNULL)
+    draw = random.Random(7)
+    killed = 0
+    path = tmp_path / "killed"
+    while True:
+        with subprocess.Popen([*command, str(path)], stdout=subprocess.PIPE) as child:
+            assert child.stdout is not None
+            stop = draw.randint(1, 50)
+            for number, _ in enumerate(child.stdout):
+                if number == stop:
+                    time.sleep(draw.random() / 200)  # somewhere within the next commits
+                    child.kill()
+                    break
+        if child.returncode == 0:
+            break
+        assert child.returncode == -signal.SIGKILL
+        killed += 1
+    assert killed >= 3
+    assert (path / ROWS).read_bytes() == (undisturbed / ROWS).read_bytes()
+    assert whole_groups(path / ROWS, _lanes())[0] == GROUPS
+
+
+EXPERIMENT = {
+    "name": "killed",
+    "sender": {"model": "./sender", "layer": 0.67},
+    "receiver": {"model": "./receiver", "layer": 0.67},
+    "dataset": {"generate": {"rows": 60, "seed": 3}},
+    "translators": {
+        "fit": {"kind": "ridge", "corpus": {"generate": {"rows": 120, "seed": 5}, "max_tokens": 64}}
+    },
+    "conditions": "published-strict",
+    "seeds": [42, 7],
+    "decoding": {"max_new_tokens": 12, "relay_max_new_tokens": 12},
+    "execution": {"device": "cpu", "max_lanes": 40},
+}
+
+
+def _run(folder: Path, out: str) -> list[str]:
+    main = "from statebridge_client.cli import main; main()"
+    arguments = ["run", str(folder / "mine.yaml"), "--out", str(folder / out)]
+    return [sys.executable, "-c", main, *arguments]
+
+
+@pytest.mark.slow
+def test_the_command_killed_at_random_moments_ends_with_the_same_rows(tmp_path: Path) -> None:
+    for name, seed, hidden in (("sender", 1, 24), ("receiver", 2, 32)):
+        model = tiny_neox(seed, layers=3, hidden=hidden, heads=2)
+        save_pair_folder(model, tiny_tokenizer(), tmp_path / name)
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(EXPERIMENT))
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    started = time.monotonic()
+    subprocess.run(_run(tmp_path, "undisturbed"), check=True, timeout=300, **quiet)  # type: ignore[call-overload]
+    whole_run = time.monotonic() - started
+    expected = (tmp_path / "undisturbed" / ROWS).read_bytes()
+
+    out = tmp_path / "killed"
+    draw = random.Random(11)
+    # At any moment: before, in and after loading and fitting; then twice among the rows.
+    moments: list[float | int] = [whole_run * share for share in (0.15, 0.4, 0.55)]
+    moments += [
+        draw.randint(1, len(expected) // 2),
+        draw.randint(len(expected) // 2, len(expected)),
+    ]
+    for moment in moments:
+        with subprocess.Popen(_run(tmp_path, "killed"), **quiet) as child:  # type: ignore[call-overload]
+            if isinstance(moment, float):
+                time.sleep(moment)
+            else:
+                deadline = time.monotonic() + 300
+                while child.poll() is None and time.monotonic() < deadline:
+                    if (out / ROWS).exists() and (out / ROWS).stat().st_size >= moment:
+                        break
+                    time.sleep(0.005)
+            child.kill()
+    finished = subprocess.run(_run(tmp_path, "killed"), timeout=300, check=False, **quiet)  # type: ignore[call-overload]
+    assert finished.returncode == 0, finished.stderr.decode()
+    assert (out / ROWS).read_bytes() == expected
+    manifests = [read_manifest(tmp_path / name) for name in ("undisturbed", "killed")]
+    for manifest in manifests:
+        assert manifest is not None
+        del manifest["created_at"]
+    assert manifests[0] == manifests[1]
+    left = {path.name for path in out.iterdir()}
+    assert left == {path.name for path in (tmp_path / "undisturbed").iterdir()}
+    assert not [name for name in left if name.endswith(".tmp")]
+    assert MANIFEST in left
+    assert os.listdir(out / "translators")

@@ -1,0 +1,110 @@
+"""The published conditions by name, and the presets: 22 and 25 cells."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from statebridge.errors import ExperimentError
+from statebridge.spec import CONDITIONS, PRESETS, Condition, experiment_cells
+from statebridge.spec.presets import resolve_conditions
+from tests.bridge.spec.refusal import BASE, parsed
+
+TRANSLATORS = "translators: {42: a.pt, 123: b.pt, 456: c.pt}\n"
+DETERMINISTIC = {"no_inject", "nl_relay", "b_to_b_self_inject", "zero_replacement"}
+STRICT = "shuffled_translation_strict_matched"
+
+
+def test_the_presets_are_the_published_sets_and_one_extra() -> None:
+    assert set(PRESETS) == {"published", "published-strict"}
+    names = {preset: [c.name for c in conditions] for preset, conditions in PRESETS.items()}
+    assert len(names["published"]) == 10
+    assert names["published-strict"] == [*names["published"], STRICT]
+    assert set(CONDITIONS) == set(names["published-strict"])
+    assert {c.name for c in CONDITIONS.values() if not c.seeded} == DETERMINISTIC
+
+
+@pytest.mark.parametrize(("preset", "cells"), [("published", 22), ("published-strict", 25)])
+def test_three_seeds_give_the_published_files_and_zero_replacement(preset: str, cells: int) -> None:
+    made = experiment_cells(parsed(f"{BASE}{TRANSLATORS}conditions: {preset}\n"))
+    assert len(made) == len({cell.name for cell in made}) == cells
+    # 21 and 24 published files; zero_replacement is the extra of the same paper.
+    assert sum(cell.condition.name != "zero_replacement" for cell in made) == cells - 1
+    seeds = Counter(cell.condition.name for cell in made)
+    assert {name for name, count in seeds.items() if count == 1} == DETERMINISTIC
+    assert {count for name, count in seeds.items() if name not in DETERMINISTIC} == {3}
+    assert all((cell.seed is None) == (cell.condition.name in DETERMINISTIC) for cell in made)
+    assert [cell.name for cell in made if cell.condition.name == "replace"] == [
+        "replace/seed42",
+        "replace/seed123",
+        "replace/seed456",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("no_inject", ("none", "blend", 1.0, False, "all", "all")),
+        ("nl_relay", ("none", "blend", 1.0, False, "all", "all")),
+        ("additive", ("translated", "add", 0.01, False, "all", "last")),
+        ("replace", ("translated", "blend", 1.0, False, "all", "all")),
+        ("scale_corrected", ("translated", "blend", 1.0, True, "all", "all")),
+        ("best_alpha", ("translated", "blend", 0.30, True, "all", "all")),
+        ("b_to_b_self_inject", ("receiver", "blend", 1.0, False, "all", "all")),
+        ("same_norm_random", ("random", "blend", 1.0, True, "all", "all")),
+        ("shuffled_translation", ("shuffled", "blend", 1.0, True, "all", "all")),
+        (STRICT, ("shuffled", "blend", 1.0, True, "all", "all")),
+        ("zero_replacement", ("zero", "blend", 1.0, False, "all", "all")),
+    ],
+)
+def test_each_condition_is_the_published_one(name: str, written: tuple[Any, ...]) -> None:
+    c = CONDITIONS[name]
+    assert written == (
+        c.source,
+        c.operator,
+        c.weight,
+        c.match_norm,
+        c.positions,
+        c.source_positions,
+    )
+    assert c.prompt == ("relay" if name == "nl_relay" else "task")
+    assert c.lone_rows == ("drop" if name == STRICT else "self")
+
+
+def test_names_and_objects_mix_in_their_order() -> None:
+    own = Condition(name="half", source="receiver", weight=0.5)
+    found = resolve_conditions(["zero_replacement", own, "no_inject"])
+    assert [condition.name for condition in found] == ["zero_replacement", "half", "no_inject"]
+    assert resolve_conditions([CONDITIONS["replace"]]) == (CONDITIONS["replace"],)
+
+
+@pytest.mark.parametrize(
+    ("declared", "words"),
+    [
+        ("publishd", "did you mean published or published-strict?"),
+        ("replce", "did you mean replace"),
+        ("", "known: "),
+        (["no_inject", "no_inject"], "no_inject is listed twice"),
+        (["published", "replace"], "replace is listed twice"),
+        (["published", "published-strict"], "no_inject is listed twice"),
+        ([], "the list is empty"),
+        (
+            [
+                Condition(name="a", source="zero"),
+                Condition(name="a", source="receiver"),
+            ],
+            "two conditions are named a",
+        ),
+        (
+            [Condition(name="replace", source="zero")],
+            "replace is a published condition and cannot mean something else",
+        ),
+    ],
+)
+def test_what_names_nothing_or_two_things_is_refused(declared: Any, words: str) -> None:
+    with pytest.raises(ExperimentError) as caught:
+        resolve_conditions(declared)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
