@@ -49,6 +49,8 @@ def fit(
     experiment = load_experiment(file, overrides)
     if not isinstance(experiment.translators, Fit):
         raise ExperimentError(f"{file}: translators: declares files, not fit: {{...}}")
+    if out.exists() and not out.is_dir():
+        raise ExperimentError(f"--out {out}: is a file; give a folder for the translators")
     need_engine()
     from statebridge.engine.fitting import fit_translators, layer_quality, read_corpus
     from statebridge.models.pair import load_pair
@@ -92,10 +94,16 @@ def fit(
 def _layers(text: str | None, default: int) -> list[int | float | str]:
     if text is None:
         return [default]
-    layers = yaml.safe_load(f"[{text}]")
-    if not all(isinstance(layer, int | float | str) for layer in layers) or not layers:
-        raise ExperimentError(f"layers {text!r}: give a list such as 0.25,0.5,8")
-    return list(layers)
+    wrong = ExperimentError(f"layers {text!r}: give a list such as 0.25,0.5,8")
+    try:
+        layers = yaml.safe_load(f"[{text}]")
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise wrong from None
+    if not isinstance(layers, list) or not layers:
+        raise wrong
+    if not all(isinstance(layer, int | float | str) for layer in layers):
+        raise wrong
+    return layers
 
 
 def _print(cards: dict[int, TranslatorCard], by_layer: list[QualityReport], out: Path) -> None:

@@ -66,12 +66,13 @@ def read_changes(changes: list[str] | None) -> dict[str, Any]:
             )
         try:
             value = yaml.safe_load(text)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError, RecursionError):
             raise ExperimentError(f"--set {change}: the value is not valid YAML") from None
         # In a file a relative path is relative to the file; here to the working directory.
         last = field.rsplit(".", 1)[-1]
-        local = isinstance(value, str) and (last == "path" or value.startswith((".", "~")))
-        if last in _PATHS and local:
+        is_path = last == "path" or field.startswith("translators.")
+        local = isinstance(value, str) and (is_path or value.startswith((".", "~")))
+        if (last in _PATHS or last.isdecimal()) and local:
             value = str(Path(value).expanduser().resolve())
         found[field] = value
     return found

@@ -31,10 +31,16 @@ def read_run(path: str | Path) -> ResultSet:
     if manifest is None:
         raise ResultError(f"{path}: no {MANIFEST}; give a directory that `statebridge run` wrote")
     dataset = {row.row_id: row for row in read_jsonl(path / DATASET, FieldMap(id="id"))}
-    lanes = _read_lanes(path / ROWS, manifest["plan"]["lanes"])
-    # A strict shuffle over rows whose prompt lengths are all their own has no rows to run.
-    planned = [cell for cell in manifest["cells"] if cell["rows"] > 0]
-    cells = [_cell(path, manifest, cell, lanes, dataset) for cell in planned]
+    try:
+        lanes = _read_lanes(path / ROWS, manifest["plan"]["lanes"])
+        # A strict shuffle over rows whose prompt lengths are all their own has no rows to run.
+        planned = [cell for cell in manifest["cells"] if cell["rows"] > 0]
+        _check_known(path, lanes, {cell["name"] for cell in planned}, dataset)
+        cells = [_cell(path, manifest, cell, lanes, dataset) for cell in planned]
+    except (KeyError, TypeError) as error:
+        raise ResultError(
+            f"{path / MANIFEST}: lacks {error}; give a directory that `statebridge run` wrote"
+        ) from None
     _mark_changes(cells)
     return ResultSet(cells=cells, dataset=dataset, manifest=manifest)
 
@@ -67,6 +73,24 @@ def _read_lanes(path: Path, lane_counts: Sequence[int]) -> dict[str, dict[str, R
                 )
             of_cell[row.row_id] = row
     return lanes
+
+
+def _check_known(
+    path: Path,
+    lanes: Mapping[str, Mapping[str, RowResult]],
+    cells: set[str],
+    dataset: Mapping[str, DatasetRow],
+) -> None:
+    """Refuse committed rows of a cell or a row that the directory does not know."""
+    for cell, rows in lanes.items():
+        if cell not in cells:
+            raise ResultError(f"{path / ROWS}: rows of cell {cell}, which the manifest lacks")
+        stranger = next((row_id for row_id in rows if row_id not in dataset), None)
+        if stranger is not None:
+            raise ResultError(
+                f"{path / ROWS}: row {stranger} of cell {cell} is not in {DATASET}; the "
+                "directory's files belong to different runs"
+            )
 
 
 def _cell(
