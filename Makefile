@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
-.PHONY: demo test test-quick test-real check format clean
+.PHONY: demo test test-quick test-real test-soak check format clean
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
@@ -17,13 +17,16 @@ demo: $(READY)  ## the published experiment on a small pair, on this machine, in
 	$(BIN)/statebridge demo
 
 test: $(READY)  ## every test but those that need a real language model
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not real_model'
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not real_model and not soak'
 
 test-quick: $(READY)  ## the tests that take seconds
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not real_model and not slow'
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not real_model and not soak and not slow'
 
 test-real: $(READY)  ## opt-in: needs the weights that docs/real-models.md names
 	$(BIN)/python -m pytest -m real_model
+
+test-soak: $(READY)  ## opt-in: twenty kills of the server at random moments
+	$(BIN)/python -m pytest -m soak
 
 check: $(READY)  ## format, lint, types
 	$(BIN)/ruff format --check bridge client server tests benchmarks scripts

@@ -10,14 +10,16 @@ from typing import Any
 import pytest
 import yaml
 
-from statebridge.translators import save_translator
-from tests.bridge.engine.tiny_experiment import random_translator
 from tests.client.refused_command import EXPERIMENT, ROW, Command
-from tests.tiny_models import save_pair_folder, tiny_neox, tiny_tokenizer
 
 
 @pytest.fixture(scope="package")
 def pristine_pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    # Here, and not above: the thin client's tests need no torch.
+    from statebridge.translators import save_translator
+    from tests.bridge.engine.tiny_experiment import random_translator
+    from tests.tiny_models import save_pair_folder, tiny_neox, tiny_tokenizer
+
     made = tmp_path_factory.mktemp("pristine")
     shape: dict[str, Any] = {"layers": 2, "heads": 2, "end_share": 0}
     save_pair_folder(tiny_neox(1, hidden=16, **shape), tiny_tokenizer(), made / "sender")

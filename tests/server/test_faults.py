@@ -138,7 +138,7 @@ def _events_so_far(server: RunningServer, job_id: str) -> list[tuple[int, str, d
         database.close()
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_kills_at_random_moments(server: RunningServer) -> None:
     """Fitting, running and recording are hit alike; 20 kills over one queue of experiments."""
     draw = random.Random(7)
