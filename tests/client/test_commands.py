@@ -147,6 +147,14 @@ def test_compare_validate_audit_and_report(call: Any, tmp_path: Path) -> None:
     assert (tmp_path / "report" / "report.html").stat().st_size > 10_000
 
 
+def test_a_margin_that_is_none_is_one_line(call: Any, tmp_path: Path) -> None:
+    for margin in ("-1", "0", "nan", "inf"):
+        said = call("compare", tmp_path, "--margin", margin)
+        assert said.code == 2
+        assert said.err.startswith(f"error: --margin {margin}: ")
+        assert said.err.count("\n") == 1
+
+
 def test_fit_writes_translators_with_cards(call: Any, tmp_path: Path) -> None:
     out = tmp_path / "fitted"
     said = call("fit", "e.yaml", "--out", out, "--sender-layers", "0,1", "--json")

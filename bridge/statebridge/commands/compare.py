@@ -43,6 +43,9 @@ def compare(
     """Compare conditions with baselines, paired by row, with intervals and equivalence tests."""
     if mode not in MODES:
         raise InputError(f"--mode {mode}: unknown; {nearest(mode, MODES)}")
+    wrong = next((value for value in margin or () if not 0 < value < float("inf")), None)
+    if wrong is not None:
+        raise InputError(f"--margin {wrong:g}: an equivalence margin lies above 0, such as 0.03")
     from statebridge.commands.print_table import print_table
     from statebridge.results.sources import read_sources
     from statebridge.stats import Settings
