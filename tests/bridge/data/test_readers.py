@@ -184,7 +184,16 @@ def test_jsonl_is_the_default(path: Path) -> None:
 
 
 def test_formats() -> None:
-    assert FORMATS == ("jsonl", "hotpotqa", "musique", "2wikimultihopqa", "babi")
+    assert FORMATS == (
+        "jsonl",
+        "hotpotqa",
+        "musique",
+        "2wikimultihopqa",
+        "babi",
+        "gsm8k",
+        "mmlu",
+        "biographies",
+    )
 
 
 def test_unknown_formats_and_options(path: Path) -> None:

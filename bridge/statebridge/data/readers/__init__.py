@@ -8,7 +8,10 @@ from pathlib import Path
 
 from statebridge.data.jsonl import FieldMap, iter_jsonl
 from statebridge.data.readers.babi import iter_babi
+from statebridge.data.readers.biographies import iter_biographies
+from statebridge.data.readers.gsm8k import iter_gsm8k
 from statebridge.data.readers.hotpotqa import iter_hotpotqa
+from statebridge.data.readers.mmlu import iter_mmlu
 from statebridge.data.readers.musique import iter_musique
 from statebridge.data.readers.twowiki import iter_2wikimultihopqa
 from statebridge.data.rows import Place, distinct_rows
@@ -27,6 +30,9 @@ _FORMATS = {
     "musique": _Format(iter_musique, ("context", "unanswerable")),
     "2wikimultihopqa": _Format(iter_2wikimultihopqa, ("context",)),
     "babi": _Format(iter_babi, ("context",)),
+    "gsm8k": _Format(iter_gsm8k, ("context",)),
+    "mmlu": _Format(iter_mmlu, ("context",)),
+    "biographies": _Format(iter_biographies, ()),
 }
 FORMATS = ("jsonl", *_FORMATS)
 
@@ -41,8 +47,9 @@ def read_dataset(
         format: One of `FORMATS`.
         fields: For `jsonl`: which field holds what. The other formats fix their own.
         options: `context`: `gold` (the default; only the paragraphs or statements that the
-            question needs) or `all`, for every format but `jsonl`. `unanswerable`: `drop`
-            (the default) or `keep`, for `musique`.
+            question needs) or `all`, for the sets with paragraphs or statements; `none` (the
+            default) or `question`, for `gsm8k` and `mmlu`. `unanswerable`: `drop` (the
+            default) or `keep`, for `musique`.
 
     Raises:
         DatasetError: Unknown format or option; the file cannot be read; a row is wrong, is

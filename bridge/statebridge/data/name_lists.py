@@ -1,0 +1,59 @@
+"""Several names in one attribute: `Britain|Great Britain`.
+
+A row's attributes are scalars, so that every file format can hold them; aliases and options
+are written as one text, separated by `|`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from statebridge.errors import DatasetError
+from statebridge.results.table import DatasetRow
+
+_SEPARATOR = "|"
+
+ALIASES = "aliases"
+"""Attribute: other names of the answer, each as right as the answer itself."""
+OPTIONS = "options"
+"""Attribute: the answers between which the question lets choose, the right one among them."""
+SCORING = "scoring"
+"""Attribute: the scoring convention of the row, a key of `statebridge.scoring.CONVENTIONS`."""
+
+
+def join_names(names: Iterable[str]) -> str:
+    """Return names as one text; `split_names` gives them back.
+
+    Raises:
+        DatasetError: A name is empty, has white space around it, or holds `|`.
+    """
+    kept = list(names)
+    for name in kept:
+        if not name or name != name.strip() or _SEPARATOR in name:
+            raise DatasetError(
+                f"name {name!r}: must not be empty, hold {_SEPARATOR!r} or have white space "
+                "around it"
+            )
+    return _SEPARATOR.join(kept)
+
+
+def split_names(text: str) -> tuple[str, ...]:
+    """Return the names of such a text; white space around them and empty ones are dropped."""
+    return tuple(name.strip() for name in text.split(_SEPARATOR) if name.strip())
+
+
+def attribute_names(row: DatasetRow, attribute: str) -> tuple[str, ...]:
+    """Return the names that an attribute of a row holds; none where it is absent or null.
+
+    Raises:
+        DatasetError: The attribute is not text.
+    """
+    value = row.attributes.get(attribute)
+    if value is None:
+        return ()
+    if not isinstance(value, str):
+        raise DatasetError(
+            f"row {row.row_id!r}: attribute {attribute!r} is {value!r}; it must be names separated "
+            f"by {_SEPARATOR!r}"
+        )
+    return split_names(value)

@@ -1,0 +1,242 @@
+"""Scoring conventions: how each task judges a prediction, given all that counts as right.
+
+The metrics of `statebridge.scoring.metrics` know one gold answer. A task may accept aliases,
+ask for one of several options, or read a number or a letter out of a longer text; its rows
+name their convention in the attribute `scoring`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from types import MappingProxyType
+
+from statebridge.data.name_lists import ALIASES, OPTIONS, SCORING, attribute_names
+from statebridge.data.numbers import as_number, first_number, last_number
+from statebridge.errors import DatasetError, nearest
+from statebridge.results.table import DatasetRow
+from statebridge.scoring.metrics import (
+    first_answer_span,
+    normalize,
+    normalized_exact_match,
+    word_boundary_contains,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Gold:
+    """What counts as right."""
+
+    answer: str
+    aliases: tuple[str, ...] = ()
+    """Other names of the answer."""
+    options: tuple[str, ...] = ()
+    """The answers between which the question lets choose, the right one among them."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The answer and its aliases."""
+        return (self.answer, *self.aliases)
+
+
+Convention = Callable[[str, Gold], bool]
+"""(prediction, gold) to whether it is right."""
+
+_LINE_END = re.compile(r"[\r\n]")
+_NEXT_QUESTION = re.compile(r"^(?:Q|Question|Problem):", re.MULTILINE)
+_FINAL = "####"
+_STATED = r"(?i:answer)\s*(?i:is|:)\s*:?\s*\(?({letters})(?![\w'’])"
+_OPENING = r"\W*({letters})\s*(?:$|[).:,;\r\n])"
+_BRACKETED = r"\(({letters})\)"
+
+
+def exact(prediction: str, gold: Gold) -> bool:
+    """Whether the normalised prediction is the normalised answer or an alias of it.
+
+    "Exact match", as arXiv 2501.14082 scores Countries, Tip Sheets and Biographies; it gives
+    no normalisation, so that of arXiv 2606.03280 is used.
+    """
+    return any(normalized_exact_match(prediction, name) for name in gold.names)
+
+
+def first_span(prediction: str, gold: Gold) -> bool:
+    """Whether the first answer span is the answer or an alias of it.
+
+    Exact match on the span that arXiv 2606.03280 cuts out (`metrics.first_answer_span`): for
+    base models, which write on after the answer.
+    """
+    return any(first_answer_span(prediction, name) for name in gold.names)
+
+
+def first_line(prediction: str, gold: Gold) -> bool:
+    """Whether the first line holds the answer or an alias of it as whole words.
+
+    Ours, for Countries: word-boundary containment (arXiv 2606.03280) held to the first line
+    and open to aliases. An abbreviation (two to four capitals, such as US) must stand in
+    capitals, with or without dots: "us" is a pronoun.
+    """
+    line = _LINE_END.split(prediction.strip(), maxsplit=1)[0]
+    return any(_place(line, name) is not None for name in gold.names)
+
+
+def first_named(prediction: str, gold: Gold) -> bool:
+    """Whether the first option that the prediction names is the answer or an alias of it.
+
+    Ours, for Tip Sheets: naming all the options, or repeating the question, is no knowledge.
+
+    Raises:
+        DatasetError: The gold has no options, or the answer is not among them.
+    """
+    if gold.answer not in gold.options:
+        raise DatasetError(
+            f"answer {gold.answer!r} is not among the options {', '.join(gold.options) or 'none'}; "
+            "this convention needs a row with the attribute options"
+        )
+    right = [_place(prediction, name) for name in gold.names]
+    wrong = [_place(prediction, name) for name in gold.options if name not in gold.names]
+    first = min((place for place in right if place is not None), default=None)
+    return first is not None and all(place is None or place > first for place in wrong)
+
+
+def final_number(prediction: str, gold: Gold) -> bool:
+    """Whether the final number equals the answer, as numbers: `$1,000.00` is 1000.
+
+    After GSM8K's own grader (arXiv 2110.14168; the number after `####`, commas removed) and,
+    where there is no `####`, the last number of the text, as lm-evaluation-harness extracts
+    it ("flexible-extract"). What follows a further `Q:`, `Question:` or `Problem:` at the
+    start of a line is left out: base models write on with a problem of their own.
+
+    Raises:
+        DatasetError: The gold answer is no number.
+    """
+    wanted = as_number(gold.answer)
+    if wanted is None:
+        raise DatasetError(f"answer {gold.answer!r} is no number; this convention needs one")
+    return extract_number(prediction) == wanted
+
+
+def choice_letter(prediction: str, gold: Gold) -> bool:
+    """Whether the letter that the prediction settles on is the answer.
+
+    MMLU (arXiv 2009.03300) compares the probabilities of the letters; for decoded text each
+    harness has its own rule. Ours is `extract_letter`.
+
+    Raises:
+        DatasetError: The gold has no options, or the answer is not among them.
+    """
+    if gold.answer not in gold.options:
+        raise DatasetError(
+            f"answer {gold.answer!r} is not among the letters {', '.join(gold.options) or 'none'}; "
+            "this convention needs a row with the attribute options"
+        )
+    return extract_letter(prediction, gold.options) == gold.answer
+
+
+def extract_number(prediction: str) -> Decimal | None:
+    """Return the final number of a text, or None; see `final_number`."""
+    text = _own_answer(prediction)
+    _, mark, after = text.partition(_FINAL)
+    if mark:
+        # The first one: the answer, not what a model writes after it.
+        return first_number(_LINE_END.split(after.strip(), maxsplit=1)[0])
+    return last_number(text)
+
+
+def extract_letter(prediction: str, letters: Sequence[str]) -> str | None:
+    """Return the letter that a text settles on, or None.
+
+    The first of: a letter that opens the text and is followed by its end, a line end or one
+    of `) . : , ;`; the last letter after "answer is" or "answer:"; the first letter in
+    brackets. Letters are capitals, and an article that opens the text ("A dog") is none. As
+    for numbers, a further question and what follows it are left out.
+    """
+    text = _own_answer(prediction)
+    known = "|".join(map(re.escape, letters))
+    opening = re.match(_OPENING.format(letters=known), text)
+    if opening is not None:
+        return opening[1]
+    stated = re.findall(_STATED.format(letters=known), text)
+    if stated:
+        return str(stated[-1])
+    bracketed = re.search(_BRACKETED.format(letters=known), text)
+    return None if bracketed is None else bracketed[1]
+
+
+def gold_of(row: DatasetRow) -> Gold:
+    """Return what counts as right for a row: its answer, `aliases` and `options`.
+
+    Raises:
+        DatasetError: One of the two attributes is not text.
+    """
+    return Gold(row.answer, attribute_names(row, ALIASES), attribute_names(row, OPTIONS))
+
+
+def row_convention(row: DatasetRow) -> str | None:
+    """Return the name of a row's scoring convention; None where it names none.
+
+    Raises:
+        DatasetError: It names one that does not exist.
+    """
+    name = row.attributes.get(SCORING)
+    if name is not None and name not in CONVENTIONS:
+        raise DatasetError(
+            f"row {row.row_id!r}: attribute {SCORING!r}: unknown convention {name!r}; "
+            f"{nearest(str(name), CONVENTIONS)}"
+        )
+    return None if name is None else str(name)
+
+
+def row_correct(prediction: str, row: DatasetRow, convention: str | None = None) -> bool:
+    """Whether a prediction is right by the convention given, or the row's own.
+
+    Raises:
+        DatasetError: Unknown convention, none is given and the row names none, or the row
+            lacks what the convention needs.
+    """
+    name = convention or row_convention(row)
+    if name is None:
+        raise DatasetError(
+            f"row {row.row_id!r}: has no attribute {SCORING!r}; name a convention: "
+            f"{', '.join(CONVENTIONS)}"
+        )
+    if name not in CONVENTIONS:
+        raise DatasetError(f"unknown scoring convention {name!r}; {nearest(name, CONVENTIONS)}")
+    try:
+        return CONVENTIONS[name](prediction, gold_of(row))
+    except DatasetError as error:
+        raise DatasetError(f"row {row.row_id!r}: {name}: {error}") from None
+
+
+def _own_answer(prediction: str) -> str:
+    text = prediction.strip()
+    return _NEXT_QUESTION.split(text, maxsplit=1)[0]
+
+
+def _place(text: str, name: str) -> int | None:
+    """Where a name first stands in a text as whole words; None where it does not.
+
+    Places are comparable within one text: its normalised form, or, for an abbreviation, the
+    normalised form of what stands before it.
+    """
+    if not name.isupper() or not 2 <= len(name) <= 4:
+        if not word_boundary_contains(text, name):
+            return None
+        found = re.search(rf"(?<!\w){re.escape(normalize(name))}(?!\w)", normalize(text))
+        return None if found is None else found.start()
+    dotted = r"\.?".join(map(re.escape, name))
+    found = re.search(rf"(?<![\w.]){dotted}(?!\w)", text)
+    return None if found is None else len(normalize(text[: found.start()]))
+
+
+CONVENTIONS: Mapping[str, Convention] = MappingProxyType(
+    {
+        "exact": exact,
+        "first_span": first_span,
+        "first_line": first_line,
+        "first_named": first_named,
+        "final_number": final_number,
+        "choice_letter": choice_letter,
+    }
+)

@@ -1,0 +1,94 @@
+"""The Countries task: the sender reads where somebody is, the receiver is asked the country.
+
+After arXiv 2501.14082, whose items are not public: the landmarks, persons and templates are
+ours. "Alice is at the Acropolis of Athens." goes into the context, which the receiver does
+not see in the private setting; "Which country is Alice located in?" is the question.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from itertools import count, islice
+from types import MappingProxyType
+
+from statebridge.data.multihop_names import PEOPLE
+from statebridge.data.name_lists import ALIASES, SCORING, join_names
+from statebridge.errors import DatasetError
+from statebridge.results.table import DatasetRow
+from statebridge.tasks.dealing import dealt
+from statebridge.tasks.landmarks import COUNTRIES, LANDMARKS_PER_COUNTRY, Country
+
+TEMPLATES: Mapping[str, str] = MappingProxyType(
+    {
+        "is_at": "{person} is at {landmark}.",
+        "visiting": "{person} is visiting {landmark}.",
+        "arrived": "{person} has just arrived at {landmark}.",
+        "right_now": "Right now, {person} is at {landmark}.",
+        "meeting": "{person} is meeting a friend at {landmark}.",
+        "photographs": "{person} is taking photographs at {landmark}.",
+    }
+)
+QUESTION = "Which country is {person} located in?"
+MAX_ROWS = len(COUNTRIES) * LANDMARKS_PER_COUNTRY * len(PEOPLE)
+"""Rows in which each person is at each landmark once."""
+
+
+def countries_rows(rows: int, seed: int = 0) -> list[DatasetRow]:
+    """Return rows of the task: ids `countries_000000`, ...
+
+    Attributes: aliases, landmark, template, answer_type, scoring. Each lap over the landmarks
+    takes every country once, then every country again with its next landmark, each time in
+    another order; persons and templates are dealt evenly, and nobody is at a landmark twice.
+
+    Args:
+        rows: How many, 1 to `MAX_ROWS`. The first rows are the same however many are asked
+            for.
+        seed: Any integer.
+
+    Raises:
+        DatasetError: `rows` is out of range.
+    """
+    if not 1 <= rows <= MAX_ROWS:
+        raise DatasetError(f"countries: rows is {rows}; ask for 1 to {MAX_ROWS}")
+    return list(islice(_rows(seed), rows))
+
+
+def _rows(seed: int) -> Iterator[DatasetRow]:
+    persons = dealt(PEOPLE, f"statebridge.countries.persons|{seed}")
+    templates = dealt(tuple(TEMPLATES), f"statebridge.countries.templates|{seed}")
+    waiting: list[str] = []
+    been: dict[str, set[str]] = {}
+    for index, (country, landmark) in enumerate(_places(seed)):
+        met = been.setdefault(landmark, set())
+        while (person := next((name for name in waiting if name not in met), None)) is None:
+            waiting.append(next(persons))
+        waiting.remove(person)
+        met.add(person)
+        template = next(templates)
+        yield DatasetRow(
+            f"countries_{index:06d}",
+            context=TEMPLATES[template].format(person=person, landmark=landmark),
+            question=QUESTION.format(person=person),
+            answer=country.name,
+            attributes={
+                ALIASES: join_names(country.aliases),
+                "landmark": landmark,
+                "template": template,
+                "answer_type": "country",
+                SCORING: "first_line",
+            },
+        )
+
+
+def _places(seed: int) -> Iterator[tuple[Country, str]]:
+    """Yield (country, landmark) without end, every landmark once a lap."""
+    for lap in count():
+        rng = random.Random(f"statebridge.countries.places|{seed}|{lap}")  # noqa: S311
+        orders = {
+            country.name: rng.sample(country.landmarks, LANDMARKS_PER_COUNTRY)
+            for country in COUNTRIES
+        }
+        for turn in range(LANDMARKS_PER_COUNTRY):
+            for country in rng.sample(COUNTRIES, len(COUNTRIES)):
+                yield country, orders[country.name][turn]
