@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from importlib.metadata import entry_points
-from typing import Annotated
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -24,6 +24,7 @@ from statebridge.commands import (
     validate,
 )
 from statebridge.errors import StatebridgeError
+from statebridge_client.commands import datasets, experiments, translators
 
 app = typer.Typer(
     name="statebridge",
@@ -31,6 +32,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    # Boxes take half a second's loading, and what stands in square brackets goes missing.
+    rich_markup_mode=None,
 )
 app.command()(run.run)
 app.command()(fit.fit)
@@ -44,6 +47,14 @@ app.command()(export.export)
 app.command()(schema.schema)
 app.command()(demo.demo)
 app.add_typer(dataset.app, name="dataset")
+app.command()(experiments.submit)
+app.command()(experiments.status)
+app.command()(experiments.watch)
+app.command()(experiments.results)
+app.command()(experiments.cancel)
+app.command()(experiments.resume)
+app.add_typer(translators.app, name="translators")
+app.add_typer(datasets.app, name="datasets")
 
 for _entry in entry_points(group="statebridge.commands"):
     # Commands of rooms that this one knows nothing of, such as the server's.
@@ -71,14 +82,28 @@ def _options(
 ) -> None: ...
 
 
-def main() -> None:
-    """Run the command line; an error of ours is one line and an exit code that means something.
+# Typer carries a click of its own from some release on; this is its ClickException, either way.
+_CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
 
-    Exit codes: 1 a check that did not pass, 2 wrong input, 3 the machine lacks something,
-    4 numbers that are not finite, 5 a remote back end, 130 interrupted.
+
+def main() -> None:
+    """Run the command line; an error is one line and an exit code that means something.
+
+    Exit codes: 1 a check that did not pass or an experiment that failed, 2 wrong input, 3 the
+    machine lacks something, 4 numbers that are not finite, 5 a remote back end or server, 6 a
+    key that is missing or refused, 7 no room at present, 130 interrupted.
     """
+    stdout = sys.stdout
     try:
-        app()
+        code = app(standalone_mode=False)
+        stdout.flush()
+        if code:
+            sys.exit(code)
+    except SystemExit as stop:
+        # Typer has put another stream there: the reader of a pipe (`| head`) has gone.
+        sys.exit(stop.code if sys.stdout is stdout else 0)
+    except _CommandLineError as error:
+        _refuse_usage(error)
     except StatebridgeError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
@@ -86,3 +111,15 @@ def main() -> None:
         # The reader of a pipe has gone; Python would complain again while closing stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+
+
+def _refuse_usage(error: Any) -> NoReturn:
+    """Print wrong usage on one line; the help, where no command was given at all."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        sys.exit(error.exit_code)
+    said = " ".join(error.format_message().split())
+    context = getattr(error, "ctx", None)
+    where = "statebridge" if context is None else context.command_path
+    print(f"error: {said.rstrip('.')}; see {where} --help", file=sys.stderr)
+    sys.exit(error.exit_code)

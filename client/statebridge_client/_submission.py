@@ -1,0 +1,164 @@
+"""From an experiment file to a submission: what it names is uploaded, or found on the server.
+
+What is sent is what the file declares and nothing that it leaves out, with references in the
+place of paths:
+
+- a dataset file goes by its SHA-256, and is uploaded where the server does not have it yet;
+  a format other than JSON Lines is converted first;
+- a translator file goes by the id of a stored translator with the same bytes, and is uploaded
+  where there is none; the id of a stored one (`tr_...`) may stand in the file itself;
+- a model folder goes by the folder's name, as servers name the folders that they list;
+- `execution.device` is left out: it is the server's choice.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from statebridge.errors import ExperimentError
+from statebridge.spec import load_experiment, parse_experiment
+from statebridge.spec.experiment import Dataset, Experiment, Fit, TranslatorSets
+from statebridge_client import _experiment_calls
+from statebridge_client._call import Steps
+from statebridge_client._records import ExperimentStatus
+from statebridge_client._uploads import stored_dataset, stored_translators
+
+STORED_DATASET = Path("/stored-on-the-server")
+"""In the place of a path where an experiment names a stored dataset by its SHA-256 alone."""
+
+ExperimentLike = str | Path | Experiment | Mapping[str, Any]
+"""A file, what was read from one, or its fields."""
+
+
+def read_experiment(
+    given: ExperimentLike, overrides: Mapping[str, Any] | None = None
+) -> Experiment:
+    """Return a checked experiment; a dataset's SHA-256 may stand alone in it.
+
+    Raises:
+        ExperimentError: As `statebridge.spec.load_experiment`.
+    """
+    changes = dict(overrides or {})
+    if isinstance(given, Experiment):
+        if not changes:
+            return given
+        given = _as_declared(given)
+    if isinstance(given, Mapping):
+        try:
+            text = json.dumps(given, ensure_ascii=False)
+        except (TypeError, ValueError) as error:
+            raise ExperimentError(f"experiment: cannot be sent as JSON: {error}") from None
+        return parse_experiment(
+            text, folder=Path(), overrides=_with_stored(given.get("dataset"), changes)
+        )
+    return load_experiment(given, _with_stored(_dataset_in(Path(given)), changes))
+
+
+def _as_declared(experiment: Experiment) -> dict[str, Any]:
+    """Return the fields of an experiment in the form that a file has."""
+    fields = experiment.model_dump(mode="json", exclude_unset=True)
+    if isinstance(experiment.translators, Fit):
+        fields["translators"] = {"fit": fields["translators"]}
+    elif isinstance(experiment.translators, TranslatorSets):
+        sets = fields["translators"]["sets"]
+        for name, declared in experiment.translators.sets.items():
+            sets[name] = {"fit": sets[name]} if isinstance(declared, Fit) else sets[name]
+    return fields
+
+
+def _with_stored(dataset: Any, changes: dict[str, Any]) -> dict[str, Any]:
+    alone = (
+        isinstance(dataset, Mapping)
+        and "sha256" in dataset
+        and not any(name in dataset for name in ("path", "generate"))
+        and not any(change.startswith("dataset") for change in changes)
+    )
+    return {"dataset.path": str(STORED_DATASET)} | changes if alone else changes
+
+
+def _dataset_in(path: Path) -> Any:
+    import yaml  # noqa: PLC0415 - a moment's use
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError):
+        return None  # load_experiment says what is wrong, and where
+    return content.get("dataset") if isinstance(content, dict) else None
+
+
+def submit(
+    given: ExperimentLike,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    priority: int = 0,
+    shared: bool = False,
+    idempotency_key: str | None = None,
+) -> Steps[ExperimentStatus]:
+    """Upload what an experiment names and submit it.
+
+    Raises:
+        StatebridgeError: The file, the rows or a translator is wrong, or the server refuses.
+    """
+    key = idempotency_key or secrets.token_hex(16)
+    if not key.isascii() or not key.isprintable() or len(key) > 200:
+        raise ExperimentError("idempotency_key: give up to 200 printable ASCII characters")
+    experiment = read_experiment(given, overrides)
+    body = _as_declared(experiment)
+    _leave_out_what_is_of_this_machine(body)
+    body["dataset"] = yield from _dataset(experiment.dataset)
+    if experiment.translators is not None:
+        body["translators"] = yield from _translators(experiment)
+    status: ExperimentStatus = yield _experiment_calls.submit(
+        body, key, priority=priority, shared=shared
+    )
+    return status
+
+
+def _leave_out_what_is_of_this_machine(body: dict[str, Any]) -> None:
+    for side in ("sender", "receiver"):
+        model = body[side]["model"]
+        if model.startswith((".", "/", "~")):
+            body[side]["model"] = Path(model).expanduser().resolve().name
+    if "execution" in body:
+        body["execution"].pop("device", None)
+
+
+def _dataset(dataset: Dataset) -> Steps[dict[str, Any]]:
+    if dataset.generate is not None:
+        return dataset.model_dump(mode="json", exclude_unset=True)
+    if dataset.path == STORED_DATASET:
+        return {"sha256": dataset.sha256}
+    held = yield from stored_dataset(dataset)
+    return {"sha256": held.sha256}
+
+
+def _translators(experiment: Experiment) -> Steps[dict[str, Any] | None]:
+    if not any(condition.translates for condition in experiment.resolved_conditions):
+        return None
+    sets: dict[str, Any] = {}
+    for name, declared in experiment.translator_sets.items():
+        if isinstance(declared, Fit):
+            sets[name] = yield from _fit(declared)
+        else:
+            files = {seed: path for seed, path in declared.items() if seed in experiment.seeds}
+            sets[name] = yield from stored_translators(files)
+    if isinstance(experiment.translators, TranslatorSets):
+        return {"sets": sets}
+    (only,) = sets.values()
+    return dict(only)
+
+
+def _fit(fit: Fit) -> Steps[dict[str, Any]]:
+    if fit.corpus.path is not None:
+        raise ExperimentError(
+            "translators.fit.corpus.path: a server reads no text files; fit on generated rows, "
+            "or fit here (`statebridge fit`) and name the files"
+        )
+    body = fit.model_dump(mode="json", exclude_unset=True)
+    if fit.causal is not None:
+        body["causal"]["rows"] = yield from _dataset(fit.causal.rows)
+    return {"fit": body}

@@ -1,0 +1,111 @@
+"""Putting local files on a server: nothing that it has already is sent."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from statebridge.data import FieldMap
+from statebridge.data.jsonl import row_line
+from statebridge.errors import DatasetError, NotFoundError, TranslatorError
+from statebridge.spec.experiment import Dataset
+from statebridge_client import _input_calls
+from statebridge_client._call import Steps
+from statebridge_client._records import DatasetInfo, TranslatorInfo
+
+STORED_TRANSLATOR = re.compile(r"tr_[0-9a-f]{20}")
+CHECKPOINTS = (".pt", ".pth", ".ckpt", ".bin")
+
+
+def stored_dataset(dataset: Dataset) -> Steps[DatasetInfo]:
+    """Put a declared dataset's rows on the server, checked as the library checks them.
+
+    Raises:
+        DatasetError: Missing, unreadable, another hash than declared, or wrong rows.
+    """
+    from statebridge.spec.resolve_dataset import (  # noqa: PLC0415 - loads every kind of dataset
+        resolve_dataset,
+    )
+
+    rows, _ = resolve_dataset(dataset)
+    if dataset.format == "jsonl" and dataset.path is not None:
+        content = read_dataset_file(dataset.path)
+        fields = FieldMap(**dataset.fields.model_dump())
+    else:
+        content, fields = b"".join(row_line(row) for row in rows), FieldMap(id="id")
+    return (yield from upload_dataset(content, fields))
+
+
+def upload_dataset(content: bytes, fields: FieldMap) -> Steps[DatasetInfo]:
+    """Upload rows unless the server has them under the same names of fields."""
+    try:
+        held: DatasetInfo = yield _input_calls.get_dataset(hashlib.sha256(content).hexdigest())
+    except NotFoundError:
+        pass
+    else:
+        wanted = {"id": fields.id} if fields.id else {}
+        wanted |= {name: getattr(fields, name) for name in ("context", "question", "answer")}
+        if held.fields == wanted:
+            return held
+    held = yield _input_calls.upload_dataset(content, fields)
+    return held
+
+
+def stored_translators(files: Mapping[int, Path]) -> Steps[dict[str, str]]:
+    """Return the id of a stored translator for each seed; what is not stored is uploaded.
+
+    Raises:
+        TranslatorError: A file cannot be read, or is none that a server takes.
+    """
+    stored: dict[str, str] = {}
+    known: list[TranslatorInfo] | None = None
+    for seed, path in files.items():
+        if STORED_TRANSLATOR.fullmatch(path.name) and not path.exists():
+            stored[str(seed)] = path.name
+            continue
+        content = read_translator(path)
+        if known is None:
+            known = yield _input_calls.list_translators()
+        sha256 = hashlib.sha256(content).hexdigest()
+        found = next((item for item in known if item.sha256 == sha256), None)
+        if found is None:
+            found = yield _input_calls.upload_translator(content, path.name, shared=False)
+            known.append(found)
+        stored[str(seed)] = found.id
+    return stored
+
+
+def read_translator(path: str | Path) -> bytes:
+    """Return the content of a translator file that a server takes.
+
+    Raises:
+        TranslatorError: The file cannot be read, or is a torch checkpoint.
+    """
+    path = Path(path)
+    content = _read(path, TranslatorError)
+    if path.suffix in CHECKPOINTS:
+        raise TranslatorError(
+            f"{path}: a torch checkpoint is a program, which a server does not take; save it as "
+            "safetensors: statebridge.save_translator(statebridge.load_translator(FILE), OUT)"
+        )
+    return content
+
+
+def read_dataset_file(path: str | Path) -> bytes:
+    """Return the content of a dataset's file.
+
+    Raises:
+        DatasetError: The file cannot be read.
+    """
+    return _read(Path(path), DatasetError)
+
+
+def _read(path: Path, kind: type[DatasetError | TranslatorError]) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise kind(f"{path}: no such file; give the path of one") from None
+    except OSError as error:
+        raise kind(f"{path}: cannot be read: {error.strerror}") from None

@@ -1,0 +1,1 @@
+"""Commands that ask a server; each imports the client when it runs, so that --help is quick."""

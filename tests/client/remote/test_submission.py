@@ -1,0 +1,179 @@
+"""An experiment file becomes a submission: what it names is uploaded once, or found."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from statebridge.data import FieldMap
+from statebridge.errors import DatasetError, ExperimentError, NotFoundError, TranslatorError
+from statebridge.spec import load_experiment
+from statebridge_client import Client, LocalRun, RemoteRun
+from tests.server.conftest import tiny_experiment
+
+
+@pytest.fixture
+def named(local: LocalRun, pair_folder: Path, tmp_path: Path) -> dict[str, Any]:
+    """The tiny experiment over files: the rows and the translators of the local run."""
+    files = {
+        seed: str(local.path / "translators" / f"seed{seed}.safetensors") for seed in (42, 123)
+    }
+    rows = tmp_path / "rows.jsonl"
+    rows.write_bytes((local.path / "dataset.jsonl").read_bytes())
+    return tiny_experiment(dataset={"path": str(rows)}, translators=files)
+
+
+def count(client: Client) -> tuple[int, int]:
+    return len(client.datasets.list()), len(client.translators.list())
+
+
+def test_files_are_uploaded_once_and_give_the_same_rows(
+    client: Client, named: dict[str, Any], local: LocalRun, tmp_path: Path
+) -> None:
+    before = count(client)
+    run = client.submit(named).wait(progress=False)
+    assert [row.prediction for row in run.rows()] == [row.prediction for row in local.rows()]
+    assert list(run.rows()) == list(local.rows())
+    held = count(client)
+    # Fitted by an earlier experiment with the same bytes, or uploaded now.
+    assert held[0] == before[0] + 1
+    submitted = run.status().experiment
+    assert (
+        submitted["dataset"]["sha256"]
+        == hashlib.sha256((tmp_path / "rows.jsonl").read_bytes()).hexdigest()
+    )
+    again = client.submit(named)
+    assert count(client) == held
+    assert again.status().experiment["translators"] == submitted["translators"]
+    again.cancel()
+    # By reference alone, in a file.
+    stored = named | {
+        "dataset": {"sha256": submitted["dataset"]["sha256"]},
+        "translators": submitted["translators"],
+        "seeds": [42],
+    }
+    (tmp_path / "stored.yaml").write_text(yaml.safe_dump(stored))
+    third = client.submit(tmp_path / "stored.yaml")
+    assert third.status().experiment["seeds"] == [42]
+    third.cancel()
+    assert count(client) == held
+
+
+def test_what_is_read_from_a_file_or_changed_is_submitted_as_well(
+    client: Client, experiment_file: Path
+) -> None:
+    read = client.submit(load_experiment(experiment_file), {"limit": 1, "seeds": [42]})
+    changed = client.submit(experiment_file, {"limit": 1, "seeds": [42]})
+    first, second = (run.status().experiment for run in (read, changed))
+    assert first == second
+    assert (first["limit"], first["seeds"]) == (1, [42])
+    for run in (read, changed):
+        run.cancel()
+
+
+def test_the_same_key_gives_the_same_run(client: Client, experiment_file: Path) -> None:
+    first = client.submit(experiment_file, {"limit": 1}, idempotency_key="once")
+    second = client.submit(experiment_file, {"limit": 1}, idempotency_key="once")
+    assert first.id == second.id
+    with pytest.raises(ExperimentError, match="used for another submission"):
+        client.submit(experiment_file, {"limit": 2}, idempotency_key="once")
+    first.cancel()
+    with pytest.raises(ExperimentError, match="idempotency_key: give up to 200"):
+        client.submit(experiment_file, idempotency_key="é")
+
+
+def test_another_format_is_converted(client: Client, tmp_path: Path) -> None:
+    (tmp_path / "qa1.txt").write_text(
+        "1 Mary moved to the bathroom.\n2 John went to the hallway.\n"
+        "3 Where is Mary? \tbathroom\t1\n4 Where is John? \thallway\t2\n"
+    )
+    fields = {"conditions": ["no_inject"], "translators": None}
+    experiment = tiny_experiment(
+        dataset={"path": str(tmp_path / "qa1.txt"), "format": "babi"}, **fields
+    )
+    run = client.submit(experiment).wait(progress=False)
+    assert [row.gold for row in run.rows()] == ["bathroom", "hallway"]
+
+
+def test_datasets(client: Client, tmp_path: Path) -> None:
+    path = tmp_path / "mine.jsonl"
+    row = {"key": "a", "passage": "Bob in Lima.", "q": "Where?", "gold": "Lima"}
+    path.write_text(json.dumps(row) + "\n")
+    fields = FieldMap(id="key", context="passage", question="q", answer="gold")
+    made = client.datasets.upload(path, fields)
+    assert (made.rows, made.fields["context"]) == (1, "passage")
+    assert client.datasets.upload(path, fields) == made
+    assert client.datasets.get(made.sha256) == made
+    assert made in client.datasets.list()
+    client.datasets.delete(made.sha256)
+    with pytest.raises(NotFoundError):
+        client.datasets.get(made.sha256)
+    with pytest.raises(DatasetError, match="line 1: field 'context' is missing"):
+        client.datasets.upload(path)
+    with pytest.raises(DatasetError, match=r"nowhere\.jsonl: no such file"):
+        client.datasets.upload(tmp_path / "nowhere.jsonl")
+
+
+def test_translators(client: Client, finished: RemoteRun, local: LocalRun, tmp_path: Path) -> None:
+    fitted = client.translators.fitted(finished)
+    assert [item.name for item in fitted] == ["tiny, seed123", "tiny, seed42"]
+    file = client.translators.download(fitted[1].id, tmp_path)
+    assert file.name == f"{fitted[1].id}.safetensors"
+    assert file.read_bytes() == (local.path / "translators/seed42.safetensors").read_bytes()
+    assert client.translators.card(fitted[1].id)["quality"]
+    made = client.translators.upload(file, name="mine")
+    assert (made.name, made.experiment, made.sha256) == ("mine", None, fitted[1].sha256)
+    assert client.translators.get(made.id) == made
+    client.translators.delete(made.id)
+    assert made.id not in [item.id for item in client.translators.list()]
+    (tmp_path / "text.safetensors").write_text("no tensors")
+    with pytest.raises(TranslatorError, match="not a whole safetensors file"):
+        client.translators.upload(tmp_path / "text.safetensors")
+    (tmp_path / "x.pt").write_bytes(b"PK")
+    with pytest.raises(TranslatorError, match=r"x\.pt: a torch checkpoint is a program"):
+        client.translators.upload(tmp_path / "x.pt")
+
+
+def test_fitting_alone_fits_the_same(
+    client: Client, finished: RemoteRun, experiment_file: Path
+) -> None:
+    run = client.translators.fit(experiment_file)
+    run.wait(progress=False)
+    assert len(run.rows()) == 3  # one row: no_inject, and replace under two seeds
+    alone, with_rows = (client.translators.fitted(each) for each in (run, finished))
+    assert [item.sha256 for item in alone] == [item.sha256 for item in with_rows]
+    with pytest.raises(ExperimentError, match="declares no fit"):
+        client.translators.fit(experiment_file, {"translators": None, "conditions": ["no_inject"]})
+
+
+def test_what_is_wrong_is_said_before_or_by_the_server(
+    client: Client, experiment_file: Path, tmp_path: Path
+) -> None:
+    held = count(client)
+    changes: list[tuple[dict[str, Any], type[Exception], str]] = [
+        ({"limt": 1}, ExperimentError, r"tiny\.yaml.*limt: unknown field; did you mean limit"),
+        ({"dataset": {"path": str(tmp_path / "no.jsonl")}}, DatasetError, "no such file"),
+        ({"translators": {42: "/no", 123: "/no"}}, TranslatorError, "/no: no such file"),
+        (
+            {"translators.corpus": None, "translators.fit.corpus": {"path": "/etc/passwd"}},
+            ExperimentError,
+            "a server reads no text files",
+        ),
+        ({"sender.model": "other"}, ExperimentError, "not a pair of this server.*request"),
+        ({"decoding.max_new_tokens": 5000}, ExperimentError, "limit of 1024"),
+        ({"remote": "ndif"}, ExperimentError, "remote: leave it out"),
+    ]
+    for change, kind, said in changes:
+        given = {k: v for k, v in change.items() if k != "translators.corpus"}
+        with pytest.raises(kind, match=said):
+            client.submit(experiment_file, given)
+    with pytest.raises(ExperimentError, match="no such file; give the path of an experiment"):
+        client.submit(tmp_path / "nowhere.yaml")
+    with pytest.raises(ExperimentError, match="cannot be sent as JSON"):
+        client.submit({"name": object()})
+    assert count(client) == held
