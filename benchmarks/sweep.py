@@ -1,11 +1,12 @@
 """Seconds per lane: one-row loop, plain `generate`, naive nnsight, the engine, the limit.
 
-    python benchmarks/sweep.py --size 160m-410m
+    python benchmarks/sweep.py --out sweep
 
-Everything is timed in one process, one after another; weights are random, of the true
-shapes. A lane is one row in one cell: prompt of 45 tokens, 64 new tokens, end token never
-reached (random weights of this size do not, and it is masked for the rest). The figures of
-two machines cannot be compared; the ratios within one run can.
+writes `sweep.json` and `sweep.md`. Everything is timed in one process; weights are random,
+of the true shapes; all methods take turns, round after round, so that a slower minute of
+the machine meets them alike. A lane is one row in one cell: prompt of 45 tokens, 64 new
+tokens, end token never reached. The figures of two machines cannot be compared; the ratios
+within one run can.
 """
 
 from __future__ import annotations
@@ -13,288 +14,190 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import resource
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import nnsight
 import torch
 import transformers
-from tests.reference.oracle import OraclePair, run_cell
-from tokenizers import Tokenizer, models, pre_tokenizers
 
-from statebridge.data import DatasetRow
-from statebridge.engine.plan import plan_groups
-from statebridge.engine.shared_sweep import SharedSweep
-from statebridge.engine.workload import prepare
+from benchmarks import limit, methods
+from benchmarks.measured import Entry, measure
+from benchmarks.overhead import overhead_shares
+from benchmarks.random_pairs import SIZES, random_pair
 from statebridge.models.pair import Pair
-from statebridge.models.traced_model import TracedModel
-from statebridge.spec import parse_experiment
-from statebridge.translators import Translator
-
-PROMPT, NEW = 45, 64
-SIZES: dict[str, tuple[tuple[int, int, int], tuple[int, int, int], int]] = {
-    # (blocks, width, heads) of sender and receiver, vocabulary
-    "tiny": ((4, 64, 4), (6, 96, 6), 1024),
-    "70m-160m": ((6, 512, 8), (12, 768, 12), 50304),
-    "160m-410m": ((12, 768, 12), (24, 1024, 16), 50304),
-}
-SEEDS = (42, 123, 456)
 
 
-def build(shape: tuple[int, int, int], vocabulary: int, seed: int, dtype: torch.dtype) -> Any:
-    blocks, width, heads = shape
-    torch.manual_seed(seed)
-    config = transformers.GPTNeoXConfig(
-        vocab_size=vocabulary,
-        num_hidden_layers=blocks,
-        hidden_size=width,
-        num_attention_heads=heads,
-        intermediate_size=4 * width,
-        rotary_pct=0.25,
-        bos_token_id=0,
-        eos_token_id=0,
-    )
-    model = transformers.AutoModelForCausalLM.from_config(config, dtype=dtype)
-    with torch.no_grad():
-        # The end token never wins, so that every lane takes all its steps.
-        model.get_output_embeddings().weight[0] = 0.0
-    return model.eval().requires_grad_(False)
+@dataclass(frozen=True)
+class Plan:
+    """How much of each method is run in a round."""
+
+    prompt: int = 45
+    new: int = 64
+    rounds: int = 2
+    loop_rows: int = 1
+    batches: tuple[int, ...] = (1, 8, 32, 64)
+    lanes: int = 125
+    """Lanes of the engine at 25 cells; with fewer cells half as many."""
 
 
-def tokenizer() -> Any:
-    """Every word is a token: a prompt's length is what it is made to be."""
-    words = {f"w{i}": i + 1 for i in range(900)} | {"<|endoftext|>": 0}
-    tokens = Tokenizer(models.WordLevel(words, unk_token="<|endoftext|>"))
-    tokens.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokens, eos_token="<|endoftext|>", unk_token="<|endoftext|>"
-    )
+QUICK = Plan(prompt=7, new=3, batches=(1, 2), lanes=25)
+SCALING_ROWS, SCALING_CELLS = (5, 20, 80), (1, 5, 25)
 
 
-def rows(count: int) -> list[DatasetRow]:
-    generator = torch.Generator().manual_seed(0)
-    made = []
-    for index in range(count):
-        ids = torch.randint(1, 900, (PROMPT,), generator=generator).tolist()
-        words = [f"w{i}" for i in ids]
-        made.append(
-            DatasetRow(f"row_{index:04d}", " ".join(words[:-5]), " ".join(words[-5:]), words[0])
-        )
-    return made
-
-
-def timed(work: Callable[[], Any], device: torch.device) -> float:
+def methods_table(pair: Pair, plan: Plan, cells: Sequence[int]) -> dict[str, Any]:
+    """Every method, round after round, and the limit."""
+    device, receiver = pair.receiver.device, pair.receiver
+    size = plan.prompt, plan.new
+    works = {"(a) one-row loop with hooks": methods.one_row_loop(pair, plan.loop_rows, *size)}
+    for batch in plan.batches:
+        works[f"(b) generate, batch {batch}"] = methods.plain_generate(receiver, batch, *size)
+    works["(c) one generate trace a row"] = methods.trace_per_row(receiver, plan.loop_rows, *size)
+    for count in cells:
+        lanes = plan.lanes if count == max(cells) else max(count, plan.lanes // 2)
+        rows = max(1, lanes // count)
+        works[_engine(count)] = methods.statebridge(pair, count, rows, lanes, *size)
+    # What no ratio is taken of is run in the first round only.
+    once = {_engine(count) for count in cells if count != max(cells)}
+    once |= {f"(b) generate, batch {batch}" for batch in plan.batches[2:-1]}
+    entries = {name: Entry(name) for name in works}
+    methods.plain_generate(receiver, 1, plan.prompt, 2)()  # warm-up
+    limits: list[float] = []
+    speeds: list[float] = []
+    for number in range(plan.rounds):
+        for name, work in works.items():
+            if number and name in once:
+                continue
+            measure(entries[name], work, device)
+            print(f"round {number + 1}  {name:34} {entries[name].seconds[-1]:9.4f}", flush=True)
+        limits.append(limit.matrix_seconds(pair, plan.lanes, max(cells), *size))
+        speeds.append(limit.throughput(pair))
+    products = Entry(f"(e) matrix products, {plan.lanes} lanes", limits)
+    flops = limit.counted_flops(pair, max(cells), *size)
+    counted = Entry("(e) counted FLOPs at full speed", [flops / speed for speed in speeds])
+    listed = [*entries.values(), products, counted]
     if device.type == "cuda":
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
+        moved = limit.moved_bytes(pair, plan.lanes, max(cells), *size)
+        listed.append(Entry("(e) bytes at full bandwidth", [moved / limit.bandwidth(device)]))
+    own = entries[_engine(max(cells))].median
+    loop = entries["(a) one-row loop with hooks"].median
+    best = min(entries[f"(b) generate, batch {batch}"].median for batch in plan.batches)
+    return {
+        "entries": [entry.record() for entry in listed],
+        "ratios": {
+            "one-row loop / Statebridge": loop / own,
+            "best generate / Statebridge": best / own,
+            "Statebridge / matrix products": own / products.median,
+            "Statebridge / counted FLOPs": own / counted.median,
+        },
+        "gigaflops_per_lane": flops / 1e9,
+        "gigaflops_per_second": max(speeds) / 1e9,
+    }
 
 
-def generate(model: Any, batch: int, device: torch.device) -> float:
-    ids = torch.randint(1, 900, (batch, PROMPT), device=device)
-    seconds = timed(
-        lambda: model.generate(
-            input_ids=ids,
-            attention_mask=torch.ones_like(ids),
-            max_new_tokens=NEW,
-            do_sample=False,
-            repetition_penalty=1.3,
-            no_repeat_ngram_size=3,
-            pad_token_id=0,
-        ),
-        device,
-    )
-    return seconds / batch
+def _engine(cells: int) -> str:
+    return f"(d) Statebridge, {cells} cell{'s' if cells > 1 else ''}"
 
 
-def naive_nnsight(model: Any, path: str, width: int, device: torch.device, count: int) -> float:
-    states = torch.randn((1, PROMPT, width), device=device, dtype=model.dtype)
-
-    def loop() -> None:
-        for _ in range(count):
-            ids = torch.randint(1, 900, (1, PROMPT), device=device)
-            inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-            with (
-                torch.no_grad(),
-                model.generate(
-                    inputs,
-                    max_new_tokens=NEW,
-                    do_sample=False,
-                    repetition_penalty=1.3,
-                    no_repeat_ngram_size=3,
-                    pad_token_id=0,
-                ) as tracer,
-            ):
-                model.get(path).output = states
-                tracer.result.save()
-
-    return timed(loop, device) / count
+def scaling_table(pair: Pair, plan: Plan, rows: Sequence[int]) -> list[dict[str, Any]]:
+    """Seconds a lane and memory over rows × cells: where cost is linear, where sharing bends it."""
+    found = []
+    for cells in SCALING_CELLS:
+        for count in rows:
+            work = methods.statebridge(pair, cells, count, 500, plan.prompt, plan.new)
+            entry = Entry(f"{count} rows, {cells} cells")
+            for _ in range(plan.rounds):
+                measure(entry, work, pair.receiver.device)
+            lanes = count * cells
+            found.append({"rows": count, "cells": cells, "lanes": lanes, **entry.record()})
+            print(f"scaling  {entry.name:20} {entry.median:.5f} s a lane", flush=True)
+    return found
 
 
-def engine(pair: Pair, examples: Sequence[DatasetRow], cells: int, max_lanes: int) -> Any:
-    width_in, width_out = pair.sender.width, pair.receiver.width
-    translators = {}
-    for seed in SEEDS:
-        generator = torch.Generator().manual_seed(seed)
-        translator = Translator("affine", width_in, width_out)
-        weight = torch.randn((width_out, width_in), generator=generator) / width_out**0.5
-        translator.set_weights({"weight": weight, "bias": torch.zeros(width_out)}, where="bench")
-        translators[seed] = translator.to(pair.receiver.device).requires_grad_(False)
-    conditions = {
-        1: "[no_inject]",
-        5: "[no_inject, b_to_b_self_inject, replace]",
-        # No relay: its own generation is another workload. 4 plain and 21 seeded cells.
-        25: "[no_inject, b_to_b_self_inject, zero_replacement, additive, replace, "
-        "scale_corrected, best_alpha, same_norm_random, shuffled_translation, "
-        "{name: own_mean, source: receiver, operator: mean}, "
-        "{name: last_only, source: translated, positions: last, source_positions: last}]",
-    }[cells]
-    experiment = parse_experiment(
-        f"""
-name: bench
-sender: {{model: a, layer: 0.67}}
-receiver: {{model: b, layer: 0.67}}
-dataset: {{path: x}}
-translators: {{42: a, 123: b, 456: c}}
-conditions: {conditions}
-prompts: {{task: "{{context}} {{question}}"}}
-"""
-    )
-    workload = prepare(experiment, pair, examples, translators)
-    groups = plan_groups(workload, max_lanes)
-    sweep = SharedSweep(workload, max_lanes)
-    lanes = 0
-
-    def run() -> None:
-        nonlocal lanes
-        for group in groups:
-            lanes += len(sweep.run(group))
-
-    seconds = timed(run, pair.receiver.device)
-    return seconds / lanes, lanes
-
-
-def matrix_limit(pair: Pair, lanes: int, cells: int) -> float:
-    """Seconds a lane of the matrix products alone, at the engine's own batch shapes."""
-    receiver, device = pair.receiver, pair.receiver.device
-    prompt_rows = max(1, lanes // cells)
-
-    def products(model: TracedModel, blocks: range, batch: int) -> float:
-        shapes = [
-            tuple(module.weight.shape)
-            for path in model.block_paths[blocks.start : blocks.stop][:1]
-            for module in model.module.get_submodule(path).modules()
-            if isinstance(module, torch.nn.Linear)
-        ]
-        return len(blocks) * sum(product(batch, shape) for shape in shapes)
-
-    def product(batch: int, shape: tuple[int, ...]) -> float:
-        a = torch.randn((batch, shape[1]), device=device, dtype=receiver.dtype)
-        w = torch.randn((shape[0], shape[1]), device=device, dtype=receiver.dtype)
-        best = float("inf")
-        for _ in range(5):
-            best = min(best, timed(lambda: torch.nn.functional.linear(a, w), device))
-        return best
-
-    depth, layer = len(receiver.block_paths), receiver.layer
-    head = tuple(receiver.module.get_output_embeddings().weight.shape)
-    step = products(receiver, range(depth), lanes) + product(lanes, head)
-    upper = products(receiver, range(layer + 1, depth), lanes * PROMPT) + product(lanes, head)
-    lower = products(receiver, range(layer + 1), prompt_rows * PROMPT)
-    sender = products(pair.sender, range(pair.sender.layer + 1), prompt_rows * PROMPT)
-    return ((NEW - 1) * step + upper + lower + sender) / lanes
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", choices=SIZES, default="160m-410m")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--cells", type=int, choices=(1, 5, 25), default=25)
-    parser.add_argument("--max-lanes", type=int, default=128)
-    parser.add_argument("--groups", type=int, default=1, help="groups the engine runs")
-    parser.add_argument("--batches", type=int, nargs="*", default=[1, 8, 32, 64])
-    parser.add_argument("--json", type=Path, help="also write the figures here")
-    options = parser.parse_args()
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """All tables that were asked for."""
     device, dtype = torch.device(options.device), getattr(torch, options.dtype)
+    plan = QUICK if options.quick else Plan(rounds=options.rounds, lanes=options.lanes)
+    tables: dict[str, Any] = {}
+    for name in ["demo"] if options.quick else options.sizes:
+        print(f"-- {name}", flush=True)
+        pair = random_pair(name, device=options.device, dtype=dtype)
+        tables[name] = methods_table(pair, plan, options.cells)
+        if name == "demo":
+            rows = (1, 2) if options.quick else SCALING_ROWS
+            tables[name]["scaling"] = scaling_table(pair, plan, rows)
+        # Fewer new tokens than in the table: what is not arithmetic weighs more, not less.
+        tables[name]["overhead"] = overhead_shares(
+            pair, max(1, plan.lanes // 25), plan.prompt, min(16, plan.new)
+        )
+        del pair
+    on_gpu = device.type == "cuda"
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "device": torch.cuda.get_device_name(device) if on_gpu else platform.machine(),
+        "threads": torch.get_num_threads(),
+        "dtype": options.dtype,
+        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+        "plan": vars(plan),
+        "sizes": tables,
+    }
+
+
+def markdown(record: dict[str, Any]) -> str:
+    """The record as tables."""
+    lines = [
+        f"{record['date']}, {record['device']}, {record['threads']} threads, {record['dtype']}, "
+        f"torch {record['versions']['torch']}; prompts of {record['plan']['prompt']} tokens, "
+        f"{record['plan']['new']} new tokens, {record['plan']['rounds']} rounds.",
+    ]
+    for name, table in record["sizes"].items():
+        lines += ["", f"**{name}**", "", "| | s a lane, median | runs | spread | peak memory, GB |"]
+        lines.append("|---|---|---|---|---|")
+        for entry in table["entries"]:
+            memory = f"{entry['peak_gigabytes']:.2f}" if entry["peak_gigabytes"] else ""
+            median = f"{entry['median_seconds_per_lane']:.4g}"
+            spread = f"{entry['spread']:.0%}" if entry["repeats"] > 1 else ""
+            lines.append(
+                f"| {entry['name']} | {median} | {entry['repeats']} | {spread} | {memory} |"
+            )
+        ratios = ", ".join(f"{what} {value:.2f}" for what, value in table["ratios"].items())
+        lines += ["", f"{ratios}."]
+        shares = ", ".join(f"{what} {value:.1%}" for what, value in table["overhead"].items())
+        lines += ["", f"Time under a profiler: {shares}."]
+        if "scaling" in table:
+            lines += ["", "| rows | cells | lanes | s a lane | s | peak memory, GB |"]
+            lines.append("|---|---|---|---|---|---|")
+            for point in table["scaling"]:
+                each = point["median_seconds_per_lane"]
+                lines.append(
+                    f"| {point['rows']} | {point['cells']} | {point['lanes']} | {each:.4g} | "
+                    f"{each * point['lanes']:.3g} | {point['peak_gigabytes']:.2f} |"
+                )
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
+    parser.add_argument("--cells", nargs="+", type=int, choices=(1, 5, 25), default=[1, 5, 25])
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--lanes", type=int, default=125, help="at 25 cells")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--quick", action="store_true", help="seconds: does everything work?")
+    parser.add_argument("--out", type=Path, default=Path("sweep"), help="without an ending")
+    options = parser.parse_args(arguments)
     transformers.logging.set_verbosity_error()
     torch.manual_seed(0)
-    shape_a, shape_b, vocabulary = SIZES[options.size]
-    words = tokenizer()
-    sides = []
-    for place, shape in enumerate((shape_a, shape_b)):
-        module = build(shape, vocabulary, place, dtype).to(device)
-        wrapped = nnsight.TransformersModel(module, task="text-generation", tokenizer=words)
-        sides.append(TracedModel.wrap(wrapped, words, 0.67, name=f"side {place}"))
-    pair = Pair(*sides)
-    count = max(1, options.max_lanes // options.cells) * options.groups
-    examples = rows(count)
-    figures: dict[str, float] = {}
-
-    def note(name: str, seconds: float) -> None:
-        figures[name] = seconds
-        print(f"{name:34} {seconds:9.4f} s a lane", flush=True)
-
-    generate(pair.receiver.module, 1, device)  # warm-up
-    oracle = OraclePair(
-        pair.sender.module, pair.receiver.module, pair.sender.layer, pair.receiver.layer, words
-    )
-    examples_as_dicts = [
-        {"id": row.row_id, "context": row.context, "question": row.question, "answer": row.answer}
-        for row in examples[:2]
-    ]
-    note(
-        "(a) one-row loop with hooks",
-        timed(lambda: run_cell(oracle, examples_as_dicts, "b_to_b_self_inject", gold=False), device)
-        / len(examples_as_dicts),
-    )
-    for batch in options.batches:
-        note(f"(b) generate, batch {batch}", generate(pair.receiver.module, batch, device))
-    note(
-        "(c) one generate trace a row",
-        naive_nnsight(
-            pair.receiver.model, pair.receiver.layer_path, pair.receiver.width, device, 2
-        ),
-    )
-    seconds, lanes = engine(pair, examples, options.cells, options.max_lanes)
-    note(f"(d) Statebridge, {lanes} lanes", seconds)
-    at_once = min(options.max_lanes, lanes)
-    note(f"(e) matrix products, {at_once} lanes", matrix_limit(pair, at_once, options.cells))
-    best = min(value for name, value in figures.items() if name.startswith("(b)"))
-    own = next(value for name, value in figures.items() if name.startswith("(d)"))
-    limit = next(value for name, value in figures.items() if name.startswith("(e)"))
-    loop = figures["(a) one-row loop with hooks"]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    print(
-        f"one-row loop / Statebridge {loop / own:.2f}; best generate / Statebridge "
-        f"{best / own:.2f}; Statebridge / limit {own / limit:.2f}; peak memory {peak:.2f} GB"
-    )
-    if options.json:
-        record = {
-            "size": options.size,
-            "cells": options.cells,
-            "dtype": options.dtype,
-            "device": (
-                torch.cuda.get_device_name(device)
-                if device.type == "cuda"
-                else f"{platform.machine()}, {torch.get_num_threads()} threads"
-            ),
-            "date": datetime.now(UTC).date().isoformat(),
-            "torch": torch.__version__,
-            "seconds_per_lane": figures,
-            "peak_gigabytes": round(peak, 2),
-        }
-        options.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    record = run(options)
+    options.out.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n", "utf-8")
+    options.out.with_suffix(".md").write_text(markdown(record), encoding="utf-8")
+    print(markdown(record))
 
 
 if __name__ == "__main__":

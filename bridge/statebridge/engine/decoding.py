@@ -1,22 +1,28 @@
-"""Greedy decoding of a group of lanes after their prefill, without traces."""
+"""Decoding of a group of lanes after their prefill, without traces: greedy, or sampled."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 
+from statebridge.engine.lane_attention import lane_attention
 from statebridge.engine.lane_cache import LaneCache
 from statebridge.engine.processors import ban_repeated_ngrams, penalise_repetition
+from statebridge.engine.sampling import Draws
 from statebridge.models.token_batch import TokenBatch
 from statebridge.models.traced_model import TracedModel
 
 RETIRE_SHARE = 0.25
 """Finished lanes leave the batch once they are this share of it; each time costs one copy."""
 
+GPU_LOOK_EVERY = 8
+"""Steps between two looks at which lanes have finished: each waits for the GPU."""
+
 
 @dataclass(frozen=True, slots=True)
-class GreedySettings:
+class DecodingSettings:
     """What `generate` would be given."""
 
     max_new_tokens: int
@@ -38,19 +44,36 @@ class Prefilled:
     cache: LaneCache
     logits: torch.Tensor
 
+    def keep(self, lanes: list[int]) -> Prefilled:
+        """Return some of the lanes; the cache is narrowed in place."""
+        self.cache.keep(lanes, self.logits.device)
+        return Prefilled(self.batch.select(lanes), self.cache, self.logits[lanes])
 
-def decode_greedily(
-    model: TracedModel, lanes: Prefilled, settings: GreedySettings
+
+def decode_lanes(
+    model: TracedModel,
+    lanes: Prefilled,
+    settings: DecodingSettings,
+    *,
+    draws: Draws | None = None,
+    look_every: int | None = None,
 ) -> list[list[int]]:
     """Return the new tokens of each lane, the end token included where it was reached.
 
     Equal to Hugging Face's greedy `generate` with the same two processors on each row
-    alone; as there, scores are compared in float32 whatever the model's dtype.
+    alone; as there, scores are compared in float32 whatever the model's dtype. With `draws`
+    tokens are sampled from what the processors leave, each lane by numbers of its own.
+
+    Args:
+        draws: Numbers for at least as many steps; None decodes greedily.
+        look_every: Steps between two looks at which lanes have finished; None looks at
+            every step on a CPU and at every eighth on a GPU. It changes no token.
     """
     device, batch = lanes.logits.device, lanes.batch
     prompt = batch.ids.shape[1]
     steps = settings.max_new_tokens
     count = batch.ids.shape[0]
+    look_every = look_every or (GPU_LOOK_EVERY if device.type == "cuda" else 1)
     end_ids = torch.tensor(model.end_ids, dtype=torch.int64, device=device)
 
     sequence = torch.empty((count, prompt + steps), dtype=torch.int64, device=device)
@@ -58,42 +81,81 @@ def decode_greedily(
     mask = torch.ones((count, prompt + steps), dtype=torch.bool, device=device)
     mask[:, :prompt] = batch.mask
     lengths = torch.tensor(batch.lengths, device=device)
-    padded = batch.padded
     active = torch.arange(count, device=device)
     done = torch.zeros(count, dtype=torch.bool, device=device)
     new_tokens = torch.zeros((count, steps), dtype=torch.int64, device=device)
     new_counts = torch.full((count,), steps, dtype=torch.int64, device=device)
 
-    logits, cache = lanes.logits, lanes.cache
-    for step in range(steps):
-        end = prompt + step
-        scores = logits.to(torch.float32, copy=True)
-        penalise_repetition(scores, sequence[:, :end], mask[:, :end], settings.repetition_penalty)
-        ban_repeated_ngrams(scores, sequence[:, :end], mask[:, :end], settings.no_repeat_ngram_size)
-        chosen = scores.argmax(dim=-1)
-        sequence[:, end] = chosen
-        new_tokens[active, step] = chosen
-        ended = torch.isin(chosen, end_ids) & ~done
-        new_counts[active[ended]] = step + 1
-        done |= ended
-        finished = int(done.sum())
-        if finished == done.numel() or step == steps - 1:
-            break
-        if finished >= RETIRE_SHARE * done.numel():
-            kept = (~done).nonzero()[:, 0]
-            cache.keep(kept)
-            sequence, mask = sequence[kept], mask[kept]
-            lengths, active, chosen, done = lengths[kept], active[kept], chosen[kept], done[kept]
-        with torch.no_grad():
+    logits, cache = lanes.logits.clone(), lanes.cache
+    with torch.no_grad(), lane_attention(model, cache) as extra:
+        for step in range(steps):
+            end = prompt + step
+            # These are nobody else's, so that in float32 they are changed where they stand.
+            scores = logits.to(torch.float32)
+            seen = sequence[:, :end], mask[:, :end]
+            penalise_repetition(scores, *seen, settings.repetition_penalty)
+            ban_repeated_ngrams(scores, *seen, settings.no_repeat_ngram_size)
+            chosen = scores.argmax(dim=-1) if draws is None else draws.choose(scores, active, step)
+            sequence[:, end] = chosen
+            new_tokens[active, step] = chosen
+            ended = torch.isin(chosen, end_ids) & ~done
+            new_counts[active] = torch.where(ended, step + 1, new_counts[active])
+            done |= ended
+            if step == steps - 1:
+                break
+            if (step + 1) % look_every == 0:
+                finished = int(done.sum())
+                if finished == done.numel():
+                    break
+                if finished >= RETIRE_SHARE * done.numel():
+                    kept = (~done).nonzero()[:, 0]
+                    cache.keep(kept.tolist(), device)
+                    sequence, mask, done = sequence[kept], mask[kept], done[kept]
+                    lengths, active, chosen = lengths[kept], active[kept], chosen[kept]
             logits = model.module(
                 input_ids=chosen[:, None],
                 position_ids=(lengths + step)[:, None],
-                attention_mask=mask[:, : end + 1].long() if padded else None,
+                attention_mask=_visible(mask[:, : end + 1], extra) if batch.padded else None,
                 past_key_values=cache,
                 use_cache=True,
+                **extra,
             ).logits[:, -1]
     tokens, counts = new_tokens.tolist(), new_counts.tolist()
     return [row[:n] for row, n in zip(tokens, counts, strict=True)]
+
+
+def _visible(mask: torch.Tensor, extra: Mapping[str, object]) -> torch.Tensor:
+    # In four dimensions a mask is taken as it is, not worked out anew at every step.
+    return mask[:, None, None, :] if extra else mask.long()
+
+
+def answer_logits(model: TracedModel, lanes: Prefilled, inputs: torch.Tensor) -> torch.Tensor:
+    """Return the logits at tokens that follow the lanes' prompts; the lanes stay as they were.
+
+    Args:
+        inputs: (lanes, n) token ids, right-padded; what pads is never seen by a real token.
+
+    Returns:
+        (lanes, n, vocabulary).
+    """
+    added = inputs.shape[1]
+    lengths = torch.tensor(lanes.batch.lengths, device=inputs.device)
+    positions = lengths[:, None] + torch.arange(added, device=inputs.device)
+    if model.window is not None:
+        # Only what pads a shorter answer can lie beyond the window.
+        positions = positions.clamp(max=model.window - 1)
+    mask = torch.nn.functional.pad(lanes.batch.mask, (0, added), value=True)
+    with torch.no_grad(), lane_attention(model, lanes.cache) as extra:
+        logits: torch.Tensor = model.module(
+            input_ids=inputs,
+            position_ids=positions,
+            attention_mask=mask.long() if lanes.batch.padded else None,
+            past_key_values=lanes.cache,
+            use_cache=True,
+            **extra,
+        ).logits
+    lanes.cache.forget(added)
+    return logits
 
 
 def prefill(model: TracedModel, batch: TokenBatch, room: int) -> Prefilled:

@@ -1,26 +1,38 @@
 """Key-value memory of a group of lanes, laid out once.
 
 Hugging Face's dynamic cache concatenates at every step; here each layer owns one buffer of
-(lanes, heads, capacity, head width) and attention sees a view of the filled part.
+(lanes, heads, capacity, head width) and attention sees a view of the filled part. In the
+blocks up to the injection layer a prompt is the same in all of its cells: there the prompt's
+entries may be kept once per row, and a lane's own buffer holds its new tokens only.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from statebridge.engine.lane_grid import LaneGrid
+
 
 class LaneCacheLayer(CacheLayerMixin):  # type: ignore[misc]
-    """Keys and values of one block for all lanes of a group."""
+    """Keys and values of one block for all lanes of a group.
+
+    Attributes:
+        prompt: Keys and values of the prompts, (rows, heads, positions, width) each, where
+            lanes share them.
+    """
 
     is_sliding = False
     is_croppable = True
 
     def __init__(self, capacity: int) -> None:
         super().__init__()
+        self.prompt: tuple[torch.Tensor, torch.Tensor] | None = None
         self._capacity = capacity
+        self._shared = 0
         self._length = 0
         self._key_buffer: torch.Tensor
         self._value_buffer: torch.Tensor
@@ -30,7 +42,7 @@ class LaneCacheLayer(CacheLayerMixin):  # type: ignore[misc]
 
         def buffer(like: torch.Tensor) -> torch.Tensor:
             lanes, heads, _, width = like.shape
-            return like.new_empty((lanes, heads, self._capacity, width))
+            return like.new_empty((lanes, heads, self._capacity - self._shared, width))
 
         self._key_buffer, self._value_buffer = buffer(key_states), buffer(value_states)
         self.is_initialized = True
@@ -38,7 +50,7 @@ class LaneCacheLayer(CacheLayerMixin):  # type: ignore[misc]
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Append keys and values of new positions; return those of all positions."""
+        """Append keys and values of new positions; return the lanes' own, new ones included."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         end = self._length + key_states.shape[-2]
@@ -47,13 +59,18 @@ class LaneCacheLayer(CacheLayerMixin):  # type: ignore[misc]
         self._length = end
         return self._key_buffer[:, :, :end], self._value_buffer[:, :, :end]
 
+    def share(self, keys: torch.Tensor, values: torch.Tensor) -> None:
+        """Take the prompts' entries, (rows, heads, positions, width), as they are: no copy."""
+        self.prompt = keys, values
+        self._shared = keys.shape[2]
+
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Return (length with the new positions, offset)."""
-        return self._length + query_length, 0
+        return self.get_seq_length() + query_length, 0
 
     def get_seq_length(self) -> int:
         """Return how many positions are filled."""
-        return self._length
+        return self._shared + self._length
 
     def get_max_length(self) -> int:
         """Return -1: the buffer is sized for the group, not a property of the model."""
@@ -63,11 +80,14 @@ class LaneCacheLayer(CacheLayerMixin):  # type: ignore[misc]
         """Drop the last `positions` positions."""
         self._length -= positions
 
-    def keep(self, lanes: torch.Tensor) -> None:
-        """Keep some lanes only, in the order of `lanes` (indices)."""
+    def keep(self, lanes: torch.Tensor, rows: torch.Tensor | None) -> None:
+        """Keep some lanes only, in the order of `lanes`, and of shared prompts some rows."""
         if self.is_initialized:
             self._key_buffer = self._key_buffer.index_select(0, lanes)
             self._value_buffer = self._value_buffer.index_select(0, lanes)
+        if self.prompt is not None and rows is not None:
+            keys, values = self.prompt
+            self.prompt = keys.index_select(0, rows), values.index_select(0, rows)
 
 
 class LaneCache(Cache):  # type: ignore[misc]
@@ -76,25 +96,59 @@ class LaneCache(Cache):  # type: ignore[misc]
     Args:
         depth: Number of blocks.
         capacity: Positions to hold: prompt, answer or new tokens.
+
+    Attributes:
+        grid: Which row's prompt each lane reads, where prompts are shared.
+        padding: (rows, 1, 1, positions), what is added to the scores of shared prompts: -inf
+            at padding, else 0; None where there is none.
     """
 
     def __init__(self, depth: int, capacity: int) -> None:
         super().__init__(layers=[LaneCacheLayer(capacity) for _ in range(depth)])
+        self.grid: LaneGrid | None = None
+        self.padding: torch.Tensor | None = None
 
-    def fill_from(self, source: Cache, blocks: range, rows: torch.Tensor) -> None:
+    def fill_from(self, source: Cache, blocks: range, rows: Sequence[int]) -> None:
         """Copy the entries of some blocks from a row cache, lane i taking row `rows[i]`."""
         for block in blocks:
             layer = source.layers[block]
+            index = torch.tensor(rows, device=layer.keys.device)
             self.layers[block].update(
-                layer.keys.index_select(0, rows), layer.values.index_select(0, rows)
+                layer.keys.index_select(0, index), layer.values.index_select(0, index)
             )
+
+    def share_from(
+        self, source: Cache, blocks: range, rows: Sequence[int], mask: torch.Tensor
+    ) -> None:
+        """Read the entries of some blocks from a row cache, lane i reading row `rows[i]`.
+
+        Nothing is copied; attention has to look at them by itself (`lane_attention`).
+
+        Args:
+            mask: (rows, positions) bool, True at the real tokens of the row cache's prompts.
+        """
+        self.grid = LaneGrid.of(rows, mask.shape[0], mask.device)
+        for block in blocks:
+            layer = source.layers[block]
+            self.layers[block].share(layer.keys, layer.values)
+        if not bool(mask.all()):
+            padding = torch.zeros(mask.shape, dtype=layer.keys.dtype, device=mask.device)
+            self.padding = padding.masked_fill_(~mask, -torch.inf)[:, None, None, :]
 
     def forget(self, positions: int) -> None:
         """Drop the last `positions` positions of every block."""
         for layer in self.layers:
             layer.forget(positions)
 
-    def keep(self, lanes: torch.Tensor) -> None:
-        """Keep some lanes only."""
+    def keep(self, lanes: Sequence[int], device: torch.device) -> None:
+        """Keep some lanes only, in that order."""
+        index, rows = torch.tensor(lanes, device=device), None
+        if self.grid is not None:
+            before = self.grid.count
+            self.grid, still_read = self.grid.keep(lanes)
+            if len(still_read) < before:
+                rows = torch.tensor(still_read, device=device)
+                if self.padding is not None:
+                    self.padding = self.padding.index_select(0, rows)
         for layer in self.layers:
-            layer.keep(lanes)
+            layer.keep(index, rows)

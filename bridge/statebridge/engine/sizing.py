@@ -5,6 +5,7 @@ from __future__ import annotations
 import psutil
 import torch
 
+from statebridge.engine.lane_attention import attends_by_lane
 from statebridge.engine.workload import Workload
 
 MEMORY_SHARE = 0.5
@@ -21,11 +22,16 @@ def lane_bytes(workload: Workload) -> int:
     receiver = workload.pair.receiver
     config = receiver.module.config.get_text_config()
     decoding = workload.experiment.decoding
-    positions = max(workload.prompts.lengths, default=1) + decoding.max_new_tokens
+    prompt, new = max(workload.prompts.lengths, default=1), decoding.max_new_tokens
+    positions = prompt + new
     item = torch.finfo(receiver.dtype).bits // 8
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     head_width = getattr(config, "head_dim", None) or receiver.width // config.num_attention_heads
     memory = 2 * len(receiver.block_paths) * heads * head_width * positions * item
+    if attends_by_lane(receiver):
+        # The prompt's entries up to the injection layer are a row's, not a lane's.
+        spared = prompt - prompt / len(workload.cells)
+        memory -= int(2 * (receiver.layer + 1) * heads * head_width * spared * item)
     # Retiring lanes copies one layer's buffers while the old ones still stand.
     memory += 2 * heads * head_width * positions * item
     # Scores and their processed copy, and a chunk of distributions in float64.

@@ -1,0 +1,66 @@
+"""What a lane is thought to take, and that float32 stays float32."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from statebridge.engine import sizing
+from statebridge.engine.shared_sweep import SharedSweep
+from statebridge.engine.sizing import choose_max_lanes, lane_bytes
+from tests.bridge.engine.tiny_experiment import (
+    dataset_rows,
+    engine_pair,
+    neox_pair,
+    random_translator,
+    run_engine,
+)
+from tests.tiny_models import mixed_rows
+
+
+def _workload(conditions: list[str], new_tokens: int = 3) -> Any:
+    return run_engine(
+        engine_pair(neox_pair()),
+        dataset_rows(mixed_rows(2, seed=1)),
+        {42: random_translator(24, 32, seed=42)},
+        conditions=conditions,
+        decoding={"max_new_tokens": new_tokens},
+    ).workload
+
+
+def test_a_lane_that_shares_its_prompt_takes_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = _workload(["no_inject"])
+    shared = _workload(["no_inject", "replace", "additive", "zero_replacement"])
+    prompt = max(shared.prompts.lengths)
+    # Keys and values of three of four blocks, 32 wide, float32, three quarters of the prompt.
+    spared = 2 * 3 * 32 * 4 * prompt * 3 / 4
+    assert lane_bytes(alone) - lane_bytes(shared) == pytest.approx(spared, abs=1)
+    monkeypatch.setattr(sizing, "attends_by_lane", lambda _: False)
+    assert lane_bytes(alone) == lane_bytes(shared)
+
+
+def test_groups_fit_the_memory_that_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    workload = _workload(["no_inject"])
+    each = lane_bytes(workload)
+    for free, lanes in ((20.5 * each, 10), (each / 2, 1), (1e15, sizing.CPU_LANES_SMALL)):
+        monkeypatch.setattr(sizing, "free_bytes", lambda _, free=free: int(free))
+        assert choose_max_lanes(workload) == lanes
+
+
+@pytest.fixture
+def _shortened() -> Iterator[None]:
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    yield
+    torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.usefixtures("_shortened")
+def test_a_sweep_turns_shortened_float32_products_off() -> None:
+    workload = _workload(["no_inject"])
+    torch.set_float32_matmul_precision("medium")
+    SharedSweep(workload, 1)
+    assert torch.get_float32_matmul_precision() == "highest"

@@ -1,0 +1,150 @@
+"""The benchmarks run, and what they count and compare is what they say."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from benchmarks import attention, flips, published_set, sweep
+from benchmarks.limit import counted_flops
+from benchmarks.random_pairs import CONDITIONS, random_pair, random_rows, random_workload
+
+from statebridge.models.token_batch import TokenBatch
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def pair() -> Any:
+    return random_pair("demo")
+
+
+def test_the_quick_table_has_every_method(tmp_path: Path) -> None:
+    sweep.main(["--quick", "--out", str(tmp_path / "sweep")])
+    record = json.loads((tmp_path / "sweep.json").read_text("utf-8"))
+    (table,) = record["sizes"].values()
+    names = [entry["name"] for entry in table["entries"]]
+    assert [name[:3] for name in names] == [
+        "(a)", "(b)", "(b)", "(c)", "(d)", "(d)", "(d)", "(e)", "(e)",
+    ]  # fmt: skip
+    for entry in table["entries"]:
+        assert entry["median_seconds_per_lane"] > 0
+        assert 1 <= entry["repeats"] <= record["plan"]["rounds"]
+    assert sum(table["overhead"].values()) == pytest.approx(1)
+    assert {(point["rows"], point["cells"]) for point in table["scaling"]} == {
+        (rows, cells) for rows in (1, 2) for cells in (1, 5, 25)
+    }
+    page = (tmp_path / "sweep.md").read_text("utf-8")
+    assert all(name in page for name in names)
+
+
+@pytest.mark.parametrize("cells", CONDITIONS)
+def test_conditions_make_the_cells_that_they_are_listed_under(pair: Any, cells: int) -> None:
+    workload = random_workload(pair, random_rows([9, 7]), CONDITIONS[cells], 2)
+    assert len(workload.cells) == cells
+    # Prompts are as long as asked for, or a table would compare methods at other lengths.
+    assert workload.prompts.lengths == (9, 7)
+
+
+def test_the_limit_counts_what_a_forward_pass_multiplies() -> None:
+    # Of a single cell and row: torch's own count over the passes that the engine makes.
+    from torch.utils.flop_counter import FlopCounterMode
+
+    pair = random_pair("demo")
+    prompt, new, receiver = 11, 4, pair.receiver
+    # The counter knows matrix products; it does not know the CPU's attention kernel.
+    receiver.module.set_attn_implementation("eager")
+    batch = TokenBatch.pack([list(range(1, prompt + 1))], receiver.pad_id)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        output = receiver.module(**batch.inputs(), use_cache=True, logits_to_keep=1)
+        for _ in range(new - 1):
+            output = receiver.module(
+                input_ids=torch.tensor([[5]]), past_key_values=output.past_key_values
+            )
+    attention = 4 * receiver.width * len(receiver.block_paths) * prompt**2
+    sender = sum(p.numel() for n, p in _block_weights(pair.sender))
+    own = counted_flops(pair, 1, prompt, new)
+    own -= 2 * sender * prompt * (pair.sender.layer + 1)
+    # The prompt's attention to itself is left out of the limit.
+    assert own == pytest.approx(counter.get_total_flops() - attention)
+
+
+def _block_weights(model: Any) -> list[tuple[str, torch.Tensor]]:
+    block = model.module.get_submodule(model.block_paths[0])
+    return [(name, p) for name, p in block.named_parameters() if p.ndim == 2]
+
+
+def test_flips_are_found_and_measured(tmp_path: Path) -> None:
+    fast = ["--rows", "2", "--new-tokens", "4", "--out", str(tmp_path / "flips")]
+    flips.main([*fast, "--dtypes", "float32"])
+    record = json.loads((tmp_path / "flips.json").read_text("utf-8"))
+    choices = record["sizes"][0]["choices"]
+    assert {(choice["lanes"], choice["padded"]) for choice in choices} == {
+        (1, False), (8, False), (8, True), (64, False), (64, True),
+    }  # fmt: skip
+    assert all(choice["compared"] == 2 * len(flips.CONDITIONS) for choice in choices)
+    assert all(choice["flipped"] == 0 for choice in choices)
+
+
+def test_a_wrong_token_is_reported_with_its_step(pair: Any) -> None:
+    oracle = flips.OraclePair(
+        pair.sender.module, pair.receiver.module, pair.sender.layer, pair.receiver.layer,
+        pair.receiver.tokenizer,
+    )  # fmt: skip
+    conditions = f"[{', '.join(flips.CONDITIONS)}]"
+    workload = random_workload(pair, random_rows([9, 7]), conditions, 4, seeds=(42,))
+    translator = next(t for (_, seed), t in workload.translators.items() if seed == 42)
+    expected = flips.expected_rows(oracle, workload, translator)
+    key = ("replace", "row_0001")
+    tokens = expected[key].token_ids
+    assert tokens is not None
+    broken = (*tokens[:2], tokens[2] + 1, *tokens[3:])
+    expected[key] = type(expected[key])(**{**vars(expected[key]), "token_ids": broken})
+    (flip,) = flips.flips(oracle, expected, workload, 8, padded=True)
+    assert (flip.cell, flip.row_id, flip.step) == ("replace/seed42", "row_0001", 2)
+    assert flip.margin > 0
+
+
+def test_the_published_set_is_run_scored_and_recorded(tmp_path: Path) -> None:
+    lines = tmp_path / "published.jsonl"
+    published_set.main(["--rows", "4", "--new-tokens", "2", "--json", str(lines)])
+    (record,) = [json.loads(line) for line in lines.read_text("utf-8").splitlines()]
+    assert record["files"] == 24
+    assert record["dtype"] == "float32"
+    assert 21 * 4 <= record["lanes"] <= 24 * 4
+    lengths = published_set.prompt_lengths(396)
+    assert (min(lengths), max(lengths)) == (30, 89)
+    # The published mean is 47.74.
+    assert abs(sum(lengths) / 396 - 47.74) < 3
+
+
+def test_the_ways_to_attend_agree_where_they_are_timed() -> None:
+    times, found = attention.ways((2, 3, 8), prompt=6, own=3, repeats=1)
+    assert set(times) == {"kernel", "products", "shared"}
+    assert all(value > 0 for value in times.values())
+    for result in found.values():
+        # Float32 sums in another order, of numbers about one.
+        torch.testing.assert_close(result, found["kernel"], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU: it would run for long")
+def test_the_gpu_script_says_in_one_line_that_there_is_no_gpu(tmp_path: Path) -> None:
+    import sys
+
+    bash = shutil.which("bash")
+    assert bash is not None
+    done = subprocess.run(
+        [bash, str(ROOT / "benchmarks" / "gpu.sh"), str(tmp_path / "out")],
+        env={"PYTHON": sys.executable, "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("gpu.sh: torch finds no CUDA here")
+    assert done.stderr.count("\n") == 1
