@@ -9,6 +9,7 @@ from itertools import islice
 import torch
 
 from statebridge.data import row_identity, rows_sha256
+from statebridge.engine.causal_training import train_fits_causally
 from statebridge.engine.donors import row_key
 from statebridge.engine.prompts import tokenise
 from statebridge.engine.stitched import stitched_cross_entropy
@@ -17,15 +18,17 @@ from statebridge.models.pair import Pair
 from statebridge.models.token_batch import TokenBatch
 from statebridge.models.traced_model import TracedModel
 from statebridge.results.table import DatasetRow
-from statebridge.spec.experiment import Corpus, Fit, Prompts
-from statebridge.spec.resolve_dataset import generated_rows
+from statebridge.spec.experiment import Corpus, Experiment, Fit, Prompts
+from statebridge.spec.resolve_dataset import generated_rows, resolve_dataset
 from statebridge.translators import (
+    CausalRecord,
     CorpusRecord,
     PositionStore,
     QualityReport,
     StateOrigin,
     TextCorpus,
     Translator,
+    fit_procrustes,
     fit_ridge,
     make_card,
     measure_quality,
@@ -37,8 +40,8 @@ from statebridge.translators.positions import PositionBatch
 PASSAGES_TOGETHER = 16
 """Passages captured in one pass, sorted by length within a window of eight times as many."""
 
-RIDGE_FOLDS = 10
-"""A ridge map of one seed sees all but one in so many of the fitting passages."""
+SOLVED_FOLDS = 10
+"""A map solved for under one seed sees all but one in so many of the fitting passages."""
 
 HELD_OUT_SHARE = 0.1
 """Last share of the passages, which no fit sees; quality is measured on it."""
@@ -141,27 +144,42 @@ def fit_translators(
     progress: Progress = lambda *_: None,
     *,
     stitched: bool = False,
+    experiment: Experiment | None = None,
+    evaluated: Sequence[DatasetRow] | None = None,
 ) -> dict[int, Translator]:
     """Fit one translator per seed and measure it on held-out passages.
 
     `stitched` adds the stitched next-token cross-entropy to each card: five receiver
     passes more over the held-out passages.
 
-    Gradient training captures the states of the corpus once for all seeds. A ridge map has
-    no randomness of its own: its seed chooses which nine tenths of the fitting passages it
-    sees. Each translator carries its card.
+    Gradient training captures the states of the corpus once for all seeds. A map solved for in
+    closed form has no randomness of its own: its seed chooses which nine tenths of the fitting
+    passages it sees. Where `fit.causal` is set, each map is then trained on through the
+    receiver; this needs the `experiment`, whose prompts it takes, and refuses rows that are
+    `evaluated` (if not given: all rows of the experiment's dataset). Quality is that of the
+    map that is returned. Each translator carries its card.
 
     Raises:
-        TranslatorError: The corpus has too few positions, or the kind does not fit.
+        TranslatorError: The corpus has too few positions, the kind does not fit, or a row to
+            train on is evaluated.
         NumericError: A state or a loss is not finite.
     """
     seeds = list(seeds)
     start = corpus.held_out_start
-    fitted = (
-        _ridge(pair, fit, corpus, seeds, progress)
-        if fit.kind == "ridge"
-        else _trained(pair, fit, corpus, seeds, progress)
-    )
+    fit_all = _solved if fit.kind in ("ridge", "procrustes") else _trained
+    fitted = fit_all(pair, fit, corpus, seeds, progress)
+    causal: dict[int, CausalRecord] = {}
+    if fit.causal is not None:
+        if experiment is None:
+            raise TranslatorError(
+                "fit.causal: training through the receiver needs the experiment's prompts; give "
+                "fit_translators the experiment"
+            )
+        if evaluated is None:
+            evaluated, _ = resolve_dataset(experiment.dataset)
+        fitted, causal = train_fits_causally(
+            experiment, pair, fit.causal, fitted, evaluated, progress
+        )
     translators: dict[int, Translator] = {}
     held_out = corpus.passages[start:]
     for seed, result in fitted.items():
@@ -184,6 +202,7 @@ def fit_translators(
             receiver=_origin(pair.receiver),
             corpus=corpus.record,
             training=result.record,
+            causal=causal.get(seed),
             quality=(report,),
         )
         if stitched:
@@ -218,7 +237,8 @@ def layer_quality(
     for sender_layer in sender_layers:
         for receiver_layer in receiver_layers:
             at = Pair(pair.sender.at_layer(sender_layer), pair.receiver.at_layer(receiver_layer))
-            fitted = fit_translators(at, fit.model_copy(update={"kind": "ridge"}), corpus, (0,))
+            ridge = fit.model_copy(update={"kind": "ridge", "rank": None, "causal": None})
+            fitted = fit_translators(at, ridge, corpus, (0,))
             card = fitted[0].card
             if card is not None:
                 reports += card.quality
@@ -226,7 +246,7 @@ def layer_quality(
     return reports
 
 
-def _ridge(
+def _solved(
     pair: Pair, fit: Fit, corpus: CorpusTexts, seeds: Sequence[int], progress: Progress
 ) -> dict[int, Fitted]:
     fitting = corpus.passages[: corpus.held_out_start]
@@ -234,19 +254,20 @@ def _ridge(
     for place, seed in enumerate(seeds):
         # The solution has no randomness in it, so the seed chooses the passages: seeds then
         # tell how much the map depends on its text.
-        chosen = [text for i, text in enumerate(fitting) if row_key(seed, str(i)) % RIDGE_FOLDS]
-        results[seed] = fit_ridge(
-            paired_positions(
-                pair,
-                chosen,
-                fit.corpus.max_tokens,
-                lambda done, place=place, chosen=chosen: progress(  # type: ignore[misc]
-                    "capture", place * len(chosen) + done, len(seeds) * len(chosen)
-                ),
+        chosen = [text for i, text in enumerate(fitting) if row_key(seed, str(i)) % SOLVED_FOLDS]
+        positions = paired_positions(
+            pair,
+            chosen,
+            fit.corpus.max_tokens,
+            lambda done, place=place, chosen=chosen: progress(  # type: ignore[misc]
+                "capture", place * len(chosen) + done, len(seeds) * len(chosen)
             ),
-            fit.ridge,
-            normalize=fit.normalize,
-            device=pair.receiver.device,
+        )
+        device = pair.receiver.device
+        results[seed] = (
+            fit_ridge(positions, fit.ridge, normalize=fit.normalize, device=device)
+            if fit.kind == "ridge"
+            else fit_procrustes(positions, fit.procrustes, normalize=fit.normalize, device=device)
         )
     return results
 
@@ -254,8 +275,8 @@ def _ridge(
 def _trained(
     pair: Pair, fit: Fit, corpus: CorpusTexts, seeds: Sequence[int], progress: Progress
 ) -> dict[int, Fitted]:
-    if fit.kind == "ridge":
-        raise TranslatorError("ridge is solved, not trained")
+    if fit.kind == "ridge" or fit.kind == "procrustes":  # noqa: PLR1714 - mypy narrows only this
+        raise TranslatorError(f"{fit.kind} is solved, not trained")
     start = corpus.held_out_start
     results: dict[int, Fitted] = {}
     positions = paired_positions(
@@ -270,6 +291,7 @@ def _trained(
                 store,
                 fit.training,
                 kind=fit.kind,
+                rank=fit.rank,
                 seed=seed,
                 normalize=fit.normalize,
                 device=pair.receiver.device,

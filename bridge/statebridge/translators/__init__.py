@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from statebridge.translators.card import (
+        CausalRecord,
         CorpusRecord,
         QualityReport,
         StateOrigin,
@@ -19,17 +20,26 @@ if TYPE_CHECKING:
     from statebridge.translators.corpus import TextCorpus
     from statebridge.translators.fit import Fit
     from statebridge.translators.position_store import PositionStore
+    from statebridge.translators.procrustes import fit_procrustes
     from statebridge.translators.quality import TargetMeans, measure_quality, target_means
     from statebridge.translators.ridge import fit_ridge
-    from statebridge.translators.settings import RidgeSettings, TrainingSettings
+    from statebridge.translators.settings import (
+        CausalSettings,
+        ProcrustesSettings,
+        RidgeSettings,
+        TrainingSettings,
+    )
     from statebridge.translators.storage import load_translator, make_card, save_translator
     from statebridge.translators.training import TrainingProgress, train_translator
     from statebridge.translators.translator import Translator
 
 _MODULES = {
+    "CausalRecord": "card",
+    "CausalSettings": "settings",
     "CorpusRecord": "card",
     "Fit": "fit",
     "PositionStore": "position_store",
+    "ProcrustesSettings": "settings",
     "QualityReport": "card",
     "RidgeSettings": "settings",
     "StateOrigin": "card",
@@ -39,6 +49,7 @@ _MODULES = {
     "TrainingSettings": "settings",
     "Translator": "translator",
     "TranslatorCard": "card",
+    "fit_procrustes": "procrustes",
     "fit_ridge": "ridge",
     "load_translator": "storage",
     "make_card": "storage",
@@ -49,9 +60,12 @@ _MODULES = {
 }
 
 __all__ = [
+    "CausalRecord",
+    "CausalSettings",
     "CorpusRecord",
     "Fit",
     "PositionStore",
+    "ProcrustesSettings",
     "QualityReport",
     "RidgeSettings",
     "StateOrigin",
@@ -61,6 +75,7 @@ __all__ = [
     "TrainingSettings",
     "Translator",
     "TranslatorCard",
+    "fit_procrustes",
     "fit_ridge",
     "load_translator",
     "make_card",

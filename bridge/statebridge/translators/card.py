@@ -9,7 +9,13 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from statebridge.translators.settings import RidgeSettings, TrainingSettings, TranslatorKind
+from statebridge.translators.settings import (
+    CausalSettings,
+    ProcrustesSettings,
+    RidgeSettings,
+    TrainingSettings,
+    TranslatorKind,
+)
 
 
 class _Record(BaseModel):
@@ -86,6 +92,22 @@ class RidgeRecord(_Record):
     """Of the penalised centred X'X."""
 
 
+class ProcrustesRecord(_Record):
+    """How the closed-form fit of an orthogonal map went."""
+
+    method: Literal["procrustes"] = "procrustes"
+    settings: ProcrustesSettings
+    normalize_target: bool
+    """Whether the receiver states were L2-normalised."""
+    training_positions: int
+    scale: float
+    """What the rotation is multiplied by."""
+    rank: int
+    """Of the centred X'Y."""
+    condition_number: float
+    """Its largest singular value over its smallest: how well the rotation is determined."""
+
+
 class ImportedRecord(_Record):
     """A checkpoint made elsewhere."""
 
@@ -96,7 +118,56 @@ class ImportedRecord(_Record):
     """Numbers and texts that the checkpoint carried beside its weights."""
 
 
-FitRecord = Annotated[TrainingRecord | RidgeRecord | ImportedRecord, Field(discriminator="method")]
+FitRecord = Annotated[
+    TrainingRecord | RidgeRecord | ProcrustesRecord | ImportedRecord,
+    Field(discriminator="method"),
+]
+
+
+class CausalEpochRecord(_Record):
+    """One epoch of training through the receiver; losses are means over rows."""
+
+    epoch: int
+    """From 1; 0 is the starting map, which is only validated."""
+    training_loss: float | None
+    """Each row's taken before the step it led to; None for the starting map."""
+    validation_loss: float
+    validation_gold: float
+    """Cross-entropy of the gold answer, nats a token."""
+    validation_divergence: float
+    """KL(skyline || receiver) of the next token after the prompt, nats."""
+    learning_rate: float | None
+    """Of the epoch's last step."""
+
+
+class CausalRecord(_Record):
+    """How training through the frozen receiver went, from the fitted map on."""
+
+    settings: CausalSettings
+    seed: int
+    """Of the split and of the order of the rows."""
+    condition: dict[str, Any]
+    """The condition trained through, as declared."""
+    dataset: str
+    """Where the rows come from: a file's name, or `generated multi-hop rows`."""
+    dataset_sha256: str
+    """Of the whole file or of all generated rows."""
+    rows_sha256: str
+    """Of the rows trained and validated on, in canonical form."""
+    training_rows: int
+    validation_rows: int
+    evaluated_rows_left_out: int
+    """Generated rows that are evaluated, and were therefore not used."""
+    repeated_rows_left_out: int
+    start_scale: float
+    """What the fitted map's output was multiplied by before the first step."""
+    steps: int
+    device: str
+    seconds: float
+    """Wall time, without the capture that all seeds share."""
+    epochs: tuple[CausalEpochRecord, ...]
+    best_epoch: int
+    """The epoch whose weights were kept: the first of the lowest validation loss."""
 
 
 class SpaceQuality(_Record):
@@ -176,12 +247,14 @@ class TranslatorCard(_Record):
     width_in: int = Field(ge=1)
     width_out: int = Field(ge=1)
     options: dict[str, int] = Field(default_factory=dict)
-    """What the kind needs beside the widths, `hidden_dim` of the MLPs."""
+    """What the kind needs beside the widths: `hidden_dim` of the MLPs, `rank` of low_rank."""
     normalize_input: bool
     sender: StateOrigin | None = None
     receiver: StateOrigin | None = None
     corpus: CorpusRecord | None = None
     training: FitRecord | None = None
+    causal: CausalRecord | None = None
+    """Training through the receiver, after the fit that `training` records."""
     quality: tuple[QualityReport, ...] = ()
     stitched: StitchedQuality | None = None
     versions: dict[str, str] = Field(default_factory=dict)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from statebridge.translators.card import RidgeRecord, TrainingRecord
+import torch
+
+from statebridge.translators.card import ProcrustesRecord, RidgeRecord, TrainingRecord
 from statebridge.translators.quality import TargetMeans
 from statebridge.translators.translator import Translator
 
@@ -15,7 +17,7 @@ class Fit:
 
     translator: Translator
     """On the CPU, float32, gradients off."""
-    record: TrainingRecord | RidgeRecord
+    record: TrainingRecord | RidgeRecord | ProcrustesRecord
     means: TargetMeans
     """Of the training positions' receiver states."""
 
@@ -24,3 +26,19 @@ def finished(translator: Translator) -> Translator:
     """Return the translator on the CPU, in float32, in evaluation mode, gradients off."""
     translator.float().cpu().eval().requires_grad_(False)
     return translator
+
+
+def solved(
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    record: RidgeRecord | ProcrustesRecord,
+    means: TargetMeans,
+    *,
+    normalize_input: bool,
+) -> Fit:
+    """Return the fit of an affine map solved for: W (width_out, width_in), b (width_out,)."""
+    translator = Translator(
+        "affine", weight.shape[1], weight.shape[0], normalize_input=normalize_input
+    )
+    translator.set_weights({"weight": weight.cpu(), "bias": bias.cpu()}, where=record.method)
+    return Fit(finished(translator), record, means)

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Self
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from statebridge.errors import EnvironmentFault, NumericError
@@ -21,27 +17,7 @@ from statebridge.translators.positions import (
     checked_batches,
 )
 from statebridge.translators.settings import StoreDtype
-
-
-class _Side:
-    """One side's states: an unnamed temporary file of rows, mapped for reading."""
-
-    def __init__(self, width: int, dtype: StoreDtype, directory: Path | None) -> None:
-        self.width = width
-        self.dtype = np.dtype(dtype)
-        # The file has no name in the directory: a killed run leaves nothing behind.
-        self.file: IO[bytes] = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115
-        self.mapped: npt.NDArray[Any] | None = None
-
-    def write(self, states: torch.Tensor) -> None:
-        self.mapped = None
-        self.file.write(states.numpy().data)
-        self.file.flush()  # so that a full disk shows here, not at some later read
-
-    def read(self, rows: npt.NDArray[np.int64] | slice, count: int) -> torch.Tensor:
-        if self.mapped is None:
-            self.mapped = np.memmap(self.file, self.dtype, "r", shape=(count, self.width))
-        return torch.from_numpy(np.array(self.mapped[rows], dtype=np.float32))
+from statebridge.translators.state_file import StateFile
 
 
 class PositionStore:
@@ -66,14 +42,8 @@ class PositionStore:
         self.width_out = width_out
         self.dtype: StoreDtype = dtype
         self._count = 0
-        try:
-            self._sender = _Side(width_in, dtype, directory)
-            self._receiver = _Side(width_out, dtype, directory)
-        except OSError as error:
-            raise EnvironmentFault(
-                f"cannot keep positions in {directory or tempfile.gettempdir()}: "
-                f"{error.strerror}; give a directory that can be written to"
-            ) from error
+        self._sender = StateFile(width_in, dtype, directory)
+        self._receiver = StateFile(width_out, dtype, directory)
 
     @classmethod
     def from_batches(
@@ -138,12 +108,12 @@ class PositionStore:
     @property
     def bytes_per_position(self) -> int:
         """Space that one position takes on disk."""
-        return (self.width_in + self.width_out) * np.dtype(self.dtype).itemsize
+        return self._sender.bytes_per_state + self._receiver.bytes_per_state
 
     def rows(self, indices: torch.Tensor) -> PositionBatch:
         """Return the positions of `indices` (n,), int64, in that order, float32 on the CPU."""
         picked = indices.numpy()
-        return self._sender.read(picked, self._count), self._receiver.read(picked, self._count)
+        return self._sender.read(picked), self._receiver.read(picked)
 
     def batches(
         self, start: int = 0, stop: int | None = None, size: int = BLOCK_SIZE
@@ -152,15 +122,12 @@ class PositionStore:
         stop = self._count if stop is None else min(stop, self._count)
         for first in range(start, stop, size):
             part = slice(first, min(first + size, stop))
-            yield self._sender.read(part, self._count), self._receiver.read(part, self._count)
+            yield self._sender.read(part), self._receiver.read(part)
 
     def close(self) -> None:
         """Give the disk space back; the store cannot be used afterwards."""
-        for side in (self._sender, self._receiver):
-            side.mapped = None
-            # Closing flushes once more, which fails again where the disk was full.
-            with suppress(OSError):
-                side.file.close()
+        self._sender.close()
+        self._receiver.close()
 
     def __enter__(self) -> Self:
         return self

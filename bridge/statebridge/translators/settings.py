@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-TranslatorKind = Literal["affine", "mlp_1hidden", "mlp_3hidden"]
+TranslatorKind = Literal["affine", "mlp_1hidden", "mlp_3hidden", "low_rank", "gated"]
 """Names of the maps; `kinds.KINDS` says how each is built."""
 
 TRANSLATOR_KINDS: tuple[TranslatorKind, ...] = get_args(TranslatorKind)
@@ -50,6 +50,41 @@ class TrainingSettings(_Settings):
     """How positions are kept on disk while training; float16 halves the space."""
 
 
+class CausalSettings(_Settings):
+    """Training a translator through the frozen receiver, for its effect and not for fit.
+
+    The loss of a row is gold_weight · cross-entropy (nats a token of the gold answer) +
+    skyline_weight · KL(skyline || receiver) of the next token after the prompt, the skyline
+    being the receiver with the whole task prompt and nothing written.
+    """
+
+    gold_weight: float = Field(default=1.0, ge=0)
+    skyline_weight: float = Field(default=1.0, ge=0)
+    epochs: int = Field(default=20, ge=1)
+    """At most; training stops early."""
+    batch_rows: int = Field(default=16, ge=1)
+    """Rows a step; the activations of so many are held at a time."""
+    learning_rate: float = Field(default=2e-3, gt=0)
+    warmup_steps: int = Field(default=20, ge=0)
+    decay: Literal["linear", "none"] = "linear"
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
+    eps: float = Field(default=1e-8, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    max_gradient_norm: float | None = Field(default=1.0, gt=0)
+    validation_fraction: float = Field(default=0.1, gt=0, lt=1)
+    """Share of the rows, held out, that chooses the epoch and stops training."""
+    patience: int = Field(default=3, ge=1)
+    """Epochs without a better validation loss before training stops."""
+
+    @model_validator(mode="after")
+    def _some_objective(self) -> CausalSettings:
+        if self.gold_weight == 0 and self.skyline_weight == 0:
+            raise ValueError(
+                "gold_weight and skyline_weight are both 0, which leaves nothing to train for"
+            )
+        return self
+
+
 class RidgeSettings(_Settings):
     """Closed-form ridge regression of an affine translator."""
 
@@ -61,3 +96,10 @@ class RidgeSettings(_Settings):
     some four are left in the worst direction."""
     allow_underdetermined: bool = False
     """Fit from fewer positions than width + 1, which only the penalty then determines."""
+
+
+class ProcrustesSettings(_Settings):
+    """Closed-form orthogonal map between the two spaces."""
+
+    scale: bool = True
+    """Multiply the rotation by the one number that fits best; false leaves lengths alone."""

@@ -24,6 +24,7 @@ from safetensors import SafetensorError, safe_open
 from statebridge.data.atomic import atomic_writer
 from statebridge.errors import EnvironmentFault, TranslatorError
 from statebridge.translators.card import (
+    CausalRecord,
     CorpusRecord,
     FitRecord,
     QualityReport,
@@ -64,6 +65,7 @@ def make_card(
     receiver: StateOrigin | None = None,
     corpus: CorpusRecord | None = None,
     training: FitRecord | None = None,
+    causal: CausalRecord | None = None,
     quality: tuple[QualityReport, ...] = (),
 ) -> TranslatorCard:
     """Return the card of a translator, with the versions in use and the present time.
@@ -89,6 +91,7 @@ def make_card(
         receiver=receiver,
         corpus=corpus,
         training=training,
+        causal=causal,
         quality=quality,
         versions=_versions(),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -22,6 +22,7 @@ from statebridge.translators.card import EpochRecord, TrainingRecord
 from statebridge.translators.fit import Fit, finished
 from statebridge.translators.kinds import initialise
 from statebridge.translators.normalisation import l2_normalise
+from statebridge.translators.optimiser import Optimiser
 from statebridge.translators.position_store import PositionStore
 from statebridge.translators.positions import PositionBatch
 from statebridge.translators.quality import target_means
@@ -50,34 +51,21 @@ class TrainingProgress:
 ProgressCallback = Callable[[TrainingProgress], None]
 
 
-def validation_start(positions: int, fraction: float) -> int:
-    """Return the index at which the validation positions begin.
+def validation_start(
+    count: int, fraction: float, items: str = "corpus positions", more: str = "text"
+) -> int:
+    """Return the index at which the validation items begin.
 
-    They are the last ⌊positions · fraction⌋, `fraction` taken as the decimal it is written
+    They are the last ⌊count · fraction⌋, `fraction` taken as the decimal it is written
     as (so that 0.29 of 100 is 29). Raises `TranslatorError` where none is left on either side.
     """
-    held_out = math.floor(positions * Fraction(str(fraction)))
-    if not 0 < held_out < positions:
+    held_out = math.floor(count * Fraction(str(fraction)))
+    if not 0 < held_out < count:
         raise TranslatorError(
-            f"{positions} corpus positions split at validation_fraction {fraction} leave "
-            f"{positions - held_out} to train on and {held_out} to validate; give more text"
+            f"{count} {items} split at validation_fraction {fraction} leave "
+            f"{count - held_out} to train on and {held_out} to validate; give more {more}"
         )
-    return positions - held_out
-
-
-def learning_rate_factor(
-    step: int, warmup_steps: int, total_steps: int, *, linear_decay: bool = True
-) -> float:
-    """Return what the learning rate is multiplied by at `step`, counted from 0.
-
-    Rises from 0 by 1/warmup_steps a step, then falls linearly so that it would be 0 at
-    `total_steps`: the rule of transformers' `get_linear_schedule_with_warmup`.
-    """
-    if step < warmup_steps:
-        return step / warmup_steps
-    if not linear_decay:
-        return 1.0
-    return (total_steps - step) / (total_steps - warmup_steps)
+    return count - held_out
 
 
 class _Trainer:
@@ -89,6 +77,7 @@ class _Trainer:
         settings: TrainingSettings,
         *,
         kind: TranslatorKind,
+        rank: int | None,
         seed: int,
         normalize: bool,
         device: torch.device,
@@ -109,25 +98,18 @@ class _Trainer:
                 f"{settings.epochs} epochs, all of them within warmup_steps "
                 f"{settings.warmup_steps}; give more text, more epochs or a shorter warm-up"
             )
-        self.step = 0
         self.generator = torch.Generator().manual_seed(seed)
+        options = {"hidden_dim": settings.hidden_dim, "rank": rank}
         self.translator = Translator(
             kind,
             store.width_in,
             store.width_out,
-            options={} if settings.hidden_dim is None else {"hidden_dim": settings.hidden_dim},
+            options={name: value for name, value in options.items() if value is not None},
             normalize_input=normalize,
         )
         initialise(self.translator, self.generator)
         self.translator.to(device)
-        self.optimiser = torch.optim.AdamW(
-            self.translator.parameters(),
-            lr=settings.learning_rate,
-            betas=settings.betas,
-            eps=settings.eps,
-            weight_decay=settings.weight_decay,
-            fused=True,
-        )
+        self.optimiser = Optimiser(self.translator.parameters(), settings, self.steps)
 
     def train_epoch(self, epoch: int) -> float:
         """Go once through the training positions in a new order; return the mean loss."""
@@ -144,25 +126,9 @@ class _Trainer:
         return self._finite(float(total) / self.training_positions, epoch)
 
     def _train_step(self, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        settings = self.settings
-        self.optimiser.param_groups[0]["lr"] = self.learning_rate(self.step)
-        self.optimiser.zero_grad(set_to_none=True)
         loss: torch.Tensor = (self.translator(inputs) - targets).square().mean()
-        loss.backward()  # type: ignore[no-untyped-call]
-        if settings.max_gradient_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self.translator.parameters(), settings.max_gradient_norm)
-        self.optimiser.step()
-        self.step += 1
+        self.optimiser.descend(loss)
         return loss.detach()
-
-    def learning_rate(self, step: int) -> float:
-        settings = self.settings
-        return settings.learning_rate * learning_rate_factor(
-            step,
-            settings.warmup_steps,
-            self.steps,
-            linear_decay=settings.decay == "linear",
-        )
 
     def validate(self, epoch: int) -> float:
         """Return the mean squared error over the validation positions."""
@@ -190,7 +156,9 @@ class _Trainer:
     def _report(self, epoch: int, record: EpochRecord | None) -> None:
         if self.progress is not None:
             self.progress(
-                TrainingProgress(self.step, self.steps, epoch, self.settings.epochs, record)
+                TrainingProgress(
+                    self.optimiser.step, self.steps, epoch, self.settings.epochs, record
+                )
             )
 
     def train(self) -> Fit:
@@ -201,7 +169,7 @@ class _Trainer:
                 epoch=epoch,
                 training_loss=self.train_epoch(epoch),
                 validation_loss=self.validate(epoch),
-                learning_rate=self.learning_rate(self.step - 1),
+                learning_rate=self.optimiser.learning_rate(self.optimiser.step - 1),
             )
             records.append(record)
             if record.validation_loss < best_loss:
@@ -229,6 +197,7 @@ def train_translator(
     settings: TrainingSettings | None = None,
     *,
     kind: TranslatorKind = "affine",
+    rank: int | None = None,
     seed: int = 42,
     normalize: bool = True,
     device: torch.device | str = "cpu",
@@ -237,17 +206,18 @@ def train_translator(
     """Train a translator on the stored positions and return it with its record.
 
     `normalize` L2-normalises the sender states (the translator keeps doing so) and the
-    receiver states it is fitted to. The store is read, not changed. `progress` is called
-    every few batches and after each epoch.
+    receiver states it is fitted to; `rank` is that of a low_rank map. The store is read, not
+    changed. `progress` is called every few batches and after each epoch.
 
     Raises `TranslatorError` where the positions do not suffice for the split or for the
-    warm-up, or where the kind and `settings.hidden_dim` do not fit; `NumericError` where the
-    loss leaves the finite numbers.
+    warm-up, or where `settings.hidden_dim` or `rank` does not fit the kind; `NumericError`
+    where the loss leaves the finite numbers.
     """
     return _Trainer(
         store,
         settings or TrainingSettings(),
         kind=kind,
+        rank=rank,
         seed=seed,
         normalize=normalize,
         device=torch.device(device),

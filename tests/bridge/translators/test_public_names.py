@@ -8,9 +8,12 @@ import pytest
 from statebridge import translators
 
 NAMES = [
+    "CausalRecord",
+    "CausalSettings",
     "CorpusRecord",
     "Fit",
     "PositionStore",
+    "ProcrustesSettings",
     "QualityReport",
     "RidgeSettings",
     "StateOrigin",
@@ -20,6 +23,7 @@ NAMES = [
     "TrainingSettings",
     "Translator",
     "TranslatorCard",
+    "fit_procrustes",
     "fit_ridge",
     "load_translator",
     "make_card",

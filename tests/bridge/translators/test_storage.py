@@ -11,17 +11,20 @@ import torch
 
 from statebridge.errors import EnvironmentFault, NumericError, TranslatorError
 from statebridge.translators.card import (
+    CausalRecord,
     CorpusRecord,
     ImportedRecord,
+    ProcrustesRecord,
     RidgeRecord,
     StateOrigin,
     TranslatorCard,
 )
 from statebridge.translators.kinds import initialise
 from statebridge.translators.position_store import PositionStore
+from statebridge.translators.procrustes import fit_procrustes
 from statebridge.translators.quality import measure_quality
 from statebridge.translators.ridge import fit_ridge
-from statebridge.translators.settings import TRANSLATOR_KINDS, TrainingSettings
+from statebridge.translators.settings import TRANSLATOR_KINDS, CausalSettings, TrainingSettings
 from statebridge.translators.storage import load_translator, make_card, save_translator
 from statebridge.translators.training import train_translator
 from statebridge.translators.translator import Translator
@@ -34,7 +37,7 @@ CORPUS = CorpusRecord(name="text.txt", sha256="0" * 64, passages=3, max_tokens=2
 
 
 def initialised(kind: str = "affine", *, normalize_input: bool = True) -> Translator:
-    options = {} if kind == "affine" else {"hidden_dim": 4}
+    options = {"low_rank": {"rank": 4}, "affine": {}, "gated": {}}.get(kind, {"hidden_dim": 4})
     translator = Translator(kind, 6, 5, options=options, normalize_input=normalize_input)
     initialise(translator, torch.Generator().manual_seed(0))
     return translator
@@ -98,6 +101,54 @@ def test_card_of_a_ridge_fit(tmp_path: Path) -> None:
     assert loaded is not None
     assert isinstance(loaded.training, RidgeRecord)
     assert loaded.training == fit.record
+
+
+def test_card_of_a_procrustes_fit(tmp_path: Path) -> None:
+    fit = fit_procrustes([linear_pair(60)])
+    path = tmp_path / "t.safetensors"
+    save_translator(fit.translator, path, make_card(fit.translator, training=fit.record))
+    loaded = load_translator(path)
+    assert loaded.card is not None
+    assert loaded.kind == "affine"
+    assert isinstance(loaded.card.training, ProcrustesRecord)
+    assert loaded.card.training == fit.record
+    assert torch.equal(loaded(normal(3, 6)), fit.translator(normal(3, 6)))
+
+
+def test_card_of_a_translator_trained_through_the_receiver(tmp_path: Path) -> None:
+    start = {"epoch": 0, "training_loss": None, "learning_rate": None}
+    losses = {"validation_loss": 3.0, "validation_gold": 2.0, "validation_divergence": 1.0}
+    record = CausalRecord.model_validate(
+        {
+            "settings": CausalSettings(gold_weight=0.5),
+            "seed": 7,
+            "condition": {"name": "private_last", "positions": "last"},
+            "dataset": "rows.jsonl",
+            "dataset_sha256": "0" * 64,
+            "rows_sha256": "1" * 64,
+            "training_rows": 90,
+            "validation_rows": 10,
+            "evaluated_rows_left_out": 2,
+            "repeated_rows_left_out": 0,
+            "start_scale": 12.5,
+            "steps": 60,
+            "device": "cpu",
+            "seconds": 1.5,
+            "epochs": [{**start, **losses}],
+            "best_epoch": 0,
+        }
+    )
+    translator = initialised("gated")
+    path = tmp_path / "t.safetensors"
+    save_translator(translator, path, make_card(translator, causal=record))
+    loaded = load_translator(path).card
+    assert loaded is not None
+    assert loaded.causal == record
+    # The weights' file alone does not carry how they came about.
+    path.with_suffix(".json").unlink()
+    alone = load_translator(path).card
+    assert alone is not None
+    assert alone.causal is None
 
 
 def test_file_loads_alone(stored: Path) -> None:

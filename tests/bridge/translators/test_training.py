@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 import torch
@@ -10,12 +11,12 @@ from transformers.optimization import get_linear_schedule_with_warmup
 from statebridge.errors import NumericError, TranslatorError
 from statebridge.translators.card import TrainingRecord
 from statebridge.translators.fit import Fit
+from statebridge.translators.optimiser import learning_rate_factor
 from statebridge.translators.position_store import PositionStore
 from statebridge.translators.quality import measure_quality, target_means
-from statebridge.translators.settings import TrainingSettings, TranslatorKind
+from statebridge.translators.settings import TRANSLATOR_KINDS, TrainingSettings, TranslatorKind
 from statebridge.translators.training import (
     TrainingProgress,
-    learning_rate_factor,
     train_translator,
     validation_start,
 )
@@ -150,16 +151,17 @@ def test_record(store: PositionStore) -> None:
     assert record.epochs[-1].learning_rate == 0.01 * 1 / 19
 
 
-@pytest.mark.parametrize("kind", ["affine", "mlp_1hidden", "mlp_3hidden"])
+@pytest.mark.parametrize("kind", TRANSLATOR_KINDS)
 def test_same_again_to_the_bit_and_other_seed_not(
     store: PositionStore, kind: TranslatorKind
 ) -> None:
-    settings = QUICK.model_copy(update={"hidden_dim": None if kind == "affine" else 7})
+    settings = QUICK.model_copy(update={"hidden_dim": 7 if kind.startswith("mlp") else None})
+    train = partial(train_translator, kind=kind, rank=2 if kind == "low_rank" else None)
     before = torch.get_rng_state()
-    first = train_translator(store, settings, kind=kind, seed=1)
+    first = train(store, settings, seed=1)
     torch.randn(5)
-    second = train_translator(store, settings, kind=kind, seed=1)
-    other = train_translator(store, settings, kind=kind, seed=2)
+    second = train(store, settings, seed=1)
+    other = train(store, settings, seed=2)
     assert first.record == second.record
     for name, tensor in first.translator.weights().items():
         assert torch.equal(second.translator.weights()[name], tensor)
@@ -173,13 +175,15 @@ def test_leaves_the_global_generator_alone(store: PositionStore) -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("kind", ["affine", "mlp_1hidden"])
+@pytest.mark.parametrize("kind", ["affine", "mlp_1hidden", "low_rank", "gated"])
 def test_beats_the_mean_baseline_on_linear_data(kind: TranslatorKind) -> None:
     settings = TrainingSettings(
-        epochs=10, learning_rate=0.02, hidden_dim=None if kind == "affine" else 16
+        epochs=10, learning_rate=0.02, hidden_dim=16 if kind == "mlp_1hidden" else None
     )
     with PositionStore.from_batches([linear_pair(1000)]) as positions:
-        fit = train_translator(positions, settings, kind=kind)
+        fit = train_translator(
+            positions, settings, kind=kind, rank=4 if kind == "low_rank" else None
+        )
     report = measure_quality(fit.translator, [linear_pair(300, seed=50)], fit.means)
     assert report.normalised.r2 > 0.8
     assert report.normalised.baseline_r2 < 0.05
@@ -279,6 +283,10 @@ def test_hidden_dim_must_fit_the_kind(store: PositionStore) -> None:
         train_translator(store, QUICK, kind="mlp_1hidden")
     with refused(TranslatorError, "affine takes no option"):
         train_translator(store, QUICK.model_copy(update={"hidden_dim": 3}))
+    with refused(TranslatorError, "low_rank takes rank", "got none"):
+        train_translator(store, QUICK, kind="low_rank")
+    with refused(TranslatorError, "gated takes no option", "got rank"):
+        train_translator(store, QUICK, kind="gated", rank=3)
 
 
 def test_diverging_training_is_an_error() -> None:

@@ -6,14 +6,20 @@ import pytest
 import torch
 
 from statebridge.errors import NumericError, TranslatorError
-from statebridge.translators.kinds import KINDS, initialise
+from statebridge.translators.kinds import KINDS, initialise, rescale
 from statebridge.translators.normalisation import l2_normalise
 from statebridge.translators.settings import TRANSLATOR_KINDS
 from statebridge.translators.translator import Translator
 from tests.bridge.translators.refusal import refused
 from tests.bridge.translators.synthetic_states import normal
 
-OPTIONS = {"affine": {}, "mlp_1hidden": {"hidden_dim": 7}, "mlp_3hidden": {"hidden_dim": 7}}
+OPTIONS = {
+    "affine": {},
+    "mlp_1hidden": {"hidden_dim": 7},
+    "mlp_3hidden": {"hidden_dim": 7},
+    "low_rank": {"rank": 2},
+    "gated": {},
+}
 
 
 def initialised(kind: str, *, normalize_input: bool = True, seed: int = 0) -> Translator:
@@ -73,6 +79,64 @@ def test_three_hidden_layers() -> None:
         states = states * 0.5 * (1 + torch.erf(states / math.sqrt(2)))
     expected = states @ weights["6.weight"].T + weights["6.bias"]
     torch.testing.assert_close(translator(normal(5, 3)), expected)
+
+
+def test_low_rank_by_hand() -> None:
+    translator = Translator("low_rank", 3, 2, options={"rank": 1}, normalize_input=False)
+    weights = {
+        "0.weight": torch.tensor([[1.0, 2.0, 0.0]]),
+        "1.weight": torch.tensor([[3.0], [-1.0]]),
+        "1.bias": torch.tensor([0.5, 0.0]),
+    }
+    translator.set_weights(weights, where="test")
+    # 1 + 2 · 2 = 5, once three times and once negative.
+    expected = torch.tensor([15.5, -5.0])
+    torch.testing.assert_close(translator(torch.tensor([1.0, 2.0, 9.0])), expected)
+
+
+def test_low_rank_has_its_rank() -> None:
+    translator = initialised("low_rank", normalize_input=False)
+    offsets = translator(normal(50, 3)) - translator(torch.zeros(3))
+    assert int(torch.linalg.matrix_rank(offsets)) == 2
+
+
+def test_rank_beyond_the_widths_is_refused() -> None:
+    assert Translator("low_rank", 3, 4, options={"rank": 3}).options == {"rank": 3}
+    with refused(TranslatorError, "rank 4 is above 3", "kind affine"):
+        Translator("low_rank", 3, 4, options={"rank": 4})
+    with refused(TranslatorError, "low_rank takes rank, got none"):
+        Translator("low_rank", 3, 4)
+
+
+def test_gated_by_hand() -> None:
+    translator = Translator("gated", 2, 2, normalize_input=False)
+    weights = {
+        "linear.weight": torch.tensor([[1.0, 2.0], [0.0, -1.0]]),
+        "linear.bias": torch.tensor([0.5, 0.25]),
+        "gate": torch.tensor(0.1),
+    }
+    translator.set_weights(weights, where="test")
+    torch.testing.assert_close(translator(torch.tensor([3.0, 4.0])), torch.tensor([1.15, -0.375]))
+
+
+def test_gradients_flow_through_an_open_gate() -> None:
+    translator = initialised("gated")
+    assert float(translator.weights()["gate"]) == 1
+    translator(normal(2, 3)).square().sum().backward()
+    assert all(bool(parameter.grad.any()) for parameter in translator.parameters())
+
+
+@pytest.mark.parametrize("kind", TRANSLATOR_KINDS)
+def test_rescaled_maps(kind: str) -> None:
+    translator, scaled = (initialised(kind, normalize_input=False) for _ in range(2))
+    rescale(scaled.map, inputs=0.25, outputs=8.0)
+    # Powers of two alter no digit.
+    torch.testing.assert_close(
+        scaled(normal(5, 3)), 8 * translator(0.25 * normal(5, 3)), rtol=1e-6, atol=0
+    )
+    rescale(scaled.map, inputs=4.0, outputs=0.125)
+    for name, tensor in translator.weights().items():
+        assert torch.equal(scaled.weights()[name], tensor)
 
 
 def test_output_is_not_normalised_and_input_length_does_not_matter() -> None:
