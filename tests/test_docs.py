@@ -58,7 +58,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _on_the_tiny_pair(words: list[str]) -> list[str]:
     """Put the tiny pair, few rows and a generated corpus in the place of what is not here."""
-    if words[1] not in ("run", "fit", "doctor"):
+    if words[1] not in ("run", "sweep", "fit", "doctor", "similarity"):
         return words
     extra = {
         "sender.model": "./sender",
@@ -70,6 +70,9 @@ def _on_the_tiny_pair(words: list[str]) -> list[str]:
         "decoding.max_new_tokens": "4",
         "decoding.relay_max_new_tokens": "4",
     }
+    if words[1] == "sweep":  # ten rows at least in either part of the split
+        extra["dataset"] = extra["dataset"].replace("rows: 6", "rows: 30")
+        extra["sweep.receiver_layers"] = "[0.5]"
     given = {word.partition("=")[0] for word in words}
     if any(name.startswith("translators.") for name in given):
         del extra["translators"]
@@ -88,7 +91,12 @@ def _run(line: str, monkeypatch: pytest.MonkeyPatch) -> int:
 
 # Ten seconds a run and twenty commands: the pages are walked through once, top to bottom.
 @pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page",
+    # The users' guide needs a server: tests/client/remote/test_guide.py runs it.
+    [page for page in PAGES if page.name != "clients.md"],
+    ids=lambda page: page.name,
+)
 def test_every_command_runs(
     page: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

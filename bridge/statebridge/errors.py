@@ -10,10 +10,16 @@ on one line and exits with `exit_code`; nothing else of the library needs to be 
     │   ├── DatasetError        rows, fields, hashes
     │   ├── TranslatorError     a translator file, its shape, its training
     │   ├── ResultError         a run directory or a published result file
-    │   └── PairError           models, layers, tokenizers that do not fit
+    │   ├── PairError           models, layers, tokenizers that do not fit
+    │   └── NotFoundError       what a server does not have, or does not show to this key
     ├── EnvironmentFault        the machine lacks something: CUDA, disk, memory, an extra
     ├── NumericError            non-finite weights or states
+    ├── RunFailedError          an experiment that was waited for failed or was cancelled
     └── RemoteError             a remote back end refused or failed
+        └── ServerError         a Statebridge server failed
+            ├── UnreachableError  it cannot be reached
+            ├── AccessError     the key is missing, wrong, or may not do this
+            └── BusyError       no room or no answer at present; later there may be
 """
 
 from __future__ import annotations
@@ -54,6 +60,10 @@ class PairError(InputError):
     """A model, layer or tokenizer does not exist or does not fit the other one."""
 
 
+class NotFoundError(InputError):
+    """A server has no such experiment, dataset or translator, or does not show it to this key."""
+
+
 class EnvironmentFault(StatebridgeError):  # noqa: N818 - "EnvironmentError" is a builtin
     """The machine lacks something that was asked for: CUDA, memory, disk, an extra."""
 
@@ -66,10 +76,34 @@ class NumericError(StatebridgeError):
     exit_code = 4
 
 
+class RunFailedError(StatebridgeError):
+    """An experiment that was waited for failed or was cancelled."""
+
+
 class RemoteError(StatebridgeError):
     """A remote back end refused the job or failed while running it."""
 
     exit_code = 5
+
+
+class ServerError(RemoteError):
+    """A Statebridge server failed, or what answered is none."""
+
+
+class UnreachableError(ServerError):
+    """A Statebridge server cannot be reached."""
+
+
+class AccessError(ServerError):
+    """The key is missing, wrong or revoked, or its role does not allow the request."""
+
+    exit_code = 6
+
+
+class BusyError(ServerError):
+    """There is no room, or no answer yet; the same may succeed later."""
+
+    exit_code = 7
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

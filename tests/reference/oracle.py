@@ -111,6 +111,8 @@ class OracleRow:
     receiver_norm_mean: float | None = None
     injected_norm_mean: float | None = None
     """Of what was added (`additive`) or written (the others)."""
+    source_cosine_mean: float | None = None
+    """Of the source and the own state where it is written; `points` alone measures it."""
     donor_row_id: str | None = None
     donor_self_fallback: bool | None = None
     relay: str | None = None

@@ -9,14 +9,14 @@ from pydantic import BaseModel, ConfigDict, computed_field
 
 from statebridge.audit.labels import LABELS, Label, disagreement_label
 from statebridge.errors import ResultError, nearest
+from statebridge.results.resolved_condition import resolved_condition
 from statebridge.results.table import CellResult, Direction, ResultSet
 from statebridge.scoring.aggregate import CellScore, score_cell
-from statebridge.validation.resolved_condition import resolved_condition
 
 PER_CELL = 5
 """Rows of each cell that the published audit looked at."""
 
-CONTROL_SOURCES = frozenset({"receiver", "random", "shuffled", "zero"})
+CONTROL_SOURCES = frozenset({"receiver", "random", "shuffled", "shuffled_sender", "zero"})
 """Sources that carry nothing from the sender about the row: their conditions are controls,
 all others (no_inject, nl_relay and what writes translated or sender states) are main."""
 

@@ -17,7 +17,9 @@ def compare(
     sources: Sources,
     baseline: Annotated[
         list[str] | None,
-        typer.Option(help="A condition; may be repeated. [default: no_inject]", show_default=False),
+        typer.Option(
+            help="A condition; may be repeated. [default: the receiver alone]", show_default=False
+        ),
     ] = None,
     metric: Annotated[
         list[str] | None,
@@ -58,7 +60,7 @@ def compare(
     )
     comparison = compare_results(
         read_sources(sources, dataset=dataset),
-        baseline or ["no_inject"],
+        baseline,
         metrics=metric,
         mode="published" if mode == "published" else "clustered",
         settings=settings,
@@ -75,6 +77,13 @@ def compare(
                 f"{chain.metric} against {chain.baseline}: of the loss under {chain.replaced} "
                 f"({chain.total_loss:.4f}), {chain.norm_share.value:.0%} is norm mismatch and "
                 f"{chain.direction_share.value:.0%} direction error"
+            )
+    for gap in comparison.gaps_closed:
+        if gap.share is not None:
+            low, high = gap.share.interval.low, gap.share.interval.high
+            print(
+                f"{gap.metric}: {gap.condition} closes {gap.share.value:.0%} [{low:.0%}, "
+                f"{high:.0%}] of the gap from {gap.floor} to {gap.ceiling} ({gap.gap:.4f})"
             )
     for split in comparison.stratifications:
         p = split.interaction_p_holm

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from statebridge.commands.options import AsJson
+from statebridge.errors import InputError
 
 app = typer.Typer(
     no_args_is_help=True, help="Rebuild the published evaluation set, or generate rows."
@@ -55,13 +56,25 @@ def clean_eval(
 def generate(
     out: Annotated[Path, typer.Option(help="File to write.")],
     rows: Annotated[int, typer.Option(help="How many rows.", min=1)] = 396,
+    task: Annotated[str, typer.Option(help="multihop, countries or tip_sheets.")] = "multihop",
     hops: Annotated[list[int] | None, typer.Option(help="Chain lengths; 2, 3 and 4.")] = None,
     distractors: Annotated[int, typer.Option(help="Facts beside the chain.", min=0, max=50)] = 2,
     seed: Annotated[int, typer.Option(help="Seed of the generator.", min=0)] = 0,
 ) -> None:
-    """Generate multi-hop rows; the same settings give the same file everywhere."""
-    from statebridge.data import generate_multihop, write_jsonl
+    """Generate rows of a task; the same settings give the same file everywhere."""
+    from pydantic import ValidationError
 
-    made = generate_multihop(rows, hops=hops or (2, 3, 4), distractors=distractors, seed=seed)
+    from statebridge.data import write_jsonl
+    from statebridge.spec.experiment import GeneratedRows
+    from statebridge.spec.resolve_dataset import generated_rows
+
+    declared = {"rows": rows, "task": task, "hops": hops or (2, 3, 4), "seed": seed}
+    try:
+        settings = GeneratedRows.model_validate(declared | {"distractors": distractors})
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "task"
+        raise InputError(f"--{field}: {first['msg'].removeprefix('Value error, ')}") from None
+    made = generated_rows(settings)
     digest = write_jsonl(made, out)
     print(f"{len(made)} rows written to {out}\nsha256 {digest}")

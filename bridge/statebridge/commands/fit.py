@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
 from rich.console import Console
 from rich.table import Table
 
 from statebridge.commands.engine_extra import need_engine
+from statebridge.commands.layer_list import read_layers
 from statebridge.commands.options import AsJson, Device, ExperimentFile, Set, read_changes
 from statebridge.commands.progress import progress_bars
 from statebridge.errors import ExperimentError
@@ -41,13 +41,17 @@ def fit(
     changes: Set = None,
     as_json: AsJson = False,
 ) -> None:
-    """Fit the translators of an experiment file (translators: {fit: ...}) and measure them."""
+    """Fit the translators of an experiment file (translators: {fit: ...}) and measure them.
+
+    Of several sets, each that declares a fit gets a folder of its own.
+    """
     from statebridge.spec import load_experiment
-    from statebridge.spec.experiment import Fit
+    from statebridge.spec.experiment import DEFAULT_SET, Fit
 
     overrides = read_changes(changes) | ({"execution.device": device} if device else {})
     experiment = load_experiment(file, overrides)
-    if not isinstance(experiment.translators, Fit):
+    sets = {name: s for name, s in experiment.translator_sets.items() if isinstance(s, Fit)}
+    if not sets:
         raise ExperimentError(f"{file}: translators: declares files, not fit: {{...}}")
     if out.exists() and not out.is_dir():
         raise ExperimentError(f"--out {out}: is a file; give a folder for the translators")
@@ -57,30 +61,39 @@ def fit(
     from statebridge.spec.resolve_dataset import resolve_dataset
     from statebridge.translators import save_translator
 
-    settings = experiment.translators
     rows, _ = resolve_dataset(experiment.dataset)
-    corpus = read_corpus(settings.corpus, experiment.prompts, rows)
+    corpora = {name: read_corpus(s.corpus, experiment.prompts, rows) for name, s in sets.items()}
     by_layer: list[QualityReport] = []
+    cards: dict[str, TranslatorCard] = {}
     with progress_bars(quiet=as_json) as progress:
         progress("load", 0, 1)
         pair = load_pair(experiment)
         progress("load", 1, 1)
-        fitted = fit_translators(
-            pair, settings, corpus, experiment.seeds, progress, stitched=stitched
-        )
-        if sender_layers or receiver_layers:
-            by_layer = layer_quality(
+        for name, settings in sets.items():
+            fitted = fit_translators(
                 pair,
                 settings,
-                corpus,
-                _layers(sender_layers, pair.sender.layer),
-                _layers(receiver_layers, pair.receiver.layer),
+                corpora[name],
+                experiment.seeds,
+                progress,
+                stitched=stitched,
+                experiment=experiment,
+                evaluated=rows,
+            )
+            folder, prefix = (out, "") if name == DEFAULT_SET else (out / name, f"{name}/")
+            for seed, translator in fitted.items():
+                card = save_translator(translator, folder / f"seed{seed}.safetensors")
+                cards[f"{prefix}{seed}"] = card
+        if sender_layers or receiver_layers:
+            first = next(iter(sets))
+            by_layer = layer_quality(
+                pair,
+                sets[first],
+                corpora[first],
+                read_layers(sender_layers) if sender_layers else [pair.sender.layer],
+                read_layers(receiver_layers) if receiver_layers else [pair.receiver.layer],
                 progress,
             )
-    cards: dict[int, TranslatorCard] = {
-        seed: save_translator(translator, out / f"seed{seed}.safetensors")
-        for seed, translator in fitted.items()
-    }
     if as_json:
         shown: dict[str, Any] = {
             "translators": {seed: card.model_dump(mode="json") for seed, card in cards.items()},
@@ -91,22 +104,7 @@ def fit(
     _print(cards, by_layer, out)
 
 
-def _layers(text: str | None, default: int) -> list[int | float | str]:
-    if text is None:
-        return [default]
-    wrong = ExperimentError(f"layers {text!r}: give a list such as 0.25,0.5,8")
-    try:
-        layers = yaml.safe_load(f"[{text}]")
-    except (yaml.YAMLError, ValueError, RecursionError):
-        raise wrong from None
-    if not isinstance(layers, list) or not layers:
-        raise wrong
-    if not all(isinstance(layer, int | float | str) for layer in layers):
-        raise wrong
-    return layers
-
-
-def _print(cards: dict[int, TranslatorCard], by_layer: list[QualityReport], out: Path) -> None:
+def _print(cards: dict[str, TranslatorCard], by_layer: list[QualityReport], out: Path) -> None:
     console = Console()
     table = Table(
         box=None, pad_edge=False, title="held-out quality (the mean vector's in brackets)"

@@ -21,10 +21,16 @@ STAGES = {
     "load": "loading the pair",
     "capture": "capturing states of the corpus",
     "train": "training translators",
+    "causal_capture": "capturing states for the receiver",
+    "causal_train": "training through the receiver",
     "quality": "measuring translators",
+    "reuse": "taken from earlier runs",
     "run": "running rows",
+    "check": "checking inside the sender",
+    "similarity": "comparing layers",
     "stitch": "stitched cross-entropy",
     "layers": "measuring layers",
+    "sweep": "pairs of layers",
 }
 
 

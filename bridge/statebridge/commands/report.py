@@ -29,12 +29,34 @@ def report(
     figures: Annotated[bool, typer.Option(help="Draw figures.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Write a report: verdict in words, tables, figures, validation, and a browser of rows."""
+    """Write a report: verdict in words, tables, figures, validation, and a browser of rows.
+
+    Of a sweep's directory: what was chosen, and what holds of it on the rows kept for that.
+    """
     from statebridge.audit import read_reading_sheet
-    from statebridge.report import write_report
+    from statebridge.errors import ResultError
+    from statebridge.report import write_report, write_sweep_report
     from statebridge.results.sources import read_sources
+    from statebridge.results.sweep import is_sweep, read_sweep
     from statebridge.validation import validate
 
+    command = shlex.join(["statebridge", "report", *map(str, sources), "--out", str(out)])
+    if any(is_sweep(source) for source in sources):
+        if len(sources) > 1:
+            raise ResultError("a sweep is reported on alone; give its directory and no other")
+        given = {
+            "--dataset": dataset,
+            "--expect": expect,
+            "--layer-run": layer_run,
+            "--sheet": sheet,
+        }
+        for option, value in given.items():
+            if value:
+                raise ResultError(f"{option} does not go with a sweep; leave it out")
+        sweep = read_sweep(sources[0])
+        written = write_sweep_report(sweep, out, title=title, command=command, figures=figures)
+        _say(written, as_json=as_json)
+        return
     results = read_sources(sources, dataset=dataset)
     validation = None if expect is None else validate(results, declared_set(expect))
     written = write_report(
@@ -45,8 +67,12 @@ def report(
         layer_runs=[read_sources([path]) for path in layer_run or ()],
         agreement=read_reading_sheet(sheet) if sheet else None,
         figures=figures,
-        command=shlex.join(["statebridge", "report", *map(str, sources), "--out", str(out)]),
+        command=command,
     )
+    _say(written, as_json=as_json)
+
+
+def _say(written: list[Path], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"files": [str(path) for path in written]}))
         return

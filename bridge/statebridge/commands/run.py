@@ -69,6 +69,7 @@ def run(
                     "directory": str(summary.directory),
                     "lanes": summary.lanes,
                     "resumed_lanes": summary.resumed_lanes,
+                    "reused_lanes": summary.reused_lanes,
                     "seconds": round(summary.seconds, 3),
                     "conditions": {
                         f"{score.condition}/{score.direction}": {

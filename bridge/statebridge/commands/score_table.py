@@ -11,6 +11,7 @@ from statebridge.results.table import ResultSet
 from statebridge.scoring import ConditionScore, SeedMean, score_cell, score_conditions
 
 COLUMNS = (
+    ("task_correct", "task correct"),
     ("word_boundary_contains", "word-boundary"),
     ("legacy_contains", "legacy contains"),
     ("normalized_exact_match", "norm. exact"),

@@ -10,20 +10,29 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import count, islice
+from typing import Literal
 
 from statebridge.data.identity import row_identity
 from statebridge.data.multihop_domains import DOMAINS, QUESTIONS, Domain
-from statebridge.errors import DatasetError
+from statebridge.errors import DatasetError, nearest
 from statebridge.results.table import DatasetRow
 
 KNOWN_HOPS = (2, 3, 4)
+Wording = Literal["varied", "plain"]
 MAX_DISTRACTORS = 50
 """Beyond it the lists of names would not do for distinct decoys."""
 
 
 def generate_multihop(
-    rows: int, hops: Sequence[int] = KNOWN_HOPS, distractors: int = 2, seed: int = 0
+    rows: int,
+    hops: Sequence[int] = KNOWN_HOPS,
+    distractors: int = 2,
+    seed: int = 0,
+    *,
+    domains: Sequence[str] | None = None,
+    wording: Wording = "varied",
 ) -> list[DatasetRow]:
     """Return generated rows; see `iter_multihop`.
 
@@ -32,17 +41,25 @@ def generate_multihop(
         hops: Chain lengths, from 2, 3 and 4, taken in turn.
         distractors: Facts per row that do not bear on the question, 0 to 50.
         seed: Any integer.
+        domains: Names of the domains that take turns; all if not given.
+        wording: `plain` says each fact and each question in one way only.
 
     Raises:
-        DatasetError: One of the above is out of range.
+        DatasetError: One of the above is out of range, or an unknown domain.
     """
     if rows < 1:
         raise DatasetError(f"generated rows: rows is {rows}; ask for at least 1")
-    return list(islice(iter_multihop(hops, distractors, seed), rows))
+    made = iter_multihop(hops, distractors, seed, domains=domains, wording=wording)
+    return list(islice(made, rows))
 
 
 def iter_multihop(
-    hops: Sequence[int] = KNOWN_HOPS, distractors: int = 2, seed: int = 0
+    hops: Sequence[int] = KNOWN_HOPS,
+    distractors: int = 2,
+    seed: int = 0,
+    *,
+    domains: Sequence[str] | None = None,
+    wording: Wording = "varied",
 ) -> Iterator[DatasetRow]:
     """Yield generated rows without end: ids `mh_gen_000000`, ...
 
@@ -51,7 +68,8 @@ def iter_multihop(
     has a generator of its own, keyed by seed and index; hops and domains take turns.
 
     Raises:
-        DatasetError: `hops` or `distractors` is out of range (raised here, not later).
+        DatasetError: `hops` or `distractors` is out of range, or an unknown domain (raised
+            here, not later).
     """
     chosen = tuple(hops)
     wrong = next((h for h in chosen if h not in KNOWN_HOPS), None)
@@ -62,18 +80,45 @@ def iter_multihop(
         raise DatasetError(
             f"generated rows: distractors is {distractors}; give 0 to {MAX_DISTRACTORS}"
         )
-    return _rows(chosen, distractors, seed)
+    worlds = DOMAINS if domains is None else tuple(_domain(name) for name in domains)
+    if not worlds:
+        raise DatasetError("generated rows: domains is empty; name at least one")
+    questions: tuple[str, ...] = QUESTIONS
+    if wording == "plain":
+        worlds, questions = tuple(map(plainly, worlds)), QUESTIONS[:1]
+    return _rows(chosen, distractors, seed, worlds, questions)
 
 
-def _rows(hops: tuple[int, ...], distractors: int, seed: int) -> Iterator[DatasetRow]:
+def plainly(domain: Domain) -> Domain:
+    """Return a domain in which each link has one way to say it."""
+    first, second, third, fourth = (
+        replace(link, facts=link.facts[:1], phrases=link.phrases[:1]) for link in domain.links
+    )
+    return replace(domain, links=(first, second, third, fourth))
+
+
+def _domain(name: str) -> Domain:
+    by_name = {domain.name: domain for domain in DOMAINS}
+    if name not in by_name:
+        raise DatasetError(f"generated rows: unknown domain {name!r}; {nearest(name, by_name)}")
+    return by_name[name]
+
+
+def _rows(
+    hops: tuple[int, ...],
+    distractors: int,
+    seed: int,
+    domains: tuple[Domain, ...],
+    questions: Sequence[str],
+) -> Iterator[DatasetRow]:
     seen: set[bytes] = set()
     for index in count():
         # Text seeds go through SHA-512: neighbouring rows and seeds do not resemble each other.
         rng = random.Random(f"statebridge.multihop|{seed}|{index}")  # noqa: S311
         length = hops[index % len(hops)]
-        domain = DOMAINS[index // len(hops) % len(DOMAINS)]
+        domain = domains[index // len(hops) % len(domains)]
         while True:
-            row = _row(f"mh_gen_{index:06d}", domain, length, distractors, rng)
+            row = _row(f"mh_gen_{index:06d}", domain, length, distractors, rng, questions)
             identity = bytes.fromhex(row_identity(row))
             if identity not in seen:
                 break
@@ -82,7 +127,12 @@ def _rows(hops: tuple[int, ...], distractors: int, seed: int) -> Iterator[Datase
 
 
 def _row(
-    row_id: str, domain: Domain, hops: int, distractors: int, rng: random.Random
+    row_id: str,
+    domain: Domain,
+    hops: int,
+    distractors: int,
+    rng: random.Random,
+    questions: Sequence[str],
 ) -> DatasetRow:
     start = rng.randrange(len(domain.links) - hops + 1)
     kinds = domain.kinds[start : start + hops + 1]
@@ -106,7 +156,7 @@ def _row(
     return DatasetRow(
         row_id,
         context=" ".join(facts),
-        question=rng.choice(QUESTIONS).format(x=phrase),
+        question=rng.choice(questions).format(x=phrase),
         answer=chains[0][-1],
         attributes={"hops": hops, "domain": domain.name, "answer_type": kinds[-1].name},
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,10 +16,13 @@ class Donors:
     Attributes:
         of_row: Donor index; a lone row's is itself.
         lone: Rows whose prompt length no other row has.
+        nearest: For each lone row, a row of the nearest length (the shorter, then the first by
+            row id); empty where there is only one row.
     """
 
     of_row: tuple[int, ...]
     lone: frozenset[int]
+    nearest: Mapping[int, int]
 
 
 def choose_donors(
@@ -40,6 +43,7 @@ def choose_donors(
     for index, length in enumerate(lengths):
         groups.setdefault(length, []).append(index)
     lone = frozenset(group[0] for group in groups.values() if len(group) == 1)
+    nearest = {i: donor for i in lone if (donor := _nearest(lengths, row_ids, i)) is not None}
     donors = list(range(len(lengths)))
     if rng == "published":
         stream = random.Random(seed)  # noqa: S311 - the published stream, not a secret
@@ -48,14 +52,20 @@ def choose_donors(
             stream.shuffle(shuffled)
             for place, index in enumerate(shuffled):
                 donors[index] = shuffled[(place + 1) % len(shuffled)]
-        return Donors(tuple(donors), lone)
+        return Donors(tuple(donors), lone, nearest)
     for group in groups.values():
         by_id = sorted(group, key=lambda index: row_ids[index])
         for place, index in enumerate(by_id):
             if len(by_id) > 1:
                 step = 1 + row_key(seed, row_ids[index]) % (len(by_id) - 1)
                 donors[index] = by_id[(place + step) % len(by_id)]
-    return Donors(tuple(donors), lone)
+    return Donors(tuple(donors), lone, nearest)
+
+
+def _nearest(lengths: Sequence[int], row_ids: Sequence[str], lone: int) -> int | None:
+    others = (index for index in range(len(lengths)) if index != lone)
+    own = lengths[lone]
+    return min(others, key=lambda i: (abs(lengths[i] - own), lengths[i], row_ids[i]), default=None)
 
 
 def row_key(seed: int, row_id: str) -> int:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
@@ -13,6 +13,9 @@ from statebridge.spec.conditions import Condition, Positions
 
 TINY_NORM = 1e-12
 """A source state shorter than this has no direction; rescaling leaves it (almost) zero."""
+
+ALIGNED_AT_THE_END: frozenset[Positions] = frozenset({"all", "question", "placeholder"})
+"""Positions read where they are written, counted from the end of the two prompts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,7 @@ def write_states(
     batch: TokenBatch,
     source: torch.Tensor,
     source_batch: TokenBatch,
+    spans: Sequence[tuple[int, int]] | None = None,
 ) -> Written:
     """Combine the receiver's own states with a source as a condition declares.
 
@@ -51,6 +55,9 @@ def write_states(
         source: (rows, source positions, width) states s; narrower ones meet the last
             dimensions of the receiver's, the others stay as they are.
         source_batch: The prompts that the source states belong to.
+        spans: For positions `question` or `placeholder`: where each row's stand, as (first,
+            one after the last) counted back from the end of the prompt. They are read at the
+            same distance from the end.
 
     Source: the conditions of arXiv 2606.03280 and the combinations of arXiv 2501.14082;
     `statebridge.spec.conditions` states the algebra.
@@ -58,8 +65,8 @@ def write_states(
     source, own_exact = source.to(_exact(own.dtype)), own.to(_exact(own.dtype))
     untouched = own_exact[..., : own.shape[-1] - source.shape[-1]]
     own_exact = own_exact[..., own.shape[-1] - source.shape[-1] :]
-    read = position_mask(source_batch, condition.source_positions)
-    written = position_mask(batch, condition.positions)
+    read = position_mask(source_batch, condition.source_positions, spans)
+    written = position_mask(batch, condition.positions, spans)
     aligned = _align(condition, source, source_batch, own_exact, batch)
     own_norm = own_exact.norm(dim=-1, keepdim=True)
     cosines = torch.nn.functional.cosine_similarity(aligned, own_exact, dim=-1)
@@ -90,19 +97,30 @@ def write_states(
     )
 
 
-def position_mask(batch: TokenBatch, positions: Positions) -> torch.Tensor:
+def position_mask(
+    batch: TokenBatch, positions: Positions, spans: Sequence[tuple[int, int]] | None = None
+) -> torch.Tensor:
     """Return (rows, positions) bool: which positions of a left-padded batch are meant."""
     if positions == "all":
         return batch.mask
+    if positions in ("question", "placeholder"):
+        if spans is None:
+            raise ValueError(f"{positions} positions need the spans of the rows")
+        return _span_mask(batch, spans)
     index = _position_index(batch, positions)
     return torch.zeros_like(batch.mask).scatter_(1, index, True)
 
 
-def _position_index(
-    batch: TokenBatch, positions: Literal["last"] | tuple[int, ...]
-) -> torch.Tensor:
+def _span_mask(batch: TokenBatch, spans: Sequence[tuple[int, int]]) -> torch.Tensor:
+    width = batch.ids.shape[1]
+    place = torch.arange(width, device=batch.ids.device)
+    bounds = torch.tensor(list(spans), device=batch.ids.device) + width
+    return (place >= bounds[:, :1]) & (place < bounds[:, 1:])
+
+
+def _position_index(batch: TokenBatch, positions: Positions) -> torch.Tensor:
     """Return (rows, positions named) int64: where they stand in the padded batch."""
-    named = (-1,) if positions == "last" else positions
+    named = (-1,) if isinstance(positions, str) else positions
     width = batch.ids.shape[1]
     return torch.tensor(
         [[width - n + position % n for position in named] for n in batch.lengths],
@@ -142,11 +160,11 @@ def _align(
 
     The first position read goes to the first position written, as they are listed.
     """
-    if condition.source_positions == "all":
+    if condition.source_positions in ALIGNED_AT_THE_END:
         return source
     rows = torch.arange(source.shape[0], device=source.device)[:, None]
     taken = source[rows, _position_index(source_batch, condition.source_positions)]
-    if taken.shape[1] == 1 or condition.positions == "all":
+    if taken.shape[1] == 1 or condition.positions in ALIGNED_AT_THE_END:
         return taken.expand(-1, own.shape[1], -1)
     aligned = torch.zeros_like(own)
     aligned[rows, _position_index(batch, condition.positions)] = taken

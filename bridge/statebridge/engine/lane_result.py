@@ -8,7 +8,7 @@ from typing import Any
 from statebridge.engine.injection import Written
 from statebridge.engine.measures import GoldMeasures
 from statebridge.engine.workload import Workload
-from statebridge.results.table import RowResult
+from statebridge.results.table import RowResult, Turn
 from statebridge.spec.cells import Cell
 
 LaneRow = tuple[Cell, int, RowResult]
@@ -47,6 +47,8 @@ class Relay:
     text: str
     sender_prompt_len: int
     receiver_prompt_len: int
+    turns: tuple[Turn, ...]
+    """All that was written before the receiver's answer."""
 
 
 def lane_row(
@@ -68,21 +70,26 @@ def lane_row(
     source = workload.rows[row]
     prompts = workload.prompts
     fields: dict[str, Any] = {}
-    if cell.condition.source != "none":
+    # Sender and receiver read different prompts where the context is private.
+    if cell.condition.source != "none" and not cell.condition.private:
         fields |= {
             "token_ids_match": prompts.ids_match(row),
             "seq_len_match": prompts.lengths_match(row),
         }
     if cell.condition.reads_sender:
         fields["prompt_len_sender"] = len(prompts.sender[row])
-    if cell.condition.source == "shuffled":
+    if cell.condition.shuffled:
         donor = workload.donor(cell, row)
         fields |= {
             "donor_row_id": workload.rows[donor].row_id,
             "donor_self_fallback": donor == row,
         }
     if relay is not None:
-        fields |= {"relay": relay.text, "relay_prompt_len": relay.sender_prompt_len}
+        fields |= {
+            "relay": relay.text,
+            "relay_prompt_len": relay.sender_prompt_len,
+            "turns": relay.turns,
+        }
     if gold is not None:
         fields |= {
             "gold_logprob": gold.logprob,
@@ -91,6 +98,7 @@ def lane_row(
             "kl_from_no_inject": gold.divergence,
         }
     tokenizer = workload.pair.receiver.tokenizer
+    read = len(prompts.read(cell.condition.prompt)[row])
     return RowResult(
         row_id=source.row_id,
         gold=source.answer,
@@ -98,9 +106,7 @@ def lane_row(
             None if tokens is None else tokenizer.decode(tokens, skip_special_tokens=True).strip()
         ),
         token_ids=None if tokens is None else tuple(tokens),
-        prompt_len_receiver=(
-            relay.receiver_prompt_len if relay is not None else len(prompts.receiver[row])
-        ),
+        prompt_len_receiver=read if relay is None else relay.receiver_prompt_len,
         translated_norm_mean=norms.source,
         receiver_norm_mean=norms.receiver,
         injected_norm_mean=norms.injected,

@@ -13,23 +13,20 @@ from typing import Any
 
 import torch
 
-from statebridge.engine.lane_result import LaneRow, Norms, Relay, lane_row, row_norms
+from statebridge.engine.debate import check_room, tell, told_alike
+from statebridge.engine.lane_result import LaneRow, Norms, lane_row, row_norms
 from statebridge.engine.measures import GoldMeasures, measure_gold
 from statebridge.engine.memory import halving
 from statebridge.engine.plan import Group
-from statebridge.engine.relay_prompts import (
-    relay_receiver_prompts,
-    relay_sender_prompts,
-    relay_texts,
-)
+from statebridge.engine.prompts import TokenIds
+from statebridge.engine.relay_prompts import Side, side_of
 from statebridge.engine.sources import capture_sender, written_states
 from statebridge.engine.workload import Workload
 from statebridge.errors import RemoteError, StatebridgeError
 from statebridge.models.token_batch import TokenBatch
 from statebridge.models.traced_model import TracedModel
 from statebridge.spec.cells import Cell
-
-TokenIds = tuple[int, ...]
+from statebridge.spec.conditions import TEXT_PROMPTS
 
 
 class PlainSweep:
@@ -37,6 +34,7 @@ class PlainSweep:
 
     def __init__(self, workload: Workload) -> None:
         self._work = workload
+        check_room(workload)
 
     def run(self, group: Group) -> list[LaneRow]:
         """Run a group; its lanes come back in the order of rows, then cells.
@@ -44,7 +42,7 @@ class PlainSweep:
         Raises:
             RemoteError: The remote back end refused a job or failed while running it.
         """
-        run = self._run_task if group.prompt == "task" else self._run_relay
+        run = self._run_told if group.prompt in TEXT_PROMPTS else self._run_written
         try:
             lanes = halving(lambda rows: run(rows, group.cells), group.rows, "row")
         except StatebridgeError:
@@ -60,10 +58,11 @@ class PlainSweep:
         row_order = {row: place for place, row in enumerate(group.rows)}
         return sorted(lanes, key=lambda lane: (row_order[lane[1]], cell_order[lane[0]]))
 
-    def _run_task(self, rows: Sequence[int], cells: Sequence[Cell]) -> list[LaneRow]:
+    def _run_written(self, rows: Sequence[int], cells: Sequence[Cell]) -> list[LaneRow]:
         work, receiver = self._work, self._work.pair.receiver
-        prompts = [work.prompts.receiver[row] for row in rows]
-        answers = [work.answers[row] for row in rows]
+        read = cells[0].condition.prompt
+        prompts = [work.prompts.read(read)[row] for row in rows]
+        answers = [work.answers[read][row] for row in rows]
         batch = TokenBatch.pack(prompts, receiver.pad_id, receiver.device)
         baseline = self._answer_logits(receiver, prompts, answers, None)[:, 0]
         sent = capture_sender(work, cells, rows)
@@ -100,42 +99,51 @@ class PlainSweep:
             ]
         return results
 
-    def _run_relay(self, rows: Sequence[int], cells: Sequence[Cell]) -> list[LaneRow]:
-        work, sender, receiver = self._work, self._work.pair.sender, self._work.pair.receiver
-        sender_ids = relay_sender_prompts(work, rows)
-        relay_tokens: list[list[int]] = [[] for _ in rows]
-        for places in _by_length(sender_ids):
-            new = self._generate_ids(
-                sender,
-                [sender_ids[place] for place in places],
-                None,
-                work.experiment.decoding.relay_max_new_tokens,
-            )
-            for place, tokens_of_row in zip(places, new, strict=True):
-                relay_tokens[place] = tokens_of_row
-        relays = relay_texts(work, relay_tokens)
-        ids, answers = relay_receiver_prompts(work, rows, relays)
-        task_prompts = [work.prompts.receiver[row] for row in rows]
+    def _run_told(self, rows: Sequence[int], cells: Sequence[Cell]) -> list[LaneRow]:
+        work, receiver = self._work, self._work.pair.receiver
+        baseline = torch.stack(
+            [
+                self._answer_logits(receiver, [work.prompts.receiver[row]], [(0,)], None)[0, 0]
+                for row in rows
+            ]
+        )
         results: list[LaneRow] = []
-        for places in _by_length(ids):
-            prompts = [ids[place] for place in places]
-            baseline = torch.stack(
-                [
-                    self._answer_logits(receiver, [task_prompts[place]], [(0,)], None)[0, 0]
-                    for place in places
+        for alike in told_alike(cells):
+            told = tell(work, alike[0], rows, self._speak)
+            for places in _by_length(told.prompts):
+                prompts = [told.prompts[place] for place in places]
+                answers = [told.answers[place] for place in places]
+                gold = self._gold(receiver, prompts, answers, None, baseline[places])
+                tokens = self._generate(receiver, prompts, None)
+                results += [
+                    (
+                        cell,
+                        rows[place],
+                        lane_row(
+                            work,
+                            cell,
+                            rows[place],
+                            tokens=tokens[i],
+                            gold=gold[i],
+                            relay=told.relays[place],
+                        ),
+                    )
+                    for cell in alike
+                    for i, place in enumerate(places)
                 ]
-            )
-            gold = self._gold(
-                receiver, prompts, [answers[place] for place in places], None, baseline
-            )
-            tokens = self._generate(receiver, prompts, None)
-            for cell in cells:
-                for i, place in enumerate(places):
-                    relay = Relay(relays[place], len(sender_ids[place]), len(ids[place]))
-                    row = rows[place]
-                    lane = lane_row(work, cell, row, tokens=tokens[i], gold=gold[i], relay=relay)
-                    results.append((cell, row, lane))
         return results
+
+    def _speak(
+        self, side: Side, _turn: int, prompts: Sequence[TokenIds], new_tokens: int
+    ) -> list[list[int]]:
+        model = side_of(self._work, side)
+        written: list[list[int]] = [[] for _ in prompts]
+        for places in _by_length(prompts):
+            same = [prompts[place] for place in places]
+            new = self._generate_ids(model, same, None, new_tokens)
+            for place, tokens in zip(places, new, strict=True):
+                written[place] = tokens
+        return written
 
     def _generate(
         self, model: TracedModel, prompts: Sequence[TokenIds], states: torch.Tensor | None

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
-from typing import Literal
+from typing import get_args
 
 from statebridge.engine.workload import Workload
 from statebridge.spec.cells import Cell
+from statebridge.spec.conditions import Prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,13 +18,13 @@ class Group:
 
     Attributes:
         index: Place in the plan, from 0.
-        prompt: `task` groups share one sender pass and one lower receiver pass over all
-            cells; `relay` groups generate the relay first.
+        prompt: What the receiver reads. The cells of a group share one sender pass and one
+            lower receiver pass; `relay` groups generate the relay first.
         rows: Row indices, in the order in which their lanes are committed.
     """
 
     index: int
-    prompt: Literal["task", "relay"]
+    prompt: Prompt
     rows: tuple[int, ...]
     cells: tuple[Cell, ...]
 
@@ -36,21 +37,21 @@ def lane_count(workload: Workload, group: Group) -> int:
 def plan_groups(workload: Workload, max_lanes: int) -> list[Group]:
     """Split the rows into groups of at most `max_lanes` lanes (one row at least).
 
-    Rows meet in the order of their prompt lengths, so that a group needs little padding;
-    the plain path, which never pads, gets one prompt length per group. The relay cell,
-    whose prompts are known only once generated, has groups of its own.
+    Each prompt has groups of its own. In them rows meet in the order of their prompt lengths,
+    so that a group needs little padding; the plain path, which never pads, gets one prompt
+    length per group. A relay's prompts are known only once generated.
     """
     one_length = workload.experiment.path == "plain"
-    lengths = workload.prompts.lengths
-    order = sorted(range(workload.limit), key=lambda row: (lengths[row], row))
-    batches: list[list[int]] = [order]
-    if one_length:
-        batches = [list(rows) for _, rows in groupby(order, key=lambda row: lengths[row])]
     groups: list[Group] = []
-    for prompt in ("task", "relay"):
+    for prompt in get_args(Prompt):
         cells = tuple(cell for cell in workload.cells if cell.condition.prompt == prompt)
         if not cells:
             continue
+        lengths = [len(ids) for ids in workload.prompts.read(prompt)]
+        batches = [sorted(range(workload.limit), key=lambda row: (lengths[row], row))]
+        if one_length:
+            same = groupby(batches[0], key=lambda row: lengths[row])
+            batches = [list(rows) for _, rows in same]
         size = max(1, max_lanes // len(cells))
         for batch in batches:
             for rows in _chunks(batch, size):

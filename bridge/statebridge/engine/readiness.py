@@ -15,6 +15,8 @@ import transformers
 from huggingface_hub import try_to_load_from_cache
 
 from statebridge.data import sha256_file
+from statebridge.engine.causal_rows import choose_rows
+from statebridge.engine.chat import encoded
 from statebridge.engine.fitting import read_corpus
 from statebridge.engine.sizing import free_bytes
 from statebridge.errors import PairError, StatebridgeError
@@ -172,10 +174,16 @@ def _prompts(
     texts = [
         experiment.prompts.task.format(context=row.context, question=row.question) for row in rows
     ]
-    ids = {
-        name: [tuple(x[:limit]) for x in structure.tokenizer(texts)["input_ids"]]
-        for name, structure in structures.items()
-    }
+    ids = {}
+    for name, structure in structures.items():
+        chat, model = experiment.prompts.chat, structure.side.model
+        found, templated = encoded(structure.tokenizer, texts, chat, model)
+        ids[name] = [tuple(x if templated else x[:limit]) for x in found]
+        if (longest := max(map(len, ids[name]))) > limit:
+            raise PairError(
+                f"the longest prompt has {longest} tokens in {model}'s chat template, which cannot "
+                f"be cut at {limit}; raise decoding.max_prompt_tokens"
+            )
     everywhere = [
         condition.name
         for condition in experiment.resolved_conditions
@@ -204,15 +212,33 @@ def _prompts(
 def _translators(
     experiment: Experiment, structures: Mapping[str, _Structure], rows: list[DatasetRow]
 ) -> str:
-    declared = experiment.translators
-    if not any(condition.translates for condition in experiment.resolved_conditions):
+    used = {experiment.translator_set(c) for c in experiment.resolved_conditions if c.translates}
+    if not used:
         return "none needed"
+    found = [
+        _translator_set(experiment, declared, structures, rows)
+        for name, declared in experiment.translator_sets.items()
+        if name in used
+    ]
+    return "; ".join(found)
+
+
+def _translator_set(
+    experiment: Experiment,
+    declared: Mapping[int, Path] | Fit,
+    structures: Mapping[str, _Structure],
+    rows: list[DatasetRow],
+) -> str:
     if isinstance(declared, Fit):
         corpus = read_corpus(declared.corpus, experiment.prompts, rows)
-        return f"to be fitted ({declared.kind}) on {len(corpus.passages)} passages"
+        how = "fitted"
+        if declared.causal is not None:
+            chosen = choose_rows(declared.causal, rows)
+            how = f"trained through the receiver on {len(chosen.rows)} rows after a fit"
+        return f"to be {how} ({declared.kind}) on {len(corpus.passages)} passages"
     needed = tuple(hidden_width(structures[side].module) for side in ("sender", "receiver"))
     for seed in experiment.seeds:
-        path = (declared or {})[seed]
+        path = declared[seed]
         translator = load_translator(path)
         if (translator.width_in, translator.width_out) != needed:
             raise PairError(

@@ -4,45 +4,44 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
-from statebridge.data import sha256_file, write_jsonl
-from statebridge.engine.fitting import fit_translators, read_corpus
-from statebridge.engine.lane_result import LaneRow
-from statebridge.engine.plain_sweep import PlainSweep
-from statebridge.engine.plan import Group, lane_count, plan_groups
-from statebridge.engine.shared_sweep import SharedSweep
+from statebridge.data import write_jsonl
+from statebridge.engine.lane_key import LaneKeys
+from statebridge.engine.lane_reuse import NOTHING_REUSED, set_aside
+from statebridge.engine.plan import lane_count, plan_groups
+from statebridge.engine.positive_control import control_experiment, control_pair
+from statebridge.engine.run_groups import PlannedRun, Progress, run_groups
+from statebridge.engine.run_translators import run_translators
+from statebridge.engine.sender_check_plan import plan_sender_checks
+from statebridge.engine.sender_checks import run_sender_checks
 from statebridge.engine.sizing import choose_max_lanes
 from statebridge.engine.workload import Workload, prepare
-from statebridge.errors import ResultError
+from statebridge.errors import ExperimentError
 from statebridge.models.loading import weights_sha256
 from statebridge.models.pair import Pair, load_pair
 from statebridge.models.traced_model import TracedModel
-from statebridge.results.table import DatasetRow
-from statebridge.runs.directory import DATASET, FORMAT, RunDirectory, open_run
-from statebridge.spec.experiment import Experiment, Fit
+from statebridge.results.sender_checks import write_sender_checks
+from statebridge.runs.directory import (
+    DATASET,
+    FORMAT,
+    MANIFEST,
+    POSITIVE_CONTROL,
+    SENDER_CHECKS,
+    open_run,
+)
+from statebridge.runs.lane_store import LaneStore
+from statebridge.runs.same_run import check_same
+from statebridge.spec.experiment import Experiment
 from statebridge.spec.resolve_dataset import resolve_dataset
-from statebridge.translators import Translator, load_translator, save_translator
-from statebridge.translators.storage import card_path
-
-Progress = Callable[[str, int, int], None]
-"""Called with a stage (`load`, `capture`, `train`, `quality`, `run`), done, and total."""
-
-
-class Sweep(Protocol):
-    """Runs groups of rows; nobody needs to know where."""
-
-    def run(self, group: Group) -> list[LaneRow]:
-        """Return the group's lanes in the order in which they are committed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +53,8 @@ class RunSummary:
     """Lanes of the whole run."""
     resumed_lanes: int
     """Lanes that were there already."""
+    reused_lanes: int
+    """Lanes of the whole run that were taken from earlier runs."""
     seconds: float
     """Wall time of this call's groups."""
 
@@ -64,6 +65,7 @@ def run_experiment(
     *,
     pair: Pair | None = None,
     progress: Progress = lambda *_: None,
+    reuse: LaneStore | None = None,
 ) -> RunSummary:
     """Carry an experiment out into a run directory; go on where an earlier call stopped.
 
@@ -72,17 +74,24 @@ def run_experiment(
         out: The run directory; made if needed.
         pair: A pair that is loaded already; loaded from the experiment if not given.
         progress: Called as work goes on.
+        reuse: Lanes of earlier runs, which are taken rather than computed again, and who is told
+            of this run's; not asked where the experiment sets `execution.reuse` to false.
 
     Raises:
         StatebridgeError: Whatever is wrong, before a row is run where it can be known then.
     """
+    if experiment.sweep is not None:
+        raise ExperimentError(
+            "sweep: this is one run, at one pair of layers; start the file with `statebridge sweep`"
+        )
     with open_run(out) as directory:
         rows, dataset_sha256 = resolve_dataset(experiment.dataset)
         progress("load", 0, 1)
         pair = pair or load_pair(experiment)
         progress("load", 1, 1)
-        translators, origins = _translators(experiment, pair, rows, directory, progress)
+        translators, origins = run_translators(experiment, pair, rows, directory, progress)
         workload = prepare(experiment, pair, rows, translators)
+        checks = plan_sender_checks(workload) if experiment.sender_checks else None
         identity = {
             "experiment": experiment.model_dump(mode="json", exclude={"execution"}),
             "path": experiment.path,
@@ -95,117 +104,59 @@ def run_experiment(
         }
         earlier = directory.read_manifest()
         if earlier is not None:
-            _same_run(identity, earlier, directory.path)
+            check_same(identity, earlier, directory.path / MANIFEST)
             max_lanes = int(earlier["plan"]["max_lanes"])
         else:
             max_lanes = choose_max_lanes(workload)
         groups = plan_groups(workload, max_lanes)
         lane_counts = [lane_count(workload, group) for group in groups]
+        remember = None
+        if reuse is not None and experiment.execution.reuse:
+            keys = LaneKeys(workload, identity)
+            remember = (reuse, keys) if keys.complete else None
         if earlier is None:
             write_jsonl(rows[: workload.limit], directory.path / DATASET)
             plan = {"max_lanes": max_lanes, "lanes": lane_counts}
-            directory.write_manifest(_manifest(identity, workload, plan))
-        done = directory.committed_groups(lane_counts)
-        seconds = _run_groups(workload, groups, done, lane_counts, max_lanes, directory, progress)
-        return RunSummary(directory.path, sum(lane_counts), sum(lane_counts[:done]), seconds)
-
-
-def _run_groups(
-    workload: Workload,
-    groups: Sequence[Group],
-    done: int,
-    lane_counts: Sequence[int],
-    max_lanes: int,
-    directory: RunDirectory,
-    progress: Progress,
-) -> float:
-    sweep: Sweep = (
-        SharedSweep(workload, max_lanes)
-        if workload.experiment.path == "shared"
-        else PlainSweep(workload)
-    )
-    total, finished = sum(lane_counts), sum(lane_counts[:done])
-    progress("run", finished, total)
-    if done == len(groups):
-        return 0.0
-    began, clock = datetime.now(UTC), time.monotonic()
-    committed = done
-    try:
-        for group in groups[done:]:
-            lanes = sweep.run(group)
-            directory.commit(group.index, [(cell.name, row) for cell, _, row in lanes])
-            committed += 1
-            finished += lane_counts[group.index]
-            progress("run", finished, total)
-    finally:
-        seconds = time.monotonic() - clock
-        if committed > done:
-            directory.record_session(
-                {
-                    "started_at": began.isoformat(timespec="seconds"),
-                    "seconds": round(seconds, 3),
-                    "lanes": sum(lane_counts[done:committed]),
-                }
+            stated = (
+                set_aside(*remember, workload, groups, directory.path)
+                if remember
+                else NOTHING_REUSED
             )
-    return seconds
-
-
-def _translators(
-    experiment: Experiment,
-    pair: Pair,
-    rows: Sequence[DatasetRow],
-    directory: RunDirectory,
-    progress: Progress,
-) -> tuple[dict[int, Translator], dict[str, Any]]:
-    """Return translators by seed, and where each comes from."""
-    declared = experiment.translators
-    if declared is None or not any(c.translates for c in experiment.resolved_conditions):
-        return {}, {}
-    files = (
-        _fitted_files(experiment, declared, pair, rows, directory, progress)
-        if isinstance(declared, Fit)
-        else {seed: declared[seed] for seed in experiment.seeds}
-    )
-    dtype = torch.float64 if pair.receiver.dtype == torch.float64 else torch.float32
-    translators: dict[int, Translator] = {}
-    origins: dict[str, Any] = {}
-    for seed, path in files.items():
-        translator = load_translator(path, dtype=dtype, device=pair.receiver.device)
-        translators[seed] = translator
-        origins[str(seed)] = {
-            "file": path.name,
-            "sha256": sha256_file(path),
-            "kind": translator.kind,
-            "quality": (
-                [report.model_dump(mode="json") for report in translator.card.quality]
-                if translator.card
-                else []
-            ),
-        }
-    return translators, origins
-
-
-def _fitted_files(
-    experiment: Experiment,
-    fit: Fit,
-    pair: Pair,
-    rows: Sequence[DatasetRow],
-    directory: RunDirectory,
-    progress: Progress,
-) -> Mapping[int, Path]:
-    folder = directory.path / "translators"
-    files = {seed: folder / f"seed{seed}.safetensors" for seed in experiment.seeds}
-    # The card is written last: without it the process was killed in between.
-    missing = [seed for seed, path in files.items() if not card_path(path).exists()]
-    if missing:
-        corpus = read_corpus(fit.corpus, experiment.prompts, rows)
-        for seed, translator in fit_translators(pair, fit, corpus, missing, progress).items():
-            save_translator(translator, files[seed])
-    return files
+            directory.write_manifest(_manifest(identity, workload, plan, stated))
+        else:
+            stated = earlier.get("reused", NOTHING_REUSED)
+        if stated["lanes"]:
+            progress("reuse", stated["lanes"], sum(lane_counts))
+        done = directory.committed_groups(lane_counts)
+        planned = PlannedRun(workload, groups, lane_counts, max_lanes, stated, remember)
+        seconds = run_groups(planned, done, directory, progress)
+        if experiment.positive_control is not None:
+            run_experiment(
+                control_experiment(experiment),
+                directory.path / POSITIVE_CONTROL,
+                pair=control_pair(pair),
+                progress=lambda stage, *counts: (
+                    # The count of the run itself stands.
+                    None if stage == "reuse" else progress(stage, *counts)
+                ),
+                reuse=reuse,
+            )
+        if checks is not None and not (directory.path / SENDER_CHECKS).exists():
+            write_sender_checks(run_sender_checks(checks, max_lanes, progress), directory.path)
+        return RunSummary(
+            directory=directory.path,
+            lanes=sum(lane_counts),
+            resumed_lanes=sum(lane_counts[:done]),
+            reused_lanes=stated["lanes"],
+            seconds=seconds,
+        )
 
 
 def _manifest(
-    identity: Mapping[str, Any], workload: Workload, plan: Mapping[str, Any]
+    identity: Mapping[str, Any],
+    workload: Workload,
+    plan: Mapping[str, Any],
+    reused: Mapping[str, Any],
 ) -> dict[str, Any]:
     cells = []
     for cell in workload.cells:
@@ -227,6 +178,7 @@ def _manifest(
         "git_revision": _git_revision(),
         "cells": cells,
         "plan": plan,
+        "reused": reused,
     }
 
 
@@ -240,23 +192,6 @@ def _side(model: TracedModel) -> dict[str, Any]:
         "width": model.width,
         "weights_sha256": weights_sha256(model.module),
     }
-
-
-def _same_run(identity: Mapping[str, Any], earlier: Mapping[str, Any], path: Path) -> None:
-    """Refuse to go on with a run that was started as something else."""
-    for key, value in identity.items():
-        if earlier.get(key) == value:
-            continue
-        what = key
-        if isinstance(value, dict) and isinstance(earlier.get(key), dict):
-            differing = [
-                k for k in {**earlier[key], **value} if earlier[key].get(k) != value.get(k)
-            ]
-            what = f"{key}.{differing[0]}"
-        raise ResultError(
-            f"{path}: was started with another {what}; give a new --out, or run the experiment "
-            "that the directory's manifest.json states"
-        )
 
 
 _PACKAGES = ("statebridge", "torch", "transformers", "nnsight", "tokenizers", "numpy")

@@ -10,35 +10,42 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from transformers import DynamicCache
 
-from statebridge.engine.decoding import GreedySettings, Prefilled, decode_greedily, prefill
+from statebridge.engine.debate import check_room, tell, told_alike
+from statebridge.engine.decoding import (
+    DecodingSettings,
+    Prefilled,
+    answer_logits,
+    decode_lanes,
+    prefill,
+)
+from statebridge.engine.lane_attention import attends_by_lane
 from statebridge.engine.lane_cache import LaneCache
-from statebridge.engine.lane_result import LaneRow, Norms, Relay, lane_row, row_norms
+from statebridge.engine.lane_result import LaneRow, Norms, lane_row, row_norms
 from statebridge.engine.measures import GoldMeasures, answer_inputs, measure_gold
 from statebridge.engine.memory import halving
 from statebridge.engine.plan import Group
-from statebridge.engine.relay_prompts import (
-    relay_receiver_prompts,
-    relay_sender_prompts,
-    relay_texts,
-)
+from statebridge.engine.precision import exact_float32
+from statebridge.engine.prompts import TokenIds
+from statebridge.engine.relay_prompts import Side, side_of
+from statebridge.engine.sampling import ANSWER, Draws, row_uniforms
 from statebridge.engine.sources import SenderStates, capture_sender, written_states
-from statebridge.engine.workload import Workload
+from statebridge.engine.workload import Workload, seed_of
 from statebridge.models.token_batch import TokenBatch
 from statebridge.models.traced_model import TracedModel
 from statebridge.spec.cells import Cell
-from statebridge.spec.presets import NO_INJECT
-
-_BASELINE = Cell(NO_INJECT, None)
+from statebridge.spec.conditions import TEXT_PROMPTS, Condition, Prompt
 
 
 @dataclass(frozen=True, slots=True)
 class _Lower:
     """A group's receiver pass up to the injection layer, shared by all cells."""
 
+    prompt: Prompt
     rows: tuple[int, ...]
     batch: TokenBatch
     own: torch.Tensor
@@ -54,6 +61,11 @@ class _Lane:
     reported: bool = True
     """False for a baseline lane that only serves the divergence."""
 
+    @property
+    def baseline(self) -> bool:
+        """Whether nothing is written: what the divergence of the others is measured from."""
+        return self.cell.condition.source == "none"
+
 
 class SharedSweep:
     """Runs groups on the pair that this process holds."""
@@ -61,20 +73,22 @@ class SharedSweep:
     def __init__(self, workload: Workload, max_lanes: int) -> None:
         self._work = workload
         self._max_lanes = max_lanes
+        check_room(workload)
+        exact_float32()
         decoding = workload.experiment.decoding
-        self._greedy = GreedySettings(
+        self._decoding = DecodingSettings(
             decoding.max_new_tokens, decoding.repetition_penalty, decoding.no_repeat_ngram_size
         )
 
     def run(self, group: Group) -> list[LaneRow]:
         """Run a group; its lanes come back in the order of rows, then cells."""
-        run = self._run_task if group.prompt == "task" else self._run_relay
+        run = self._run_told if group.prompt in TEXT_PROMPTS else self._run_written
         lanes = halving(lambda rows: run(rows, group.cells), group.rows, "row")
         cell_order = {cell: place for place, cell in enumerate(group.cells)}
         row_order = {row: place for place, row in enumerate(group.rows)}
         return sorted(lanes, key=lambda lane: (row_order[lane[1]], cell_order[lane[0]]))
 
-    def _run_task(self, rows: Sequence[int], cells: Sequence[Cell]) -> list[LaneRow]:
+    def _run_written(self, rows: Sequence[int], cells: Sequence[Cell]) -> list[LaneRow]:
         lower = self._lower_pass(tuple(rows), cells)
         lanes = [
             _Lane(cell, place)
@@ -82,10 +96,11 @@ class SharedSweep:
             for place, row in enumerate(rows)
             if self._work.included(cell, row)
         ]
-        if _BASELINE not in cells:
-            lanes += [_Lane(_BASELINE, place, reported=False) for place in range(len(rows))]
+        if not any(lane.baseline for lane in lanes):
+            nothing = Condition(name="baseline", source="none", prompt=lower.prompt)
+            lanes += [_Lane(Cell(nothing, None), i, reported=False) for i in range(len(rows))]
         # Baseline lanes go first: the divergence of the others is measured against them.
-        lanes.sort(key=lambda lane: lane.cell != _BASELINE)
+        lanes.sort(key=lambda lane: not lane.baseline)
         baseline: dict[int, torch.Tensor] = {}
         results: list[LaneRow] = []
         for start in range(0, len(lanes), self._max_lanes):
@@ -99,11 +114,12 @@ class SharedSweep:
     def _lower_pass(self, rows: tuple[int, ...], cells: Sequence[Cell]) -> _Lower:
         receiver = self._work.pair.receiver
         sent = capture_sender(self._work, cells, rows)
-        prompts = [self._work.prompts.receiver[row] for row in rows]
+        read = cells[0].condition.prompt
+        prompts = [self._work.prompts.read(read)[row] for row in rows]
         batch = TokenBatch.pack(prompts, receiver.pad_id, receiver.device)
         cache = DynamicCache()
         own = receiver.capture(batch, cache)
-        return _Lower(rows, batch, own, cache, sent)
+        return _Lower(read, rows, batch, own, cache, sent)
 
     def _upper_pass(
         self, lanes: Sequence[_Lane], lower: _Lower, baseline: dict[int, torch.Tensor]
@@ -112,18 +128,22 @@ class SharedSweep:
         states, norms = self._states(lanes, lower)
         places = [lane.place for lane in lanes]
         batch = lower.batch.select(places)
-        answers = [self._work.answers[lower.rows[place]] for place in places]
+        answers = [self._work.answers[lower.prompt][lower.rows[place]] for place in places]
         cache = LaneCache(len(receiver.block_paths), batch.ids.shape[1] + self._room(answers))
         logits = self._prefill_upper(receiver, batch, states, cache)
-        index = torch.tensor(places, device=receiver.device)
-        cache.fill_from(lower.cache, range(receiver.layer + 1), index)
+        blocks = range(receiver.layer + 1)
+        if attends_by_lane(receiver):
+            cache.share_from(lower.cache, blocks, places, lower.batch.mask)
+        else:
+            cache.fill_from(lower.cache, blocks, places)
         for lane, row_logits in zip(lanes, logits, strict=True):
-            if lane.cell == _BASELINE:
+            if lane.baseline:
                 baseline[lane.place] = row_logits
         against = torch.stack([baseline[place] for place in places])
         prefilled = Prefilled(batch, cache, logits)
         gold = self._measure(prefilled, answers, against)
-        tokens = self._decode(prefilled, [lane.reported for lane in lanes])
+        drawn = [(lane.cell, lower.rows[lane.place]) for lane in lanes]
+        tokens = self._decode(prefilled, drawn, [lane.reported for lane in lanes])
         return [
             (
                 lane.cell,
@@ -195,78 +215,75 @@ class SharedSweep:
         """Score the gold answers on the lanes' keys and values, which are left as they were."""
         receiver = self._work.pair.receiver
         inputs = answer_inputs(answers, receiver.pad_id, lanes.logits.device)
-        later: torch.Tensor | None = None
-        if inputs is not None:
-            added = inputs.shape[1]
-            lengths = torch.tensor(lanes.batch.lengths, device=inputs.device)
-            mask = torch.nn.functional.pad(lanes.batch.mask, (0, added), value=True)
-            positions = lengths[:, None] + torch.arange(added, device=inputs.device)
-            if receiver.window is not None:
-                # Only what pads a shorter answer can lie beyond the window.
-                positions = positions.clamp(max=receiver.window - 1)
-            with torch.no_grad():
-                later = receiver.module(
-                    input_ids=inputs,
-                    position_ids=positions,
-                    attention_mask=mask.long() if lanes.batch.padded else None,
-                    past_key_values=lanes.cache,
-                    use_cache=True,
-                ).logits
-            lanes.cache.forget(added)
+        later = None if inputs is None else answer_logits(receiver, lanes, inputs)
         return measure_gold(lanes.logits, later, answers, baseline)
 
-    def _decode(self, lanes: Prefilled, wanted: Sequence[bool]) -> list[list[int] | None]:
+    def _decode(
+        self, lanes: Prefilled, drawn: Sequence[tuple[Cell, int]], wanted: Sequence[bool]
+    ) -> list[list[int] | None]:
         if not self._work.experiment.decode:
             return [None] * len(wanted)
+        kept = [i for i, want in enumerate(wanted) if want]
+        if not kept:
+            return [None] * len(wanted)
         if not all(wanted):
-            kept = [i for i, want in enumerate(wanted) if want]
-            if not kept:
-                return [None] * len(wanted)
-            index = torch.tensor(kept, device=lanes.logits.device)
-            lanes.cache.keep(index)
-            lanes = Prefilled(lanes.batch.select(kept), lanes.cache, lanes.logits[index])
-        decoded = iter(decode_greedily(self._work.pair.receiver, lanes, self._greedy))
+            lanes = lanes.keep(kept)
+        draws = self._draws([drawn[i] for i in kept], ANSWER, self._decoding.max_new_tokens)
+        decoded = iter(decode_lanes(self._work.pair.receiver, lanes, self._decoding, draws=draws))
         return [next(decoded) if want else None for want in wanted]
 
     def _room(self, answers: Sequence[tuple[int, ...]]) -> int:
         longest = max(len(answer) for answer in answers) - 1
-        new_tokens = self._greedy.max_new_tokens if self._work.experiment.decode else 0
+        new_tokens = self._decoding.max_new_tokens if self._work.experiment.decode else 0
         return max(longest, new_tokens)
 
-    def _run_relay(self, rows: Sequence[int], cells: Sequence[Cell]) -> list[LaneRow]:
+    def _run_told(self, rows: Sequence[int], cells: Sequence[Cell]) -> list[LaneRow]:
         work, receiver = self._work, self._work.pair.receiver
-        sender_ids = relay_sender_prompts(work, rows)
-        relays = relay_texts(work, self._generate_relays(sender_ids))
-        ids, answers = relay_receiver_prompts(work, rows, relays)
-        batch = TokenBatch.pack(ids, receiver.pad_id, receiver.device)
-        lanes = prefill(receiver, batch, self._room(answers))
-        gold = self._measure(lanes, answers, self._baseline_logits(rows))
-        tokens = self._decode(lanes, [True] * len(rows))
-        return [
-            (
-                cell,
-                row,
-                lane_row(
-                    work,
+        against = self._baseline_logits(rows)
+        results: list[LaneRow] = []
+        for alike in told_alike(cells):
+            told = tell(work, alike[0], rows, partial(self._speak, alike[0], rows))
+            batch = TokenBatch.pack(told.prompts, receiver.pad_id, receiver.device)
+            lanes = prefill(receiver, batch, self._room(told.answers))
+            gold = self._measure(lanes, told.answers, against)
+            drawn = [(alike[0], row) for row in rows]
+            tokens = self._decode(lanes, drawn, [True] * len(rows))
+            results += [
+                (
                     cell,
                     row,
-                    tokens=tokens[i],
-                    gold=gold[i],
-                    relay=Relay(relays[i], len(sender_ids[i]), len(ids[i])),
-                ),
-            )
-            for cell in cells
-            for i, row in enumerate(rows)
-        ]
+                    lane_row(work, cell, row, tokens=tokens[i], gold=gold[i], relay=told.relays[i]),
+                )
+                for cell in alike
+                for i, row in enumerate(rows)
+            ]
+        return results
 
-    def _generate_relays(self, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
-        sender = self._work.pair.sender
-        settings = replace(
-            self._greedy,
-            max_new_tokens=self._work.experiment.decoding.relay_max_new_tokens,
-        )
-        batch = TokenBatch.pack(prompts, sender.pad_id, sender.device)
-        return decode_greedily(sender, prefill(sender, batch, settings.max_new_tokens), settings)
+    def _speak(
+        self,
+        cell: Cell,
+        rows: Sequence[int],
+        side: Side,
+        turn: int,
+        prompts: Sequence[TokenIds],
+        new_tokens: int,
+    ) -> list[list[int]]:
+        model = side_of(self._work, side)
+        batch = TokenBatch.pack(prompts, model.pad_id, model.device)
+        settings = replace(self._decoding, max_new_tokens=new_tokens)
+        draws = self._draws([(cell, row) for row in rows], f"{side} {turn}", new_tokens)
+        return decode_lanes(model, prefill(model, batch, new_tokens), settings, draws=draws)
+
+    def _draws(self, lanes: Sequence[tuple[Cell, int]], text: str, steps: int) -> Draws | None:
+        """Return the numbers that a text of each lane is drawn by; None for greedy decoding."""
+        sample = self._work.experiment.decoding.sample
+        if sample is None:
+            return None
+        rows = self._work.rows
+        numbers = [row_uniforms(seed_of(c), rows[row].row_id, text, steps) for c, row in lanes]
+        device = self._work.pair.receiver.device
+        uniforms = torch.tensor(numbers, dtype=torch.float64, device=device)
+        return Draws(sample.temperature, sample.top_p, uniforms)
 
     def _baseline_logits(self, rows: Sequence[int]) -> torch.Tensor:
         receiver = self._work.pair.receiver

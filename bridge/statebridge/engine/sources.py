@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from statebridge.engine.injection import Written, write_states
-from statebridge.engine.workload import Workload
+from statebridge.engine.injection import ALIGNED_AT_THE_END, Written, write_states
+from statebridge.engine.workload import TranslatorKey, Workload
 from statebridge.errors import ExperimentError
 from statebridge.models.token_batch import TokenBatch
 from statebridge.models.traced_model import check_finite
@@ -24,23 +24,24 @@ class SenderStates:
         batch: Their prompts.
         states: (rows and donors, positions, sender width).
         place: Where in the batch a row index stands.
-        translated: States in the receiver's width, by seed.
+        translated: States in the receiver's width, by translator.
     """
 
     batch: TokenBatch
     states: torch.Tensor
     place: Mapping[int, int]
-    translated: Mapping[int, torch.Tensor]
+    translated: Mapping[TranslatorKey, torch.Tensor]
 
 
 def rows_to_send(workload: Workload, cells: Sequence[Cell], rows: Sequence[int]) -> list[int]:
     """Return the rows whose sender states the group needs: its own and the donors."""
     needed: dict[int, None] = {}
     for cell in cells:
-        source = cell.condition.source
-        if source in ("translated", "sender"):
+        if not cell.condition.reads_sender:
+            continue
+        if not cell.condition.shuffled:
             needed.update(dict.fromkeys(rows))
-        elif source == "shuffled":
+        else:
             included = (row for row in rows if workload.included(cell, row))
             needed.update(dict.fromkeys(workload.donor(cell, row) for row in included))
     return list(needed)
@@ -49,7 +50,7 @@ def rows_to_send(workload: Workload, cells: Sequence[Cell], rows: Sequence[int])
 def capture_sender(
     workload: Workload, cells: Sequence[Cell], rows: Sequence[int]
 ) -> SenderStates | None:
-    """Run the sender once over the group's rows and donors; translate once per seed.
+    """Run the sender once over the group's rows and donors; translate once per translator.
 
     None where no cell reads the sender.
     """
@@ -60,12 +61,13 @@ def capture_sender(
     prompts = [workload.prompts.sender[row] for row in needed]
     batch = TokenBatch.pack(prompts, sender.pad_id, sender.device)
     states = sender.capture(batch)
-    seeds = {cell.seed for cell in cells if cell.condition.translates and cell.seed is not None}
-    translated: dict[int, torch.Tensor] = {}
+    keys = {workload.translator_key(cell) for cell in cells if cell.condition.translates}
+    translated: dict[TranslatorKey, torch.Tensor] = {}
     moved = states.to(receiver.device)
-    for seed in sorted(seeds):
-        translated[seed] = translate(workload.translators[seed], moved)
-        check_finite(translated[seed], batch.mask.to(receiver.device), f"translator of seed {seed}")
+    for key in sorted(keys):
+        translated[key] = translate(workload.translators[key], moved)
+        where = f"translator {key[0]} of seed {key[1]}"
+        check_finite(translated[key], batch.mask.to(receiver.device), where)
     return SenderStates(batch, moved, {row: i for i, row in enumerate(needed)}, translated)
 
 
@@ -93,7 +95,12 @@ def written_states(
         sent: The sender's states, where the cell reads them.
     """
     source, source_batch = _source_states(workload, cell, rows, own, batch, sent)
-    written = write_states(cell.condition, own, batch, source, source_batch)
+    spans = [
+        span
+        for row in rows
+        if (span := workload.prompts.span(cell.condition.prompt, cell.condition.positions, row))
+    ]
+    written = write_states(cell.condition, own, batch, source, source_batch, spans or None)
     check_finite(written.states, batch.mask, f"condition {cell.name}")
     return written
 
@@ -114,17 +121,18 @@ def _source_states(
     if source == "random":
         noise = torch.zeros(own.shape, dtype=torch.float32)
         for place, row in enumerate(rows):
-            draw = workload.noise[_seed(cell)].draw(row)
+            draw = workload.noise_of(cell, row)
             noise[place, own.shape[1] - draw.shape[0] :] = draw
         return noise.to(own.device), batch
     if sent is None:
         raise ExperimentError(f"condition {cell.name} reads the sender, which was not run")
-    origin = [workload.donor(cell, row) for row in rows] if source == "shuffled" else list(rows)
+    origin = [workload.donor(cell, row) for row in rows] if cell.condition.shuffled else list(rows)
     places = [sent.place[row] for row in origin]
     index = torch.tensor(places, device=own.device)
     source_batch = sent.batch.select(places)
-    if source != "sender":
-        return _fit_positions(sent.translated[_seed(cell)][index], source_batch, cell, own.shape[1])
+    if not cell.condition.raw:
+        translated = sent.translated[workload.translator_key(cell)][index]
+        return _fit_positions(translated, source_batch, cell, own.shape[1])
     states = sent.states[index]
     # arXiv 2501.14082: where widths differ, the last min(width) dimensions line up.
     common = min(own.shape[-1], states.shape[-1])
@@ -138,15 +146,9 @@ def _fit_positions(
 ) -> tuple[torch.Tensor, TokenBatch]:
     """Cut or add left padding, so that the source is as wide as the receiver's batch."""
     extra = states.shape[1] - positions
-    if cell.condition.source_positions != "all" or extra == 0:
+    if cell.condition.source_positions not in ALIGNED_AT_THE_END or extra == 0:
         return states, batch
     pad = torch.nn.functional.pad
     return pad(states, (0, 0, -extra, 0)), TokenBatch(
         pad(batch.ids, (-extra, 0)), pad(batch.mask, (-extra, 0)), batch.lengths
     )
-
-
-def _seed(cell: Cell) -> int:
-    if cell.seed is None:
-        raise ExperimentError(f"condition {cell.name} needs a seed")
-    return cell.seed

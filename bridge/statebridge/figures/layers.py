@@ -10,17 +10,23 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
+from matplotlib.patches import Rectangle
 
 from statebridge.errors import ResultError
 from statebridge.figures.drawing import Drawing, absent
 from statebridge.figures.grouping import row_label
-from statebridge.figures.style import WIDTH, house_style, literal, new_figure, reading_order
+from statebridge.figures.style import (
+    VERMILION,
+    WIDTH,
+    house_style,
+    literal,
+    new_figure,
+    reading_order,
+)
 from statebridge.figures.wording import metric_label, rows_text, seeds_text, signed
+from statebridge.results.sweep import Layers
 from statebridge.results.table import CellResult, Direction, ResultSet
 from statebridge.stats.pairing import PairedCondition, Pairing
-
-Layers = tuple[int, int]
-"""Sender's layer, receiver's layer."""
 
 _NUMBERED = 12
 """Up to so many layers a side, each square has its number written in it."""
@@ -59,7 +65,8 @@ def layer_map(
         panels = list(figure.subplots(down, across, squeeze=False).flat)
         images = []
         for axes, key in zip(panels, shown, strict=False):
-            images.append(_panel(axes, swept[key], float(limit) or 1e-9))
+            values = {place: float(p.by_row.deltas.mean()) for place, p in swept[key].items()}
+            images.append(layer_panel(axes, values, float(limit) or 1e-9))
             axes.set_title(literal(row_label(key[1], key[0], both=both)), fontsize=8)
         for axes in panels[len(shown) :]:
             axes.set_axis_off()
@@ -119,12 +126,24 @@ def _differences(
     return found
 
 
-def _panel(axes: Axes, places: Mapping[Layers, PairedCondition], limit: float) -> AxesImage:
-    senders = sorted({sender for sender, _ in places})
-    receivers = sorted({receiver for _, receiver in places})
+def layer_panel(
+    axes: Axes,
+    values: Mapping[Layers, float],
+    limit: float,
+    marked: Layers | None = None,
+    *,
+    most_numbers: int = _NUMBERED,
+) -> AxesImage:
+    """Draw differences over sender and receiver layers, from -limit to limit.
+
+    Up to `most_numbers` layers a side, numbers stand in the squares; a frame around the `marked`
+    one.
+    """
+    senders = sorted({sender for sender, _ in values})
+    receivers = sorted({receiver for _, receiver in values})
     grid = np.full((len(senders), len(receivers)), np.nan)
-    for (sender, receiver), paired in places.items():
-        grid[senders.index(sender), receivers.index(receiver)] = paired.by_row.deltas.mean()
+    for (sender, receiver), difference in values.items():
+        grid[senders.index(sender), receivers.index(receiver)] = difference
     # Lightness rises with the value, so that the map reads in grey print.
     image = axes.imshow(
         grid, cmap=matplotlib.colormaps["cividis"], vmin=-limit, vmax=limit, aspect="auto"
@@ -132,7 +151,7 @@ def _panel(axes: Axes, places: Mapping[Layers, PairedCondition], limit: float) -
     axes.set_xticks(range(len(receivers)), [str(layer) for layer in receivers])
     axes.set_yticks(range(len(senders)), [str(layer) for layer in senders])
     axes.tick_params(length=0, labelsize=7)
-    numbered = max(len(senders), len(receivers)) <= _NUMBERED
+    numbered = max(len(senders), len(receivers)) <= most_numbers
     for row, column in np.ndindex(grid.shape):
         value = float(grid[row, column])
         if np.isnan(value):
@@ -144,4 +163,18 @@ def _panel(axes: Axes, places: Mapping[Layers, PairedCondition], limit: float) -
             )
         elif value > 0:
             axes.plot(column, row, ".", color="black", markersize=3)
+    if marked is not None:
+        corner = receivers.index(marked[1]) - 0.5, senders.index(marked[0]) - 0.5
+        axes.add_patch(
+            Rectangle(
+                corner,
+                1,
+                1,
+                fill=False,
+                edgecolor=VERMILION,
+                linewidth=2.2,
+                clip_on=False,
+                zorder=5,
+            )
+        )
     return image

@@ -230,4 +230,5 @@ def _quality(manifest: Mapping[str, Any] | None) -> list[tuple[str, Mapping[str,
 
 
 def _quality_seeds(manifest: Mapping[str, Any] | None) -> str:
-    return seeds_text(int(seed) for seed in (manifest or {}).get("translators", {}))
+    keys = (manifest or {}).get("translators", {})
+    return seeds_text(int(str(key).split("/")[-1]) for key in keys)

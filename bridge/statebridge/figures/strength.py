@@ -9,10 +9,10 @@ from statebridge.figures.drawing import Drawing, absent
 from statebridge.figures.grouping import condition_cells
 from statebridge.figures.style import BLACK, GREY, house_style, literal, new_figure, series_styles
 from statebridge.figures.wording import interval_kind, metric_label, rows_text, seeds_text
+from statebridge.results.resolved_condition import is_plain_baseline, resolved_condition
 from statebridge.results.table import Direction, ResultSet
 from statebridge.spec.conditions import Condition
 from statebridge.stats import Comparison, Difference
-from statebridge.validation.resolved_condition import is_plain_baseline, resolved_condition
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +50,18 @@ def strength_curve(
 ) -> Drawing:
     """Draw the difference from the plain baseline over the weight of otherwise equal conditions."""
     name, title = f"strength_curve_{metric}", "Strength of the injection"
-    baseline = _plain_baseline(results, comparison)
-    if baseline is None:
+    baselines = _plain_baselines(results, comparison)
+    if not baselines:
         return absent(name, title, "nothing was compared with a run without injection")
-    drawn = [
-        (series, points)
+    # Each series is compared with the baseline of its own setting.
+    found = [
+        (baseline, series, points)
         for series in strength_series(results)
+        for baseline in baselines
         if len(points := _points(series, comparison, baseline, metric)) > 1
     ]
+    baseline = found[0][0] if found else baselines[0]
+    drawn = [(series, points) for of, series, points in found if of == baseline]
     if not drawn:
         return absent(
             name,
@@ -110,13 +114,13 @@ def strength_curve(
     return Drawing(name, title, caption, figure)
 
 
-def _plain_baseline(results: ResultSet, comparison: Comparison) -> str | None:
+def _plain_baselines(results: ResultSet, comparison: Comparison) -> list[str]:
     plain = {
         group.condition
         for group in condition_cells(results)
         if is_plain_baseline(resolved_condition(group.cells[0]))
     }
-    return next((name for name in comparison.baselines if name in plain), None)
+    return [name for name in comparison.baselines if name in plain]
 
 
 def _points(

@@ -14,7 +14,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from statebridge.spec.presets import CONDITIONS
+from statebridge.spec.presets import CONDITIONS, PUBLISHED
 
 BLACK = "#000000"
 BLUE = "#0072B2"
@@ -94,8 +94,8 @@ _STYLES = (
 
 def series_styles(conditions: Iterable[str]) -> dict[str, SeriesStyle]:
     """Return a style for each condition; a published condition has the same one everywhere."""
-    published = list(CONDITIONS)
-    others = [name for name in conditions if name not in CONDITIONS]
+    published = list(PUBLISHED)
+    others = [name for name in conditions if name not in PUBLISHED]
     order = {name: place for place, name in enumerate(published + others)}
     return {name: _STYLES[place % len(_STYLES)] for name, place in order.items()}
 

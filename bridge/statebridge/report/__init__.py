@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from statebridge.report.sweep_write import write_sweep_report
 from statebridge.report.verdict import Verdict, verdicts
 from statebridge.report.write import write_report
 
-__all__ = ["Verdict", "verdicts", "write_report"]
+__all__ = ["Verdict", "verdicts", "write_report", "write_sweep_report"]

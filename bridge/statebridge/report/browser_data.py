@@ -11,7 +11,8 @@ from typing import Any
 
 from statebridge.figures.grouping import ConditionCells, condition_cells
 from statebridge.figures.wording import metric_label
-from statebridge.report.roles import ROLE_WORDS, plain_baseline, role
+from statebridge.report.roles import ROLE_WORDS, role
+from statebridge.results.resolved_condition import floor_of
 from statebridge.results.table import CellResult, DatasetRow, ResultSet, RowResult
 from statebridge.scoring import METRICS
 
@@ -55,20 +56,10 @@ def browser_data(results: ResultSet) -> dict[str, Any]:
     cells = [
         _cell_data(group, cell, row_ids, places, texts) for group in groups for cell in group.cells
     ]
-    baselines = {
-        direction: plain_baseline([g for g in groups if g.direction == direction])
-        for direction in {group.direction for group in groups}
-    }
-    for cell in cells:
-        cell["baseline"] = next(
-            (
-                place
-                for place, other in enumerate(cells)
-                if other["direction"] == cell["direction"]
-                and other["condition"] == baselines[cell["direction"]]
-            ),
-            None,
-        )
+    flat = [cell for group in groups for cell in group.cells]
+    for data, cell in zip(cells, flat, strict=True):
+        floor = floor_of(cell, flat)
+        data["baseline"] = None if floor is None else flat.index(floor)
     return {
         "metrics": [[name, metric_label(name)] for name in _METRICS],
         "attributes": attributes,

@@ -12,8 +12,10 @@ from statebridge.figures.grouping import condition_cells
 from statebridge.figures.wording import metric_label, rows_text, seeds_text
 from statebridge.report.comparison_view import chain_view, difference_view, strata_view
 from statebridge.report.experiment_view import ExperimentView, experiment_view
-from statebridge.report.roles import plain_baseline, role
+from statebridge.report.positive_control import PositiveControlView, positive_control_view
+from statebridge.report.roles import role
 from statebridge.report.score_view import score_view
+from statebridge.report.sender_view import SenderView, sender_view
 from statebridge.report.validation_view import (
     agreement_sentences,
     audit_view,
@@ -23,6 +25,7 @@ from statebridge.report.validation_view import (
 from statebridge.report.verdict import Verdict, judging_metric, verdicts
 from statebridge.results.table import DatasetRow, ResultSet
 from statebridge.stats import Comparison, compare
+from statebridge.stats.setting import channel_settings
 from statebridge.tables import Table
 from statebridge.validation import ValidationReport, validate
 from statebridge.validation.run_expectation import run_expectation
@@ -35,6 +38,7 @@ class ReportContent:
     title: str
     subtitle: str
     verdicts: tuple[Verdict, ...]
+    positive_control: PositiveControlView
     scores: Table
     differences: tuple[Table, ...]
     """By the metric that the verdict rests on, one for each baseline."""
@@ -43,6 +47,8 @@ class ReportContent:
     strata: tuple[Table, ...]
     chain: Table | None
     comparison_notes: tuple[str, ...]
+    sender: SenderView | None
+    """Checks inside the sender, where the run made them."""
     drawings: tuple[Drawing, ...]
     not_drawn: tuple[Drawing, ...]
     validation_passed: bool | None
@@ -99,12 +105,14 @@ def gather(  # noqa: PLR0913 - as `write_report`
         subtitle=f"{rows_text(len(c.rows) for c in cells)}, {seeds_text(c.seed for c in cells)}, "
         f"{len(cells)} cells of {len({c.condition for c in cells})} conditions.",
         verdicts=tuple(verdicts(with_rows, judged)),
+        positive_control=positive_control_view(held),
         scores=score_view(held),
         differences=tuple(main),
         other_differences=tuple(others),
         strata=tuple(strata),
         chain=None if judged is None else chain_view(judged),
         comparison_notes=tuple(notes),
+        sender=_sender(held, judged),
         drawings=tuple(d for d in drawings if d.figure is not None),
         not_drawn=tuple(d for d in drawings if d.figure is None),
         validation_passed=None if validation is None else validation.passed,
@@ -118,6 +126,12 @@ def gather(  # noqa: PLR0913 - as `write_report`
         experiment=experiment_view(held, command),
         results=held,
     )
+
+
+def _sender(results: ResultSet, comparison: Comparison | None) -> SenderView | None:
+    if comparison is None:
+        return sender_view(results)
+    return sender_view(results, resamples=comparison.settings.resamples)
 
 
 def _with_dataset(results: ResultSet, dataset: Sequence[DatasetRow] | None) -> ResultSet:
@@ -141,15 +155,15 @@ def _with_dataset(results: ResultSet, dataset: Sequence[DatasetRow] | None) -> R
 
 
 def _judged_comparison(results: ResultSet, given: Comparison | None) -> Comparison | None:
-    """The comparison that the verdict rests on: clustered, with the plain baseline.
+    """The comparison that the verdict rests on: clustered, each setting with its floor.
 
     It is the given one, where that is such. None where there is nothing to compare.
     """
     groups = condition_cells(results)
-    plain = plain_baseline(groups)
-    if plain is None or len({group.condition for group in groups}) == 1:
+    floors = {setting.floor for setting in channel_settings(results)}
+    if not floors or len({group.condition for group in groups}) == 1:
         return None
-    if given is not None and given.mode == "clustered" and plain in given.baselines:
+    if given is not None and given.mode == "clustered" and floors <= set(given.baselines):
         return given
     # An unfinished run may lack the relay of rows that the other conditions have already.
     held = {row.row_id for group in groups for cell in group.cells for row in cell.rows}
@@ -160,7 +174,7 @@ def _judged_comparison(results: ResultSet, given: Comparison | None) -> Comparis
         and all(held == {row.row_id for row in cell.rows} for cell in group.cells)
     ]
     settings = None if given is None else given.settings
-    return compare(results, list(dict.fromkeys([plain, *relays])), settings=settings)
+    return compare(results, also=relays, settings=settings)
 
 
 def _comparison_tables(

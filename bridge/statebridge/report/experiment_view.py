@@ -9,10 +9,10 @@ from typing import Any
 
 from statebridge.figures.grouping import ConditionCells, condition_cells
 from statebridge.figures.wording import joined
+from statebridge.results.resolved_condition import resolved_condition, uses_relay
 from statebridge.results.table import CellResult, ResultSet
 from statebridge.tables import Column, Table
 from statebridge.tables.table import Value
-from statebridge.validation.resolved_condition import resolved_condition, uses_relay
 
 Fact = tuple[str, str]
 
@@ -54,8 +54,9 @@ def _run_facts(manifest: Mapping[str, Any]) -> list[Fact]:
         facts.append((side, _model(manifest["pair"][side])))
     dataset = manifest["dataset"]
     facts.append(("dataset", f"{dataset['rows']} rows, SHA-256 {dataset['sha256']}"))
-    for seed, entry in (manifest.get("translators") or {}).items():
-        facts.append((f"translator, seed {seed}", _translator(entry)))
+    for key, entry in (manifest.get("translators") or {}).items():
+        which, _, seed = str(key).rpartition("/")
+        facts.append((f"translator{which and ' '}{which}, seed {seed}", _translator(entry)))
     facts += [
         ("seeds", ", ".join(str(seed) for seed in experiment["seeds"])),
         ("random draws", str(experiment.get("rng", ""))),

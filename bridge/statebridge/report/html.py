@@ -8,12 +8,12 @@ import json
 from collections.abc import Mapping
 from importlib import resources
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from statebridge.report.browser_data import browser_data, embedded_json
 from statebridge.report.content import ReportContent
-from statebridge.report.wording import DIRECTIONS, RULE
+from statebridge.report.wording import RULE, verdict_heading
 from statebridge.tables.printed_value import printed_value
 
 _SECTIONS = (
@@ -35,19 +35,15 @@ def html_report(content: ReportContent, pictures: Mapping[str, bytes]) -> bytes:
         content: What to say.
         pictures: Name of a drawing to its SVG.
     """
-    style, script = _asset("page.css"), _asset("row_browser.js")
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=False, keep_trailing_newline=True
-    )
-    environment.filters["tojson_text"] = lambda text: json.dumps(text, ensure_ascii=False)
-    environment.filters["printed"] = printed_value
-    page = environment.from_string(_asset("page.html.jinja")).render(
+    style, script = asset("page.css"), asset("row_browser.js")
+    environment = page_environment()
+    page = environment.from_string(asset("page.html.jinja")).render(
         page=content,
         sections=_SECTIONS,
-        directions=DIRECTIONS,
+        verdict_heading=verdict_heading,
         rule=RULE,
-        policy=_policy(style, script),
-        images=[_data_url(pictures[drawing.name]) for drawing in content.drawings],
+        policy=page_policy(style, script),
+        images=[data_url(pictures[drawing.name]) for drawing in content.drawings],
         has_dataset=bool(content.results.dataset),
         # These three are the package's own, or escaped by `embedded_json`.
         style=Markup(style),  # noqa: S704
@@ -58,12 +54,27 @@ def html_report(content: ReportContent, pictures: Mapping[str, bytes]) -> bytes:
     return page.encode("utf-8", "backslashreplace")
 
 
-def _asset(name: str) -> str:
+def page_environment() -> Environment:
+    """Return the templates' environment: everything escaped, nothing left undefined."""
+    environment = Environment(
+        loader=FunctionLoader(asset),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=False,
+        keep_trailing_newline=True,
+    )
+    environment.filters["tojson_text"] = lambda text: json.dumps(text, ensure_ascii=False)
+    environment.filters["printed"] = printed_value
+    return environment
+
+
+def asset(name: str) -> str:
+    """Return the text of a file of this package."""
     return resources.files("statebridge.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def _policy(style: str, script: str) -> str:
-    """Allow this style, this script and inline images; nothing may be fetched or sent."""
+def page_policy(style: str, script: str) -> str:
+    """Return the page's policy: this style, this script and inline images; no network."""
     return (
         f"default-src 'none'; style-src {_source_hash(style)}; script-src {_source_hash(script)}; "
         "img-src data:; base-uri 'none'; form-action 'none'"
@@ -75,6 +86,6 @@ def _source_hash(text: str) -> str:
     return f"'sha256-{digest}'"
 
 
-def _data_url(svg: bytes) -> str:
-    """A figure as a data URL: an image has ids and styles of its own, and runs no script."""
+def data_url(svg: bytes) -> str:
+    """Return a figure as a data URL: an image has ids and styles of its own, and no script."""
     return f"data:image/svg+xml;base64,{base64.b64encode(svg).decode('ascii')}"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from statebridge.figures import Drawing
 from statebridge.report.content import ReportContent
-from statebridge.report.wording import DIRECTIONS, RULE
+from statebridge.report.wording import RULE, verdict_heading
 from statebridge.tables import Table, to_markdown
 from statebridge.tables.markdown_format import escape_markdown
 
@@ -24,14 +24,14 @@ def markdown_report(content: ReportContent, images: Mapping[str, str]) -> bytes:
         escape_markdown(content.subtitle),
         *_verdict(content),
         "## Scores",
-        *_table(content.scores),
+        *table_parts(content.scores),
         *_comparison(content),
-        *_figures(content.drawings, content.not_drawn, images),
+        *figure_parts(content.drawings, content.not_drawn, images),
         "## Validation",
         escape_markdown(content.validation),
-        *_table(content.findings),
+        *table_parts(content.findings),
         "## Metric-disagreement audit",
-        *(_table(content.audit) or [escape_markdown(f"No audit: {content.audit_note}.")]),
+        *(table_parts(content.audit) or [escape_markdown(f"No audit: {content.audit_note}.")]),
         *map(escape_markdown, content.agreement),
         *_experiment(content),
         "## Rows",
@@ -44,13 +44,15 @@ def _verdict(content: ReportContent) -> list[str]:
     parts = ["## Verdict"]
     for verdict in content.verdicts:
         if len(content.verdicts) > 1:
-            parts.append(f"### {DIRECTIONS[verdict.direction]}")
+            parts.append(f"### {verdict_heading(verdict)}")
         parts.append(f"**{escape_markdown(verdict.headline)}**")
         if content.validation_passed is False:
             parts.append("Validation did not pass: read the findings before using any number.")
-        parts += _list(verdict.findings)
+        parts += list_parts(verdict.findings)
         if verdict.cautions:
-            parts += ["### Before believing this", *_list(verdict.cautions)]
+            parts += ["### Before believing this", *list_parts(verdict.cautions)]
+    parts += ["### Positive control", escape_markdown(content.positive_control.headline)]
+    parts += list_parts(content.positive_control.findings)
     return [*parts, escape_markdown(RULE)]
 
 
@@ -60,15 +62,19 @@ def _comparison(content: ReportContent) -> list[str]:
         parts.append("There was no baseline to compare with.")
     views = [*content.differences, content.chain, *content.other_differences, *content.strata]
     for view in views:
-        parts += _table(view)
+        parts += table_parts(view)
+    if content.sender is not None:
+        parts += ["### Is what is sent used there?", *list_parts(content.sender.sentences)]
+        parts += table_parts(content.sender.table)
     if content.comparison_notes:
-        parts += ["### Notes on the comparison", *_list(content.comparison_notes)]
+        parts += ["### Notes on the comparison", *list_parts(content.comparison_notes)]
     return parts
 
 
-def _figures(
+def figure_parts(
     drawings: Sequence[Drawing], not_drawn: Sequence[Drawing], images: Mapping[str, str]
 ) -> list[str]:
+    """Return the section of figures, paragraph by paragraph."""
     parts = ["## Figures"]
     for drawing in drawings:
         title = escape_markdown(drawing.title)
@@ -80,7 +86,7 @@ def _figures(
     if len(parts) == 1 and not not_drawn:
         parts.append("Figures were left out of this report.")
     absent = [f"{drawing.title}: {drawing.reason}." for drawing in not_drawn]
-    return [*parts, "### Not drawn", *_list(absent)] if absent else parts
+    return [*parts, "### Not drawn", *list_parts(absent)] if absent else parts
 
 
 def _experiment(content: ReportContent) -> list[str]:
@@ -91,31 +97,34 @@ def _experiment(content: ReportContent) -> list[str]:
             f"- **{escape_markdown(name)}**: {escape_markdown(value)}" for name, value in view.facts
         )
     ]
-    parts += _table(view.conditions)
+    parts += table_parts(view.conditions)
     if view.prompts:
-        parts += ["### Prompts", _fenced("\n\n".join(f"{k}:\n{v}" for k, v in view.prompts))]
+        parts += ["### Prompts", fenced("\n\n".join(f"{k}:\n{v}" for k, v in view.prompts))]
     parts.append("### How to reproduce")
     if view.experiment_json:
         parts.append("Save the experiment below as `experiment.json`, then:")
     if view.steps:
-        parts.append(_fenced("\n".join(view.steps)))
+        parts.append(fenced("\n".join(view.steps)))
     else:
         parts.append("The command that made this report was not recorded.")
     if view.experiment_json:
-        parts.append(_fenced(view.experiment_json, "json"))
+        parts.append(fenced(view.experiment_json, "json"))
     return parts
 
 
-def _table(table: Table | None) -> list[str]:
+def table_parts(table: Table | None) -> list[str]:
+    """Return a table as one paragraph, where there is one."""
     return [] if table is None else [to_markdown(table).rstrip("\n")]
 
 
-def _list(sentences: Iterable[str]) -> list[str]:
+def list_parts(sentences: Iterable[str]) -> list[str]:
+    """Return sentences as one list, where there are any."""
     items = [f"- {escape_markdown(sentence)}" for sentence in sentences]
     return ["\n".join(items)] if items else []
 
 
-def _fenced(text: str, language: str = "") -> str:
+def fenced(text: str, language: str = "") -> str:
+    """Return text in a fence longer than any in it."""
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{language}\n{text}\n{fence}"

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Literal
 
 from statebridge.figures.grouping import ConditionCells
-from statebridge.spec.conditions import Condition
-from statebridge.validation.resolved_condition import (
+from statebridge.results.resolved_condition import (
     is_plain_baseline,
     resolved_condition,
     uses_relay,
     writes_back_what_was_there,
 )
+from statebridge.spec.conditions import Condition
 
 Role = Literal["baseline", "relay", "channel", "self", "control", "unknown"]
 """`channel` carries the sender's states to the receiver; `control` writes something that
@@ -43,25 +43,19 @@ def role(group: ConditionCells) -> Role:
     return "channel" if condition.source in ("translated", "sender") else "control"
 
 
-def plain_baseline(groups: Sequence[ConditionCells]) -> str | None:
-    """Return the name of the condition that writes nothing: `no_inject` where there is one."""
-    found = [group.condition for group in groups if role(group) == "baseline"]
-    return "no_inject" if "no_inject" in found else next(iter(found), None)
-
-
 def shuffled_twins(groups: Sequence[ConditionCells]) -> list[tuple[str, str]]:
     """Return (channel, control) pairs that differ only in whose state is written.
 
-    The control writes another row's translated state: what the channel does better than it
+    The control writes another row's state: what the channel does better than it
     is what the row's own content does.
     """
     conditions = {group.condition: resolved_condition(group.cells[0]) for group in groups}
     pairs = []
     for name, condition in conditions.items():
-        if condition is None or condition.source != "translated":
+        if condition is None or condition.source not in ("translated", "sender"):
             continue
         for other, shuffled in conditions.items():
-            if shuffled is None or shuffled.source != "shuffled":
+            if shuffled is None or not shuffled.shuffled or shuffled.raw != condition.raw:
                 continue
             if _writing(condition) == _writing(shuffled):
                 pairs.append((name, other))
@@ -69,4 +63,4 @@ def shuffled_twins(groups: Sequence[ConditionCells]) -> list[tuple[str, str]]:
 
 
 def _writing(condition: Condition) -> Condition:
-    return condition.model_copy(update={"name": "any", "source": "translated", "lone_rows": "self"})
+    return condition.model_copy(update={"name": "any", "source": "none", "lone_rows": "self"})

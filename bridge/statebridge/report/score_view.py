@@ -13,6 +13,7 @@ from statebridge.stats.compare import PUBLISHED_METRICS
 from statebridge.tables import Column, Table, table_one
 
 _MEASURES = (
+    "task_correct",
     *PUBLISHED_METRICS,
     "first_answer_span",
     "gold_logprob",

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from statebridge.figures.grouping import ConditionCells, condition_cells
 from statebridge.report.cautions import cautions, unchanged_by_self_injection
+from statebridge.report.gap_sentences import gap_sentences
 from statebridge.report.headline import at_floor, headline
-from statebridge.report.roles import plain_baseline, role
+from statebridge.report.roles import role
 from statebridge.report.sentences import (
     SENSITIVE,
     against_relay,
@@ -19,9 +20,17 @@ from statebridge.report.sentences import (
     sentence,
 )
 from statebridge.results.table import Direction, ResultSet
+from statebridge.spec.conditions import Prompt
 from statebridge.stats import Comparison, Difference
+from statebridge.stats.setting import ChannelSetting, channel_settings
 
-_JUDGED_BY = ("word_boundary_contains", SENSITIVE)
+SETTING_WORDS: dict[Prompt, str] = {
+    "task": "Shared setting: the receiver reads the context",
+    "question_only": "Private setting: the receiver reads the question only",
+    "placeholder": "Private setting: the receiver reads placeholders and the question",
+}
+
+_JUDGED_BY = ("task_correct", "word_boundary_contains", SENSITIVE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +38,8 @@ class Verdict:
     """What the results of one direction say, the most important first."""
 
     direction: Direction
+    setting: str
+    """What the receiver reads, in words; empty where the results hold one setting."""
     headline: str
     findings: tuple[str, ...]
     """One sentence or two each, with the numbers."""
@@ -47,25 +58,35 @@ def verdicts(results: ResultSet, comparison: Comparison | None) -> list[Verdict]
     `comparison` is in the default mode; None where there was nothing to compare with.
     """
     groups = condition_cells(results)
-    return [
-        _verdict(results, [g for g in groups if g.direction == direction], comparison)
-        for direction in dict.fromkeys(group.direction for group in groups)
-    ]
+    settings = channel_settings(results)
+    found = []
+    for direction in dict.fromkeys(group.direction for group in groups):
+        here = [group for group in groups if group.direction == direction]
+        held = [setting for setting in settings if setting.direction == direction]
+        if not held:
+            warned = tuple(cautions(results, here, comparison, None, None))
+            missing = "the results hold no run without injection (no_inject) to compare with"
+            found.append(Verdict(direction, "", f"No verdict: {missing}.", (), warned))
+        for setting in held:
+            inside = [group for group in here if group.condition in setting.conditions]
+            words = SETTING_WORDS[setting.prompt] if len(held) > 1 else ""
+            found.append(_verdict(results, inside, comparison, setting, words))
+    return found
 
 
 def _verdict(
-    results: ResultSet, groups: Sequence[ConditionCells], comparison: Comparison | None
+    results: ResultSet,
+    groups: Sequence[ConditionCells],
+    comparison: Comparison | None,
+    setting: ChannelSetting,
+    words: str,
 ) -> Verdict:
-    direction = groups[0].direction
-    baseline = plain_baseline(groups)
+    direction, baseline = setting.direction, setting.floor
     metric = None if comparison is None else judging_metric(comparison)
     warned = tuple(cautions(results, groups, comparison, baseline, metric))
-    if baseline is None:
-        missing = "the results hold no run without injection (no_inject) to compare with"
-        return Verdict(direction, f"No verdict: {missing}.", (), warned)
     if comparison is None or metric is None:
         return Verdict(
-            direction, f"No verdict: there is nothing but {baseline} to report.", (), warned
+            direction, words, f"No verdict: there is nothing but {baseline} to report.", (), warned
         )
     found = _found(comparison, direction, baseline, metric)
     sensitive = _found(comparison, direction, baseline, SENSITIVE)
@@ -76,7 +97,8 @@ def _verdict(
         headlines.append(headline(baseline, metric, *_tested(groups, found)))
     channels, controls = _tested(groups, found)
     relays = [found[g.condition] for g in groups if _has_role(g, "relay", found)]
-    findings = [sentence(d) for d in channels]
+    findings = gap_sentences(comparison, setting, metric) if setting.private else []
+    findings += [sentence(d) for d in channels]
     if metric != SENSITIVE:
         findings += by_logprob(_tested(groups, sensitive)[0])
     findings += [f"Text relay. {sentence(d)}" for d in relays]
@@ -89,7 +111,7 @@ def _verdict(
         for c in comparison.failure_chains
         if (c.direction, c.baseline, c.metric) == (direction, baseline, metric) and c.total_loss > 0
     ]
-    return Verdict(direction, " ".join(headlines), tuple(findings), warned)
+    return Verdict(direction, words, " ".join(headlines), tuple(findings), warned)
 
 
 def _tested(

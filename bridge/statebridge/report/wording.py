@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from statebridge.report.headline import DESTROYED
+from statebridge.report.verdict import Verdict
 from statebridge.results.table import Direction
 
 DIRECTIONS: dict[Direction, str] = {"fwd": "Forward", "rev": "Reverse"}
+
+
+def verdict_heading(verdict: Verdict) -> str:
+    """Return what tells a verdict from the others of a report."""
+    return ". ".join(part for part in (DIRECTIONS[verdict.direction], verdict.setting) if part)
+
 
 RULE = (
     "How the words are chosen: a gain or a loss is called so if its p-value, corrected by Holm "

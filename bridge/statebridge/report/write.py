@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
 from statebridge.audit import Agreement, AuditReport
 from statebridge.data.atomic import atomic_writer
 from statebridge.errors import EnvironmentFault, ResultError
-from statebridge.figures import save_figure
+from statebridge.figures import Drawing, save_figure
 from statebridge.figures.saving import figure_bytes
 from statebridge.report.content import gather
 from statebridge.report.html import html_report
@@ -83,23 +83,36 @@ def write_report(  # noqa: PLR0913 - each is a part of the report that a caller 
         figures=figures,
     )
     out = Path(out)
-    _make_folder(out)
+    make_folder(out)
     pictures = {drawing.name: figure_bytes(drawing, "svg") for drawing in content.drawings}
     reports, files = [], []
     if "html" in formats:
-        reports.append(_written(out / "report.html", html_report(content, pictures)))
+        reports.append(written(out / "report.html", html_report(content, pictures)))
     if "md" in formats:
-        folder = out / "figures"
-        _make_folder(folder)
-        for drawing in content.drawings:
-            files.append(_written(folder / f"{drawing.name}.svg", pictures[drawing.name]))
-            files += save_figure(drawing, folder / drawing.name, formats=("pdf", "png"))
+        files += write_figures(content.drawings, pictures, out / "figures")
         images = {drawing.name: f"figures/{drawing.name}.png" for drawing in content.drawings}
-        reports.append(_written(out / "report.md", markdown_report(content, images)))
+        reports.append(written(out / "report.md", markdown_report(content, images)))
     return reports + files
 
 
-def _make_folder(folder: Path) -> None:
+def write_figures(
+    drawings: Sequence[Drawing], pictures: Mapping[str, bytes], folder: Path
+) -> list[Path]:
+    """Write figures as SVG (the pictures, by name), PDF and PNG; return the files."""
+    make_folder(folder)
+    files = []
+    for drawing in drawings:
+        files.append(written(folder / f"{drawing.name}.svg", pictures[drawing.name]))
+        files += save_figure(drawing, folder / drawing.name, formats=("pdf", "png"))
+    return files
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, if needed.
+
+    Raises:
+        EnvironmentFault: It cannot be made.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -108,7 +121,8 @@ def _make_folder(folder: Path) -> None:
         ) from None
 
 
-def _written(path: Path, content: bytes) -> Path:
+def written(path: Path, content: bytes) -> Path:
+    """Write a file, whole or not at all, and return its path."""
     with atomic_writer(path) as stream:
         stream.write(content)
     return path

@@ -68,4 +68,8 @@ def export_published(results: ResultSet, out: str | Path) -> list[Path]:
 def _checkpoint(cell: CellResult, translators: dict[str, dict[str, str]]) -> str | None:
     if cell.injection.get("source") not in ("translated", "shuffled"):
         return None
-    return translators[str(cell.seed)]["file"]
+    # Of several sets, the one that the condition names, or the first.
+    named = cell.injection.get("translator")
+    keys = [str(cell.seed), f"{named}/{cell.seed}", *translators]
+    of_seed = [key for key in keys if key.split("/")[-1] == str(cell.seed) and key in translators]
+    return translators[of_seed[0]]["file"]

@@ -27,6 +27,11 @@ def published_injection(cell: CellResult) -> dict[str, Any]:
     source, operator = declared["source"], declared["operator"]
     weight, match_norm = declared["weight"], declared["match_norm"]
     places = (declared["positions"], declared["source_positions"])
+    if declared["prompt"] not in ("task", "relay"):
+        raise ResultError(
+            f"{cell.source}: condition {cell.condition} (prompt {declared['prompt']}) cannot be "
+            "written in the published format, which knows no private context"
+        )
     if source == "none":
         relay = declared["prompt"] == "relay"
         return {"mode": "natural_language" if relay else "none"}

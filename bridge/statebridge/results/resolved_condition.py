@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pydantic import ValidationError
 
 from statebridge.results.table import CellResult
-from statebridge.spec.conditions import Condition
+from statebridge.spec.conditions import TEXT_PROMPTS, Condition
 from statebridge.spec.presets import CONDITIONS
 
 
@@ -32,8 +34,37 @@ def resolved_condition(cell: CellResult) -> Condition | None:
 
 
 def is_plain_baseline(condition: Condition | None) -> bool:
-    """Whether nothing is written and the task prompt is used: `no_inject`, by any name."""
-    return condition is not None and condition.source == "none" and condition.prompt == "task"
+    """Whether nothing is written and no text is relayed: `no_inject`, `question_only`, ..."""
+    return (
+        condition is not None
+        and condition.source == "none"
+        and condition.prompt not in TEXT_PROMPTS
+    )
+
+
+def floor_of(cell: CellResult, cells: Sequence[CellResult]) -> CellResult | None:
+    """Return the cell in which the receiver reads the same and nothing is written, or None.
+
+    A relay, whose prompt no other cell has, is held beside the task prompt. Of several,
+    `no_inject` comes first.
+    """
+    condition = resolved_condition(cell)
+    told = condition is None or condition.prompt in TEXT_PROMPTS
+    prompt = "task" if condition is None or told else condition.prompt
+    found = [
+        other
+        for other in cells
+        if other.direction == cell.direction
+        and (known := resolved_condition(other)) is not None
+        and is_plain_baseline(known)
+        and known.prompt == prompt
+    ]
+    # Of a sampled floor, the cell under the same seed.
+    return min(
+        found,
+        key=lambda other: (other.condition != "no_inject", other.seed != cell.seed),
+        default=None,
+    )
 
 
 def writes_back_what_was_there(condition: Condition | None) -> bool:
@@ -56,4 +87,4 @@ def writes_back_what_was_there(condition: Condition | None) -> bool:
 
 def uses_relay(condition: Condition | None) -> bool:
     """Whether the receiver's prompt holds text that the sender wrote."""
-    return condition is not None and condition.prompt == "relay"
+    return condition is not None and condition.prompt in TEXT_PROMPTS

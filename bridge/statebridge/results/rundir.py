@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from statebridge.data.jsonl import FieldMap, read_jsonl
 from statebridge.errors import ResultError
+from statebridge.results.resolved_condition import floor_of
 from statebridge.results.table import CellResult, DatasetRow, ResultSet, RowResult
-from statebridge.runs.directory import DATASET, MANIFEST, ROWS, read_manifest, whole_groups
-
-_ROW_FIELDS = frozenset(field.name for field in fields(RowResult))
+from statebridge.runs.directory import (
+    DATASET,
+    MANIFEST,
+    POSITIVE_CONTROL,
+    ROWS,
+    read_lane,
+    read_manifest,
+    whole_groups,
+)
+from statebridge.scoring.conventions import row_convention, row_correct
 
 
 def read_run(path: str | Path) -> ResultSet:
     """Read a run directory, finished or not; rows stand in the order of the dataset.
 
     Only whole groups are read; a cell that the plan gives no row is left out.
-    `prediction_changed` and `first_changed_token` are worked out here, from the new tokens of
-    `no_inject` for the same row.
+    `prediction_changed` and `first_changed_token` are worked out here, from the new tokens that
+    the receiver gives to the same prompt when nothing is written (`no_inject`, `question_only`);
+    so is `task_correct`, where the dataset's rows name a scoring convention.
 
     Raises:
         ResultError: Not a run directory, or its files contradict each other.
@@ -42,7 +50,14 @@ def read_run(path: str | Path) -> ResultSet:
             f"{path / MANIFEST}: lacks {error}; give a directory that `statebridge run` wrote"
         ) from None
     _mark_changes(cells)
-    return ResultSet(cells=cells, dataset=dataset, manifest=manifest)
+    _mark_correct(cells, dataset)
+    control = path / POSITIVE_CONTROL
+    return ResultSet(
+        cells=cells,
+        dataset=dataset,
+        manifest=manifest,
+        positive_control=read_run(control) if (control / MANIFEST).is_file() else None,
+    )
 
 
 def _read_lanes(path: Path, lane_counts: Sequence[int]) -> dict[str, dict[str, RowResult]]:
@@ -57,13 +72,7 @@ def _read_lanes(path: Path, lane_counts: Sequence[int]) -> dict[str, dict[str, R
             if offset > end:
                 break
             try:
-                record = json.loads(line)
-                cell = record["cell"]
-                tokens = record["token_ids"]
-                row = RowResult(
-                    **{name: value for name, value in record.items() if name in _ROW_FIELDS}
-                    | {"token_ids": None if tokens is None else tuple(tokens)}
-                )
+                _, cell, row = read_lane(line)
             except (ValueError, KeyError, TypeError) as error:
                 raise ResultError(f"{path}, line {number}: not a committed row: {error}") from None
             of_cell = lanes.setdefault(cell, {})
@@ -120,12 +129,27 @@ def _cell(
 
 
 def _mark_changes(cells: Sequence[CellResult]) -> None:
-    baseline = next((cell for cell in cells if cell.condition == "no_inject"), None)
-    if baseline is None:
-        return
-    by_id = {row.row_id: row.token_ids for row in baseline.rows}
+    floors = [floor_of(cell, cells) for cell in cells]
+    tokens = {
+        floor.name: {row.row_id: row.token_ids for row in floor.rows}
+        for floor in floors
+        if floor is not None
+    }
+    for cell, floor in zip(cells, floors, strict=True):
+        if floor is not None:
+            by_id = tokens[floor.name]
+            cell.rows = [_marked(row, by_id.get(row.row_id)) for row in cell.rows]
+
+
+def _mark_correct(cells: Sequence[CellResult], dataset: Mapping[str, DatasetRow]) -> None:
+    conventions = {row_id: row_convention(row) for row_id, row in dataset.items()}
     for cell in cells:
-        cell.rows = [_marked(row, by_id.get(row.row_id)) for row in cell.rows]
+        cell.rows = [
+            row
+            if row.prediction is None or conventions[row.row_id] is None
+            else replace(row, task_correct=row_correct(row.prediction, dataset[row.row_id]))
+            for row in cell.rows
+        ]
 
 
 def _marked(row: RowResult, baseline: tuple[int, ...] | None) -> RowResult:

@@ -17,6 +17,19 @@ Direction = Literal["fwd", "rev"]
 
 
 @dataclass(frozen=True, slots=True)
+class Turn:
+    """What a model wrote before the receiver's answer: a relay, or an answer in a debate."""
+
+    model: Literal["sender", "receiver"]
+    text: str
+    """Without special tokens, stripped."""
+    prompt_len: int
+    """Tokens that it read."""
+    new_tokens: int
+    """Tokens that it generated, the end token included where it was reached."""
+
+
+@dataclass(frozen=True, slots=True)
 class RowResult:
     """What one dataset row gave in one cell (a *lane*).
 
@@ -47,17 +60,24 @@ class RowResult:
     donor_row_id: str | None = None
     donor_self_fallback: bool | None = None
     relay: str | None = None
+    """The sender's text that the receiver read last."""
     relay_prompt_len: int | None = None
-    """Length in tokens of the sender's relay prompt."""
+    """Length in tokens of the prompt to which the sender wrote it."""
+    turns: tuple[Turn, ...] | None = None
+    """All that was written before the answer, in order, where the prompt holds such text."""
     gold_logprob: float | None = None
     """Log-probability (nats) of the whole gold answer after the prompt."""
     gold_token_count: int | None = None
     gold_rank: int | None = None
     """Rank, from 1, of the gold answer's first token in the next-token distribution."""
     kl_from_no_inject: float | None = None
-    """KL(no_inject || this cell) of the next-token distribution, in nats."""
+    """KL(nothing written || this cell) of the next-token distribution, in nats: from `no_inject`,
+    or from the receiver alone with the same private prompt."""
+    task_correct: bool | None = None
+    """Whether the prediction is right by the task's own convention
+    (`statebridge.scoring.conventions`); None where the row names none."""
     prediction_changed: bool | None = None
-    """Whether the new tokens differ from `no_inject`'s for the same row."""
+    """Whether the new tokens differ from those of the same prompt with nothing written."""
     first_changed_token: int | None = None
     """Index, from 0, of the first new token that differs; None when none does."""
 
@@ -112,6 +132,8 @@ class ResultSet:
     """By row id; empty where only published files were given."""
     manifest: Mapping[str, Any] | None = None
     """The run directory's manifest, where there is one."""
+    positive_control: ResultSet | None = None
+    """The run's positive control, where it has one."""
 
     def cell(self, condition: str, seed: int | None = None) -> CellResult | None:
         """Return the cell of a condition and seed, or None."""

@@ -4,6 +4,7 @@
     dataset.jsonl    the rows of the dataset that run, as they were read
     rows.jsonl       one line a lane, group by group in the order of the plan
     sessions.jsonl   when the run was started and how long each session worked
+    reused.jsonl     until the run has ended: lanes that earlier runs had computed
     translators/     translators that the run fitted itself
 
 A group's lines are appended in one write and synced before the next group starts. A run
@@ -14,25 +15,42 @@ cuts the torn one off, so that the finished file has the same bytes as an undist
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from statebridge.data.atomic import atomic_writer
 from statebridge.errors import EnvironmentFault, NumericError, ResultError
-from statebridge.results.table import RowResult
+from statebridge.results.table import RowResult, Turn
 
-MANIFEST, DATASET, ROWS, SESSIONS = (
+MANIFEST, DATASET, ROWS, SESSIONS, REUSED = (
     "manifest.json",
     "dataset.jsonl",
     "rows.jsonl",
     "sessions.jsonl",
+    "reused.jsonl",
 )
+SENDER_CHECKS = "sender_checks.json"
+"""What ablation and patching inside the sender gave."""
+POSITIVE_CONTROL = "positive_control"
+"""A run directory inside of one: the positive control of the same apparatus."""
 FORMAT = "statebridge.run.v1"
+
+_ROW_FIELDS = frozenset(field.name for field in fields(RowResult))
+
+
+@dataclass(frozen=True, slots=True)
+class CommittedLine:
+    """Where a lane's line stands in the file of rows, in bytes, and the SHA-256 of the line."""
+
+    offset: int
+    length: int
+    sha256: bytes
 
 
 class RunDirectory:
@@ -76,19 +94,27 @@ class RunDirectory:
                 os.fsync(stream.fileno())
         return groups
 
-    def commit(self, group: int, lanes: Sequence[tuple[str, RowResult]]) -> None:
+    def commit(self, group: int, lanes: Sequence[tuple[str, RowResult]]) -> list[CommittedLine]:
         """Append a group's lanes durably; on failure nothing of it stays.
 
         Args:
             group: Index in the plan.
             lanes: Cell name and row, in the order in which they are to stand.
 
+        Returns:
+            Where each lane stands.
+
         Raises:
             EnvironmentFault: The disk is full or cannot be written.
             NumericError: A measured value is not finite.
         """
-        content = b"".join(lane_line(group, cell, row) for cell, row in lanes)
-        _append(self.path / ROWS, content)
+        lines = [lane_line(group, cell, row) for cell, row in lanes]
+        offset = _append(self.path / ROWS, b"".join(lines))
+        committed: list[CommittedLine] = []
+        for line in lines:
+            committed.append(CommittedLine(offset, len(line), hashlib.sha256(line).digest()))
+            offset += len(line)
+        return committed
 
     def record_session(self, session: Mapping[str, Any]) -> None:
         """Append when a session ran and how long it took."""
@@ -132,7 +158,7 @@ def open_run(path: str | Path) -> Iterator[RunDirectory]:
                 "another one"
             ) from None
         with _writing(path):
-            for leftover in (*path.glob(".*.tmp"), *path.glob("translators/.*.tmp")):
+            for leftover in (*path.glob(".*.tmp"), *path.glob("translators/**/.*.tmp")):
                 if _unfinished(leftover):
                     leftover.unlink()
         yield RunDirectory(path)
@@ -147,13 +173,17 @@ def open_run(path: str | Path) -> Iterator[RunDirectory]:
 
 def _unfinished(path: Path) -> bool:
     """Whether a file is what `atomic_writer` leaves in a run directory when it is killed."""
-    own = path.parent.name == "translators" or path.name.startswith(
-        (f".{MANIFEST}.", f".{DATASET}.")
+    # Several sets of translators have a folder each below that one.
+    folders = {path.parent.name, path.parent.parent.name}
+    own = "translators" in folders or path.name.startswith(
+        (f".{MANIFEST}.", f".{DATASET}.", f".{REUSED}.")
     )
     return own and path.name.startswith(".") and path.name.endswith(".tmp")
 
 
-_OWN_NAMES = frozenset({".lock", DATASET, ROWS, SESSIONS, "translators"})
+_OWN_NAMES = frozenset(
+    {".lock", DATASET, ROWS, SESSIONS, REUSED, "translators", POSITIVE_CONTROL, SENDER_CHECKS}
+)
 
 
 def read_manifest(path: Path) -> dict[str, Any] | None:
@@ -240,8 +270,28 @@ def lane_line(group: int, cell: str, row: RowResult) -> bytes:
     return text.encode("utf-8") + b"\n"
 
 
-def _append(path: Path, content: bytes) -> None:
-    """Append durably; on failure nothing of it stays."""
+def read_lane(line: bytes) -> tuple[int, str, RowResult]:
+    """Return group, cell and row of a committed line: what `lane_line` was given.
+
+    Raises:
+        ValueError: Not such a line.
+        KeyError: It has no group, cell or tokens.
+        TypeError: It has not the fields of a row.
+    """
+    record = json.loads(line)
+    tokens, turns = record["token_ids"], record.get("turns")
+    row = RowResult(
+        **{name: value for name, value in record.items() if name in _ROW_FIELDS}
+        | {
+            "token_ids": None if tokens is None else tuple(tokens),
+            "turns": None if turns is None else tuple(Turn(**turn) for turn in turns),
+        }
+    )
+    return record["group"], record["cell"], row
+
+
+def _append(path: Path, content: bytes) -> int:
+    """Append durably; return where it begins. On failure nothing of it stays."""
     # Unbuffered: a buffer would flush what is left of it when the file is closed, behind
     # the cut, on a disk that has room again because of the cut.
     with _writing(path), path.open("ab", buffering=0) as stream:
@@ -254,6 +304,7 @@ def _append(path: Path, content: bytes) -> None:
         except OSError:
             os.ftruncate(stream.fileno(), start)
             raise
+    return start
 
 
 def _pretty(value: Mapping[str, Any]) -> bytes:

@@ -18,6 +18,7 @@ from statebridge.results.table import CellResult, Direction, RowResult
 from statebridge.scoring.metrics import METRICS
 
 ROW_NUMBERS = (
+    "task_correct",
     "gold_logprob",
     "gold_rank",
     "kl_from_no_inject",

@@ -24,9 +24,12 @@ class Cell:
 
 
 def experiment_cells(experiment: Experiment) -> tuple[Cell, ...]:
-    """Return the experiment's cells: conditions in order, each over its seeds in order."""
+    """Return the experiment's cells: conditions in order, each over its seeds in order.
+
+    Where texts are sampled every condition has a cell for each seed.
+    """
     return tuple(
         Cell(condition, seed)
         for condition in experiment.resolved_conditions
-        for seed in (experiment.seeds if condition.seeded else (None,))
+        for seed in (experiment.seeds if condition.seeded or experiment.sampled else (None,))
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,29 +22,22 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from statebridge.errors import ExperimentError
-from statebridge.spec.conditions import Condition
+from statebridge.errors import ExperimentError, nearest
+from statebridge.spec.conditions import NAME, Condition
+from statebridge.spec.layer import Layer
 from statebridge.spec.presets import resolve_conditions
-from statebridge.translators.settings import RidgeSettings, TrainingSettings
+from statebridge.spec.sweep import Sweep, check_sweep
+from statebridge.translators.settings import (
+    CausalSettings,
+    ProcrustesSettings,
+    RidgeSettings,
+    TrainingSettings,
+)
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Dtype = Literal["float32", "float64", "bfloat16", "float16"]
-
-
-def _layer(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ValueError("give a relative depth (0.67), an index (8) or a module path")
-    return value
-
-
-Layer = Annotated[
-    Annotated[int, Field(strict=True)]
-    | Annotated[float, Field(strict=True, gt=0, le=1)]
-    | Annotated[str, Field(min_length=1)],
-    BeforeValidator(_layer),
-]
-"""Relative depth in (0, 1], block index (negative ones count from the end), or module path."""
+Chat = Literal["none", "auto", "required"]
 
 
 class _Declared(BaseModel):
@@ -60,12 +54,31 @@ class ModelAtLayer(_Declared):
 
 
 class GeneratedRows(_Declared):
-    """Multi-hop rows made by `statebridge.data.generate_multihop`; nothing is downloaded."""
+    """Rows made here; nothing is downloaded."""
 
     rows: Annotated[int, Field(ge=1, le=1_000_000)]
+    task: Literal["multihop", "countries", "tip_sheets"] = "multihop"
+    """Chains of invented facts; places and their countries; notes on companies. The last two
+    are tasks of arXiv 2501.14082, with rows of our own."""
     hops: Annotated[tuple[Annotated[int, Field(ge=2, le=4)], ...], Field(min_length=1)] = (2, 3, 4)
+    """Of multihop."""
     distractors: Annotated[int, Field(ge=0, le=50)] = 2
+    """Of multihop."""
+    domains: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    """Of multihop: the worlds that rows are set in, in turn; all if not given."""
+    wording: Literal["varied", "plain"] = "varied"
+    """Of multihop: `plain` says each fact and each question in one way only."""
     seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _options_fit(self) -> GeneratedRows:
+        given = {"hops", "distractors", "domains", "wording"} & self.model_fields_set
+        changed = sorted(
+            name for name in given if getattr(self, name) != type(self).model_fields[name].default
+        )
+        if self.task != "multihop" and changed:
+            raise ValueError(f"task {self.task} has no {changed[0]}; leave it out")
+        return self
 
 
 class Fields(_Declared):
@@ -81,7 +94,16 @@ class Dataset(_Declared):
     """The rows to run over: a file, or generated rows."""
 
     path: Path | None = None
-    format: Literal["jsonl", "hotpotqa", "musique", "2wikimultihopqa", "babi"] = "jsonl"
+    format: Literal[
+        "jsonl",
+        "hotpotqa",
+        "musique",
+        "2wikimultihopqa",
+        "babi",
+        "gsm8k",
+        "mmlu",
+        "biographies",
+    ] = "jsonl"
     sha256: Sha256 | None = None
     fields: Fields = Fields()
     options: dict[Literal["context", "unanswerable"], str] = {}
@@ -111,16 +133,65 @@ class Corpus(_Declared):
         return self
 
 
+class Causal(_Declared):
+    """Training on through the frozen receiver, from the fitted map."""
+
+    rows: Dataset
+    """Rows to train on; never one that is evaluated, which is checked by its identity."""
+    limit: Annotated[int, Field(ge=2)] | None = None
+    """Train on the first rows only."""
+    through: str | Condition = "private_last"
+    """The condition whose writing the map is trained for, by name or declared."""
+    training: CausalSettings = CausalSettings()
+
+    @model_validator(mode="after")
+    def _translates(self) -> Causal:
+        try:
+            (condition,) = resolve_conditions([self.through])
+        except ExperimentError as error:
+            raise ValueError(f"through: {error}") from None
+        except ValueError:
+            raise ValueError(f"through: {self.through} is a preset; name one condition") from None
+        if condition.source != "translated":
+            raise ValueError(
+                f"through: {condition.name} writes source {condition.source}; a map can only be "
+                "trained through a condition of source translated"
+            )
+        return self
+
+    @cached_property
+    def condition(self) -> Condition:
+        """The condition that `through` stands for."""
+        return resolve_conditions([self.through])[0]
+
+
 class Fit(_Declared):
     """How to fit the translators that the experiment needs, one per seed."""
 
-    kind: Literal["affine", "mlp_1hidden", "mlp_3hidden", "ridge"] = "affine"
+    kind: Literal[
+        "affine", "mlp_1hidden", "mlp_3hidden", "low_rank", "gated", "ridge", "procrustes"
+    ] = "affine"
+    """`ridge` and `procrustes` are solved in closed form, the others trained."""
     corpus: Corpus
     training: TrainingSettings = TrainingSettings()
     """For affine and the MLPs."""
     ridge: RidgeSettings = RidgeSettings()
     """For ridge: an affine map in closed form."""
+    procrustes: ProcrustesSettings = ProcrustesSettings()
+    """For procrustes: a rotation, in closed form."""
     normalize: bool = True
+    rank: Annotated[int, Field(ge=1)] | None = None
+    """Of a low_rank map."""
+    causal: Causal | None = None
+    """Train the fitted map on through the receiver."""
+
+    @model_validator(mode="after")
+    def _rank_fits(self) -> Fit:
+        if self.kind == "low_rank" and self.rank is None:
+            raise ValueError("kind low_rank needs rank")
+        if self.kind != "low_rank" and self.rank is not None:
+            raise ValueError(f"kind {self.kind} has no rank; leave it out, or take kind low_rank")
+        return self
 
     @model_validator(mode="after")
     def _hidden_dim_fits(self) -> Fit:
@@ -141,6 +212,8 @@ def _unwrap_fit(value: Any) -> Any:
 
 
 def _files_or_fit(value: Any) -> str:
+    if isinstance(value, TranslatorSets) or (isinstance(value, dict) and "sets" in value):
+        return "sets"
     fit = isinstance(value, Fit) or (
         isinstance(value, dict) and ("fit" in value or "corpus" in value)
     )
@@ -161,19 +234,78 @@ class _InFit:
         }
 
 
+class TranslatorSets(_Declared):
+    """Several sets of translators side by side; a condition names the one that it uses.
+
+    A condition that names none uses the first.
+    """
+
+    sets: Annotated[
+        dict[
+            Annotated[str, Field(pattern=NAME, max_length=80)],
+            Annotated[
+                Annotated[dict[Seed, Path], Tag("files")]
+                | Annotated[Fit, BeforeValidator(_unwrap_fit), _InFit(), Tag("fit")],
+                Discriminator(_files_or_fit),
+            ],
+        ],
+        Field(min_length=1),
+    ]
+
+
+DEFAULT_SET = "default"
+"""Name of the only set of translators, where an experiment has one."""
+
+
 class Prompts(_Declared):
-    """Prompt templates; the defaults are the exact strings of arXiv 2606.03280."""
+    """Prompt templates; those with a context are the exact strings of arXiv 2606.03280."""
 
     task: str = "Context: {context}\nQ: {question}\nA:"
+    """Read by the sender, and by the receiver where a condition does not say otherwise."""
+    sender: str | None = None
+    """Read by the sender in place of `task`."""
+    question_only: str = "Q: {question}\nA:"
+    """Read by the receiver where the context is private to the sender."""
+    placeholder_token: Annotated[str, Field(min_length=1)] | None = None
+    """Text of the one token that stands for each of the context's in the `placeholder` prompt;
+    the pad token if not given, which is the end token where the tokenizer has none."""
     relay_sender: str = "{context}\n\nKey facts:"
     relay_receiver: str = "{relay}\nQ: {question}\nA:"
+    debate_sender: str = (
+        "Context: {context}\nQ: {question}\nYour answer: {own}\nAnother answer: {other}\nA:"
+    )
+    """Read by the sender from a debate's second round on: `{own}` is its last answer, `{other}`
+    the receiver's. In the first it reads `sender`, and the receiver `question_only`."""
+    debate_receiver: str = "Q: {question}\nYour answer: {own}\nAnother answer: {other}\nA:"
+    chat: Chat = "none"
+    """Put every prompt through the model's chat template, as one user's turn: `none` of them,
+    those of a model that has a template (`auto`), or all (`required`)."""
 
-    @field_validator("task", "relay_sender", "relay_receiver")
+    @property
+    def to_sender(self) -> str:
+        """The template that the sender reads where its states are taken."""
+        return self.task if self.sender is None else self.sender
+
+    @field_validator(
+        "task",
+        "sender",
+        "question_only",
+        "relay_sender",
+        "relay_receiver",
+        "debate_sender",
+        "debate_receiver",
+    )
     @classmethod
-    def _known_fields(cls, template: str, info: Any) -> str:
-        allowed = {"context", "question"} | ({"relay"} if info.field_name != "task" else set())
-        if info.field_name == "relay_sender":
-            allowed = {"context", "question"}
+    def _known_fields(cls, template: str | None, info: Any) -> str | None:
+        if template is None:
+            return None
+        allowed = {"context", "question"}
+        if info.field_name == "relay_receiver":
+            allowed = {"context", "question", "relay"}
+        if info.field_name in ("debate_sender", "debate_receiver"):
+            allowed = {"context", "question", "own", "other"}
+        if info.field_name == "question_only":
+            allowed = {"question"}
         try:
             parts = [part for part in string.Formatter().parse(template) if part[1] is not None]
         except ValueError as error:
@@ -192,8 +324,26 @@ class Prompts(_Declared):
         return template
 
 
+class Sample(_Declared):
+    """Sampling, with numbers keyed by (seed, row id)."""
+
+    temperature: float = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Sample from the fewest tokens whose probabilities reach this."""
+
+    @field_validator("temperature")
+    @classmethod
+    def _above_zero(cls, temperature: float) -> float:
+        if temperature <= 0:
+            raise ValueError(
+                f"{temperature:g} is no temperature; give one above 0, or leave sample out for "
+                "greedy decoding"
+            )
+        return temperature
+
+
 class Decoding(_Declared):
-    """Greedy decoding with Hugging Face's meaning of the two processors."""
+    """Greedy or sampled decoding, with Hugging Face's meaning of the two processors."""
 
     max_new_tokens: Annotated[int, Field(ge=1, le=65536)] = 64
     relay_max_new_tokens: Annotated[int, Field(ge=1, le=65536)] = 128
@@ -201,6 +351,15 @@ class Decoding(_Declared):
     no_repeat_ngram_size: Annotated[int, Field(ge=0)] = 3
     max_prompt_tokens: Annotated[int, Field(ge=1)] = 256
     """Longer prompts are cut on the right."""
+    sample: Sample | None = None
+    """Sample every text; each condition then runs under every seed. None decodes greedily."""
+
+
+class PositiveControl(_Declared):
+    """The same apparatus where transfer exists: the receiver to itself, in the private setting."""
+
+    rows: Annotated[int, Field(ge=1)] = 64
+    """The first rows of the dataset."""
 
 
 class Execution(_Declared):
@@ -211,6 +370,8 @@ class Execution(_Declared):
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     max_lanes: Annotated[int, Field(ge=1)] | None = None
     """Lanes decoded together; None sizes the groups from free memory."""
+    reuse: bool = True
+    """Take what earlier runs computed, where the run has access to any (on a server)."""
 
 
 class Experiment(_Declared):
@@ -227,12 +388,13 @@ class Experiment(_Declared):
     translators: (
         Annotated[
             Annotated[dict[Seed, Path], Tag("files")]
-            | Annotated[Fit, BeforeValidator(_unwrap_fit), _InFit(), Tag("fit")],
+            | Annotated[Fit, BeforeValidator(_unwrap_fit), _InFit(), Tag("fit")]
+            | Annotated[TranslatorSets, Tag("sets")],
             Discriminator(_files_or_fit),
         ]
         | None
     ) = None
-    """A file for each seed, or `fit: {...}`."""
+    """A file for each seed, `fit: {...}`, or several of these as `sets: {name: ...}`."""
     conditions: str | list[str | Condition] = "published"
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (42, 123, 456)
     rng: Literal["per-row", "published"] = "per-row"
@@ -242,9 +404,15 @@ class Experiment(_Declared):
     decoding: Decoding = Decoding()
     decode: bool = True
     """False measures log-probability, rank and KL only: no text is generated."""
+    positive_control: PositiveControl | None = None
+    """Also run the positive control; the report then says whether transfer was detected."""
     remote: str | None = None
     """None runs here; `local` through nnsight's serialisation here; `ndif` or a URL remotely."""
     execution: Execution = Execution()
+    sender_checks: bool = False
+    """True also replaces states inside the sender, to see whether what is sent is used there."""
+    sweep: Sweep | None = None
+    """Run at many pairs of layers, with `statebridge sweep`; the layers above then do nothing."""
 
     @field_validator("seeds")
     @classmethod
@@ -274,12 +442,36 @@ class Experiment(_Declared):
                 f"translators: missing, and {translating[0]} needs them; "
                 "give a file for each seed, or fit: {...}"
             )
-        if translating and isinstance(self.translators, dict):
-            missing = [seed for seed in self.seeds if seed not in self.translators]
+        sets = self.translator_sets
+        for condition in conditions:
+            named = condition.translator
+            if named is not None and named not in sets:
+                raise ValueError(
+                    f"conditions: {condition.name} uses the translators {named!r}; "
+                    f"{nearest(named, sets)}"
+                )
+        for name, declared in sets.items() if translating else ():
+            if isinstance(declared, Fit):
+                continue
+            missing = [seed for seed in self.seeds if seed not in declared]
             if missing:
-                raise ValueError(f"translators: no file for seed {missing[0]}")
+                where = "" if name == DEFAULT_SET else f" in {name}"
+                raise ValueError(f"translators: no file for seed {missing[0]}{where}")
         if self.remote is not None and self.execution.path == "shared":
             raise ValueError("remote: needs execution.path plain (one remote job per model)")
+        if self.sampled and self.path == "plain":
+            raise ValueError(
+                "decoding.sample: the plain path only decodes greedily; use execution.path shared, "
+                "which does not run remotely, or leave sample out"
+            )
+        slotted = next((c.name for c in conditions if c.prompt == "placeholder"), None)
+        if slotted is not None and self.prompts.chat != "none":
+            raise ValueError(
+                f"prompts.chat: {slotted} reads placeholders, which have no place in a chat "
+                "template; use chat: none, or prompt: question_only"
+            )
+        if self.sweep is not None:
+            check_sweep(self)
         return self
 
     @property
@@ -288,6 +480,24 @@ class Experiment(_Declared):
         if self.execution.path == "auto":
             return "shared" if self.remote is None else "plain"
         return self.execution.path
+
+    @property
+    def sampled(self) -> bool:
+        """Whether texts are drawn, so that every condition differs between seeds."""
+        return self.decode and self.decoding.sample is not None
+
+    @property
+    def translator_sets(self) -> Mapping[str, Mapping[int, Path] | Fit]:
+        """The sets of translators by name; the only one is named `default`."""
+        if self.translators is None:
+            return {}
+        if isinstance(self.translators, TranslatorSets):
+            return self.translators.sets
+        return {DEFAULT_SET: self.translators}
+
+    def translator_set(self, condition: Condition) -> str:
+        """Return the name of the set of translators that a condition uses."""
+        return condition.translator or next(iter(self.translator_sets), DEFAULT_SET)
 
     @cached_property
     def resolved_conditions(self) -> tuple[Condition, ...]:

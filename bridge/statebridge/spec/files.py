@@ -164,11 +164,17 @@ def _anchor_paths(data: dict[str, Any], folder: Path) -> None:
     for side in ("sender", "receiver"):
         anchor(data.get(side), "model", only_if_marked=True)
     anchor(data.get("dataset"), "path")
-    translators = data.get("translators")
-    if isinstance(translators, dict):
+    declared = data.get("translators")
+    sets = declared.get("sets", declared) if isinstance(declared, dict) else None
+    several = isinstance(sets, dict) and sets is not declared
+    for translators in sets.values() if several and isinstance(sets, dict) else [sets]:
+        if not isinstance(translators, dict):
+            continue
         fit = translators.get("fit", translators)
         if isinstance(fit, dict):
             anchor(fit.get("corpus"), "path")
+            causal = fit.get("causal")
+            anchor(causal.get("rows") if isinstance(causal, dict) else None, "path")
         for key in translators:
             if key != "fit":
                 anchor(translators, key)
@@ -181,8 +187,9 @@ def _message(error: ValidationError, where: str, lines: Lines) -> str:
     problem = str(first["msg"]).removeprefix("Value error, ")
     if not location:  # a check over several fields names the one that is wrong itself
         named, colon, rest = problem.partition(": ")
-        if colon and named in Experiment.model_fields:
-            location, problem = (named,), rest
+        parts = tuple(named.split("."))
+        if colon and parts[0] in Experiment.model_fields:
+            location, problem = parts, rest
     line = _line_of(location, lines)
     field = ".".join(str(part) for part in location) or "experiment"
     if first["type"] == "extra_forbidden":
@@ -225,7 +232,9 @@ def _field_path(error: ErrorDetails) -> tuple[str | int, ...]:
     return tuple(
         part
         for place, part in enumerate(error["loc"])
-        if place == own_word or not _is_union_label(part)
+        if place == own_word
+        # `translators: {sets: ...}` is called sets before its own field of that name.
+        or not (_is_union_label(part) or error["loc"][: place + 1] == ("translators", "sets"))
     )
 
 

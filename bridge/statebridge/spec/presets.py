@@ -1,4 +1,4 @@
-"""The published conditions of arXiv 2606.03280, by name, and the presets made of them."""
+"""The named conditions, those of arXiv 2606.03280 and private ones, and presets made of them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,92 @@ _STRICT = Condition(
     lone_rows="drop",
 )
 
-CONDITIONS: dict[str, Condition] = {c.name: c for c in (*_PUBLISHED, _STRICT)}
+QUESTION_ONLY = Condition(name="question_only", source="none", prompt="question_only")
+"""The receiver alone with the question: the floor of a private channel."""
+SKYLINE = Condition(name="skyline", source="none")
+"""The receiver with the whole task prompt, as `no_inject`: the ceiling of a private channel."""
+PLACEHOLDER_ONLY = Condition(name="placeholder_only", source="none", prompt="placeholder")
+"""The receiver with the question and placeholders: the floor of a channel through these."""
+
+_BOUNDS = (QUESTION_ONLY, SKYLINE)
+_TEXT = Condition(name="private_relay", source="none", prompt="relay")
+_DEBATE = Condition(name="debate", source="none", prompt="debate")
+
+
+def _private(name: str, **declared: object) -> Condition:
+    return Condition.model_validate({"name": name, "prompt": "question_only", **declared})
+
+
+_LAST = {"positions": "last", "source_positions": "last"}
+_QUESTION = {"positions": "question", "source_positions": "question", "match_norm": True}
+_PLACEHOLDER = {
+    "positions": "placeholder",
+    "source_positions": "placeholder",
+    "prompt": "placeholder",
+    "match_norm": True,
+}
+_PRIVATE_LAST = (
+    # As the translator puts it out: a map trained through the receiver has the right length.
+    _private("private_last", source="translated", **_LAST),
+    _private("private_last_shuffled", source="shuffled", lone_rows="nearest", **_LAST),
+    # At the receiver's norm: a map of normalised states has no length of its own.
+    _private("private_last_matched", source="translated", match_norm=True, **_LAST),
+    _private(
+        "private_last_matched_shuffled",
+        source="shuffled",
+        lone_rows="nearest",
+        match_norm=True,
+        **_LAST,
+    ),
+    _private("private_last_random", source="random", match_norm=True, positions="last"),
+    _private("private_last_zero", source="zero", positions="last"),
+    _private("private_last_self", source="receiver", **_LAST),
+)
+_PRIVATE_QUESTION = (
+    _private("private_question", source="translated", **_QUESTION),
+    _private("private_question_shuffled", source="shuffled", lone_rows="nearest", **_QUESTION),
+)
+_PRIVATE_PLACEHOLDER = (
+    PLACEHOLDER_ONLY,
+    _private("private_placeholder", source="translated", **_PLACEHOLDER),
+    _private("private_placeholder_shuffled", source="shuffled", lone_rows="drop", **_PLACEHOLDER),
+)
+
+# arXiv 2501.14082: raw states, one position, no parameters; narrower ones meet the last dimensions.
+_RAW_LAST = {"source": "sender", "align": "last_dimensions", **_LAST}
+_ACTIVATIONS = (
+    _private("activation_sum", operator="sum", **_RAW_LAST),
+    _private("activation_mean", operator="mean", **_RAW_LAST),
+    _private("activation_replace", **_RAW_LAST),
+    _private(
+        "activation_replace_shuffled",
+        lone_rows="nearest",
+        **{**_RAW_LAST, "source": "shuffled_sender"},
+    ),
+)
+_SELF_LAST = next(c for c in _PRIVATE_LAST if c.source == "receiver")
+_POSITIVE_CONTROL = (
+    *_BOUNDS,
+    _SELF_LAST,
+    *(c for c in _ACTIVATIONS if c.name.startswith("activation_replace")),
+)
+
+PUBLISHED: dict[str, Condition] = {c.name: c for c in (*_PUBLISHED, _STRICT)}
+"""The conditions of arXiv 2606.03280."""
+
+CONDITIONS: dict[str, Condition] = {
+    c.name: c
+    for c in (
+        *PUBLISHED.values(),
+        *_BOUNDS,
+        _TEXT,
+        _DEBATE,
+        *_PRIVATE_LAST,
+        *_PRIVATE_QUESTION,
+        *_PRIVATE_PLACEHOLDER,
+        *_ACTIVATIONS,
+    )
+}
 """Every named condition; a condition declared in an experiment file may not reuse a name."""
 
 PRESETS: dict[str, tuple[Condition, ...]] = {
@@ -38,6 +123,20 @@ PRESETS: dict[str, tuple[Condition, ...]] = {
     "published": _PUBLISHED,
     # The 24 published files plus zero_replacement.
     "published-strict": (*_PUBLISHED, _STRICT),
+    # The context is the sender's alone; it is written at the last token of the question.
+    "private": (*_BOUNDS, *_PRIVATE_LAST),
+    # arXiv 2501.14082: silent, skyline and text as bounds, and the three combinations.
+    "activations": (*_BOUNDS, _TEXT, *_ACTIVATIONS),
+    # For a model paired with itself, layer by layer: a channel that must carry something.
+    "positive-control": _POSITIVE_CONTROL,
+    # The private setting with every way of writing, and the text that could be sent instead.
+    "private-all": (
+        *_BOUNDS,
+        _TEXT,
+        *_PRIVATE_LAST,
+        *_PRIVATE_QUESTION,
+        *_PRIVATE_PLACEHOLDER,
+    ),
 }
 
 
@@ -53,8 +152,9 @@ def resolve_conditions(declared: str | list[str | Condition]) -> tuple[Condition
         if isinstance(item, Condition):
             known = CONDITIONS.get(item.name)
             if known is not None and known != item:
+                kind = "published" if item.name in PUBLISHED else "named"
                 raise ExperimentError(
-                    f"conditions: {item.name} is a published condition and cannot mean something "
+                    f"conditions: {item.name} is a {kind} condition and cannot mean something "
                     f"else; give yours another name, such as {item.name}_variant"
                 )
             group: tuple[Condition, ...] = (item,)

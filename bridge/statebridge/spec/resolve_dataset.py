@@ -13,6 +13,7 @@ from statebridge.data import (
 from statebridge.errors import DatasetError
 from statebridge.results.table import DatasetRow
 from statebridge.spec.experiment import Dataset, GeneratedRows
+from statebridge.tasks import countries_rows, tip_sheets_rows
 
 
 def resolve_dataset(dataset: Dataset) -> tuple[list[DatasetRow], str]:
@@ -40,9 +41,15 @@ def resolve_dataset(dataset: Dataset) -> tuple[list[DatasetRow], str]:
 
 def generated_rows(settings: GeneratedRows) -> list[DatasetRow]:
     """Return the rows that the generator makes of these settings."""
+    if settings.task == "countries":
+        return countries_rows(settings.rows, seed=settings.seed)
+    if settings.task == "tip_sheets":
+        return tip_sheets_rows(settings.rows, seed=settings.seed)
     return generate_multihop(
         settings.rows,
         hops=settings.hops,
         distractors=settings.distractors,
         seed=settings.seed,
+        domains=settings.domains,
+        wording=settings.wording,
     )

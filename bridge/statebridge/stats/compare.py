@@ -12,6 +12,7 @@ from statebridge.stats.comparison import (
     Comparison,
     Difference,
     FailureChain,
+    GapClosed,
     Mode,
     Settings,
     Stratification,
@@ -19,9 +20,11 @@ from statebridge.stats.comparison import (
 )
 from statebridge.stats.difference import clustered_difference
 from statebridge.stats.failure_chain import CORRECTED, REPLACED, failure_chain
+from statebridge.stats.gap_closed import gaps_closed
 from statebridge.stats.multiplicity import holm_by_family
 from statebridge.stats.pairing import PairedCondition, Pairing
 from statebridge.stats.published_mode import published_differences
+from statebridge.stats.setting import ChannelSetting, channel_settings
 from statebridge.stats.stratified import stratifications
 from statebridge.stats.threads import on_threads
 
@@ -31,13 +34,18 @@ CONTINUOUS_METRICS = ("gold_logprob", "gold_rank", "kl_from_no_inject")
 
 def compare(
     results: ResultSet,
-    baseline: str | Sequence[str] = "no_inject",
+    baseline: str | Sequence[str] | None = None,
     *,
+    also: Sequence[str] = (),
     metrics: Sequence[str] | None = None,
     mode: Mode = "clustered",
     settings: Settings | None = None,
 ) -> Comparison:
     """Compare every condition with one or more baselines, paired by row.
+
+    Without a baseline, each condition is compared within its setting: with what the receiver
+    does alone with the same prompt (`no_inject`, `question_only`, ...), and with those of
+    `also` that belong to the setting. Given baselines are compared with everything.
 
     Directions are kept apart. `metrics` defaults to the three published ones and, in the
     default mode, the continuous ones that the results hold. Neither the order of cells and
@@ -49,11 +57,16 @@ def compare(
             cannot be paired (see `Pairing.pair`).
     """
     settings = settings or Settings()
-    baselines = (baseline,) if isinstance(baseline, str) else tuple(dict.fromkeys(baseline))
     pairing = Pairing(results)
     warnings: list[str] = []
     chosen = _metrics(pairing, metrics, mode)
-    pairs = list(_pairs(pairing, baselines, chosen, warnings))
+    settings_here = channel_settings(results)
+    if baseline is None and settings_here:
+        pairs, baselines = _pairs_within(pairing, settings_here, also, chosen, warnings)
+    else:
+        given = (baseline or "no_inject",) if isinstance(baseline, str | None) else baseline
+        baselines = tuple(dict.fromkeys([*given, *also]))
+        pairs = list(_pairs(pairing, baselines, chosen, warnings))
     if not pairs:
         raise ResultError(
             f"there is nothing to compare with {', '.join(baselines)}: no other condition has "
@@ -61,6 +74,7 @@ def compare(
         )
     by_stratum: list[Stratification] = []
     chains: list[FailureChain] = []
+    gaps: list[GapClosed] = []
     if mode == "published":
         differences = published_differences(pairs, settings)
     else:
@@ -68,6 +82,10 @@ def compare(
         differences = _judged(computed, settings)
         by_stratum = stratifications(results, pairs, settings, warnings)
         chains = _failure_chains(pairing, pairs, settings, warnings)
+        for setting in settings_here:
+            gaps += gaps_closed(
+                pairing, setting, chosen, level=settings.level, resamples=settings.resamples
+            )
     warnings += [line for paired in pairs for line in paired.warnings]
     return Comparison(
         mode=mode,
@@ -77,6 +95,7 @@ def compare(
         differences=tuple(differences),
         stratifications=tuple(by_stratum),
         failure_chains=tuple(chains),
+        gaps_closed=tuple(gaps),
         warnings=tuple(dict.fromkeys(warnings)),
     )
 
@@ -87,7 +106,9 @@ def _metrics(pairing: Pairing, asked: Sequence[str] | None, mode: Mode) -> tuple
             raise ResultError(f"unknown metric {metric!r}; {nearest(metric, MEASURES)}")
     if asked is not None:
         return tuple(dict.fromkeys(asked))
-    offered = PUBLISHED_METRICS + (CONTINUOUS_METRICS if mode == "clustered" else ())
+    offered: tuple[str, ...] = PUBLISHED_METRICS
+    if mode == "clustered":
+        offered = ("task_correct", *PUBLISHED_METRICS, *CONTINUOUS_METRICS)
     return tuple(
         metric
         for metric in offered
@@ -117,6 +138,30 @@ def _pairs(
                 continue
             for metric in metrics:
                 yield from _pairs_of(pairing, direction, baseline, metric, warnings)
+
+
+def _pairs_within(
+    pairing: Pairing,
+    settings: Sequence[ChannelSetting],
+    also: Sequence[str],
+    metrics: Sequence[str],
+    warnings: list[str],
+) -> tuple[list[PairedCondition], tuple[str, ...]]:
+    """Pair the conditions of each setting with its floor and with those of `also` in it."""
+    pairs: list[PairedCondition] = []
+    baselines: dict[str, None] = {}
+    for direction in pairing.directions:
+        if not any(setting.direction == direction for setting in settings):
+            warnings.append(f"{direction}: has no no_inject; nothing is compared with it there")
+    for setting in settings:
+        for baseline in dict.fromkeys([setting.floor, *also]):
+            if baseline not in setting.conditions:
+                continue
+            baselines[baseline] = None
+            for metric in metrics:
+                of = _pairs_of(pairing, setting.direction, baseline, metric, warnings)
+                pairs += [paired for paired in of if paired.condition in setting.conditions]
+    return pairs, tuple(baselines)
 
 
 def _pairs_of(

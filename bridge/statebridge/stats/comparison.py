@@ -203,6 +203,31 @@ class FailureChain(Record):
     """Why the shares are None: the total loss is not clearly above zero."""
 
 
+class GapClosed(Record):
+    """What a channel of a private setting closes of the gap from floor to skyline."""
+
+    direction: Direction
+    prompt: str
+    """What the receiver reads: `question_only` or `placeholder`."""
+    condition: str
+    floor: str
+    """The receiver alone."""
+    ceiling: str
+    """The skyline: the receiver that reads everything."""
+    metric: str
+    runs: int
+    n_rows: int
+    gap: float
+    """Skyline less floor."""
+    gap_interval: Interval | None
+    closed: float
+    """Condition less floor, averaged over the runs (seeds) of each row."""
+    share: Share | None
+    """Of the gap: 0 tells nothing, 1 as much as the context itself; below 0 it does harm."""
+    no_share_because: str | None
+    """Why the share is None: the gap is not clearly above zero."""
+
+
 class Comparison(Record):
     """Conditions against baselines, and all that follows from it."""
 
@@ -213,6 +238,8 @@ class Comparison(Record):
     differences: tuple[Difference, ...]
     stratifications: tuple[Stratification, ...]
     failure_chains: tuple[FailureChain, ...]
+    gaps_closed: tuple[GapClosed, ...] = ()
+    """Of private settings, under the default mode."""
     warnings: tuple[str, ...]
     """What a reader must know about the data, each line once: rows left out, runs that are
     not complete, mixed settings. What concerns one difference alone stands with it."""

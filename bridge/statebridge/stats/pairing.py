@@ -15,6 +15,7 @@ import numpy as np
 
 from statebridge.errors import ResultError, nearest
 from statebridge.results.published import published_file_name
+from statebridge.results.resolved_condition import is_plain_baseline, resolved_condition
 from statebridge.results.table import CellResult, Direction, ResultSet
 from statebridge.scoring.aggregate import row_values
 from statebridge.scoring.metrics import METRICS
@@ -25,7 +26,7 @@ _COMPARABLE_DECODING = ("max_new_tokens", "repetition_penalty", "no_repeat_ngram
 
 def is_zero_one(metric: str) -> bool:
     """Whether a metric is 0 or 1 for each row (a text metric, or whether the text changed)."""
-    return metric in METRICS or metric == "prediction_changed"
+    return metric in METRICS or metric in ("prediction_changed", "task_correct")
 
 
 @dataclass(frozen=True)
@@ -237,7 +238,7 @@ class Pairing:
     ) -> PairedRun | None:
         values = self._cell_values(cell, metric)
         baseline_values = self._cell_values(baseline, metric)
-        if metric == "kl_from_no_inject" and baseline.condition == "no_inject":
+        if metric == "kl_from_no_inject" and is_plain_baseline(resolved_condition(baseline)):
             # The divergence of a distribution from itself, recorded or not.
             baseline_values = dict.fromkeys((row.row_id for row in baseline.rows), 0.0)
         _check_same_rows(cell, baseline, warnings)

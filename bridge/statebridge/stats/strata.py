@@ -53,8 +53,9 @@ def ordered_labels(labels: Iterable[str]) -> list[str]:
 def _prompt_lengths(cells: Iterable[CellResult]) -> dict[str, int]:
     """The length in tokens of each row's task prompt (a relay prompt is another text)."""
     lengths: dict[str, int] = {}
-    # no_inject first: its prompt is the task prompt whatever else was run.
-    for cell in sorted(cells, key=lambda cell: (cell.condition != "no_inject", cell.name)):
+    # These first: their prompt is the task prompt whatever else was run.
+    whole = ("no_inject", "skyline")
+    for cell in sorted(cells, key=lambda cell: (cell.condition not in whole, cell.name)):
         for row in cell.rows:
             if row.prompt_len_receiver is not None and row.relay is None:
                 lengths.setdefault(row.row_id, row.prompt_len_receiver)

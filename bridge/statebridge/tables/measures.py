@@ -8,6 +8,7 @@ HEADERS = {
     "word_boundary_contains": "word-boundary",
     "legacy_contains": "legacy contains",
     "first_answer_span": "first-answer span",
+    "task_correct": "task correct",
     "gold_logprob": "gold log-probability (nats)",
     "gold_rank": "gold rank",
     "kl_from_no_inject": "KL from no_inject (nats)",

@@ -13,6 +13,7 @@ from statebridge.tables.table import Column, Kind, Table, Value
 RECORDED: dict[str, Kind] = {
     "prompt_len_sender": "integer",
     "prompt_len_receiver": "integer",
+    "task_correct": "boolean",
     "token_ids_match": "boolean",
     "seq_len_match": "boolean",
     "translated_norm_mean": "number",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statebridge.results.resolved_condition import resolved_condition
 from statebridge.validation.expectation import Expectation, ExpectedCondition, Original
 from statebridge.validation.published_set import published_expectation
 from statebridge.validation.report import (
@@ -11,7 +12,6 @@ from statebridge.validation.report import (
     Severity,
     ValidationReport,
 )
-from statebridge.validation.resolved_condition import resolved_condition
 from statebridge.validation.stored_facts import rows_digest
 from statebridge.validation.validate import validate
 

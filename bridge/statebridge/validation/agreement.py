@@ -7,10 +7,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from typing import TypeVar
 
+from statebridge.results.resolved_condition import resolved_condition, uses_relay
 from statebridge.results.table import CellResult, Direction, ResultSet
 from statebridge.validation.expectation import Expectation, Setting
 from statebridge.validation.report import Finding, Severity, finding
-from statebridge.validation.resolved_condition import resolved_condition, uses_relay
 
 T = TypeVar("T")
 
@@ -152,9 +152,17 @@ def gold(results: ResultSet) -> Iterator[Finding]:
 
 
 def prompt_lengths(results: ResultSet) -> Iterator[Finding]:
-    """Find rows whose task prompt has another length (in tokens) than in most cells."""
-    for group in _by_direction(results).values():
-        cells = [cell for cell in group if not uses_relay(resolved_condition(cell))]
+    """Find rows whose prompt has another length (in tokens) than in most cells that read it.
+
+    Relay prompts are left out: each cell has its own.
+    """
+    reading: dict[tuple[str, str], list[CellResult]] = defaultdict(list)
+    for cell in results.cells:
+        condition = resolved_condition(cell)
+        if not uses_relay(condition):
+            prompt = "task" if condition is None else condition.prompt
+            reading[cell.direction, prompt].append(cell)
+    for cells in reading.values():
         votes: dict[str, list[int]] = defaultdict(list)
         for cell in cells:
             for row in cell.rows:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from statebridge.results.resolved_condition import resolved_condition
 from statebridge.results.table import CellResult, ResultSet, RowResult
 from statebridge.validation.expectation import Expectation
 from statebridge.validation.report import Finding, Severity, finding
-from statebridge.validation.resolved_condition import resolved_condition
 
 
 def row_facts(results: ResultSet, expectation: Expectation) -> Iterator[Finding]:
@@ -36,6 +36,9 @@ def row_facts(results: ResultSet, expectation: Expectation) -> Iterator[Finding]
 
 
 def _mismatches(cell: CellResult) -> Iterator[Finding]:
+    condition = resolved_condition(cell)
+    if condition is not None and condition.private:
+        return  # by design the two read different prompts
     lengths = [row.row_id for row in cell.rows if _lengths_differ(row)]
     if lengths:
         yield finding(
@@ -84,12 +87,20 @@ def _donors(cell: CellResult) -> Iterator[Finding]:
             f"{len(contradictory)} row(s) whose donor contradicts their self-fallback mark",
             contradictory,
         )
-    lengths = {row.row_id: row.prompt_len_receiver for row in cell.rows}
+    condition = resolved_condition(cell)
+    if condition is not None and condition.lone_rows == "nearest":
+        return
+    # The length that donors share is of the prompt with the context.
+    private = condition is not None and condition.private
+    lengths = {
+        row.row_id: row.prompt_len_sender if private else row.prompt_len_receiver
+        for row in cell.rows
+    }
     unequal = [
         row.row_id
         for row in cell.rows
         if row.donor_row_id is not None
-        and lengths.get(row.donor_row_id, row.prompt_len_receiver) != row.prompt_len_receiver
+        and lengths.get(row.donor_row_id, lengths[row.row_id]) != lengths[row.row_id]
     ]
     if unequal:
         yield finding(

@@ -11,14 +11,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 
-from statebridge.results.table import CellResult, ResultSet, RowResult
-from statebridge.spec.conditions import Condition
-from statebridge.validation.report import Finding, Severity, finding
-from statebridge.validation.resolved_condition import (
+from statebridge.results.resolved_condition import (
+    floor_of,
     is_plain_baseline,
     resolved_condition,
     writes_back_what_was_there,
 )
+from statebridge.results.table import CellResult, ResultSet, RowResult
+from statebridge.spec.conditions import Condition
+from statebridge.validation.report import Finding, Severity, finding
 
 TOO_FEW_ROWS = 20
 """Below this, equal texts may be chance. The weakest published intervention (additive, 0.013 %
@@ -32,18 +33,12 @@ def self_injection(results: ResultSet) -> Iterator[Finding]:
     for cell in results.cells:
         if not writes_back_what_was_there(resolved_condition(cell)):
             continue
-        baseline = next(
-            (
-                other
-                for other in results.cells
-                if other.direction == cell.direction
-                and is_plain_baseline(resolved_condition(other))
-            ),
-            None,
-        )
+        baseline = floor_of(cell, results.cells)
         if baseline is None:
+            condition = resolved_condition(cell)
+            needed = "question_only" if condition and condition.private else "no_inject"
             yield finding(
-                "warning", "self_injection", cell, "cannot be checked: there is no no_inject"
+                "warning", "self_injection", cell, f"cannot be checked: there is no {needed}"
             )
             continue
         changed = [own.row_id for own, other in _shared(cell, baseline) if _differ(own, other)]

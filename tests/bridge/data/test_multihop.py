@@ -178,3 +178,20 @@ def test_options_out_of_range(options: dict[str, Any], problem: str) -> None:
 def test_the_iterator_checks_at_once() -> None:
     with refused(DatasetError, "hops is 7"):
         iter_multihop((7,))
+
+
+def test_plain_wording_says_each_fact_and_question_in_one_way() -> None:
+    rows = generate_multihop(200, (2,), 0, domains=["geography"], wording="plain")
+    assert {row.attributes["domain"] for row in rows} == {"geography"}
+    shapes = {re.sub(r"\b[A-Z][a-z]+\b", "X", row.context) for row in rows}
+    # A person's city and its province; a city's province and its country; and so on.
+    orders = {tuple(sorted(shape.split(". "))) for shape in shapes}
+    assert len(orders) <= 2 * 3
+    assert all(row.question.startswith("What is the name of ") for row in rows)
+
+
+def test_unknown_domains_are_refused_with_the_nearest() -> None:
+    with refused(DatasetError, "'geografy'", "did you mean geography?"):
+        generate_multihop(3, domains=["geografy"])
+    with refused(DatasetError, "domains is empty"):
+        generate_multihop(3, domains=[])

@@ -14,7 +14,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from statebridge.engine.decoding import GreedySettings, decode_greedily, prefill
+from statebridge.engine.decoding import DecodingSettings, decode_lanes, prefill
 from statebridge.models.token_batch import TokenBatch
 from statebridge.models.traced_model import TracedModel
 from tests.bridge.engine.tiny_experiment import (
@@ -57,9 +57,9 @@ def test_random_ids_decode_as_each_row_alone(
     prompts: list[list[int]], penalty: float, size: int, new_tokens: int
 ) -> None:
     model = _small()
-    chosen = GreedySettings(new_tokens, penalty, size)
+    chosen = DecodingSettings(new_tokens, penalty, size)
     batch = TokenBatch.pack(prompts, model.pad_id)
-    found = decode_greedily(model, prefill(model, batch, new_tokens), chosen)
+    found = decode_lanes(model, prefill(model, batch, new_tokens), chosen)
     for prompt, tokens in zip(prompts, found, strict=True):
         assert tokens == generate(
             model.module,

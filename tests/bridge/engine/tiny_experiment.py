@@ -99,51 +99,52 @@ class EngineRun:
 def run_engine(
     pair: Pair,
     rows: Sequence[DatasetRow],
-    translators: Mapping[int, Translator],
+    translators: Mapping[int, Translator] | Mapping[tuple[str, int], Translator],
     *,
     rows_together: int = 64,
+    max_lanes: int | None = None,
     **fields: Any,
 ) -> EngineRun:
     """Run an experiment over a loaded pair without a run directory.
 
-    `rows_together` rows form a group; `fields` are those of the experiment file.
+    `translators` are by seed, or by name of their set and seed. `rows_together` rows form a
+    group, or as many as `max_lanes` allows; `fields` are those of the experiment file.
     """
     declared: dict[str, Any] = {
         "name": "tiny",
         "sender": {"model": "tiny-sender", "layer": pair.sender.layer},
         "receiver": {"model": "tiny-receiver", "layer": pair.receiver.layer},
         "dataset": {"path": "rows.jsonl"},
-        "translators": {str(seed): "translator.safetensors" for seed in translators},
-        "seeds": list(translators) or [0],
     }
-    declared |= fields
-    if not translators:
-        del declared["translators"]
+    if translators:
+        declared |= _translator_files(translators)
     else:
-        # JSON has no integer keys, YAML has.
-        declared["translators"] = {
-            int(seed): path for seed, path in declared["translators"].items()
-        }
-    experiment = parse_experiment(_yaml(declared))
+        declared["seeds"] = [0]
+    experiment = parse_experiment(json.dumps(declared | fields))
     workload = prepare(experiment, pair, rows, translators)
-    max_lanes = rows_together * len(workload.cells)
+    together = rows_together * len(workload.cells)
     sweep = (
-        SharedSweep(workload, max_lanes) if experiment.path == "shared" else PlainSweep(workload)
+        SharedSweep(workload, max_lanes or together)
+        if experiment.path == "shared"
+        else PlainSweep(workload)
     )
     found: dict[tuple[str, str], RowResult] = {}
-    for group in plan_groups(workload, max_lanes):
+    for group in plan_groups(workload, max_lanes or together):
         for cell, _, row in sweep.run(group):
             assert (cell.name, row.row_id) not in found
             found[cell.name, row.row_id] = row
     return EngineRun(found, workload)
 
 
-def _yaml(declared: Mapping[str, Any]) -> str:
-    lines = []
-    for key, value in declared.items():
-        if key == "translators" and isinstance(value, dict) and "fit" not in value:
-            lines.append("translators:")
-            lines += [f"  {seed}: {path}" for seed, path in value.items()]
+def _translator_files(
+    translators: Mapping[int, Translator] | Mapping[tuple[str, int], Translator],
+) -> dict[str, Any]:
+    files: dict[int, str] = {}
+    sets: dict[str, dict[int, str]] = {}
+    for key in translators:
+        if isinstance(key, int):
+            files[key] = "translator.safetensors"
         else:
-            lines.append(f"{key}: {json.dumps(value)}")
-    return "\n".join(lines)
+            sets.setdefault(key[0], {})[key[1]] = "translator.safetensors"
+    seeds = list(dict.fromkeys(seed for of_set in (files, *sets.values()) for seed in of_set))
+    return {"seeds": seeds, "translators": {"sets": sets} if sets else files}

@@ -16,7 +16,7 @@ from statebridge.figures.containment import _LOOKS as _CONTAINMENT_LOOKS
 from statebridge.figures.drawing import absent
 from statebridge.figures.saving import figure_bytes
 from statebridge.figures.style import series_styles
-from statebridge.spec.presets import CONDITIONS
+from statebridge.spec.presets import PUBLISHED
 from tests.bridge.figures.made_run import made_run
 
 
@@ -57,8 +57,8 @@ def test_refuses_what_cannot_be_saved(tmp_path: Path) -> None:
 
 
 def test_published_conditions_differ_in_more_than_colour() -> None:
-    styles = series_styles(CONDITIONS)
-    looks = [(styles[name].marker, styles[name].dash) for name in list(CONDITIONS)[:10]]
+    styles = series_styles(PUBLISHED)
+    looks = [(styles[name].marker, styles[name].dash) for name in list(PUBLISHED)[:10]]
     assert len(set(looks)) == len(looks)
     assert len({marker for marker, _ in looks}) == len(looks)
 

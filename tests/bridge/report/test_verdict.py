@@ -299,3 +299,33 @@ def test_the_published_files() -> None:
         "(by word-boundary containment)."
     )
     assert "0.0926 against 0.0884 under no_inject, a difference of +0.0042" in verdict.findings[0]
+
+
+def test_a_private_channel_is_judged_by_the_gap_that_it_closes() -> None:
+    skyline = [1] * 300 + [0] * 100
+    channel = [1] * 190 + [0] * 210
+    found = results(
+        cell("question_only", BASE),
+        cell("skyline", skyline),
+        *condition("private_last", channel, channel, channel),
+        *condition("private_last_shuffled", BASE, BASE, BASE),
+    )
+    (verdict,) = verdicts(found, compare(found, settings=QUICK))
+    assert verdict.headline.startswith("Gain over question_only from private_last")
+    assert "skyline lies 0.5500 [" in verdict.findings[0]
+    assert "private_last 50 % [" in verdict.findings[0]
+    assert "private_last_shuffled 0 % [0 %, 0 %]" in verdict.findings[0]
+
+
+def test_shared_and_private_settings_have_a_verdict_each() -> None:
+    found = results(
+        cell("no_inject", BASE),
+        *condition("additive", SAME, SAME, SAME),
+        cell("question_only", GONE),
+        *condition("private_last", BASE, BASE, BASE),
+    )
+    shared, private = verdicts(found, compare(found, settings=QUICK))
+    assert shared.setting.startswith("Shared setting")
+    assert private.setting.startswith("Private setting")
+    assert "private_last" not in shared.headline
+    assert "additive" not in private.headline

@@ -13,7 +13,7 @@ from statebridge.errors import ResultError
 from statebridge.results.published import published_file_name, read_published
 from statebridge.results.published_writer import published_injection, write_published
 from statebridge.results.table import CellResult, DatasetRow, RowResult
-from statebridge.spec.presets import CONDITIONS
+from statebridge.spec.presets import PUBLISHED
 from tests.shared_data import SHARED, needs_shared
 
 
@@ -275,7 +275,7 @@ MODES: dict[str, dict[str, Any]] = {
 
 def run_cell(name: str) -> CellResult:
     """A cell as a run directory gives it, of one of the published conditions."""
-    condition = CONDITIONS[name]
+    condition = PUBLISHED[name]
     donor = "row1" if condition.source == "shuffled" else None
     return CellResult(
         condition=name,
@@ -317,7 +317,7 @@ def run_cell(name: str) -> CellResult:
     )
 
 
-@pytest.mark.parametrize("name", CONDITIONS)
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_a_run_of_every_published_condition_can_be_written(name: str, tmp_path: Path) -> None:
     cell = run_cell(name)
     assert published_file_name(cell) == NAMES[name]
@@ -344,7 +344,7 @@ def test_a_run_of_every_published_condition_can_be_written(name: str, tmp_path: 
                 "injected_norm_mean",
             )
         )
-    if CONDITIONS[name].source not in ("translated", "shuffled"):
+    if PUBLISHED[name].source not in ("translated", "shuffled"):
         absent["prompt_len_sender"] = None
     assert kept == replace(given, **absent)
 

@@ -40,7 +40,57 @@ def _condition(**fields: Any) -> Condition:
         ({"source_positions": (0, 1), "positions": (0, 1, 2)}, "read as many positions"),
         ({"positions": ()}, "at least 1 item"),
         ({"source_positions": ()}, "at least 1 item"),
-        ({"positions": "first"}, "'all' or 'last'"),
+        ({"positions": "first"}, "Input should be 'all', 'last', 'question' or 'placeholder'"),
+        # The private setting.
+        ({"positions": "question"}, "question positions go with prompt: question_only or place"),
+        ({"source": "zero", "positions": "question"}, "question positions go with prompt"),
+        ({"source": "zero", "positions": "placeholder"}, "placeholder positions go with prompt"),
+        (
+            {"source": "zero", "positions": "placeholder", "prompt": "question_only"},
+            "placeholder positions go with prompt: placeholder",
+        ),
+        (
+            {"source_positions": "placeholder", "positions": "last", "prompt": "question_only"},
+            "placeholder positions go with prompt: placeholder",
+        ),
+        (
+            {"source_positions": "question", "prompt": "question_only"},
+            "question positions read cannot be written at all positions",
+        ),
+        (
+            {"positions": "question", "prompt": "question_only"},
+            "all positions read cannot be written at question positions",
+        ),
+        (
+            {"positions": "placeholder", "source_positions": "question", "prompt": "placeholder"},
+            "question positions read cannot be written at placeholder positions",
+        ),
+        (
+            {"positions": "last", "source_positions": "question", "prompt": "question_only"},
+            "question positions read cannot be written at last position",
+        ),
+        ({"source": "none", "prompt": "placeholder", "positions": "last"}, "takes no positions"),
+        (
+            {"source": "random", "prompt": "placeholder", "source_positions": "placeholder"},
+            "source random has no source_positions",
+        ),
+        ({"lone_rows": "nearest"}, "lone_rows: nearest goes with source shuffled"),
+        ({"source": "shuffled", "lone_rows": "nearest"}, "source_positions last or question"),
+        (
+            {
+                "source": "shuffled",
+                "lone_rows": "nearest",
+                "prompt": "placeholder",
+                "positions": "placeholder",
+                "source_positions": "placeholder",
+            },
+            "source_positions last or question",
+        ),
+        ({"source": "sender", "translator": "mine"}, "goes with source translated, not sender"),
+        ({"source": "random", "translator": "mine"}, "goes with source translated, not random"),
+        ({"translator": "../up"}, "pattern"),
+        ({"translator": ""}, "pattern"),
+        ({"prompt": "question"}, "'task', 'relay', 'question_only' or 'placeholder'"),
         ({"positions": (0.5,)}, "valid integer"),
         ({"weight": float("nan")}, "finite number"),
         ({"weight": float("inf")}, "finite number"),
@@ -76,6 +126,17 @@ def test_contradictions_are_refused(fields: dict[str, Any], words: str) -> None:
         {"weight": -2},
         {"weight": 0, "operator": "add"},
         {"name": "0-a_b.c"},
+        {"source": "none", "prompt": "placeholder"},
+        {"prompt": "question_only", "positions": "question", "source_positions": "question"},
+        {"prompt": "question_only", "positions": "question", "source_positions": (3,)},
+        {"prompt": "question_only", "source_positions": "last"},
+        {"prompt": "placeholder", "positions": "question", "source_positions": "question"},
+        {"prompt": "placeholder", "positions": "placeholder", "source_positions": "placeholder"},
+        {"prompt": "placeholder"},
+        {"source": "receiver", "prompt": "question_only"},
+        {"source": "shuffled", "lone_rows": "nearest", "source_positions": "last"},
+        {"source": "shuffled", "translator": "mine"},
+        {"translator": "0-a_b.c"},
     ],
 )
 def test_points_of_the_algebra_are_accepted(fields: dict[str, Any]) -> None:
@@ -99,9 +160,21 @@ def test_a_condition_is_a_value() -> None:
 
 
 def test_positions_in_words() -> None:
-    assert [count("all"), count("last"), count((1, 2))] == [None, 1, 2]
-    assert [describe("all"), describe("last"), describe((-1, 0))] == [
+    named = ("all", "last", (1, 2), "question", "placeholder")
+    assert [count(positions) for positions in named] == ["all", 1, 2, "question", "placeholder"]
+    assert [describe(positions) for positions in (*named, (-1, 0))] == [
         "all positions",
         "last position",
+        "positions [1, 2]",
+        "question positions",
+        "placeholder positions",
         "positions [-1, 0]",
     ]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "private"),
+    [("task", False), ("relay", False), ("question_only", True), ("placeholder", True)],
+)
+def test_a_prompt_without_the_context_makes_it_private(prompt: Any, private: bool) -> None:
+    assert _condition(source="none", prompt=prompt).private is private

@@ -9,11 +9,20 @@ from typing import Any
 import pytest
 
 from statebridge.errors import ExperimentError
-from statebridge.spec import load_experiment
+from statebridge.spec import Experiment, load_experiment
 from statebridge.spec.experiment import Fit
 from statebridge.spec.files import MAX_BYTES
 from tests.bridge.spec.refusal import BASE, PLAIN, parsed, refusal
 
+SETS = (
+    BASE
+    + """\
+translators:
+  sets: {causal: {7: a}, other: {7: b}}
+conditions:
+- {name: c, source: translated, translator: causl}
+"""
+)
 FIT = BASE + "translators:\n  fit:\n    corpus: {path: text.txt}\n"
 
 
@@ -122,6 +131,35 @@ FIT = BASE + "translators:\n  fit:\n    corpus: {path: text.txt}\n"
         (PLAIN + "prompts: {task: '{context!x}'}\n", "prompts.task: a placeholder takes no conver"),
         (PLAIN + "prompts: {task: '{context:{question}}'}\n", "a placeholder takes no conversion"),
         (PLAIN + "prompts: {task: ''}\n", "prompts.task: the template is empty"),
+        (PLAIN + "prompts: {sender: ''}\n", "prompts.sender: the template is empty"),
+        (PLAIN + "prompts: {sender: '{relay}'}\n", "prompts.sender: unknown placeholder"),
+        # What the receiver reads is private: the context has no place in it.
+        (
+            PLAIN + "prompts: {question_only: '{context}{question}'}\n",
+            ", line 6: prompts.question_only: unknown placeholder ['context']; allowed: ['quest",
+        ),
+        (PLAIN + "prompts: {placeholder_token: ''}\n", "prompts.placeholder_token: string should"),
+        (PLAIN + "prompts: {placeholder_token: 3}\n", "prompts.placeholder_token: input should"),
+        # Several sets of translators.
+        (BASE + "translators: {sets: {}}\n", ", line 5: translators.sets: dictionary should have"),
+        (BASE + "translators: {sets: 3}\n", "translators.sets: input should be a valid dict"),
+        (BASE + "translators: {sets: {a: {fit: {}}}}\n", "translators.sets.a.fit.corpus: missing"),
+        (BASE + "translators: {sets: {a: {7: b}}}\n", "translators: no file for seed 42 in a"),
+        (
+            BASE + "seeds: [7]\ntranslators:\n  sets: {a: {7: x}, b: {8: x}}\n",
+            "translators: no file for seed 7 in b",
+        ),
+        (
+            BASE + "translators: {sets: {'../a': {7: b}}}\n",
+            "translators.sets.../a: string should match",
+        ),
+        (BASE + "translators: {sets: {a: {7: b}}, 42: c}\n", "translators.42:"),
+        (SETS.replace("causl", "causal"), "translators: no file for seed 42 in causal"),
+        (SETS + "seeds: [7]\n", "c uses the translators 'causl'; did you mean causal?"),
+        (
+            SETS.replace("sets: {causal: {7: a}, other: {7: b}}", "7: a") + "seeds: [7]\n",
+            "c uses the translators 'causl'; did you mean default?",
+        ),
     ],
 )
 def test_a_wrong_field_is_named_with_its_line(text: str, message: str) -> None:
@@ -313,6 +351,15 @@ def test_relative_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     assert experiment.translators[42] == folder / "a.pt"
     assert experiment.translators[123].resolve() == tmp_path / "b.pt"
     assert experiment.translators[456] == Path("/c.pt")
+    sets = {"a": {"42": "a.pt"}, "b": {"fit": {"corpus": {"path": "text.txt"}}}}
+    text = (
+        BASE + "seeds: [42]\nconditions: [replace]\n" + f"translators: {json.dumps({'sets': sets})}"
+    )
+    (folder / "mine.yaml").write_text(text)
+    found = load_experiment(folder / "mine.yaml").translator_sets
+    assert found["a"] == {42: folder / "a.pt"}
+    assert isinstance(found["b"], Fit)
+    assert found["b"].corpus.path == folder / "text.txt"
     (folder / "mine.yaml").write_text(FIT)
     fit = load_experiment(folder / "mine.yaml").translators
     assert isinstance(fit, Fit)
@@ -355,3 +402,25 @@ def test_a_file_that_cannot_be_read_is_named(
 def test_a_folder_is_not_an_experiment(tmp_path: Path) -> None:
     with pytest.raises(ExperimentError, match="cannot be read"):
         load_experiment(tmp_path)
+
+
+# ---------------------------------------------------------------- sets of translators
+
+
+def test_a_condition_uses_the_set_it_names_or_the_first() -> None:
+    text = SETS.replace("causl", "other") + "- private_last\nseeds: [7]\n"
+    experiment = parsed(text)
+    own, named = experiment.resolved_conditions
+    assert experiment.translator_set(own) == "other"
+    assert experiment.translator_set(named) == "causal"
+    assert list(experiment.translator_sets) == ["causal", "other"]
+    assert Experiment.model_validate(experiment.model_dump(mode="json")) == experiment
+
+
+def test_one_set_is_the_default_one_and_none_is_none() -> None:
+    one = parsed(BASE + "translators: {7: a}\nseeds: [7]\nconditions: [replace]\n")
+    assert one.translator_sets == {"default": {7: Path("a")}}
+    assert one.translator_set(one.resolved_conditions[0]) == "default"
+    by_name = "- {name: c, source: translated, translator: default}\n"
+    parsed(BASE + f"translators: {{7: a}}\nseeds: [7]\nconditions:\n{by_name}")
+    assert parsed(PLAIN).translator_sets == {}

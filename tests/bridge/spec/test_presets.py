@@ -1,4 +1,4 @@
-"""The published conditions by name, and the presets: 22 and 25 cells."""
+"""The named conditions, published and private, and the presets made of them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,80 @@ DETERMINISTIC = {"no_inject", "nl_relay", "b_to_b_self_inject", "zero_replacemen
 STRICT = "shuffled_translation_strict_matched"
 
 
-def test_the_presets_are_the_published_sets_and_one_extra() -> None:
-    assert set(PRESETS) == {"published", "published-strict"}
+PUBLISHED = (
+    "no_inject",
+    "nl_relay",
+    "additive",
+    "replace",
+    "scale_corrected",
+    "best_alpha",
+    "b_to_b_self_inject",
+    "same_norm_random",
+    "shuffled_translation",
+    "zero_replacement",
+)
+PRIVATE = (
+    "question_only",
+    "skyline",
+    "private_last",
+    "private_last_shuffled",
+    "private_last_matched",
+    "private_last_matched_shuffled",
+    "private_last_random",
+    "private_last_zero",
+    "private_last_self",
+)
+FURTHER = (
+    "private_relay",
+    "private_question",
+    "private_question_shuffled",
+    "placeholder_only",
+    "private_placeholder",
+    "private_placeholder_shuffled",
+)
+ACTIVATIONS = (
+    "activation_sum",
+    "activation_mean",
+    "activation_replace",
+    "activation_replace_shuffled",
+)
+
+
+def test_the_presets_are_the_published_sets_and_one_extra_and_the_private_ones() -> None:
+    private = {"private", "private-all", "activations", "positive-control"}
+    assert set(PRESETS) == {"published", "published-strict", *private}
     names = {preset: [c.name for c in conditions] for preset, conditions in PRESETS.items()}
-    assert len(names["published"]) == 10
+    assert names["published"] == list(PUBLISHED)
     assert names["published-strict"] == [*names["published"], STRICT]
-    assert set(CONDITIONS) == set(names["published-strict"])
-    assert {c.name for c in CONDITIONS.values() if not c.seeded} == DETERMINISTIC
+    assert names["private"] == list(PRIVATE)
+    assert sorted(names["private-all"]) == sorted((*PRIVATE, *FURTHER))
+    bounds = ["question_only", "skyline"]
+    assert names["activations"] == [*bounds, "private_relay", *ACTIVATIONS]
+    control = ["private_last_self", "activation_replace", "activation_replace_shuffled"]
+    assert names["positive-control"] == [*bounds, *control]
+    assert set(CONDITIONS) == {*PUBLISHED, STRICT, *PRIVATE, *FURTHER, *ACTIVATIONS}
+    published = (CONDITIONS[name] for name in (*PUBLISHED, STRICT))
+    assert {c.name for c in published if not c.seeded} == DETERMINISTIC
+
+
+def test_what_is_published_is_shared_and_what_is_private_is_not() -> None:
+    assert not any(CONDITIONS[name].private for name in (*PUBLISHED, STRICT))
+    shown = {"skyline": "task", "private_relay": "relay"}
+    for name in (*PRIVATE, *FURTHER, *ACTIVATIONS):
+        condition = CONDITIONS[name]
+        assert condition.private == (name not in shown)
+        assert condition.prompt == shown.get(name, condition.prompt)
+        if name.startswith(("private_last", "activation")):
+            assert condition.positions == "last"
+    assert parsed(BASE + "translators: {42: a, 123: b, 456: c}\n").resolved_conditions == tuple(
+        PRESETS["published"]
+    )
+
+
+@pytest.mark.parametrize(("preset", "cells"), [("private", 4 + 5 * 3), ("private-all", 6 + 9 * 3)])
+def test_three_seeds_give_the_cells_of_the_private_presets(preset: str, cells: int) -> None:
+    made = experiment_cells(parsed(f"{BASE}{TRANSLATORS}conditions: {preset}\n"))
+    assert len(made) == len({cell.name for cell in made}) == cells
 
 
 @pytest.mark.parametrize(("preset", "cells"), [("published", 22), ("published-strict", 25)])
@@ -88,6 +155,12 @@ def test_names_and_objects_mix_in_their_order() -> None:
         ("", "known: "),
         (["no_inject", "no_inject"], "no_inject is listed twice"),
         (["published", "replace"], "replace is listed twice"),
+        ("privat", "did you mean private"),
+        (["private", "question_only"], "question_only is listed twice"),
+        (
+            [Condition(name="skyline", source="none", prompt="question_only")],
+            "cannot mean something else",
+        ),
         (["published", "published-strict"], "no_inject is listed twice"),
         ([], "the list is empty"),
         (

@@ -38,10 +38,16 @@ def test_every_field_is_in_it(printed: dict[str, Any]) -> None:
 
 def test_a_fit_stands_in_it_as_it_is_written(printed: dict[str, Any]) -> None:
     (by_kind, _) = printed["properties"]["translators"]["anyOf"]
-    files, fit = by_kind["oneOf"]
-    assert files["additionalProperties"]["type"] == "string"
-    assert fit["required"] == ["fit"]
-    assert fit["properties"] == {"fit": {"$ref": "#/$defs/Fit"}}
+    files, fit, sets = by_kind["oneOf"]
+    one_set = printed["$defs"]["TranslatorSets"]["properties"]["sets"]
+    assert sets == {"$ref": "#/$defs/TranslatorSets"}
+    assert one_set["minProperties"] == 1
+    ((_, of_a_set),) = one_set["patternProperties"].items()
+    for one_files, one_fit in ((files, fit), of_a_set["oneOf"]):
+        assert one_files["additionalProperties"]["type"] == "string"
+        assert one_fit["required"] == ["fit"]
+        assert one_fit["properties"] == {"fit": {"$ref": "#/$defs/Fit"}}
+        assert one_fit["additionalProperties"] is False
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -61,6 +67,11 @@ def test_experiments_here_fit_the_schema(path: Path, printed: dict[str, Any]) ->
         "translators: {fit: {}}",
         "translators: {fit: {corpus: {path: a}}, 42: b}",
         "conditions: [{name: a}]",
+        "conditions: [{name: a, source: none, prompt: question}]",
+        "conditions: [{name: a, source: zero, positions: first}]",
+        "translators: {sets: {}}",
+        "translators: {sets: {a: {fit: {}}}}",
+        "prompts: {placeholder_token: ''}",
         "decoding: {repetition_penalty: 0}",
     ],
 )
@@ -92,6 +103,9 @@ def test_the_defaults_are_the_published_protocol() -> None:
     assert (decoding.repetition_penalty, decoding.no_repeat_ngram_size) == (1.3, 3)
     assert decoding.max_prompt_tokens == 256
     assert experiment.prompts.task == "Context: {context}\nQ: {question}\nA:"
+    assert experiment.prompts.to_sender == experiment.prompts.task
+    assert experiment.prompts.question_only == "Q: {question}\nA:"
+    assert experiment.prompts.placeholder_token is None
     assert experiment.prompts.relay_sender == "{context}\n\nKey facts:"
     assert experiment.prompts.relay_receiver == "{relay}\nQ: {question}\nA:"
     assert (experiment.dtype, experiment.rng, experiment.path) == ("float32", "per-row", "shared")

@@ -1,0 +1,135 @@
+"""`statebridge similarity`: how alike a pair's states are, layer by layer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from statebridge.commands.engine_extra import need_engine
+from statebridge.commands.layer_list import read_layers
+from statebridge.commands.options import AsJson, Device, ExperimentFile, Set, read_changes
+from statebridge.commands.print_table import print_table
+from statebridge.commands.progress import progress_bars
+from statebridge.errors import ExperimentError
+
+if TYPE_CHECKING:
+    from statebridge.engine.fitting import CorpusTexts
+    from statebridge.results.layer_similarity import SimilarityMap
+    from statebridge.spec import Experiment
+    from statebridge.spec.experiment import Corpus
+
+Layers = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LIST", help="Such as 0.25,0.5,8; every layer if not given.", show_default=False
+    ),
+]
+
+
+def similarity(
+    file: ExperimentFile,
+    sender_layers: Layers = None,
+    receiver_layers: Layers = None,
+    neighbours: Annotated[int, typer.Option(min=1, help="Nearest neighbours to compare.")] = 10,
+    sampled: Annotated[
+        int, typer.Option(min=3, help="Positions among which they are looked for.")
+    ] = 1000,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for similarity.json and its figures.", show_default=False),
+    ] = None,
+    device: Device = None,
+    changes: Set = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare the states of sender and receiver at each pair of layers, over the corpus.
+
+    The corpus is the one that translators are fitted on, else the rows of the dataset.
+    """
+    from statebridge.spec import load_experiment
+
+    overrides = read_changes(changes) | ({"execution.device": device} if device else {})
+    experiment = load_experiment(file, overrides)
+    ours, theirs = (
+        None if text is None else read_layers(text) for text in (sender_layers, receiver_layers)
+    )
+    if out is not None and out.exists() and not out.is_dir():
+        raise ExperimentError(f"--out {out}: is a file; give a folder")
+    need_engine()
+    from statebridge.engine.similarity import layer_similarity
+    from statebridge.models.pair import load_pair
+
+    corpus = _corpus(experiment)
+    texts = _texts(experiment, corpus)
+    with progress_bars(quiet=as_json) as progress:
+        progress("load", 0, 1)
+        pair = load_pair(experiment)
+        progress("load", 1, 1)
+        found = layer_similarity(
+            pair,
+            texts,
+            experiment.decoding.max_prompt_tokens if corpus is None else corpus.max_tokens,
+            ours,
+            theirs,
+            neighbours=neighbours,
+            sampled=sampled,
+            progress=progress,
+        )
+    if out is not None:
+        _write(found, out)
+    if as_json:
+        print(found.model_dump_json())
+        return
+    from statebridge.tables.similarity_table import similarity_table
+
+    print_table(similarity_table(found))
+    if out is not None:
+        print(f"similarity.json and its figures written to {out}")
+
+
+def _corpus(experiment: Experiment) -> Corpus | None:
+    """Return the corpus of the first set of translators that is fitted."""
+    from statebridge.spec.experiment import Fit
+
+    declared = experiment.translator_sets.values()
+    return next((fit.corpus for fit in declared if isinstance(fit, Fit)), None)
+
+
+def _texts(experiment: Experiment, corpus: Corpus | None) -> CorpusTexts:
+    """Return the passages of the corpus, or the dataset's task prompts."""
+    from statebridge.engine.fitting import CorpusTexts, read_corpus
+    from statebridge.spec.resolve_dataset import resolve_dataset
+    from statebridge.translators import CorpusRecord
+
+    if corpus is not None:
+        return read_corpus(corpus, experiment.prompts)
+    rows, digest = resolve_dataset(experiment.dataset)
+    rows = rows[: experiment.limit]
+    task = experiment.prompts.task
+    passages = tuple(task.format(context=row.context, question=row.question) for row in rows)
+    record = CorpusRecord(
+        name="task prompts of the dataset",
+        sha256=digest,
+        passages=len(passages),
+        max_tokens=experiment.decoding.max_prompt_tokens,
+    )
+    return CorpusTexts(passages, record)
+
+
+def _write(found: SimilarityMap, out: Path) -> None:
+    from statebridge.data.atomic import atomic_writer
+    from statebridge.errors import EnvironmentFault
+    from statebridge.figures import save_figure
+    from statebridge.figures.similarity import similarity_map
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EnvironmentFault(f"{out}: cannot be made: {error.strerror}") from None
+    with atomic_writer(out / "similarity.json") as stream:
+        stream.write(found.model_dump_json(indent=1).encode("utf-8") + b"\n")
+    for measure in ("cka", "neighbour_overlap"):
+        drawing = similarity_map(found, measure)
+        save_figure(drawing, out / drawing.name)

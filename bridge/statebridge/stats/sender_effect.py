@@ -1,0 +1,139 @@
+"""What each check inside the sender did to its answer: means over rows, with intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from statebridge.results.sender_checks import (
+    AnswerMeasure,
+    Replacement,
+    SenderCheck,
+    SenderChecks,
+)
+from statebridge.stats.clustered import RESAMPLES, clustered_interval
+from statebridge.stats.interval import Interval
+from statebridge.stats.keyed_random import keyed_generator
+
+NEGLIGIBLE = 0.1
+"""Nats: a change of the answer's probability by a tenth. An interval that lies within shows no
+change; one that reaches no nearer to zero than rounding shows a change."""
+ROUNDING = 0.001
+"""Nats: smaller differences of float32 or narrower forward passes mean nothing."""
+
+Outcome = Literal["falls", "rises", "unchanged", "open"]
+
+
+class _Measured(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class AnswerChange(_Measured):
+    """An answer's measures before and after, means over rows."""
+
+    logprob_before: float
+    logprob_after: float
+    difference: float
+    interval: Interval | None
+    """Of the difference, rows as clusters; None for a single row or equal differences."""
+    right_before: float
+    """Share of rows in which greedy decoding, without penalties, would give this answer."""
+    right_after: float
+    first_before: float
+    """Share of rows in which its first token is the most probable one."""
+    first_after: float
+
+    @property
+    def outcome(self) -> Outcome:
+        """What became of the log-probability; `open` where the rows do not tell."""
+        low, high = self.difference, self.difference
+        if self.interval is not None:
+            low, high = self.interval.low, self.interval.high
+        if low > -NEGLIGIBLE and high < NEGLIGIBLE:
+            return "unchanged"
+        if self.interval is None:
+            return "open"
+        if high < -ROUNDING:
+            return "falls"
+        return "rises" if low > ROUNDING else "open"
+
+
+class SenderEffect(_Measured):
+    """One check, over its rows."""
+
+    positions: str
+    read_by: tuple[str, ...]
+    replacement: Replacement
+    n_rows: int
+    gold: AnswerChange
+    donor: AnswerChange | None
+    """Of the donor's answer, where states are patched."""
+
+
+def sender_effects(
+    checks: SenderChecks, *, level: float = 0.95, resamples: int = RESAMPLES
+) -> list[SenderEffect]:
+    """Return the effect of every check that has a row, in their order."""
+    before = {row.row_id: row.gold for row in checks.rows}
+    effects = []
+    for check in checks.checks:
+        if not check.rows:
+            continue
+        names = (check.positions, check.replacement)
+        gold = [(before[row.row_id], row.gold) for row in check.rows]
+        effects.append(
+            SenderEffect(
+                positions=check.positions,
+                read_by=check.read_by,
+                replacement=check.replacement,
+                n_rows=len(check.rows),
+                gold=_change(gold, ("gold", *names), level, resamples),
+                donor=_donor_change(check, names, level, resamples),
+            )
+        )
+    return effects
+
+
+def _donor_change(
+    check: SenderCheck, names: tuple[str, ...], level: float, resamples: int
+) -> AnswerChange | None:
+    measures = [
+        (row.donor_before, row.donor_after)
+        for row in check.rows
+        if row.donor_before is not None and row.donor_after is not None
+    ]
+    return _change(measures, ("donor", *names), level, resamples) if measures else None
+
+
+def _change(
+    measures: Sequence[tuple[AnswerMeasure, AnswerMeasure]],
+    names: tuple[str, ...],
+    level: float,
+    resamples: int,
+) -> AnswerChange:
+    before, after = zip(*measures, strict=True)
+    deltas = np.array([b.logprob - a.logprob for a, b in measures])
+    return AnswerChange(
+        logprob_before=_mean([m.logprob for m in before]),
+        logprob_after=_mean([m.logprob for m in after]),
+        difference=_mean(deltas.tolist()),
+        interval=clustered_interval(
+            deltas,
+            keyed_generator("sender_check", *names),
+            zero_one=False,
+            level=level,
+            resamples=resamples,
+        ),
+        right_before=_mean([m.all_right for m in before]),
+        right_after=_mean([m.all_right for m in after]),
+        first_before=_mean([m.first_right for m in before]),
+        first_after=_mean([m.first_right for m in after]),
+    )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)

@@ -1,0 +1,86 @@
+"""`statebridge sweep` and the report on it, on a tiny saved pair, as a person would call them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from statebridge_client.cli import main
+from tests.bridge.sweep.declared import EXPERIMENT
+from tests.tiny_models import save_pair_folder, tiny_neox, tiny_tokenizer
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("pair")
+    for name, seed, layers, hidden, heads in (("sender", 1, 3, 24, 3), ("receiver", 2, 4, 32, 4)):
+        model = tiny_neox(seed=seed, layers=layers, hidden=hidden, heads=heads)
+        save_pair_folder(model, tiny_tokenizer(), made / name)
+    (made / "e.yaml").write_text(yaml.safe_dump(EXPERIMENT))
+    plain = {k: v for k, v in EXPERIMENT.items() if k != "sweep"}
+    (made / "plain.yaml").write_text(yaml.safe_dump(plain))
+    return made
+
+
+@pytest.fixture
+def call(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    def run(*words: str | Path) -> tuple[int, str, str]:
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr(sys, "argv", ["statebridge", *map(str, words)])
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
+
+
+@pytest.mark.slow
+def test_a_sweep_and_its_report(call: Any, tmp_path: Path) -> None:
+    out = tmp_path / "sweep"
+    one_way = ("--set", "sweep.receiver_layers=[2]", "--set", "seeds=[42]")
+    code, said, err = call("sweep", "e.yaml", "--out", out, *one_way, "--json")
+    assert code == 0, err
+    answer = json.loads(said)
+    assert (answer["pairs"], answer["resumed_lanes"]) == (2, 0)
+    assert answer["choice"]["chosen"]["condition"] in ("private_last", "half")
+    code, said, err = call("sweep", "e.yaml", "--out", out, *one_way)
+    assert code == 0, err
+    assert "rows that had no part in the choice" in said
+    assert f"{answer['lanes']} were there already" in said
+    code, said, err = call("report", out, "--out", tmp_path / "report", "--no-figures", "--json")
+    assert code == 0, err
+    names = [Path(file).name for file in json.loads(said)["files"]]
+    assert names == ["report.html", "report.md", "cells.csv"]
+    # A run of the sweep is an ordinary run directory.
+    assert call("score", out / "s00-r02")[0] == 0
+    code, _, err = call("report", out, out / "s00-r02", "--out", tmp_path / "both")
+    assert (code, err) == (
+        2, "error: a sweep is reported on alone; give its directory and no other\n",
+    )  # fmt: skip
+    code, _, err = call("report", out, "--out", tmp_path / "both", "--layer-run", out / "s00-r02")
+    assert (code, err) == (2, "error: --layer-run does not go with a sweep; leave it out\n")
+
+
+def test_wrong_files_are_refused_in_one_line(call: Any, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    code, _, err = call("run", "e.yaml", "--out", out)
+    assert code == 2
+    assert err.count("\n") == 1
+    assert "start the file with `statebridge sweep`" in err
+    code, _, err = call("sweep", "plain.yaml", "--out", out)
+    assert code == 2
+    assert err.count("\n") == 1
+    assert "sweep: missing; declare the layers to sweep" in err
+    code, _, err = call("sweep", "e.yaml", "--out", out, "--limit", "12")
+    assert code == 2
+    assert "each needs 10" in err
+    assert not out.exists()

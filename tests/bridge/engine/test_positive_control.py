@@ -1,0 +1,108 @@
+"""The same-model control of a run, and what the report makes of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from statebridge.engine.positive_control import control_experiment
+from statebridge.engine.run import run_experiment
+from statebridge.report.positive_control import positive_control_view
+from statebridge.results.rundir import read_run
+from statebridge.results.table import ResultSet
+from statebridge.spec.experiment import Experiment
+from tests.bridge.stats.tables import SEEDS, cell, results
+from tests.tiny_models import save_pair_folder, tiny_neox, tiny_tokenizer
+
+ROWS = 60
+
+
+def declared(folder: Path, **fields: Any) -> Experiment:
+    tokenizer = tiny_tokenizer()
+    for name, (seed, hidden) in {"sender": (1, 24), "receiver": (2, 32)}.items():
+        model = tiny_neox(seed=seed, layers=3, hidden=hidden, heads=4)
+        save_pair_folder(model, tokenizer, folder / name)
+    return Experiment.model_validate(
+        {
+            "name": "x",
+            "sender": {"model": str(folder / "sender"), "layer": 1},
+            "receiver": {"model": str(folder / "receiver"), "layer": -1},
+            "dataset": {"generate": {"rows": 12, "hops": [2], "distractors": 1}},
+            "conditions": ["no_inject", "zero_replacement"],
+            "seeds": [1, 2],
+            "decoding": {"max_new_tokens": 3},
+            "positive_control": {"rows": 8},
+            **fields,
+        }
+    )
+
+
+def test_a_run_keeps_its_control_beside_its_rows(tmp_path: Path) -> None:
+    experiment = declared(tmp_path)
+    run_experiment(experiment, tmp_path / "run")
+    control = read_run(tmp_path / "run").positive_control
+    assert control is not None
+    assert control.manifest is not None
+    pair = control.manifest["pair"]
+    assert pair["sender"]["weights_sha256"] == pair["receiver"]["weights_sha256"]
+    assert pair["sender"]["layer"] == pair["receiver"]["layer"] == 2
+    assert {len(found.rows) for found in control.cells} == {8}
+    # After the last block the state of the last token is all that the next token depends on, so
+    # the channel gives the skyline's distribution whole.
+    channel, skyline = control.cell("activation_replace"), control.cell("skyline")
+    assert channel is not None
+    assert skyline is not None
+    for own, best in zip(channel.rows, skyline.rows, strict=True):
+        assert own.gold_rank == best.gold_rank
+        assert own.token_ids is not None
+        assert best.token_ids is not None
+        assert own.token_ids[0] == best.token_ids[0]
+    again = run_experiment(experiment, tmp_path / "run")
+    assert again.resumed_lanes == again.lanes
+
+
+def test_the_control_has_the_experiments_rows_and_no_control_of_its_own(tmp_path: Path) -> None:
+    experiment = declared(tmp_path, sender_checks=False, limit=5)
+    control = control_experiment(experiment)
+    assert control.limit == 5
+    assert control.positive_control is None
+    assert control.sender == experiment.receiver
+    assert {c.name for c in control.resolved_conditions} >= {"question_only", "skyline"}
+    with pytest.raises(ValueError, match="declares no positive control"):
+        control_experiment(control)
+
+
+def controlled(channel: int, shuffled: int) -> ResultSet:
+    def right(count: int) -> list[int]:
+        return [1] * count + [0] * (ROWS - count)
+
+    found = results(cell("no_inject", right(5)))
+    found.positive_control = results(
+        cell("question_only", right(5)),
+        cell("skyline", right(50)),
+        cell("activation_replace", right(channel)),
+        *[cell("activation_replace_shuffled", right(shuffled), seed) for seed in SEEDS],
+    )
+    return found
+
+
+def test_transfer_that_is_there_is_detected() -> None:
+    view = positive_control_view(controlled(channel=40, shuffled=5))
+    assert view.detected is True
+    assert "detected transfer where transfer exists" in view.headline
+    assert "activation_replace 78 % [" in view.findings[0]
+
+
+@pytest.mark.parametrize(("channel", "shuffled"), [(5, 5), (40, 40)])
+def test_nothing_gained_or_gained_by_any_state_is_no_detection(channel: int, shuffled: int) -> None:
+    view = positive_control_view(controlled(channel, shuffled))
+    assert view.detected is False
+    assert "transfer was not detected" in view.headline
+
+
+def test_a_run_without_a_control_says_so() -> None:
+    view = positive_control_view(results(cell("no_inject", [1, 0])))
+    assert view.detected is None
+    assert "No positive control was run" in view.headline

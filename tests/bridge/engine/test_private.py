@@ -1,0 +1,255 @@
+"""The private setting equals the one-row oracle: the context is the sender's alone.
+
+The oracle (tests/reference/points.py) shares no code with the engine. Tokens must be equal
+in every row; log-probabilities and norms are held to the tolerance of test_parity.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import pytest
+
+from statebridge.spec import PRESETS
+from tests.bridge.engine.private_points import (
+    ALL,
+    LAST_ONLY,
+    ODD,
+    PAIRS,
+    RAW,
+    check_run,
+    check_same,
+    declared,
+    oracle_rows,
+    translators_of,
+)
+from tests.bridge.engine.tiny_experiment import (
+    EngineRun,
+    dataset_rows,
+    engine_pair,
+    llama_pair,
+    neox_pair,
+    run_engine,
+)
+from tests.reference.oracle import OracleRow, run_cell
+from tests.reference.points import Point, Texts, run_point
+from tests.tiny_models import mixed_rows, tiny_tokenizer
+
+ROWS = mixed_rows(14, seed=5)
+DECODING = {"max_new_tokens": 8, "relay_max_new_tokens": 10}
+
+
+@cache
+def _expected(
+    family: str, count: int, seeds: tuple[int, ...] = (42,)
+) -> dict[tuple[str, str], OracleRow]:
+    make, points, texts = PAIRS[family]
+    return oracle_rows(make(), ROWS[:count], points, seeds, texts, max_new_tokens=8)
+
+
+def _run(family: str, count: int, seeds: tuple[int, ...] = (42,), **fields: Any) -> EngineRun:
+    make, points, _ = PAIRS[family]
+    pair = make()
+    return run_engine(
+        engine_pair(pair),
+        dataset_rows(ROWS[:count]),
+        translators_of(pair, seeds),
+        conditions=declared(points),
+        rng="published",
+        decoding=DECODING,
+        **fields,
+    )
+
+
+def test_the_preset_is_the_points_here_and_the_relay() -> None:
+    names = [condition.name for condition in PRESETS["private-all"]]
+    assert sorted(names) == sorted([*ALL, "private_relay"])
+    assert [c.name for c in PRESETS["private"]] == list(LAST_ONLY)
+    points = ALL | RAW
+    for condition in {*PRESETS["private-all"], *PRESETS["activations"]}:
+        if condition.name != "private_relay":
+            point = points[condition.name]
+            fields = {name: getattr(condition, name) for name in Point.__dataclass_fields__}
+            assert fields == vars(point), condition.name
+
+
+@pytest.mark.parametrize("rows_together", [1, 7, 64])
+def test_shared_sweep_equals_the_oracle(rows_together: int) -> None:
+    check_run(_run("neox", 10, rows_together=rows_together), _expected("neox", 10))
+
+
+def test_groups_of_fewer_lanes_than_cells_equal_the_oracle() -> None:
+    # One row a group, its lanes in several passes, some of them without a baseline lane.
+    check_run(_run("neox", 10, max_lanes=3), _expected("neox", 10))
+
+
+def test_plain_sweep_equals_the_oracle() -> None:
+    check_run(_run("neox", 10, execution={"path": "plain"}), _expected("neox", 10))
+
+
+@pytest.mark.parametrize("path", ["shared", "plain"])
+@pytest.mark.parametrize("family", ["two-tokenizers", "itself", "padded"])
+def test_other_pairs_equal_the_oracle(family: str, path: str) -> None:
+    check_run(_run(family, 4, execution={"path": path}), _expected(family, 4))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch", [1, 7, 64, "tight", "plain"])
+@pytest.mark.parametrize("family", PAIRS)
+def test_every_pair_in_every_way(family: str, batch: int | str) -> None:
+    ways: dict[str, dict[str, Any]] = {
+        "tight": {"max_lanes": 5},
+        "plain": {"execution": {"path": "plain"}},
+    }
+    way = ways[batch] if isinstance(batch, str) else {"rows_together": batch}
+    seeds = (42, 123)
+    check_run(_run(family, 14, seeds, **way), _expected(family, 14, seeds))
+
+
+# ---------------------------------------------------------------- further points
+
+
+def _odd(points: Any, texts: Texts, count: int = 6, **fields: Any) -> None:
+    pair, rows = neox_pair(), ROWS[:count]
+    expected = oracle_rows(pair, rows, points, (42,), texts, max_new_tokens=4)
+    for path in ("shared", "plain"):
+        run = run_engine(
+            engine_pair(pair),
+            dataset_rows(rows),
+            translators_of(pair, (42,)),
+            conditions=declared(points),
+            rng="published",
+            decoding={"max_new_tokens": 4},
+            execution={"path": path},
+            **fields,
+        )
+        check_run(run, expected)
+
+
+def test_points_that_no_preset_has_equal_the_oracle() -> None:
+    _odd(ODD, Texts())
+
+
+def test_prompts_of_other_words_equal_the_oracle() -> None:
+    # The sender reads a longer prompt than the task's; a word stands for the context's tokens.
+    texts = Texts(
+        task="{question} of {context} is in",
+        sender="{context} and {context}. Q: {question}\nA:",
+        question_only="the {question}\nA:",
+        placeholder=tiny_tokenizer()(" the")["input_ids"][0],
+    )
+    prompts = {
+        "task": texts.task,
+        "sender": texts.sender,
+        "question_only": texts.question_only,
+        "placeholder_token": " the",
+    }
+    names = ("private_question", "private_question_shuffled", "private_last", "placeholder_only")
+    points = {name: ALL[name] for name in names}
+    points |= {name: ODD[name] for name in ("slots_zero", "slots_from_last", "question_random")}
+    _odd(points, texts, prompts=prompts)
+
+
+def test_the_relay_is_the_one_of_the_shared_setting() -> None:
+    pair, rows = llama_pair(), ROWS[:4]
+    expected = run_cell(pair, rows, "nl_relay", **DECODING)
+    for path in ("shared", "plain"):
+        run = run_engine(
+            engine_pair(pair),
+            dataset_rows(rows),
+            {},
+            conditions=["private_relay"],
+            decoding=DECODING,
+            execution={"path": path},
+        )
+        for row in expected:
+            check_same(run.rows["private_relay", row.row_id], row, "private_relay")
+
+
+# ---------------------------------------------------------------- the bounds
+
+
+@pytest.mark.parametrize("path", ["shared", "plain"])
+def test_divergence_is_from_the_same_prompt_though_no_cell_is_its_baseline(path: str) -> None:
+    pair, rows = neox_pair(), ROWS[:6]
+    points = {"private_last_zero": ALL["private_last_zero"], "slots_zero": ODD["slots_zero"]}
+    run = run_engine(
+        engine_pair(pair),
+        dataset_rows(rows),
+        {},
+        conditions=declared(points),
+        decode=False,
+        execution={"path": path},
+    )
+    assert {name for name, _ in run.rows} == set(points)
+    for name, point in points.items():
+        for row in run_point(pair, rows, point, decode=False):
+            found = run.rows[name, row.row_id].kl_from_no_inject
+            assert found == pytest.approx(row.kl_from_no_inject, rel=1e-5, abs=2e-5)
+            assert found is not None
+            assert found > 1e-3, "nothing was changed, so this says nothing"
+
+
+@pytest.mark.parametrize(
+    ("path", "rows_together", "tolerance"),
+    [
+        ("shared", 1, 0.0),
+        ("shared", 64, 0.0),
+        # Its own states are read from a pass over the prompt, and written into one over
+        # prompt and answer: the same sums, but not in the same order.
+        ("plain", 64, 2e-5),
+    ],
+)
+def test_what_must_be_the_same_is_so_bit_for_bit(
+    path: str, rows_together: int, tolerance: float
+) -> None:
+    run = run_engine(
+        engine_pair(neox_pair()),
+        dataset_rows(ROWS),
+        {},
+        rows_together=rows_together,
+        conditions=["no_inject", "skyline", "question_only", "private_last_self"],
+        decoding=DECODING,
+        execution={"path": path},
+    )
+    pairs = ("no_inject", "skyline", 0.0), ("question_only", "private_last_self", tolerance)
+    for row in ROWS:
+        for first, second, rounding in pairs:
+            one, other = run.rows[first, row["id"]], run.rows[second, row["id"]]
+            assert one.token_ids == other.token_ids
+            assert one.gold_rank == other.gold_rank
+            assert other.gold_logprob == pytest.approx(one.gold_logprob, rel=0, abs=rounding)
+            assert one.kl_from_no_inject == 0.0
+            assert other.kl_from_no_inject == pytest.approx(0.0, abs=rounding)
+        shared, alone = run.rows["skyline", row["id"]], run.rows["question_only", row["id"]]
+        assert shared.gold_logprob != alone.gold_logprob
+        assert shared.prompt_len_receiver > alone.prompt_len_receiver
+
+
+@pytest.mark.parametrize("path", ["shared", "plain"])
+def test_the_receiver_sees_nothing_of_the_context(path: str) -> None:
+    """Two datasets that differ in the words of their contexts alone give the same rows."""
+    contexts = (
+        ["the city of Lima is in Peru", "a city in Ghana", "the city is Oslo and Rome"],
+        ["the city of Oslo is in Asia", "a city in Egypt", "the city is Lima and Cairo"],
+    )
+    count = [[len(tiny_tokenizer()(text)["input_ids"]) for text in some] for some in contexts]
+    assert count[0] == count[1]
+    found = [
+        run_engine(
+            engine_pair(neox_pair()),
+            dataset_rows(
+                [row | {"context": text} for row, text in zip(ROWS[2:], some, strict=False)]
+            ),
+            {},
+            conditions=["question_only", "placeholder_only", *declared({"r": random, "s": slots})],
+            seeds=[42],
+            decoding=DECODING,
+            execution={"path": path},
+        ).rows
+        for some in contexts
+        for random, slots in [(ALL["private_last_random"], ODD["slots_random"])]
+    ]
+    assert len(found[0]) == 12
+    assert found[0] == found[1]
