@@ -11,7 +11,7 @@ from pathlib import Path
 
 from statebridge.data.atomic import atomic_writer
 from statebridge.errors import EnvironmentFault, ResultError
-from statebridge.runs.directory import DATASET, MANIFEST, ROWS, SESSIONS, open_run
+from statebridge.runs.directory import DATASET, MANIFEST, POSITIVE_CONTROL, ROWS, SESSIONS, open_run
 from statebridge_client import _experiment_calls
 from statebridge_client._call import Steps
 from statebridge_client._experiment_calls import RowPage, RunFile
@@ -19,6 +19,14 @@ from statebridge_client._experiment_calls import RowPage, RunFile
 _DATASET: RunFile = "dataset.jsonl"
 _MANIFEST: RunFile = "manifest.json"
 _SESSIONS: RunFile = "sessions.jsonl"
+_BESIDE: dict[RunFile, str] = {
+    "sender_checks.json": "sender_checks.json",
+    # Its manifest last: that makes it a run directory.
+    "positive_control.dataset.jsonl": f"{POSITIVE_CONTROL}/{DATASET}",
+    "positive_control.rows.jsonl": f"{POSITIVE_CONTROL}/{ROWS}",
+    "positive_control.manifest.json": f"{POSITIVE_CONTROL}/{MANIFEST}",
+}
+"""What a run may have made after its rows, and where it stands in the run directory."""
 
 
 def folder_of(owner: object) -> Path:
@@ -59,6 +67,11 @@ def download(experiment_id: str, out: str | Path) -> Steps[Path]:
         sessions = yield _experiment_calls.run_file(experiment_id, _SESSIONS)
         if sessions:
             _write(out / SESSIONS, sessions)
+        for name, place in _BESIDE.items():
+            content = yield _experiment_calls.run_file(experiment_id, name)
+            if content:
+                (out / place).parent.mkdir(exist_ok=True)
+                _write(out / place, content)
     return out
 
 

@@ -45,7 +45,7 @@ class Event:
     state: str
     """queued, running, done, failed or cancelled."""
     stage: str | None = None
-    """Of a progress event: load, capture, train, quality, stitch, run."""
+    """Of a progress event: load, capture, train, quality, stitch, reuse, run."""
     done: int = 0
     """Of `total`: rows over all cells in the stage `run`, and whatever another stage counts."""
     total: int = 0

@@ -30,7 +30,15 @@ if TYPE_CHECKING:
     from statebridge.stats import Comparison, Mode
 
 ExportFormat = Literal["published", "parquet", "csv", "latex", "markdown"]
-RunFile = Literal["manifest.json", "dataset.jsonl", "sessions.jsonl"]
+RunFile = Literal[
+    "manifest.json",
+    "dataset.jsonl",
+    "sessions.jsonl",
+    "sender_checks.json",
+    "positive_control.manifest.json",
+    "positive_control.dataset.jsonl",
+    "positive_control.rows.jsonl",
+]
 
 PAGE = 10_000
 """Rows asked for at a time: some ten megabytes."""

@@ -30,6 +30,8 @@ class ExperimentStatus(_Record):
     mine: bool
     rows_done: int
     rows_total: int
+    rows_reused: int = 0
+    """Rows that were taken from earlier experiments."""
     error: str | None
     submitted_at: datetime
     started_at: datetime | None

@@ -13,7 +13,6 @@ from statebridge.commands import (
     audit,
     compare,
     dataset,
-    demo,
     doctor,
     export,
     fit,
@@ -21,10 +20,12 @@ from statebridge.commands import (
     run,
     schema,
     score,
+    similarity,
+    sweep,
     validate,
 )
 from statebridge.errors import StatebridgeError
-from statebridge_client.commands import datasets, experiments, translators
+from statebridge_client.commands import datasets, demo, experiments, translators
 
 app = typer.Typer(
     name="statebridge",
@@ -36,7 +37,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command()(run.run)
+app.command()(sweep.sweep)
 app.command()(fit.fit)
+app.command()(similarity.similarity)
 app.command()(doctor.doctor)
 app.command()(score.score)
 app.command()(compare.compare)

@@ -22,11 +22,14 @@ def keep_fitted_translators(database: Database, job: Job, experiment: Experiment
     The files are linked, so they take no room twice and stay when the run is deleted.
     """
     folder = run_path(job.id) / "translators"
-    if not isinstance(experiment.translators, Fit) or not folder.is_dir():
+    fits = any(isinstance(declared, Fit) for declared in experiment.translator_sets.values())
+    if not fits or not folder.is_dir():
         return
     kept = {translator.name for translator in of_job(database, job.id)}
-    for weights in sorted(folder.glob("*.safetensors")):
-        name = f"{job.name[:150]}, {weights.stem}"
+    for weights in sorted(folder.rglob("*.safetensors")):
+        # Of several sets, each has a folder of its own.
+        which = " ".join(weights.relative_to(folder).with_suffix("").parts)
+        name = f"{job.name[:150]}, {which}"
         if name in kept:  # a worker died between this and the end of the job
             continue
         translator_id = new_translator_id()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import signal
+import sys
 from types import FrameType
 
 import uvicorn
@@ -35,7 +37,7 @@ class _Uvicorn(uvicorn.Server):
 
 
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT.
+    """Serve until SIGTERM or SIGINT; a SIGTERM ends the process with exit code 0.
 
     Raises:
         InputError: The address can be reached from other machines and there is no key.
@@ -58,7 +60,13 @@ def serve(settings: Settings) -> None:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=CLOSE_SECONDS,
+        # The parser is chosen: another one that happens to be installed may bound no header.
+        http="h11",
+        ws="none",
         h11_max_incomplete_event_size=64 * 1024,
     )
+    # uvicorn sends itself the signal again once it has stopped. A stop that was asked for is no
+    # failure, and a container's exit code should say so.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     log(_log, logging.INFO, "serving", host=settings.host, port=settings.port)
     _Uvicorn(config, server).run()

@@ -115,6 +115,8 @@ class Settings(BaseSettings):
     pairs: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")], ListedPair] = {}
     """The pairs that may run, by name; no other model is ever loaded."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    reuse: bool = True
+    """Take rows that earlier experiments of the same key, or shared ones, have computed."""
     preload: bool = True
     """Load every listed pair at the start rather than when its first job comes."""
     limits: Limits = Limits()

@@ -9,6 +9,7 @@ lock of the data directory until then. So there is one owner of every model at a
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import gc
 import json
@@ -18,7 +19,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from statebridge.commands.engine_extra import need_engine
 from statebridge.errors import StatebridgeError
 from statebridge.spec.experiment import Experiment
+from statebridge_server.earlier_lanes import EarlierLanes
 from statebridge_server.fitted import keep_fitted_translators
+from statebridge_server.job_progress import CancelledError, JobProgress, StoppedError
 from statebridge_server.layout import run_path
 from statebridge_server.logs import configure_logs, log
 from statebridge_server.settings import Settings, fixed_settings
+from statebridge_server.storage_trouble import DATABASE_TROUBLE, passing_trouble
 from statebridge_server.store import turns
 from statebridge_server.store.database import Database
 from statebridge_server.store.tables import Job
@@ -40,19 +44,11 @@ GRACE_SECONDS = 8.0
 
 BEAT_SECONDS = 2.0
 IDLE_SECONDS = 0.2
-NOTE_SECONDS = 0.2
-"""Between two progress events of one stage; a burst of tiny groups is one event."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+"""Seconds to wait while nothing can be stored; doubled each time."""
 
 LOCK = "worker.lock"
 _log = logging.getLogger("statebridge.worker")
-
-
-class _CancelledError(Exception):
-    """The job's owner cancelled it."""
-
-
-class _StoppedError(Exception):
-    """The worker was told to stop."""
 
 
 class Worker:
@@ -66,6 +62,7 @@ class Worker:
         self._models = LoadedModels(settings)
         self._stop = threading.Event()
         self._status = ("starting", "")
+        self._pause = FIRST_PAUSE
         self._pairs: dict[str, Any] = {}
 
     def request_stop(self) -> None:
@@ -95,7 +92,11 @@ class Worker:
                 self._load(name)
         self._set("ready")
         while not self._stop.is_set():
-            job = turns.take_next(self._database)
+            try:
+                job = turns.take_next(self._database)
+            except DATABASE_TROUBLE as error:
+                self._wait_out(error)
+                continue
             if job is None:
                 self._stop.wait(IDLE_SECONDS)
                 continue
@@ -118,26 +119,56 @@ class Worker:
     def _run(self, job: Job) -> None:
         log(_log, logging.INFO, "job started", job=job.id, pair=job.pair, done=job.lanes_done)
         began = time.monotonic()
+        trouble: Exception | None = None
         try:
             self._carry_out(job)
-        except _CancelledError:
-            turns.end(self._database, job.id, "cancelled")
-        except _StoppedError:
-            turns.put_back(self._database)
-        except SQLAlchemyError:
-            raise  # the store is in trouble, not the job: the next worker takes it up again
+        except CancelledError:
+            self._record(lambda: turns.end(self._database, job.id, "cancelled"))
+        except StoppedError:
+            self._record(lambda: turns.put_back(self._database))
         except Exception as error:
-            known = isinstance(error, StatebridgeError)
-            # A traceback may quote text of the data; of our own errors it says nothing more.
-            log(_log, logging.ERROR, "job failed", job=job.id, kind=type(error).__name__)
-            if not known:
-                _log.debug("traceback of %s", job.id, exc_info=error)
-            turns.end(self._database, job.id, "failed", _reason(error))
-            gc.collect()
+            if passing_trouble(error) is not None:
+                # It goes on after its last committed group once things can be stored again.
+                trouble = error
+                self._record(lambda: turns.put_back(self._database))
+            else:
+                self._fail(job, error)
         else:
-            turns.end(self._database, job.id, "done")
+            self._record(lambda: turns.end(self._database, job.id, "done"))
         seconds = round(time.monotonic() - began, 3)
         log(_log, logging.INFO, "job left", job=job.id, seconds=seconds)
+        if trouble is None:
+            self._pause = FIRST_PAUSE
+        else:
+            self._wait_out(trouble)
+
+    def _fail(self, job: Job, error: Exception) -> None:
+        # A traceback may quote text of the data; of our own errors it says nothing more.
+        log(_log, logging.ERROR, "job failed", job=job.id, kind=type(error).__name__)
+        if not isinstance(error, StatebridgeError):
+            _log.debug("traceback of %s", job.id, exc_info=error)
+        reason = _reason(error)
+        self._record(lambda: turns.end(self._database, job.id, "failed", reason))
+        gc.collect()
+
+    def _record(self, write: Callable[[], None]) -> None:
+        """Write to the store, however long it takes until that works."""
+        while True:
+            try:
+                write()
+            except DATABASE_TROUBLE as error:
+                if self._stop.is_set():
+                    return  # the next worker finds the job running and takes it up
+                self._wait_out(error)
+            else:
+                return
+
+    def _wait_out(self, error: Exception) -> None:
+        what = passing_trouble(error) or "something cannot be stored"
+        log(_log, logging.ERROR, "waiting", trouble=what, seconds=self._pause)
+        self._set("waiting", what)
+        self._stop.wait(self._pause)
+        self._pause = min(self._pause * 2, LONGEST_PAUSE)
 
     def _carry_out(self, job: Job) -> None:
         from statebridge.engine.run import run_experiment  # noqa: PLC0415 - after need_engine
@@ -147,8 +178,9 @@ class Worker:
         experiment = Experiment.model_validate(job.experiment)
         pair = self._models.pair(job.pair, experiment)
         self._pairs[job.pair] = self._models.describe(job.pair)
-        progress = _Progress(self._database, job.id, self._stop)
-        run_experiment(experiment, run_path(job.id), pair=pair, progress=progress)
+        progress = JobProgress(self._database, job.id, self._stop)
+        reuse = EarlierLanes(self._database, job) if self._settings.reuse else None
+        run_experiment(experiment, run_path(job.id), pair=pair, progress=progress, reuse=reuse)
         keep_fitted_translators(self._database, job, experiment)
 
     def _set(self, state: str, detail: str = "") -> None:
@@ -165,56 +197,32 @@ class Worker:
             self._beat()
 
 
-class _Progress:
-    """The run's progress callback: records, and stops the run between groups."""
-
-    def __init__(self, database: Database, job_id: str, stop: threading.Event) -> None:
-        self._database = database
-        self._job_id = job_id
-        self._stop = stop
-        self._stage = ""
-        self._noted = 0.0
-        self._began = 0.0
-        self._first = 0
-
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        now = time.monotonic()
-        if stage != self._stage:
-            self._stage, self._began, self._first, self._noted = stage, now, done, 0.0
-        if self._stop.is_set() or done == total or now - self._noted >= NOTE_SECONDS:
-            self._noted = now
-            speed = self._speed(stage, done, total, now - self._began)
-            if turns.note_progress(self._database, self._job_id, stage, done, total, speed):
-                raise _CancelledError
-        if self._stop.is_set() and not (stage == "run" and done == total):
-            raise _StoppedError
-
-    def _speed(self, stage: str, done: int, total: int, seconds: float) -> dict[str, float]:
-        fresh = done - self._first
-        if stage != "run" or fresh <= 0 or seconds <= 0:
-            return {}
-        rate = fresh / seconds
-        return {"rows_per_second": round(rate, 3), "seconds_left": round((total - done) / rate, 1)}
-
-
 def _reason(error: Exception) -> str:
     """What a client is told: our own message, or the kind of error alone."""
     if isinstance(error, StatebridgeError):
         return str(error)
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    if _out_of_memory(error):
         return "out of memory; give a smaller execution.max_lanes or fewer new tokens"
     return f"internal error ({type(error).__name__}); the operator's log has more at level debug"
 
 
-@contextlib.contextmanager
-def _only_worker(data: Path) -> Iterator[None]:
-    """Hold the data directory's lock; the kernel lets go of it when this process ends."""
-    descriptor = os.open(data / LOCK, os.O_CREAT | os.O_RDWR, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+def _out_of_memory(error: BaseException | None) -> bool:
+    """Whether an error, or what it was raised over, is that memory ran out."""
+    from statebridge.engine.memory import is_out_of_memory  # noqa: PLC0415 - after need_engine
+
+    while error is not None:
+        # The system says so of a file to map or a process to start.
+        system = isinstance(error, OSError) and error.errno == errno.ENOMEM
+        if system or is_out_of_memory(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _become_only_worker(data: Path) -> None:
+    """Wait for the data directory's lock; the kernel lets go of it when this process ends."""
+    # Never closed here: until the process has ended a thread of it may still write.
+    fcntl.flock(os.open(data / LOCK, os.O_CREAT | os.O_RDWR, 0o600), fcntl.LOCK_EX)
 
 
 def main() -> int:
@@ -241,18 +249,24 @@ def main() -> int:
     try:
         need_engine()
         os.chdir(settings.data)
-        with _only_worker(settings.data):
-            database = Database(settings.url)
-            for job in turns.recover(database, start["previous_end"]):
-                log(_log, logging.WARNING, "job recovered", job=job.id, state=job.state)
-            worker.append(Worker(settings, database))
-            signal.signal(signal.SIGTERM, lambda *_: worker[0].request_stop())
-            if server_is_gone.is_set():
-                return 0
-            worker[0].work()
+        _become_only_worker(settings.data)
+        database = Database(settings.url)
+        for job in turns.recover(database, start["previous_end"]):
+            log(_log, logging.WARNING, "job recovered", job=job.id, state=job.state)
+        worker.append(Worker(settings, database))
+        signal.signal(signal.SIGTERM, lambda *_: worker[0].request_stop())
+        if server_is_gone.is_set():
+            return 0
+        worker[0].work()
     except StatebridgeError as error:
         log(_log, logging.ERROR, str(error))
         return error.exit_code
+    except Exception as error:
+        if passing_trouble(error) is None:
+            _log.exception("the worker failed")
+        else:
+            log(_log, logging.ERROR, "the worker cannot go on", trouble=passing_trouble(error))
+        return 1
     return 0
 
 

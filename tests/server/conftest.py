@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.server.postgres import Cluster, running_postgres
 from tests.server.running_server import ROOT, RunningServer, running_server
 from tests.tiny_models import save_pair_folder, tiny_neox, tiny_tokenizer
 
@@ -36,7 +37,9 @@ def pair_settings(pair_folder: Path) -> dict[str, Any]:
     """Settings that list the tiny pair, both ways."""
     sides = {name: {"model": str(pair_folder / name)} for name in ("sender", "receiver")}
     reverse = {"sender": sides["receiver"], "receiver": sides["sender"]}
-    return {"pairs": {"tiny": sides, "tiny-reverse": reverse}, "device": "cpu"}
+    pairs = {"tiny": sides, "tiny-reverse": reverse}
+    # What a test looks at is computed, not taken from an earlier test's experiment.
+    return {"pairs": pairs, "device": "cpu", "reuse": False}
 
 
 @pytest.fixture(scope="session")
@@ -88,3 +91,29 @@ def tiny_experiment(rows: int = 6, **fields: Any) -> dict[str, Any]:
         "seeds": [42, 123],
         "decoding": {"max_new_tokens": 6, "relay_max_new_tokens": 6},
     } | fields
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Cluster]:
+    """A PostgreSQL of the tests' own; skips where there is none."""
+    with running_postgres() as cluster:
+        yield cluster
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'jobs.sqlite'}"
+    cluster: Cluster = request.getfixturevalue("postgres")
+    return cluster.fresh_url()
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Any]:
+    """An empty store of each kind."""
+    from statebridge_server.store.database import Database
+
+    opened = Database(database_url)
+    yield opened
+    opened.close()

@@ -2,42 +2,81 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import random
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import httpx
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import SQLAlchemyError
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 120.0
-"""Seconds that anything may take: shared machines stall, and a test is about what happens."""
+"""Seconds without any movement: shared machines stall, and a test is about what happens."""
+
+LIMIT = 900.0
+"""Seconds that anything may take, whatever moves."""
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on at present."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port that nobody listens on at present.
+
+    Below the range from which the kernel gives ports to connections: a server that is killed
+    and started again must find its port as it left it.
+    """
+    draw = random.SystemRandom()
+    while True:
+        port = draw.randrange(15_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
-def eventually(found: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
-    """Return the first true value; fail if none comes."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
+def eventually(
+    found: Callable[[], Any],
+    what: str,
+    seconds: float = PATIENCE,
+    moving: Callable[[], Any] = lambda: None,
+) -> Any:
+    """Return the first true value; fail if none comes while nothing moves for `seconds`."""
+    limit = time.monotonic() + max(seconds, LIMIT)
+    end, last = time.monotonic() + seconds, moving()
+    while time.monotonic() < min(end, limit):
         if value := found():
             return value
+        if (now := moving()) != last:
+            end, last = time.monotonic() + seconds, now
         time.sleep(0.03)
-    raise AssertionError(f"did not happen within {seconds} s: {what}")
+    raise AssertionError(f"did not happen while nothing moved for {seconds} s: {what}")
+
+
+@cache
+def code() -> tuple[str, ...]:
+    """Folders with a copy of the code as it is now, for every process of this test session.
+
+    A run that was begun by one version is not carried on by another, rightly; and an editor
+    may save a file while a server is killed and started again.
+    """
+    copy = Path(tempfile.mkdtemp(prefix="statebridge-code-"))
+    atexit.register(shutil.rmtree, copy, ignore_errors=True)
+    rooms = ("bridge", "client", "server")
+    for room in rooms:
+        shutil.copytree(ROOT / room, copy / room, ignore=shutil.ignore_patterns("__pycache__"))
+    return tuple(str(copy / room) for room in rooms)
 
 
 @dataclass
@@ -52,7 +91,7 @@ class RunningServer:
     @property
     def data(self) -> Path:
         """Its data directory."""
-        return self.folder / "data"
+        return Path(self.settings.get("data", self.folder / "data"))
 
     @property
     def log(self) -> Path:
@@ -78,7 +117,7 @@ class RunningServer:
     @property
     def environment(self) -> dict[str, str]:
         """The environment of its processes."""
-        paths = [str(ROOT / "server"), os.environ.get("PYTHONPATH", "")]
+        paths = [*code(), os.environ.get("PYTHONPATH", "")]
         return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
     def start(self, *, ready: bool = True) -> None:
@@ -91,7 +130,17 @@ class RunningServer:
                 env=self.environment,
                 cwd=self.folder,
             )
-        eventually(lambda: self.answers("/readyz" if ready else "/healthz"), self.log.read_text())
+        path = "/readyz" if ready else "/healthz"
+        with self.evidence_on_failure():
+            eventually(lambda: self.answers(path), path, moving=self.moving)
+
+    def moving(self) -> tuple[int, list[str]]:
+        """What changes while it gets on, however little of the machine it is given."""
+        clocks = []
+        for pid in (self.process.pid if self.process else 0, self._worker()):
+            with suppress(FileNotFoundError, ProcessLookupError):
+                clocks += Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+        return self.log.stat().st_size, clocks
 
     def answers(self, path: str) -> bool:
         """Whether a path answers 200; fails if the process has ended."""
@@ -127,15 +176,58 @@ class RunningServer:
 
     def worker_pid(self) -> int:
         """The process id of the worker that lives now."""
+        return int(eventually(self._worker, "a worker process"))
+
+    def _worker(self) -> int:
         assert self.process is not None
-        tasks = Path(f"/proc/{self.process.pid}/task")
+        for tasks in Path(f"/proc/{self.process.pid}/task").glob("*/children"):
+            # A thread, or a child, may end between one look and the next.
+            with suppress(FileNotFoundError, ProcessLookupError):
+                for pid in map(int, tasks.read_text().split()):
+                    command = Path(f"/proc/{pid}/cmdline").read_bytes()
+                    if b"statebridge_server.worker" in command:  # empty in a dead one
+                        return pid
+        return 0
 
-        def found() -> int:
-            listed = [file.read_text() for file in tasks.glob("*/children")]
-            pids = [int(pid) for text in listed for pid in text.split()]
-            return pids[0] if pids else 0
+    @property
+    def database_url(self) -> str:
+        """The SQLAlchemy URL of its database."""
+        url = self.settings.get("database_url")
+        return str(url or f"sqlite:///{self.data / 'statebridge.sqlite'}")
 
-        return int(eventually(found, "a worker process"))
+    @contextmanager
+    def evidence_on_failure(self) -> Iterator[None]:
+        """Add logs, jobs and files to whatever fails in the block."""
+        try:
+            yield
+        except Exception as error:
+            error.add_note(self.evidence())
+            raise
+
+    def evidence(self) -> str:
+        """The end of the log, the jobs with their events, and what lies on the disk."""
+        lines = [f"server: {self.process and self.process.poll()}; load: {os.getloadavg()}"]
+        try:
+            database = create_engine(self.database_url)
+            with database.connect() as connection:
+                for table, columns in (
+                    ("jobs", "id, state, deaths, lanes_done, error"),
+                    ("worker", "pid, state, detail"),
+                    ("translators", "id, name, job_id"),
+                ):
+                    rows = connection.execute(text(f"select {columns} from {table}"))
+                    lines += [f"{table}: {row}" for row in rows]
+                events = "select job_id, number, kind, data, at from events order by at"
+                lines += [str(row) for row in connection.execute(text(events)).all()[-60:]]
+            database.dispose()
+        except SQLAlchemyError as error:
+            lines.append(f"database: {error}")
+        lines += [f"{p.stat().st_size:9d} {p}" for p in sorted(self.data.rglob("*")) if p.is_file()]
+        return "\n".join([*lines, *self.log.read_text().splitlines()[-120:]])
+
+    def kill_worker(self) -> None:
+        """kill -9 of the worker that lives now."""
+        kill(self.worker_pid())
 
     def kill(self) -> None:
         """kill -9 of the server process alone."""
@@ -156,8 +248,8 @@ class RunningServer:
 def running_server(folder: Path, settings: dict[str, Any]) -> Iterator[RunningServer]:
     """Run a server over a folder, stopped at the end."""
     server = RunningServer(folder, settings)
-    server.start()
     try:
+        server.start()
         yield server
     finally:
         if server.process is not None and server.process.poll() is None:
@@ -172,12 +264,22 @@ def submit(client: httpx.Client, experiment: dict[str, Any], **query: Any) -> st
     return experiment_id
 
 
+def kill(pid: int) -> None:
+    """kill -9 of a process that may have ended by itself meanwhile."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
 def ended(client: httpx.Client, experiment_id: str) -> dict[str, Any]:
     """Wait for an experiment's end and return how it stands."""
+    view: dict[str, Any] = {}
 
     def found() -> Any:
-        view = client.get(f"/v1/experiments/{experiment_id}").json()
-        return view if view["state"] in ("done", "failed", "cancelled") else None
+        view.update(client.get(f"/v1/experiments/{experiment_id}").raise_for_status().json())
+        return view["state"] in ("done", "failed", "cancelled")
 
-    view: dict[str, Any] = eventually(found, f"the end of {experiment_id}")
+    def moving() -> Any:
+        return view.get("state"), view.get("rows_done"), client.get("/readyz").text
+
+    eventually(found, f"the end of {experiment_id}", moving=moving)
     return view

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import random
 import signal
 import time
 from pathlib import Path
@@ -15,7 +13,7 @@ import pytest
 from statebridge.engine.run import run_experiment
 from statebridge.spec import parse_experiment
 from tests.server.conftest import tiny_experiment
-from tests.server.running_server import RunningServer, ended, eventually, submit
+from tests.server.running_server import RunningServer, ended, eventually, kill, submit
 from tests.server.test_jobs import LONG, all_events
 
 
@@ -27,7 +25,7 @@ def wait_for_rows(server: RunningServer, experiment_id: str, more_than: int) -> 
         count = path.read_bytes().count(b"\n") if path.exists() else 0
         return count if count > more_than else 0
 
-    return int(eventually(found, f"more than {more_than} rows"))
+    return int(eventually(found, f"more than {more_than} rows", moving=server.moving))
 
 
 def test_kills_of_the_worker_and_of_both_give_the_same_rows(
@@ -37,11 +35,11 @@ def test_kills_of_the_worker_and_of_both_give_the_same_rows(
     with server.client() as client:
         experiment_id = submit(client, experiment)
         done = wait_for_rows(server, experiment_id, 8)
-        os.kill(server.worker_pid(), signal.SIGKILL)
+        server.kill_worker()
         wait_for_rows(server, experiment_id, done + 8)
         worker = server.worker_pid()
     server.kill()
-    os.kill(worker, signal.SIGKILL)
+    kill(worker)
     server.start(ready=False)
     for side in ("sender", "receiver"):
         experiment[side] = experiment[side] | {"model": str(pair_folder / side)}
@@ -117,7 +115,7 @@ def test_a_job_that_kills_three_workers_fails_and_the_next_one_runs(
                     for _, kind, data in _events_so_far(server, poison)
                 )
                 if started == len(killed) + 1:
-                    os.kill(pid, signal.SIGKILL)
+                    kill(pid)
                     killed.add(pid)
             time.sleep(0.05)
         failed = ended(client, poison)
@@ -131,46 +129,8 @@ def _events_so_far(server: RunningServer, job_id: str) -> list[tuple[int, str, d
     from statebridge_server.store.database import Database
     from statebridge_server.store.events import events_after
 
-    database = Database(f"sqlite:///{server.data / 'statebridge.sqlite'}")
+    database = Database(server.database_url)
     try:
         return [(e.number, e.kind, e.data) for e in events_after(database, job_id, 0)]
     finally:
         database.close()
-
-
-@pytest.mark.soak
-def test_kills_at_random_moments(server: RunningServer) -> None:
-    """Fitting, running and recording are hit alike; 20 kills over one queue of experiments."""
-    draw = random.Random(7)
-    # The workers' pause after an early death grows to half a minute; a server's start resets it.
-    experiment = tiny_experiment(rows=30, execution={"max_lanes": 40})
-    with server.client() as client:
-        undisturbed = submit(client, experiment)
-        assert ended(client, undisturbed)["state"] == "done"
-        expected = client.get(f"/v1/experiments/{undisturbed}/rows").content
-        ids = [submit(client, experiment) for _ in range(3)]
-    for _ in range(20):
-        time.sleep(draw.uniform(0.0, 1.5))
-        victim = draw.choice(("worker", "server", "both"))
-        worker = server.worker_pid()
-        if victim != "worker":
-            server.kill()
-        if victim != "server":
-            os.kill(worker, signal.SIGKILL)
-        if victim != "worker":
-            server.start(ready=draw.random() < 0.5)
-    with server.client() as client:
-        for experiment_id in ids:
-            view = ended(client, experiment_id)
-            if view["state"] == "failed":  # three deaths during one fit are its rule
-                assert "died 3 times" in view["error"]
-                client.post(f"/v1/experiments/{experiment_id}/resume")
-                view = ended(client, experiment_id)
-            assert view["state"] == "done", view
-            assert client.get(f"/v1/experiments/{experiment_id}/rows").content == expected
-            fitted = [
-                t
-                for t in client.get("/v1/translators").json()["translators"]
-                if t["experiment"] == experiment_id
-            ]
-            assert len(fitted) == 2

@@ -50,7 +50,7 @@ def test_eight_keys_at_once(
     tmp_path: Path, pair_settings: dict[str, Any], pair_folder: Path
 ) -> None:
     with running_server(tmp_path, pair_settings) as server:
-        database = Database(f"sqlite:///{server.data / 'statebridge.sqlite'}")
+        database = Database(server.database_url)
         tokens = [create_key(database, f"key {i}", "submit")[0] for i in range(8)]
         database.close()
 

@@ -22,7 +22,7 @@ ROW = {"id": "a", "context": "Bob works in Oslo.", "question": "Where?", "answer
 def tokens(paused_server: RunningServer) -> dict[str, str]:
     """A key of each role, and a second one that submits."""
     roles = {"ann": "submit", "ben": "submit", "eve": "read", "root": "admin"}
-    database = Database(f"sqlite:///{paused_server.data / 'statebridge.sqlite'}")
+    database = Database(paused_server.database_url)
     made = {name: create_key(database, name, role)[0] for name, role in roles.items()}
     database.close()
     return made
@@ -182,8 +182,7 @@ def test_the_log_holds_no_prompt(
     assert "Xyzzy" not in text
 
 
-def test_the_store_of_keys() -> None:
-    database = Database("sqlite://")
+def test_the_store_of_keys(database: Database) -> None:
     token, key = create_key(database, "Ann", "submit")
     found = authenticate(database, token)
     assert found is not None
@@ -201,4 +200,3 @@ def test_the_store_of_keys() -> None:
     revoke_key(database, key.id)
     assert authenticate(database, token) is None
     assert [listed.id for listed in list_keys(database)] == [key.id]
-    database.close()

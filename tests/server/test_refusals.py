@@ -52,6 +52,7 @@ def assert_problem(answer: httpx.Response, status: int, said: str) -> None:
         ({"sender": {"model": "receiver", "layer": 1}}, "not a pair of this server"),
         ({"sender": {"model": "sender", "layer": 1, "revision": "x"}}, "not a pair"),
         ({"remote": "http://127.0.0.1:1"}, "remote: leave it out"),
+        ({"sweep": {"sender_layers": [0, 1], "pairs": "same"}}, "sweep: a server runs one pair"),
         ({"execution": {"device": "cuda"}}, "operator chooses"),
         ({"execution": {"max_lanes": 10**9}}, "limit of 4096"),
         ({"dtype": "float64"}, "served in float32"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,7 @@ from statebridge_server.store import jobs, turns
 from statebridge_server.store.database import Database
 from statebridge_server.store.events import events_after
 from statebridge_server.store.keys import Principal
-from statebridge_server.store.tables import Job, SchemaVersion
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    """An empty store on disk."""
-    opened = Database(f"sqlite:///{tmp_path / 'jobs.sqlite'}")
-    yield opened
-    opened.close()
+from statebridge_server.store.tables import SCHEMA, Job, SchemaVersion
 
 
 def queue(database: Database, owner: str, name: str = "job", **more: Any) -> str:
@@ -137,7 +128,7 @@ def test_a_database_of_another_version_or_kind_is_refused(tmp_path: Path) -> Non
     url = f"sqlite:///{tmp_path / 'later.sqlite'}"
     database = Database(url)
     with database.write() as session:
-        session.get_one(SchemaVersion, 1).version = 99
+        session.get_one(SchemaVersion, SCHEMA).version = 99
     database.close()
     with pytest.raises(EnvironmentFault, match="version 99"):
         Database(url)

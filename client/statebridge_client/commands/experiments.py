@@ -149,5 +149,6 @@ def _print_scores(run: RemoteRun) -> None:
 
 def _line(item: ExperimentStatus) -> str:
     state = "cancelling" if item.cancelling else item.state
-    line = f"{item.id}  {state:10}  {item.rows_done}/{item.rows_total} rows  {item.name}"
+    reused = f" ({item.rows_reused} reused)" if item.rows_reused else ""
+    line = f"{item.id}  {state:10}  {item.rows_done}/{item.rows_total} rows{reused}  {item.name}"
     return f"{line}  ({item.error})" if item.error else line

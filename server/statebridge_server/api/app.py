@@ -18,6 +18,7 @@ from statebridge_server.api import (
     health,
     pairs,
     results,
+    run_files,
     scores,
     translators,
 )
@@ -75,6 +76,9 @@ def bare_app(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
         },
     )
     install_problem_handlers(app)
-    for module in (experiments, events, results, translators, datasets, pairs, scores, health):
+    for module in (
+        *(experiments, events, results, run_files),
+        *(translators, datasets, pairs, scores, health),
+    ):
         app.include_router(module.router)
     return app

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -22,6 +23,21 @@ from statebridge_server.store.keys import LOCAL, Principal, Role, any_key, authe
 from statebridge_server.supervisor import Supervisor
 
 
+class Heartbeat:
+    """How long ago the worker's record changed, by a clock that does not jump."""
+
+    def __init__(self) -> None:
+        self._seen: float | None = None
+        self._changed = 0.0
+
+    def age(self, beat_at: float) -> float:
+        """Return the seconds since `beat_at` was first seen to be another one."""
+        now = time.monotonic()
+        if beat_at != self._seen:
+            self._seen, self._changed = beat_at, now
+        return now - self._changed
+
+
 @dataclass
 class Server:
     """The state of one server process."""
@@ -33,6 +49,7 @@ class Server:
     analysis: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(1))
     """Statistics and figures go one at a time: they use a core each, and matplotlib is not
     safe on several threads."""
+    heartbeat: Heartbeat = field(default_factory=Heartbeat)
     event_streams: int = 0
     keys_exist: bool = False
     """Once a key was made there is always one, so the question is asked no more."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import threading
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,6 +27,9 @@ from statebridge_server.store.datasets import HeldDataset
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 Sha256 = Annotated[str, PathParameter(pattern=r"^[0-9a-f]{64}$")]
 FieldName = Annotated[str | None, Query(min_length=1, max_length=200)]
+
+_keeping = threading.Lock()
+"""A file and its record come and go as one: an upload must not meet the same rows' deletion."""
 
 UPLOAD_BODY: dict[str, Any] = {
     "requestBody": {
@@ -104,8 +108,9 @@ async def upload_dataset(
                 },
                 created_at=time.time(),
             )
-            path.replace(server.settings.data / dataset_path(sha256))
-            return dataset, datasets.hold(server.database, who.key_id, dataset)
+            with _keeping:
+                path.replace(server.settings.data / dataset_path(sha256))
+                return dataset, datasets.hold(server.database, who.key_id, dataset)
         finally:
             path.unlink(missing_ok=True)
 
@@ -135,8 +140,9 @@ def delete_dataset(sha256: Sha256, server: ServerState, who: Submitter) -> None:
     """Delete a dataset that this key has uploaded; runs keep the rows that they ran over."""
     if datasets.held_dataset(server.database, who, sha256) is None:
         raise not_found("dataset")
-    if datasets.let_go(server.database, who.key_id, sha256):
-        (server.settings.data / dataset_path(sha256)).unlink(missing_ok=True)
+    with _keeping:
+        if datasets.let_go(server.database, who.key_id, sha256):
+            (server.settings.data / dataset_path(sha256)).unlink(missing_ok=True)
 
 
 def _checked(path: Path, fields: FieldMap, server: Server) -> tuple[int, int]:

@@ -9,13 +9,13 @@ from collections.abc import AsyncIterator
 from typing import Annotated
 
 from anyio import to_thread
-from fastapi import APIRouter, Header
+from fastapi import APIRouter, Header, Query
 from starlette.responses import StreamingResponse
 
 from statebridge_server.api.context import Reader, Server, ServerState
 from statebridge_server.api.experiments import ExperimentId, find_job
 from statebridge_server.api.problems import RETRY_SECONDS, ProblemError
-from statebridge_server.store.events import events_after
+from statebridge_server.store.events import events_after, last_number
 from statebridge_server.store.jobs import ENDED, visible_job
 from statebridge_server.store.keys import Principal
 
@@ -39,6 +39,9 @@ def stream_events(
     server: ServerState,
     who: Reader,
     last_event_id: Annotated[str | None, Header(max_length=20)] = None,
+    latest: Annotated[
+        bool, Query(description="Begin with the last event there is, not with the first.")
+    ] = False,
 ) -> StreamingResponse:
     """Stream events: `state` and `progress`, each with its number as id.
 
@@ -51,6 +54,8 @@ def stream_events(
         if not (last_event_id.isascii() and last_event_id.isdigit()):
             raise ProblemError(422, "Last-Event-ID: give the id of an event, a whole number")
         after = min(int(last_event_id), 2**31 - 1)
+    elif latest:
+        after = max(0, last_number(server.database, job.id) - 1)
     if server.event_streams >= server.settings.limits.event_streams:
         raise ProblemError(
             429, "too many event streams are open", {"Retry-After": str(RETRY_SECONDS)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import Literal
 
@@ -36,9 +35,9 @@ class Readiness(BaseModel):
 
     ready: bool
     worker: str
-    """starting, loading, ready, running or absent."""
+    """starting, loading, ready, running, waiting (nothing can be stored) or absent."""
     detail: str
-    """What is being loaded, or which experiment runs."""
+    """What is being loaded, or waited for."""
     pairs: dict[str, str]
 
 
@@ -53,11 +52,10 @@ def readyz(server: ServerState, response: Response) -> Readiness:
     """Say whether experiments are carried out; 503 while models load or no worker lives."""
     worker = worker_state(server.database)
     pairs = {view.name: view.state for view in pair_views(server)}
-    # The age matters to a stalled worker only; a clock that jumps costs one heartbeat.
     alive = (
         worker is not None
         and worker.pid == server.supervisor.pid
-        and abs(time.time() - worker.beat_at) < FRESH_SECONDS
+        and server.heartbeat.age(worker.beat_at) < FRESH_SECONDS
     )
     state = worker.state if worker is not None and alive else "absent"
     none_left = bool(pairs) and all(found == "failed" for found in pairs.values())
@@ -66,7 +64,10 @@ def readyz(server: ServerState, response: Response) -> Readiness:
     detail = worker.detail if worker is not None and alive else ""
     # An experiment's id is nobody's business without a key.
     return Readiness(
-        ready=ready, worker=state, detail=detail if state == "loading" else "", pairs=pairs
+        ready=ready,
+        worker=state,
+        detail=detail if state in ("loading", "waiting") else "",
+        pairs=pairs,
     )
 
 

@@ -11,12 +11,12 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
-from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from statebridge.errors import EnvironmentFault, StatebridgeError
 from statebridge_server.logs import log
+from statebridge_server.storage_trouble import DATABASE_TROUBLE, no_room
 from statebridge_server.store.jobs import IdempotencyConflictError, QueueFullError, WrongStateError
 
 RETRY_SECONDS = 15
@@ -86,7 +86,8 @@ def install_problem_handlers(app: FastAPI) -> None:
         QueueFullError,
         IdempotencyConflictError,
         WrongStateError,
-        OperationalError,
+        *DATABASE_TROUBLE,
+        OSError,
     ):
         app.add_exception_handler(kind, refusal)
 
@@ -118,9 +119,16 @@ def _described(  # noqa: PLR0911 - one return for each kind of error
         case EnvironmentFault():
             log(_log, logging.ERROR, "environment fault", error=str(error))
             return 503, "the server cannot store data at present; its operator is told", retry
-        case OperationalError():
-            log(_log, logging.ERROR, "database fault", error=str(error.orig))
-            return 503, "the database cannot be reached at present", retry
+        case _ if isinstance(error, DATABASE_TROUBLE):
+            # Of a statement that failed the database's own words, not the values in it.
+            said = str(getattr(error, "orig", None) or error)
+            log(_log, logging.ERROR, "database fault", error=said)
+            return 503, "the database cannot be used at present", retry
+        case OSError():
+            if not no_room(error):
+                raise error
+            log(_log, logging.ERROR, "no room", error=error.strerror)
+            return 507, "the server has no room on its disk at present", retry
         case _:
             return 422, str(error), {}
 

@@ -13,7 +13,7 @@ from typing import Annotated, Literal, TypeVar
 
 from anyio import to_thread
 from fastapi import APIRouter, Query
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.responses import Response, StreamingResponse
 
 from statebridge.results.rundir import read_run
@@ -37,6 +37,7 @@ BLOCK_BYTES = 64 * 1024
 ConditionFilter = Annotated[list[str] | None, Query(max_length=200)]
 SeedFilter = Annotated[list[int] | None, Query(max_length=200)]
 BaselineNames = Annotated[list[str] | None, Query(max_length=20)]
+Margin = Annotated[float, Field(gt=0, le=1)]
 MetricNames = Annotated[list[str] | None, Query(max_length=40)]
 
 
@@ -151,17 +152,22 @@ async def get_comparison(
     metric: MetricNames = None,
     mode: Literal["clustered", "published"] = "clustered",
     by: Annotated[list[str] | None, Query(max_length=10)] = None,
+    margin: Annotated[list[Margin] | None, Query(max_length=10)] = None,
 ) -> Comparison:
-    """Compare conditions with baselines (`no_inject` by default), paired by row."""
+    """Compare conditions with baselines (by default the receiver alone), paired by row.
+
+    `margin` is an equivalence margin of the 0/1 metrics; 0.05 and 0.03 where none is given.
+    """
     from statebridge.stats import Settings, compare  # noqa: PLC0415 - scipy is slow to load
 
     job = await to_thread.run_sync(find_job, server, who, experiment_id)
-    settings = Settings(stratify_by=tuple(by or ()))
+    margins = tuple(margin) if margin else Settings().margins
+    settings = Settings(stratify_by=tuple(by or ()), margins=margins)
     return await _analysed(
         server,
         lambda: compare(
             _results(server, job),
-            baseline or ["no_inject"],
+            baseline,
             metrics=metric,
             mode=mode,
             settings=settings,

@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from fastapi import Path as PathParameter
 from starlette.responses import Response
 
-from statebridge.runs.directory import DATASET, MANIFEST, SESSIONS
+from statebridge.runs.directory import DATASET, MANIFEST, POSITIVE_CONTROL, ROWS
 from statebridge_server.api.context import Reader, ServerState
 from statebridge_server.api.experiments import ExperimentId, find_job
 from statebridge_server.api.problems import ProblemError
@@ -18,27 +18,36 @@ from statebridge_server.layout import run_path
 router = APIRouter(prefix="/v1/experiments", tags=["results"])
 
 FileName = Annotated[
-    Literal["manifest.json", "dataset.jsonl", "sessions.jsonl"],
+    Literal[
+        "manifest.json",
+        "dataset.jsonl",
+        "sessions.jsonl",
+        "sender_checks.json",
+        "positive_control.manifest.json",
+        "positive_control.dataset.jsonl",
+        "positive_control.rows.jsonl",
+    ],
     PathParameter(description="Of the run directory; the rows have a route of their own."),
 ]
-_TYPES = {
-    MANIFEST: "application/json",
-    DATASET: "application/jsonl",
-    SESSIONS: "application/jsonl",
+_PLACES = {
+    f"{POSITIVE_CONTROL}.{name}": f"{POSITIVE_CONTROL}/{name}" for name in (MANIFEST, DATASET, ROWS)
 }
+"""Files of the positive control, a run directory inside of the run's."""
+_JSON, _LINES = "application/json", "application/jsonl"
 
 
 @router.get(
     "/{experiment_id}/files/{name}",
     response_class=Response,
-    responses={200: {"content": {kind: {} for kind in _TYPES.values()}, "description": "A file."}},
+    responses={200: {"content": {_JSON: {}, _LINES: {}}, "description": "A file."}},
 )
 async def get_run_file(
     experiment_id: ExperimentId, name: FileName, server: ServerState, who: Reader
 ) -> Response:
     """Return a file of the run directory, byte for byte as it stands there.
 
-    With `/rows` these are what the library reads as a run directory.
+    With `/rows` these are what the library reads as a run directory. A file that the run has
+    not written, or not yet, is empty.
     """
     job = await to_thread.run_sync(find_job, server, who, experiment_id)
     folder = server.settings.data / run_path(job.id)
@@ -47,9 +56,9 @@ async def get_run_file(
         # The manifest is written last of what precedes the rows.
         if not (folder / MANIFEST).exists():
             raise ProblemError(409, f"no row is committed yet; the experiment is {job.state}")
-        path = folder / name
-        # No session has ended yet.
+        path = folder / _PLACES.get(name, name)
         return path.read_bytes() if path.exists() else b""
 
     content = await to_thread.run_sync(read)
-    return Response(content, media_type=_TYPES[name], headers={"Cache-Control": "no-store"})
+    media = _JSON if name.endswith(".json") else _LINES
+    return Response(content, media_type=media, headers={"Cache-Control": "no-store"})

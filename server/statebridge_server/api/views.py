@@ -33,6 +33,8 @@ class ExperimentView(BaseModel):
     mine: bool
     rows_done: int
     rows_total: int
+    rows_reused: int
+    """Rows that were taken from earlier experiments instead of being computed again."""
     error: str | None
     submitted_at: str
     started_at: str | None
@@ -105,6 +107,7 @@ def experiment_view(job: Job, who: Principal, settings: Settings) -> ExperimentV
         mine=job.owner == who.key_id,
         rows_done=job.lanes_done,
         rows_total=job.lanes_total,
+        rows_reused=job.lanes_reused,
         error=job.error,
         submitted_at=timestamp(job.submitted_at),
         started_at=None if job.claimed_at is None else timestamp(job.claimed_at),

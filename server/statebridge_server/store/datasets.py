@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +42,7 @@ def hold(database: Database, owner: str, dataset: HeldDataset) -> bool:
                 fields=dataset.fields,
                 rows=dataset.rows,
                 longest=dataset.longest,
-                created_at=time.time(),
+                created_at=dataset.created_at,
             )
         )
         return new
@@ -76,8 +75,8 @@ def let_go(database: Database, owner: str, sha256: str) -> bool:
         WrongStateError: A job that has not ended reads it.
     """
     with database.write() as session:
+        holder = session.get(DatasetHolder, (sha256, owner), with_for_update=True)
         refuse_while_used(session, "dataset", sha256, owner)
-        holder = session.get(DatasetHolder, (sha256, owner))
         if holder is not None:
             session.delete(holder)
             session.flush()

@@ -14,8 +14,8 @@ from statebridge_server.store.tables import Event, Job
 
 def append(session: Session, job: Job, kind: str, data: dict[str, Any]) -> None:
     """Append an event; the caller's transaction holds the job's row, so numbers are distinct."""
-    last = session.scalar(select(func.max(Event.number)).where(Event.job_id == job.id)) or 0
-    event = Event(job_id=job.id, number=last + 1, kind=kind, data=data, at=time.time())
+    number = _last_number(session, job.id) + 1
+    event = Event(job_id=job.id, number=number, kind=kind, data=data, at=time.time())
     session.add(event)
     session.flush()
 
@@ -29,9 +29,21 @@ def append_state(session: Session, job: Job) -> None:
     }
     if job.cancel_requested and job.state == "running":
         data["cancelling"] = True
+    if job.lanes_reused:
+        data["reused"] = job.lanes_reused
     if job.error is not None:
         data["error"] = job.error
     append(session, job, "state", data)
+
+
+def last_number(database: Database, job_id: str) -> int:
+    """Return the number of a job's last event; 0 where there is none."""
+    with database.read() as session:
+        return _last_number(session, job_id)
+
+
+def _last_number(session: Session, job_id: str) -> int:
+    return session.scalar(select(func.max(Event.number)).where(Event.job_id == job_id)) or 0
 
 
 def events_after(database: Database, job_id: str, number: int, limit: int = 200) -> list[Event]:

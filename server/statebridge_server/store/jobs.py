@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from statebridge_server.store.database import Database
 from statebridge_server.store.events import append_state
 from statebridge_server.store.keys import Principal
-from statebridge_server.store.tables import DatasetHolder, Event, Job, JobInput, Translator
+from statebridge_server.store.tables import DatasetHolder, Event, Job, JobInput, Lane, Translator
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 STATES: tuple[State, ...] = get_args(State)
@@ -74,10 +74,14 @@ def submit(
                 return earlier, False
         _check_room(session, owner, queue_length, jobs_per_key)
         for kind, item in new.inputs:
-            if kind == "dataset" and session.get(DatasetHolder, (item, owner)) is None:
-                raise WrongStateError(f"dataset {item} was deleted meanwhile")
-            if kind == "translator" and session.get(Translator, item) is None:
-                raise WrongStateError(f"translator {item} was deleted meanwhile")
+            # Locked until the job stands in the store: who deletes one looks for jobs first.
+            found = (
+                session.get(DatasetHolder, (item, owner), with_for_update=True)
+                if kind == "dataset"
+                else session.get(Translator, item, with_for_update=True)
+            )
+            if found is None:
+                raise WrongStateError(f"{kind} {item} was deleted meanwhile")
         job = Job(
             id=f"exp_{secrets.token_hex(10)}",
             owner=owner,
@@ -142,8 +146,15 @@ def list_jobs(
 
 
 def locked(session: Session, job_id: str) -> Job:
-    """Return a job whose row no other transaction changes before this one ends."""
-    return session.scalars(select(Job).where(Job.id == job_id).with_for_update()).one()
+    """Return a job whose row no other transaction changes before this one ends.
+
+    Raises:
+        WrongStateError: It was deleted since it was looked up.
+    """
+    job = session.scalar(select(Job).where(Job.id == job_id).with_for_update())
+    if job is None:
+        raise WrongStateError("it was deleted meanwhile")
+    return job
 
 
 def cancel(database: Database, job_id: str) -> Job:
@@ -195,6 +206,7 @@ def delete_job(database: Database, job_id: str) -> None:
             raise WrongStateError(f"it is {job.state}; cancel it first")
         session.execute(delete(Event).where(Event.job_id == job_id))
         session.execute(delete(JobInput).where(JobInput.job_id == job_id))
+        session.execute(delete(Lane).where(Lane.job_number == job.number))
         session.delete(job)
 
 

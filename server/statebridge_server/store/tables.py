@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Index, String, Text, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Float,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    String,
+    Text,
+    UniqueConstraint,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the tables; a database of another version is refused, not guessed at."""
 
 ID = String(64)
@@ -99,14 +109,18 @@ class Job(Base):
     lanes_total: Mapped[int]
     lanes_done: Mapped[int] = mapped_column(default=0)
     lanes_at_claim: Mapped[int] = mapped_column(default=0)
+    lanes_reused: Mapped[int] = mapped_column(default=0)
+    """Lanes that were taken from earlier jobs."""
     submitted_at: Mapped[float]
     claimed_at: Mapped[float | None]
-    """When a worker last took it; decides whose turn it is."""
+    """When a worker last took it."""
+    turn: Mapped[int] = mapped_column(default=0)
+    """Which turn of the worker's it was when it was last taken, from 1; decides who is next."""
     finished_at: Mapped[float | None]
 
     __table_args__ = (
         UniqueConstraint("owner", "idempotency_key"),
-        Index("jobs_turns", "owner", "claimed_at"),
+        Index("jobs_turns", "owner", "turn"),
     )
 
 
@@ -117,6 +131,30 @@ class JobInput(Base):
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
     kind: Mapped[str] = mapped_column(String(16), primary_key=True)
     item: Mapped[str] = mapped_column(String(64), primary_key=True, index=True)
+
+
+class Lane(Base):
+    """Where a committed lane stands, so that no job computes it again.
+
+    The lane itself is in the run directory alone: an experiment of ten thousand lanes takes
+    under a megabyte here.
+    """
+
+    __tablename__ = "lanes"
+    key: Mapped[bytes] = mapped_column(LargeBinary(16), primary_key=True)
+    """The first half of the lane's key."""
+    job_number: Mapped[int] = mapped_column(
+        ForeignKey("jobs.number"), primary_key=True, autoincrement=False, index=True
+    )
+    control: Mapped[bool]
+    """Whether it is of the job's positive control, which has rows of its own."""
+    offset: Mapped[int] = mapped_column(BigInteger)
+    length: Mapped[int]
+    check: Mapped[bytes] = mapped_column(LargeBinary(16))
+    """The first half of the SHA-256 over the lane's key and its line."""
+
+    # The rows stand in their key's index: nothing is stored twice.
+    __table_args__ = ({"sqlite_with_rowid": False},)
 
 
 class Event(Base):

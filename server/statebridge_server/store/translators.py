@@ -58,7 +58,7 @@ def remove_translator(database: Database, translator_id: str) -> None:
         WrongStateError: A job that has not ended reads it.
     """
     with database.write() as session:
+        found = session.get(Translator, translator_id, with_for_update=True)
         refuse_while_used(session, "translator", translator_id)
-        found = session.get(Translator, translator_id)
         if found is not None:
             session.delete(found)

@@ -26,10 +26,11 @@ def take_next(database: Database) -> Job | None:
 
     The turn goes to the key that has waited longest since a job of it was last taken; of one
     key's jobs the highest priority goes first, then the oldest. So no key can push another
-    one back, by many jobs or by high priorities.
+    one back, by many jobs or by high priorities. Turns are counted, not timed: a clock that
+    jumps favours nobody.
     """
     turns = (
-        select(Job.owner.label("owner"), func.max(Job.claimed_at).label("at"))
+        select(Job.owner.label("owner"), func.max(Job.turn).label("last"))
         .group_by(Job.owner)
         .subquery()
     )
@@ -37,7 +38,7 @@ def take_next(database: Database) -> Job | None:
         select(Job)
         .join(turns, turns.c.owner == Job.owner)
         .where(Job.state == "queued")
-        .order_by(func.coalesce(turns.c.at, 0.0), Job.priority.desc(), Job.number)
+        .order_by(turns.c.last, Job.priority.desc(), Job.number)
         .limit(1)
     )
     with database.read() as session:  # most often there is nothing, and nothing is written
@@ -45,9 +46,11 @@ def take_next(database: Database) -> Job | None:
     if found is None:
         return None
     with database.write() as session:
-        job = locked(session, found.id)
-        if job.state != "queued":  # cancelled in between
+        query = select(Job).where(Job.id == found.id).with_for_update()
+        job = session.scalar(query)
+        if job is None or job.state != "queued":  # cancelled, or deleted, in between
             return None
+        job.turn = (session.scalar(select(func.max(Job.turn))) or 0) + 1
         job.state, job.claimed_at, job.lanes_at_claim = "running", time.time(), job.lanes_done
         append_state(session, job)
         return job
@@ -61,19 +64,31 @@ def note_progress(
         job = locked(session, job_id)
         if stage == "run":
             job.lanes_done, job.lanes_total = done, total
+        elif stage == "reuse":
+            job.lanes_reused = done
         data: dict[str, Any] = {"state": job.state, "stage": stage, "done": done, "total": total}
         append(session, job, "progress", data | speed)
         return job.cancel_requested
 
 
 def end(database: Database, job_id: str, state: State, error: str | None = None) -> None:
-    """Record how a running job ended."""
+    """Record how a running job ended; nothing where that is recorded already."""
     with database.write() as session:
         job = locked(session, job_id)
-        job.state, job.error, job.finished_at = state, error, time.time()
+        if job.state != "running":  # recorded, though the answer to that was lost
+            return
+        job.state, job.error, job.finished_at = state, _storable(error), time.time()
         if state == "done":
             job.lanes_done = job.lanes_total
         append_state(session, job)
+
+
+def _storable(text: str | None) -> str | None:
+    """Escape what not every database can store: NUL, and half a surrogate pair."""
+    if text is None:
+        return None
+    whole = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return whole.replace("\0", "\\x00")
 
 
 def put_back(database: Database) -> None:

@@ -1,0 +1,170 @@
+"""Kills at random moments: fitting, running, recording and starting are hit alike."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import random
+import sqlite3
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from statebridge_server.store.database import Database
+from statebridge_server.store.jobs import ENDED, list_jobs
+from statebridge_server.store.keys import LOCAL
+from tests.server.conftest import tiny_experiment
+from tests.server.running_server import (
+    RunningServer,
+    ended,
+    eventually,
+    kill,
+    running_server,
+    submit,
+)
+from tests.server.test_jobs import LONG, all_events
+
+VICTIMS = ("worker", "server", "both")
+MOMENTS = ("at once", "in its start", "experiment taken", "rows committed")
+
+
+def wait_for_moment(server: RunningServer, database: Database, moment: str, more: float) -> None:
+    """Wait until something of that kind happens, and a little more; not when all have ended."""
+
+    def stands() -> tuple[int, int, bool]:
+        jobs = list_jobs(database, LOCAL)
+        size = sum(path.stat().st_size for path in server.data.glob("runs/*/rows.jsonl"))
+        return sum(job.turn for job in jobs), size, all(job.state in ENDED for job in jobs)
+
+    if moment in ("experiment taken", "rows committed"):
+        place = 0 if moment == "experiment taken" else 1
+        before = stands()[place]
+
+        def happened() -> bool:
+            now = stands()
+            return now[place] > before or now[2]
+
+        eventually(happened, moment, moving=server.moving)
+    if moment != "at once":
+        time.sleep(more)
+
+
+def kill_victim(server: RunningServer, victim: str, *, ready: bool) -> None:
+    """kill -9, and a new server where there is none any more."""
+    worker = server.worker_pid()
+    if victim != "worker":
+        server.kill()
+    if victim != "server":
+        kill(worker)
+    if victim != "worker":
+        server.start(ready=ready)
+
+
+def check_store(server: RunningServer) -> None:
+    """The database is whole, and no unfinished file is left."""
+    with sqlite3.connect(server.data / "statebridge.sqlite") as connection:
+        assert connection.execute("pragma integrity_check").fetchall() == [("ok",)]
+        assert connection.execute("pragma foreign_key_check").fetchall() == []
+    connection.close()
+    assert not list((server.data / "incoming").iterdir())
+    assert not list(server.data.glob("runs/**/.*.tmp"))
+
+
+def check_events(events: list[tuple[int, str, dict[str, Any]]], total: int) -> None:
+    """Numbered without a gap, one end, and never more rows than there are."""
+    assert [number for number, _, _ in events] == list(range(1, len(events) + 1))
+    states = [data["state"] for _, kind, data in events if kind == "state"]
+    assert states[0] == "queued"
+    assert states.count("done") == 1
+    assert states[-1] == "done"
+    for step in itertools.pairwise(states):
+        assert step in {
+            ("queued", "running"),
+            ("running", "queued"),
+            ("running", "failed"),
+            ("failed", "queued"),
+            ("running", "done"),
+        }
+    for _, kind, data in events:
+        if kind == "progress" and data["stage"] == "run":
+            assert data["done"] <= data["total"] == total
+
+
+def survive(server: RunningServer, draw: random.Random, kills: int) -> Counter[str]:
+    """Kill that often over a queue of experiments; return the victims, everything checked."""
+    kinds = [
+        tiny_experiment(rows=30, execution={"max_lanes": 40}),
+        tiny_experiment(rows=60, **LONG),
+    ]
+    with server.client() as client:
+        expected = []
+        for experiment in kinds:
+            alone = submit(client, experiment)
+            assert ended(client, alone)["state"] == "done"
+            expected.append(client.get(f"/v1/experiments/{alone}/rows").content)
+        queued = [(place, submit(client, kinds[place])) for place in (0, 1, 0, 1)]
+    # Every victim meets every moment; what is left over is drawn.
+    plan = [(victim, moment) for victim in VICTIMS for moment in MOMENTS]
+    plan += [(draw.choice(VICTIMS), draw.choice(MOMENTS)) for _ in range(kills - len(plan))]
+    draw.shuffle(plan)
+    database = Database(server.database_url)
+    for victim, moment in plan:
+        wait_for_moment(server, database, moment, draw.uniform(0.0, 0.4))
+        kill_victim(server, victim, ready=False)
+    database.close()
+    with server.client() as client:
+        for place, experiment_id in queued:
+            view = ended(client, experiment_id)
+            if view["state"] == "failed":  # three deaths without a group between are its rule
+                assert "died 3 times" in view["error"]
+                client.post(f"/v1/experiments/{experiment_id}/resume").raise_for_status()
+                view = ended(client, experiment_id)
+            assert view["state"] == "done", view
+            rows = client.get(f"/v1/experiments/{experiment_id}/rows").content
+            assert hashlib.sha256(rows).digest() == hashlib.sha256(expected[place]).digest()
+            assert view["rows_done"] == view["rows_total"] == rows.count(b"\n")
+            check_events(all_events(client, experiment_id), view["rows_total"])
+        check_translators(client.get("/v1/translators").json()["translators"], server.data)
+    check_store(server)
+    return Counter(victim for victim, _ in plan)
+
+
+def check_translators(listed: list[dict[str, Any]], data: Path) -> None:
+    """Each fitting experiment has one for each seed, of the same bytes in all of them."""
+    seeds = Counter((view["experiment"], view["name"]) for view in listed)
+    assert len(seeds) == 6
+    assert set(seeds.values()) == {1}
+    assert len({view["sha256"] for view in listed}) == 2
+    for view in listed:
+        content = (data / "translators" / f"{view['id']}.safetensors").read_bytes()
+        assert hashlib.sha256(content).hexdigest() == view["sha256"]
+
+
+@pytest.fixture
+def fresh_server(tmp_path: Path, pair_settings: dict[str, Any]) -> Any:
+    """A server of this test's own."""
+    with running_server(tmp_path, pair_settings) as server:
+        yield server
+
+
+@pytest.mark.slow
+def test_twenty_kills_at_random_moments(fresh_server: RunningServer) -> None:
+    with fresh_server.evidence_on_failure():
+        victims = survive(fresh_server, random.Random(7), 20)
+    assert min(victims.values()) >= 4
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("reuse", [False, True])
+@pytest.mark.parametrize("seed", range(2))
+def test_sixty_kills_at_random_moments(
+    tmp_path: Path, pair_settings: dict[str, Any], seed: int, reuse: bool
+) -> None:
+    with (
+        running_server(tmp_path, pair_settings | {"reuse": reuse}) as server,
+        server.evidence_on_failure(),
+    ):
+        survive(server, random.Random(seed), 60)

@@ -1,0 +1,357 @@
+"""Rows that the server has are not computed again: whose they may be, and when they are gone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+from sqlalchemy.exc import OperationalError
+
+from statebridge.engine.run import RunSummary, run_experiment
+from statebridge.models.pair import Pair
+from statebridge.runs.directory import POSITIVE_CONTROL, REUSED, ROWS, read_manifest
+from statebridge.spec.experiment import Experiment
+from statebridge_server.earlier_lanes import EarlierLanes
+from statebridge_server.job_progress import JobProgress
+from statebridge_server.layout import run_path
+from statebridge_server.store import jobs, turns
+from statebridge_server.store.database import Database
+from statebridge_server.store.events import events_after
+from statebridge_server.store.keys import LOCAL, create_key
+from statebridge_server.store.lanes import StoredLane, record_lanes
+from statebridge_server.store.tables import Job, Lane
+from tests.bridge.engine.reuse_runs import computed, experiment_of, tiny_pair
+from tests.server.conftest import tiny_experiment
+from tests.server.running_server import RunningServer, ended, running_server, submit
+from tests.server.test_jobs import all_events
+
+FIELDS: dict[str, Any] = {"limit": 4, "conditions": ["no_inject", "zero_replacement", "nl_relay"]}
+LANES = 12
+
+
+@pytest.fixture(scope="module")
+def pair() -> Pair:
+    """A loaded pair, as the worker holds one."""
+    return tiny_pair()
+
+
+class Jobs:
+    """Carries jobs out as the worker does, in this process."""
+
+    def __init__(self, database: Database, data: Path, pair: Pair) -> None:
+        self.database, self.data, self.pair = database, data, pair
+
+    def run(self, owner: str = "ann", *, shared: bool = False, **fields: Any) -> Job:
+        """Submit an experiment and carry it out; return its job as it stands then."""
+        experiment = experiment_of({}, **{**FIELDS, **fields})
+        new = jobs.NewJob("job", "tiny", {}, 1, (), request_sha256="", shared=shared)
+        job, _ = jobs.submit(self.database, owner, new, queue_length=99, jobs_per_key=99)
+        taken = turns.take_next(self.database)
+        assert taken is not None
+        assert taken.id == job.id
+        self.carry_out(taken, experiment)
+        turns.end(self.database, job.id, "done")
+        return self.found(job)
+
+    def carry_out(self, job: Job, experiment: Experiment) -> RunSummary:
+        """Run a job, or go on with it."""
+        stop = threading.Event()
+        return run_experiment(
+            experiment,
+            self.folder(job),
+            pair=self.pair,
+            progress=JobProgress(self.database, job.id, stop),
+            reuse=EarlierLanes(self.database, job, self.data),
+        )
+
+    def found(self, job: Job) -> Job:
+        """A job as it stands now."""
+        found = jobs.visible_job(self.database, LOCAL, job.id)
+        assert found is not None
+        return found
+
+    def folder(self, job: Job) -> Path:
+        """A job's run directory."""
+        return self.data / run_path(job.id)
+
+    def rows(self, job: Job) -> bytes:
+        """A job's committed rows."""
+        return (self.folder(job) / ROWS).read_bytes()
+
+    def lanes(self) -> int:
+        """How many lanes the store knows."""
+        with self.database.read() as session:
+            return session.scalar(select(func.count()).select_from(Lane)) or 0
+
+
+@pytest.fixture
+def work(database: Database, tmp_path: Path, pair: Pair) -> Jobs:
+    """An empty server's store, of each kind of database."""
+    return Jobs(database, tmp_path / "data", pair)
+
+
+@pytest.fixture
+def sqlite_work(tmp_path: Path, pair: Pair) -> Iterator[Jobs]:
+    """An empty server's store in SQLite."""
+    database = Database(f"sqlite:///{tmp_path / 'jobs.sqlite'}")
+    yield Jobs(database, tmp_path / "data", pair)
+    database.close()
+
+
+def test_the_same_again_is_taken_whole_and_said(
+    work: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = work.run()
+    assert (first.lanes_reused, work.lanes()) == (0, LANES)
+    with computed(monkeypatch) as groups:
+        second = work.run(name="again")
+    assert groups == []
+    assert (second.lanes_reused, second.lanes_done, second.lanes_total) == (LANES,) * 3
+    assert work.rows(second) == work.rows(first)
+    manifest = read_manifest(work.folder(second)) or {}
+    assert manifest["reused"]["runs"] == {first.id: LANES}
+    told = [event.data for event in events_after(work.database, second.id, 0)]
+    assert told[-1]["reused"] == LANES
+    assert [data["done"] for data in told if data.get("stage") == "reuse"] == [LANES]
+    # And the first may go: what was taken from it stands on its own.
+    jobs.delete_job(work.database, first.id)
+    (work.folder(first) / ROWS).unlink()
+    assert work.lanes() == LANES
+    with computed(monkeypatch) as groups:
+        third = work.run()
+    assert groups == []
+    assert work.rows(third) == work.rows(second)
+
+
+def test_of_an_overlapping_one_only_what_is_new_is_computed(
+    work: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work.run()
+    with computed(monkeypatch) as groups:
+        more = work.run(limit=6, conditions=["no_inject", "b_to_b_self_inject", "zero_replacement"])
+    ran = {lane for group in groups for lane in group}
+    new = {("b_to_b_self_inject", row) for row in range(6)}
+    assert ran == new | {(name, i) for name in ("no_inject", "zero_replacement") for i in (4, 5)}
+    assert (more.lanes_reused, more.lanes_total) == (8, 18)
+
+
+def test_nobody_takes_from_others_what_was_not_shared(
+    work: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work.run("ann")
+    with computed(monkeypatch) as groups:
+        assert work.run("ben").lanes_reused == 0
+        assert sum(map(len, groups)) == LANES
+        shared = work.run("ann", shared=True, conditions=["b_to_b_self_inject"])
+        groups.clear()
+        taken = work.run("ben", conditions=["b_to_b_self_inject"])
+    assert groups == []
+    assert taken.lanes_reused == 4
+    assert work.rows(taken) == work.rows(shared)
+
+
+def test_a_deleted_job_leaves_nothing_behind(work: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, other = work.run(), work.run("ben")
+    jobs.delete_job(work.database, first.id)
+    assert work.lanes() == LANES
+    with computed(monkeypatch) as groups:
+        assert work.run().lanes_reused == 0
+    assert sum(map(len, groups)) == LANES
+    jobs.delete_job(work.database, other.id)
+    assert work.lanes() == LANES
+
+
+@pytest.mark.parametrize("damage", ["a number", "cut", "shifted", "gone", "other key"])
+def test_damaged_rows_are_computed_again(
+    damage: str, sqlite_work: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = sqlite_work
+    first = work.run()
+    whole = work.rows(first)
+    path = work.folder(first) / ROWS
+    if damage == "a number":  # in every row, still valid JSON
+        path.write_bytes(whole.replace(b'"gold_rank": ', b'"gold_rank": 1'))
+    elif damage == "cut":
+        path.write_bytes(whole[: len(whole) // 2])
+    elif damage == "shifted":
+        path.write_bytes(b" " + whole)
+    elif damage == "gone":
+        path.unlink()
+    else:  # two lanes that change places in the store
+        with work.database.write() as session:
+            one, two = session.scalars(select(Lane).order_by(Lane.offset).limit(2))
+            one.offset, one.length, one.check, two.offset, two.length, two.check = (
+                two.offset,
+                two.length,
+                two.check,
+                one.offset,
+                one.length,
+                one.check,
+            )
+    with computed(monkeypatch) as groups:
+        second = work.run()
+    lost = sum(map(len, groups))
+    assert lost == LANES - second.lanes_reused
+    if damage == "cut":
+        assert 0 < lost < LANES
+        # In other company a measured value may differ in its last digits, a token may not.
+        assert _tokens(work.rows(second)) == _tokens(whole)
+    elif damage == "other key":
+        assert lost == 2
+        assert _tokens(work.rows(second)) == _tokens(whole)
+    else:
+        assert lost == LANES
+        assert work.rows(second) == whole
+
+
+def _tokens(rows: bytes) -> list[tuple[str, str, list[int]]]:
+    lines = [json.loads(line) for line in rows.splitlines()]
+    return [(line["cell"], line["row_id"], line["token_ids"]) for line in lines]
+
+
+def test_a_damaged_row_of_one_job_is_taken_from_another(
+    sqlite_work: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = sqlite_work
+    first, _second = work.run(), work.run()
+    (work.folder(first) / ROWS).write_bytes(b"")
+    with computed(monkeypatch) as groups:
+        third = work.run()
+    assert groups == []
+    assert third.lanes_reused == LANES
+
+
+def test_killed_and_started_again_it_ends_with_the_same_bytes(
+    sqlite_work: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = sqlite_work
+    first = work.run()
+    changes: dict[str, Any] = {
+        "limit": 6,
+        "conditions": ["no_inject", "zero_replacement", "b_to_b_self_inject"],
+    }
+    undisturbed = work.run("ben", **changes)  # of ben's nothing is there yet
+    assert undisturbed.lanes_reused == 0
+    alone = work.run("ann", **changes)
+    assert alone.lanes_reused == 8
+    jobs.delete_job(work.database, alone.id)
+
+    new = jobs.NewJob("job", "tiny", {}, 1, (), request_sha256="")
+    jobs.submit(work.database, "ann", new, queue_length=99, jobs_per_key=99)
+    job = turns.take_next(work.database)
+    assert job is not None
+    experiment = experiment_of({}, **{**FIELDS, **changes})
+
+    def killed(*_: Any) -> None:
+        # A group is committed; that it can be found again is not recorded any more.
+        raise _KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EarlierLanes, "record", killed)
+        with pytest.raises(_KilledError):
+            work.carry_out(job, experiment)
+    assert (work.folder(job) / REUSED).exists()
+    assert work.rows(job)
+    jobs.delete_job(work.database, first.id)
+    (work.folder(first) / ROWS).unlink()
+    summary = work.carry_out(job, experiment)
+    assert 0 < summary.resumed_lanes < summary.lanes
+    assert summary.reused_lanes == 8
+    assert work.rows(job) == work.rows(alone)
+    assert work.found(job).lanes_reused == 8
+
+
+class _KilledError(BaseException):
+    """Not an Exception: nothing may catch it and tidy up, as after `kill -9`."""
+
+
+def test_rows_stay_where_their_lanes_cannot_be_recorded(
+    sqlite_work: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = sqlite_work
+
+    def away(*_: Any) -> None:
+        raise OperationalError("insert", {}, Exception("database is locked"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("statebridge_server.earlier_lanes.record_lanes", away)
+        first = work.run()
+    assert work.lanes() == 0
+    assert work.run().lanes_reused == 0
+    assert work.rows(first).count(b"\n") == LANES
+
+
+def test_a_positive_control_is_taken_too(
+    sqlite_work: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = sqlite_work
+    fields: dict[str, Any] = {"conditions": ["no_inject"], "positive_control": {"rows": 2}}
+    first = work.run(**fields)
+    with computed(monkeypatch) as groups:
+        second = work.run(**fields)
+    assert groups == []
+    control = [work.folder(job) / POSITIVE_CONTROL / ROWS for job in (first, second)]
+    assert control[0].read_bytes() == control[1].read_bytes()
+    assert second.lanes_reused == 4
+
+
+def test_the_index_is_small(sqlite_work: Jobs) -> None:
+    work = sqlite_work
+
+    def size() -> int:
+        with work.database.engine.connect() as connection:
+            pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
+            return int(pages or 0) * 4096
+
+    first = work.run()
+    before = size()
+    record_lanes(
+        work.database,
+        first.number,
+        [StoredLane(_half(i), first.id, False, i * 700, 700, _half(-i - 1)) for i in range(10_000)],
+    )
+    # A row of text takes 700 bytes and more on the disk.
+    assert (size() - before) / 10_000 < 140
+
+
+def _half(number: int) -> bytes:
+    return hashlib.sha256(str(number).encode()).digest()[:16]
+
+
+@pytest.mark.slow
+def test_over_http_between_keys_and_back_to_computing(
+    tmp_path: Path, pair_settings: dict[str, Any]
+) -> None:
+    experiment = tiny_experiment(rows=5, conditions="published-strict")
+    with running_server(tmp_path, pair_settings | {"reuse": True}) as server:
+        database = Database(server.database_url)
+        tokens = {name: create_key(database, name, "submit")[0] for name in ("ann", "ben")}
+        database.close()
+        first, rows = _carried_out(server, tokens["ann"], experiment)
+        assert first["rows_reused"] == 0
+        # Translators are fitted anew, to the same bytes.
+        again, same = _carried_out(server, tokens["ann"], experiment | {"name": "again"})
+        assert (again["rows_reused"], same) == (again["rows_total"], rows)
+        with server.client(tokens["ann"]) as client:
+            told = [data for _, _, data in all_events(client, again["id"])]
+        assert told[-1]["reused"] == again["rows_total"]
+        other, _ = _carried_out(server, tokens["ben"], experiment)
+        assert other["rows_reused"] == 0
+        declined = experiment | {"execution": {"reuse": False}}
+        assert _carried_out(server, tokens["ann"], declined)[0]["rows_reused"] == 0
+
+
+def _carried_out(
+    server: RunningServer, token: str, experiment: dict[str, Any]
+) -> tuple[dict[str, Any], bytes]:
+    with server.client(token) as client:
+        experiment_id = submit(client, experiment)
+        view = ended(client, experiment_id)
+        assert view["state"] == "done", view
+        return view, client.get(f"/v1/experiments/{experiment_id}/rows").content

@@ -1,0 +1,162 @@
+"""Storage that fails: torn writes, and a disk that is full."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from statebridge_server.storage_trouble import no_room, passing_trouble
+from tests.server.conftest import tiny_experiment
+from tests.server.running_server import (
+    RunningServer,
+    ended,
+    eventually,
+    kill,
+    running_server,
+    submit,
+)
+from tests.server.test_faults import wait_for_rows
+from tests.server.test_jobs import LONG, all_events
+from tests.server.test_random_kills import check_events, check_store
+
+
+def tear(path: Path, most: int, draw: random.Random) -> None:
+    """Cut up to that many bytes off a file's end, as a write that was not finished leaves it."""
+    if path.exists():
+        os.truncate(path, max(0, path.stat().st_size - draw.randint(1, most)))
+
+
+@pytest.mark.slow
+def test_torn_writes_cost_a_group_and_no_more(
+    tmp_path: Path, pair_settings: dict[str, Any]
+) -> None:
+    draw = random.Random(11)
+    experiment = tiny_experiment(rows=40, **LONG)
+    with running_server(tmp_path, pair_settings) as server, server.evidence_on_failure():
+        with server.client() as client:
+            alone = submit(client, experiment)
+            assert ended(client, alone)["state"] == "done"
+            expected = client.get(f"/v1/experiments/{alone}/rows").content
+            experiment_id = submit(client, experiment)
+        run = server.data / "runs" / experiment_id
+        done = 0
+        for _ in range(3):
+            done = wait_for_rows(server, experiment_id, done)
+            worker = server.worker_pid()
+            server.kill()
+            kill(worker)
+            eventually(lambda pid=worker: not Path(f"/proc/{pid}/fd").exists(), "its end")
+            before = (run / "rows.jsonl").read_bytes()
+            # A line is longer than that, so no more than the last group is torn.
+            tear(run / "rows.jsonl", 60, draw)
+            tear(run / "sessions.jsonl", 5, draw)
+            tear(server.data / "statebridge.sqlite-wal", 5000, draw)
+            (run / ".manifest.json.0123abcd.tmp").write_bytes(b'{"half": ')
+            (server.data / "incoming" / "half").write_bytes(b"half an upload")
+            server.start(ready=False)
+            assert expected.startswith(before)
+        with server.client() as client:
+            view = ended(client, experiment_id)
+            assert view["state"] == "done", view
+            rows = client.get(f"/v1/experiments/{experiment_id}/rows").content
+            events = all_events(client, experiment_id)
+        assert rows == expected
+        check_events(events, view["rows_total"])
+        check_store(server)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 8 MiB; skips where this user may not mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ("mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder))
+    if shutil.which("mount") is None:
+        pytest.skip("no mount command, so no small disk to fill")
+    made = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if made.returncode != 0:
+        pytest.skip(f"this user may not mount a small disk: {made.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        # Lazily: a worker that was told to end may still hold a file for a moment.
+        subprocess.run(("umount", "--lazy", str(folder)), check=True)
+
+
+@pytest.mark.slow
+def test_a_full_disk_holds_work_up_and_loses_none(
+    small_disk: Path, tmp_path: Path, pair_settings: dict[str, Any]
+) -> None:
+    settings = pair_settings | {"data": str(small_disk / "data")}
+    filler = small_disk / "filler"
+
+    def fill() -> None:
+        with filler.open("ab", buffering=0) as stream, suppress(OSError):
+            while True:
+                stream.write(b"x" * 4096)
+        assert os.statvfs(small_disk).f_bavail == 0
+
+    server = RunningServer(tmp_path, settings)
+    server.start()
+    experiment = tiny_experiment(rows=30, **LONG)
+    try:
+        with server.evidence_on_failure(), server.client() as client:
+            alone = submit(client, experiment)
+            assert ended(client, alone)["state"] == "done"
+            expected = client.get(f"/v1/experiments/{alone}/rows").content
+            held_up, following = (submit(client, experiment) for _ in range(2))
+            wait_for_rows(server, held_up, 4)
+            worker = server.worker_pid()
+            fill()
+            eventually(lambda: '"waiting"' in server.log.read_text(), "a worker that waits")
+            # What needs no room is answered; what does is refused, and says why.
+            assert client.get("/healthz").status_code == 200
+            part = client.get(f"/v1/experiments/{held_up}/rows")
+            assert expected.startswith(part.content)
+            row = '{"id": "a", "context": "c", "question": "q", "answer": "a"}\n'
+            upload = client.post("/v1/datasets", content=(row * 2000).encode())
+            assert upload.status_code in (503, 507), upload.text
+            assert upload.headers["content-type"] == "application/problem+json"
+            assert int(upload.headers["retry-after"]) > 0
+            refused = client.post("/v1/experiments", json=experiment)
+            assert refused.status_code in (201, 503), refused.text  # the journal may have room
+            assert client.get("/v1/experiments").status_code == 200
+            filler.unlink()
+            for experiment_id in (held_up, following):
+                view = ended(client, experiment_id)
+                assert view["state"] == "done", view
+                assert client.get(f"/v1/experiments/{experiment_id}/rows").content == expected
+                check_events(all_events(client, experiment_id), view["rows_total"])
+            if refused.status_code == 201:
+                assert ended(client, refused.json()["id"])["state"] == "done"
+            assert server.worker_pid() == worker  # it waited; it did not die
+        check_store(server)
+    finally:
+        server.stop()
+
+
+def test_which_trouble_passes_by_itself() -> None:
+    def wrapped(code: int) -> Exception:
+        try:
+            try:
+                raise OSError(code, os.strerror(code))
+            except OSError:
+                raise RuntimeError("cannot be written") from None
+        except RuntimeError as error:
+            return error
+
+    assert no_room(wrapped(errno.ENOSPC))
+    assert no_room(wrapped(errno.EDQUOT))
+    assert not no_room(wrapped(errno.EACCES))
+    assert passing_trouble(wrapped(errno.ENOSPC)) == "there is no room on the disk"
+    assert passing_trouble(wrapped(errno.EACCES)) is None
+    assert passing_trouble(ValueError("x")) is None

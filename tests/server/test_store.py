@@ -1,0 +1,131 @@
+"""The store under several writers at once, on every database that there is."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from statebridge_server.store import jobs, turns
+from statebridge_server.store.database import Database
+from statebridge_server.store.datasets import HeldDataset, held, hold, let_go
+from statebridge_server.store.events import events_after
+from statebridge_server.store.keys import Principal
+
+
+def new_job(name: str = "job", **more: Any) -> jobs.NewJob:
+    return jobs.NewJob(name, "tiny", {}, 10, (), request_sha256="", **more)
+
+
+def test_submissions_at_once_are_counted_and_keyed_once(database: Database) -> None:
+    def one(place: int) -> str:
+        try:
+            job, _ = jobs.submit(
+                database,
+                f"key{place % 2}",
+                new_job(idempotency_key=f"same {place % 4}"),
+                queue_length=3,
+                jobs_per_key=9,
+            )
+        except jobs.QueueFullError:
+            return "full"
+        return job.id
+
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(one, range(24)))
+    assert len(set(found) - {"full"}) == 3
+    assert jobs.counts(database)["queued"] == 3
+
+
+def test_events_written_at_once_have_distinct_numbers(database: Database) -> None:
+    job, _ = jobs.submit(database, "ann", new_job(), queue_length=9, jobs_per_key=9)
+    turns.take_next(database)
+
+    def note(done: int) -> None:
+        turns.note_progress(database, job.id, "run", done, 40, {})
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(note, range(40)))
+    numbers = [event.number for event in events_after(database, job.id, 0)]
+    assert numbers == list(range(1, 43))
+
+
+def test_a_dataset_is_not_deleted_under_a_submission(database: Database) -> None:
+    """Whichever comes first, no job is queued over rows that nobody holds."""
+    who = Principal("ann", "submit")
+    dataset = HeldDataset("0" * 64, 10, 1, 5, {"id": None}, 0.0)
+    for _ in range(12):
+        hold(database, "ann", dataset)
+        barrier = threading.Barrier(2)
+
+        def take(start: threading.Barrier = barrier) -> str | None:
+            start.wait()
+            asked = jobs.NewJob(
+                "job", "tiny", {}, 1, (("dataset", dataset.sha256),), request_sha256=""
+            )
+            try:
+                job, _ = jobs.submit(database, "ann", asked, queue_length=99, jobs_per_key=99)
+            except jobs.WrongStateError:
+                return None
+            return job.id
+
+        def drop(start: threading.Barrier = barrier) -> bool:
+            start.wait()
+            try:
+                return let_go(database, "ann", dataset.sha256)
+            except jobs.WrongStateError:
+                return False
+
+        with ThreadPoolExecutor(2) as threads:
+            taken, dropped = threads.submit(take), threads.submit(drop)
+            job_id, gone = taken.result(), dropped.result()
+        assert (job_id is None) == gone
+        assert bool(held(database, who)) == (not gone)
+        if job_id is not None:
+            jobs.cancel(database, job_id)
+
+
+def test_an_error_that_a_database_cannot_hold_is_escaped(database: Database) -> None:
+    job, _ = jobs.submit(database, "ann", new_job(), queue_length=9, jobs_per_key=9)
+    turns.take_next(database)
+    turns.end(database, job.id, "failed", "a\0b \ud800")
+    found = jobs.visible_job(database, Principal("ann", "submit"), job.id)
+    assert found is not None
+    assert found.error == "a\\x00b \\ud800"
+    turns.end(database, job.id, "failed", "again")  # an answer that was lost, asked again
+    assert [event.number for event in events_after(database, job.id, 0)] == [1, 2, 3]
+
+
+def test_a_clock_that_jumps_back_favours_nobody(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in range(3):
+        for owner in ("ann", "ben"):
+            jobs.submit(database, owner, new_job(f"{owner}{place}"), queue_length=9, jobs_per_key=9)
+    clock = iter(10.0**9 - day * 86_400 for day in range(1000))
+    monkeypatch.setattr("time.time", lambda: next(clock))
+    taken = []
+    while (job := turns.take_next(database)) is not None:
+        taken.append(job.name)
+        turns.end(database, job.id, "done")
+    assert taken == ["ann0", "ben0", "ann1", "ben1", "ann2", "ben2"]
+
+
+def test_a_job_deleted_between_a_look_and_a_lock_is_no_fault(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, _ = jobs.submit(database, "ann", new_job(), queue_length=9, jobs_per_key=9)
+    write = database.write
+
+    def late() -> Any:
+        monkeypatch.setattr(database, "write", write)
+        jobs.cancel(database, job.id)
+        jobs.delete_job(database, job.id)
+        return write()
+
+    monkeypatch.setattr(database, "write", late)
+    assert turns.take_next(database) is None
+    with pytest.raises(jobs.WrongStateError, match="deleted"):
+        jobs.cancel(database, job.id)
