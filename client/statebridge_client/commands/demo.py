@@ -45,7 +45,8 @@ def demo(
             run.wait()
             print_scores(run.summary(), console)
             results = run.results()
-            report = run.report(out)
+            out.mkdir(parents=True, exist_ok=True)
+            report = run.report(out / "report.html")
     for verdict in verdicts(results, compare(results)):
         console.print(f"\n[bold]{verdict.setting}[/bold]\n{verdict.headline}")
         for finding in verdict.findings[:2]:

@@ -1,0 +1,47 @@
+"""`statebridge demo`: server, client, report, on the pair that comes with the package."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.slow
+def test_the_demo_shows_the_published_pattern_and_a_channel_that_works(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from statebridge_client.cli import main; main()",
+            "demo",
+            "--out",
+            str(tmp_path / "demo"),
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    scores = {
+        line.split()[0]: float(line.split()[3])
+        for line in done.stdout.splitlines()
+        if re.match(r"[a-z_]+ +\d+ +\d+ +[01]\.\d{4}", line)
+    }
+    # The published pattern: writing back what was there changes nothing, a little addition next
+    # to nothing, and another row's or random states destroy.
+    assert scores["no_inject"] == scores["b_to_b_self_inject"] == scores["skyline"] > 0.6
+    assert abs(scores["additive"] - scores["no_inject"]) < 0.1
+    for destructive in ("shuffled_translation", "same_norm_random", "zero_replacement"):
+        assert scores[destructive] < 0.25 * scores["no_inject"]
+    # A private channel that tells more than half of what the receiver could have read itself.
+    assert scores["question_only"] < 0.1
+    assert scores["causal_last"] > 0.5 * scores["skyline"]
+    assert scores["causal_last_shuffled"] < 0.1
+    assert "the apparatus detected transfer where transfer exists" in " ".join(done.stdout.split())
+    assert (tmp_path / "demo" / "report.html").stat().st_size > 100_000
