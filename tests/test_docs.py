@@ -60,6 +60,14 @@ def _on_the_tiny_pair(words: list[str]) -> list[str]:
     """Put the tiny pair, few rows and a generated corpus in the place of what is not here."""
     if words[1] not in ("run", "sweep", "fit", "doctor", "similarity"):
         return words
+    if any("taught-pair" in word for word in words):
+        # The pair is here; fewer rows to fit on.
+        some = ("aligned.fit.corpus", "causal.fit.corpus", "causal.fit.causal.rows")
+        fewer = {f"translators.sets.{part}.generate.rows": 40 for part in some}
+        fewer |= {"dataset.generate.rows": 6, "positive_control.rows": 4}
+        training = "translators.sets.causal.fit.causal.training"
+        fewer |= {f"{training}.epochs": 1, f"{training}.warmup_steps": 0}
+        return [*words, *(f"--set={name}={value}" for name, value in fewer.items())]
     extra = {
         "sender.model": "./sender",
         "sender.layer": "0.67",
