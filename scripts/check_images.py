@@ -42,6 +42,8 @@ EXPERIMENT: dict[str, Any] = {
 LONG = EXPERIMENT | {
     "name": "long",
     "dataset": {"generate": {"rows": 400, "seed": 4}},
+    # Small groups: the first rows are there soon, however slow the machine.
+    "execution": {"max_lanes": 16},
     "decoding": {"max_new_tokens": 64, "relay_max_new_tokens": 64},
 }
 

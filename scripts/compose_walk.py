@@ -20,7 +20,7 @@ import httpx
 ROOT = Path(__file__).resolve().parents[1]
 GUIDE = (ROOT / "docs" / "deploying.md").read_text("utf-8")
 PROJECT = "statebridge-check"
-PATIENCE = 300.0
+PATIENCE = 900.0
 """Seconds that anything but a build may take."""
 
 

@@ -75,6 +75,9 @@ def running_engine() -> Iterator[None]:
     finally:
         process.terminate()
         process.wait(60)
+        # The one mount that dockerd leaves behind would keep the folder from going.
+        namespace = folder / "exec" / "netns" / "default"
+        subprocess.run(["umount", str(namespace)], capture_output=True, check=False)
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from statebridge.cost import shape_from_config
 from statebridge.data import write_jsonl
 from statebridge.engine.lane_key import LaneKeys
 from statebridge.engine.lane_reuse import NOTHING_REUSED, set_aside
@@ -25,7 +26,7 @@ from statebridge.engine.sender_check_plan import plan_sender_checks
 from statebridge.engine.sender_checks import run_sender_checks
 from statebridge.engine.sizing import choose_max_lanes
 from statebridge.engine.workload import Workload, prepare
-from statebridge.errors import ExperimentError
+from statebridge.errors import ExperimentError, PairError
 from statebridge.models.loading import weights_sha256
 from statebridge.models.pair import Pair, load_pair
 from statebridge.models.traced_model import TracedModel
@@ -190,8 +191,16 @@ def _side(model: TracedModel) -> dict[str, Any]:
         "layer_path": model.layer_path,
         "blocks": len(model.block_paths),
         "width": model.width,
+        "shape": _shape(model),
         "weights_sha256": weights_sha256(model.module),
     }
+
+
+def _shape(model: TracedModel) -> dict[str, Any] | None:
+    """Return the sizes that a pass's cost depends on; None of a family whose are not known."""
+    with suppress(PairError):
+        return asdict(shape_from_config(model.module.config.get_text_config().to_dict()))
+    return None
 
 
 _PACKAGES = ("statebridge", "torch", "transformers", "nnsight", "tokenizers", "numpy")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from statebridge.figures.audit_labels import audit_labels
 from statebridge.figures.containment import containment
+from statebridge.figures.cost import accuracy_against_cost
 from statebridge.figures.differences import forest, paired_delta
 from statebridge.figures.divergence import divergence_survival
 from statebridge.figures.drawing import Drawing
@@ -24,6 +25,7 @@ from statebridge.figures.strength import strength_curve
 
 __all__ = [
     "Drawing",
+    "accuracy_against_cost",
     "audit_labels",
     "containment",
     "cosine_distribution",

@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from statebridge.audit import Agreement, AuditReport, audit
 from statebridge.errors import ResultError
 from statebridge.figures import Drawing, gallery
+from statebridge.figures.cost import accuracy_against_cost
 from statebridge.figures.grouping import condition_cells
 from statebridge.figures.wording import metric_label, rows_text, seeds_text
 from statebridge.report.comparison_view import chain_view, difference_view, strata_view
+from statebridge.report.cost_view import CostView, cost_view
 from statebridge.report.experiment_view import ExperimentView, experiment_view
 from statebridge.report.positive_control import PositiveControlView, positive_control_view
 from statebridge.report.roles import role
@@ -49,6 +51,8 @@ class ReportContent:
     comparison_notes: tuple[str, ...]
     sender: SenderView | None
     """Checks inside the sender, where the run made them."""
+    cost: CostView | None
+    """What the methods cost, where the results say it."""
     drawings: tuple[Drawing, ...]
     not_drawn: tuple[Drawing, ...]
     validation_passed: bool | None
@@ -98,6 +102,9 @@ def gather(  # noqa: PLR0913 - as `write_report`
         except ResultError as error:
             why_no_audit = str(error)
     drawings = gallery(held, comparison, audit_report, layer_runs=layer_runs) if figures else []
+    cost = cost_view(held)
+    if figures:
+        drawings.append(accuracy_against_cost(cost if isinstance(cost, str) else cost.scores))
     main, others, strata, notes = _comparison_tables(comparison, judged)
     cells = held.cells
     return ReportContent(
@@ -113,6 +120,7 @@ def gather(  # noqa: PLR0913 - as `write_report`
         chain=None if judged is None else chain_view(judged),
         comparison_notes=tuple(notes),
         sender=_sender(held, judged),
+        cost=None if isinstance(cost, str) else cost,
         drawings=tuple(d for d in drawings if d.figure is not None),
         not_drawn=tuple(d for d in drawings if d.figure is None),
         validation_passed=None if validation is None else validation.passed,

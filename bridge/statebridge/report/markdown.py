@@ -66,6 +66,9 @@ def _comparison(content: ReportContent) -> list[str]:
     if content.sender is not None:
         parts += ["### Is what is sent used there?", *list_parts(content.sender.sentences)]
         parts += table_parts(content.sender.table)
+    if content.cost is not None:
+        parts += ["### What the methods cost", *list_parts(content.cost.sentences)]
+        parts += table_parts(content.cost.table)
     if content.comparison_notes:
         parts += ["### Notes on the comparison", *list_parts(content.comparison_notes)]
     return parts

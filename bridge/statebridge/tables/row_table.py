@@ -42,7 +42,8 @@ def row_table(results: ResultSet) -> Table:
 
     Columns: direction, condition, seed, row_id, gold, prediction, the number of new tokens,
     the five text metrics (empty without a prediction), every recorded measurement, and
-    `data_...` for what the dataset holds. New tokens themselves are in the run directory.
+    `data_...` for what the dataset holds. New tokens themselves, and what was written before the
+    answer, are in the run directory.
 
     Raises:
         ResultError: There is no row.

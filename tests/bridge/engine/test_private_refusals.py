@@ -235,7 +235,9 @@ def test_a_context_beyond_the_receivers_window_is_the_senders_business_alone() -
     window = 24
     pair = replace(
         neox_pair(),
-        receiver=tiny_gpt2(2, layers=2, hidden=24, heads=2, max_position_embeddings=window),
+        receiver=tiny_gpt2(
+            2, layers=2, hidden=24, heads=2, end_share=0, max_position_embeddings=window
+        ),
         receiver_layer=0,
     )
     rows = [DatasetRow("long", "city " * 60, "Who?", "Bob"), *ROWS]

@@ -90,7 +90,7 @@ def _condition(**fields: Any) -> Condition:
         ({"source": "random", "translator": "mine"}, "goes with source translated, not random"),
         ({"translator": "../up"}, "pattern"),
         ({"translator": ""}, "pattern"),
-        ({"prompt": "question"}, "'task', 'relay', 'question_only' or 'placeholder'"),
+        ({"prompt": "question"}, "'task', 'relay', 'question_only', 'placeholder' or 'debate'"),
         ({"positions": (0.5,)}, "valid integer"),
         ({"weight": float("nan")}, "finite number"),
         ({"weight": float("inf")}, "finite number"),

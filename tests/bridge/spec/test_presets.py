@@ -68,7 +68,7 @@ def test_the_presets_are_the_published_sets_and_one_extra_and_the_private_ones()
     assert names["activations"] == [*bounds, "private_relay", *ACTIVATIONS]
     control = ["private_last_self", "activation_replace", "activation_replace_shuffled"]
     assert names["positive-control"] == [*bounds, *control]
-    assert set(CONDITIONS) == {*PUBLISHED, STRICT, *PRIVATE, *FURTHER, *ACTIVATIONS}
+    assert set(CONDITIONS) == {*PUBLISHED, STRICT, *PRIVATE, *FURTHER, *ACTIVATIONS, "debate"}
     published = (CONDITIONS[name] for name in (*PUBLISHED, STRICT))
     assert {c.name for c in published if not c.seeded} == DETERMINISTIC
 

@@ -25,7 +25,7 @@ def records(given: ResultSet) -> list[dict[str, Any]]:
 
 
 def test_every_recorded_field_has_its_column() -> None:
-    own = {"row_id", "gold", "prediction", "token_ids"}
+    own = {"row_id", "gold", "prediction", "token_ids", "turns"}
     assert {field.name for field in fields(RowResult)} - own == set(RECORDED)
 
 

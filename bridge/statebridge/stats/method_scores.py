@@ -1,0 +1,60 @@
+"""What each method of a run cost beside the share of rows that it got right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import fmean
+
+from statebridge.results.cost import ConditionCost, condition_costs
+from statebridge.results.table import ResultSet
+from statebridge.scoring import row_values
+from statebridge.stats.wilson import wilson_interval
+
+
+@dataclass(frozen=True, slots=True)
+class MethodScore:
+    """A method's cost, and the share of rows that it gets right."""
+
+    cost: ConditionCost
+    share: float
+    """Mean over rows and seeds."""
+    low: float
+    high: float
+    """Ends of the 95 % Wilson interval over rows."""
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class MethodScores:
+    """The methods of a run."""
+
+    measure: str
+    """What counts as right: the task's own convention, or word-boundary containment."""
+    methods: tuple[MethodScore, ...]
+
+
+def method_scores(results: ResultSet) -> MethodScores:
+    """Return cost and score of each method of a run, in the order of its cells.
+
+    Raises:
+        ResultError: As `condition_costs`; no row can be scored.
+    """
+    measure = _measure(results)
+    costs = condition_costs(results)
+    return MethodScores(measure, tuple(_score(results, cost, measure) for cost in costs))
+
+
+def _measure(results: ResultSet) -> str:
+    own = any(row.task_correct is not None for cell in results.cells for row in cell.rows)
+    return "task_correct" if own else "word_boundary_contains"
+
+
+def _score(results: ResultSet, cost: ConditionCost, measure: str) -> MethodScore:
+    cells = [cell for cell in results.cells if cell.condition == cost.condition]
+    by_row: dict[str, list[float]] = {}
+    for cell in cells:
+        for row_id, value in row_values(cell, measure).items():
+            by_row.setdefault(row_id, []).append(value)
+    share = fmean(fmean(values) for values in by_row.values())
+    low, high = wilson_interval(min(1.0, max(0.0, share)), len(by_row))
+    return MethodScore(cost, share, low, high, len(by_row))

@@ -1,0 +1,143 @@
+"""What a report says of costs: the table, the sentences, the figure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from scipy.stats import binomtest
+from statsmodels.stats.proportion import proportion_confint
+
+from statebridge.errors import ResultError
+from statebridge.figures import accuracy_against_cost
+from statebridge.report import write_report
+from statebridge.report.cost_view import CostView, cost_view
+from statebridge.results.cost import WAYS
+from statebridge.results.table import ResultSet
+from statebridge.stats.method_scores import method_scores
+from statebridge.stats.wilson import wilson_interval
+from tests.bridge.figures.made_run import made_run
+from tests.bridge.results.made_costs import METHODS, made_costs
+
+
+def _view(results: ResultSet) -> CostView:
+    view = cost_view(results)
+    assert isinstance(view, CostView)
+    return view
+
+
+@pytest.mark.parametrize(("right", "n"), [(0, 4), (4, 4), (1, 4), (37, 100)])
+def test_the_interval_is_wilsons(right: int, n: int) -> None:
+    low, high = wilson_interval(right / n, n)
+    expected = binomtest(right, n).proportion_ci(0.95, "wilson")
+    assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert (low, high) == pytest.approx(proportion_confint(right, n, method="wilson"), abs=1e-9)
+    assert 0 <= low <= right / n <= high <= 1
+
+
+@pytest.mark.parametrize(("share", "n", "level"), [(1.1, 4, 0.95), (0.5, 0, 0.95), (0.5, 4, 1)])
+def test_no_interval_of_nonsense(share: float, n: int, level: float) -> None:
+    with pytest.raises(ResultError, match="give a share from 0 to 1"):
+        wilson_interval(share, n, level)
+
+
+def test_the_table_has_each_method_with_its_interval() -> None:
+    table = _view(made_costs()).table
+    names = [column.name for column in table.columns]
+    rows = {row[0]: dict(zip(names, row, strict=True)) for row in table.rows}
+    assert list(rows) == [name for name in METHODS if not name.endswith(("shuffled", "zero"))]
+    assert {name: row["share"] for name, row in rows.items()} == {
+        "question_only": 0.0,
+        "skyline": 1.0,
+        "private_relay": 0.75,
+        "debate": 0.5,
+        "activation_sum": 0.5,
+        "activation_mean": 0.5,
+        "activation_replace": 0.5,
+    }
+    assert rows["private_relay"]["interval"] == pytest.approx(wilson_interval(0.75, 4))
+    scores = {m.cost.condition: m for m in method_scores(made_costs()).methods}
+    for name, row in rows.items():
+        total = scores[name].cost.total(("exact", True)) / 1e9
+        assert row["gflop_exact_cache"] == pytest.approx(total)
+
+
+def test_seeds_of_a_row_are_one_row() -> None:
+    scores = method_scores(made_costs(["no_inject", "private_last"]))
+    last = scores.methods[1]
+    assert (last.share, last.rows) == (0.5, 4)
+    assert (last.low, last.high) == wilson_interval(0.5, 4)
+
+
+def test_the_quarter_is_recomputed_each_way() -> None:
+    view = _view(made_costs())
+    assert len(view.sentences) == 6
+    found = {m.cost.condition: m.cost for m in view.scores.methods}
+    own, text = found["activation_replace"], found["private_relay"]
+    ratios = [own.total(way) / text.total(way) for way in WAYS]
+    sentence = next(
+        s
+        for s in view.sentences
+        if s.startswith("activation_replace took, of the operations of private_relay, ")
+    )
+    for ratio in ratios:
+        assert f"{ratio:.2f} (" in sentence
+    assert sentence.endswith("a quarter or more each way.")
+    assert min(ratios) >= 0.25
+    # A message of many tokens, without a cache, is what the published claim is about.
+    long = made_costs(["question_only", "activation_replace", "private_relay"])
+    for cell in long.cells:
+        if cell.condition == "private_relay":
+            cell.rows = [
+                replace(row, turns=(replace(row.turns[0], new_tokens=60),))
+                for row in cell.rows
+                if row.turns
+            ]
+    (sentence,) = _view(long).sentences
+    cost = {m.cost.condition: m.cost for m in _view(long).scores.methods}
+    below = [
+        way
+        for way in WAYS
+        if cost["activation_replace"].total(way) < 0.25 * cost["private_relay"].total(way)
+    ]
+    assert ("published", False) in below
+    assert ("less than a quarter" in sentence) is bool(below)
+
+
+def test_a_run_in_which_nothing_is_sent() -> None:
+    assert cost_view(made_costs(["question_only", "skyline"])) == (
+        "no condition carries anything from the sender"
+    )
+    assert "does not state the shape" in str(cost_view(made_run(rows=4)))
+
+
+def test_the_figure_has_a_point_a_method_or_a_reason() -> None:
+    drawing = accuracy_against_cost(method_scores(made_costs()))
+    assert drawing.figure is not None
+    assert "95 % Wilson intervals over rows" in drawing.caption
+    assert "4 rows" in drawing.caption
+    for axes in drawing.figure.axes:
+        assert len(axes.containers) == 7
+        assert axes.get_xscale() == "log"
+    assert accuracy_against_cost("no shapes").reason == "no shapes"
+
+
+def test_both_reports_show_it(tmp_path: Path) -> None:
+    made = made_run(
+        ("question_only", "skyline", "activation_replace"), rows=6, seeds=(42,), layers=(1, 2)
+    )
+    assert made.manifest is not None
+    costs = made_costs()
+    assert costs.manifest is not None
+    sides = {
+        side: {**made.manifest["pair"][side], "shape": costs.manifest["pair"][side]["shape"]}
+        for side in ("sender", "receiver")
+    }
+    experiment = {**made.manifest["experiment"], "dtype": "float32"}
+    with_shapes = replace(made, manifest={**made.manifest, "pair": sides, "experiment": experiment})
+    for name, results in (("with", with_shapes), ("without", made)):
+        write_report(results, tmp_path / name, figures=False)
+        for file in ("report.md", "report.html"):
+            text = (tmp_path / name / file).read_text("utf-8")
+            assert ("What the methods cost" in text) == (name == "with")

@@ -1,0 +1,130 @@
+"""Costs of a run's methods: the formulas applied by hand to the lengths that rows record."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from statistics import fmean
+from typing import Any
+
+import pytest
+
+from statebridge.cost import (
+    exact_forward,
+    exact_partial,
+    published_forward,
+    published_partial,
+)
+from statebridge.errors import ResultError
+from statebridge.results.cost import WAYS, ConditionCost, Way, condition_costs
+from statebridge.spec.conditions import Condition
+from tests.bridge.results.made_costs import LAYER, METHODS, RECEIVER, SENDER, made_costs
+
+
+def _costs(*args: Any, **more: Any) -> dict[str, ConditionCost]:
+    return {cost.condition: cost for cost in condition_costs(made_costs(*args, **more))}
+
+
+def _generation(shape: Any, prompt: int, new: int, way: Way) -> int:
+    accounting, cached = way
+    forward = published_forward if accounting == "published" else exact_forward
+    if cached:
+        return forward(shape, prompt) + sum(forward(shape, 1, prompt + i) for i in range(new - 1))
+    if accounting == "published":
+        return new * forward(shape, prompt)
+    return sum(forward(shape, prompt + i) for i in range(new))
+
+
+def _partial(way: Way, tokens: int) -> int:
+    return (published_partial if way[0] == "published" else exact_partial)(SENDER, tokens, LAYER)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_costs_are_those_of_the_rows_own_lengths(way: Way) -> None:
+    costs, rows = _costs(), range(4)
+    alone = fmean(_generation(RECEIVER, 5 + i, 2 + i, way) for i in rows)
+    told = fmean(_generation(RECEIVER, 9 + i, 2 + i, way) for i in rows)
+    message = fmean(_generation(SENDER, 10 + i, 3, way) for i in rows)
+    reply = fmean(_generation(RECEIVER, 5 + i, 3, way) for i in rows)
+    partial = fmean(_partial(way, 10 + i) for i in rows)
+    expected = {
+        "question_only": (0, alone),
+        "skyline": (0, alone),
+        "private_relay": (message, told),
+        "debate": (message, told + reply),
+        "activation_replace": (partial, alone),
+        "activation_sum": (partial, alone + 24),
+        "activation_mean": (partial, alone + 48),
+    }
+    assert costs.keys() == expected.keys(), "controls have no cost"
+    for name, (sender, receiver) in expected.items():
+        assert costs[name].sender[way] == pytest.approx(sender, rel=1e-12), name
+        assert costs[name].receiver[way] == pytest.approx(receiver, rel=1e-12), name
+        assert costs[name].total(way) == costs[name].sender[way] + costs[name].receiver[way]
+
+
+def test_bytes_and_tokens() -> None:
+    costs = _costs()
+    # Text as UTF-8; in a debate both ways. States: 24 numbers of two bytes.
+    sent = {name: cost.sent_bytes for name, cost in costs.items()}
+    assert sent == {
+        "question_only": 0,
+        "skyline": 0,
+        "private_relay": 6,
+        "debate": 8,
+        "activation_sum": 48,
+        "activation_mean": 48,
+        "activation_replace": 48,
+    }
+    new = {name: cost.new_tokens for name, cost in costs.items()}
+    assert new["question_only"] == new["activation_replace"] == 3.5
+    assert (new["private_relay"], new["debate"]) == (6.5, 9.5)
+
+
+def test_a_translator_is_one_matrix_at_every_position_read() -> None:
+    everywhere = Condition(name="everywhere", source="translated")
+    two = Condition(name="two", source="translated", positions=(0, 1), source_positions=(0, 1))
+    costs = _costs(["no_inject", "private_last", everywhere, two])
+    way: Way = ("exact", True)
+    alone, matrix = costs["no_inject"].receiver[way], 2 * 24 * 32
+    assert costs["private_last"].receiver[way] == pytest.approx(alone + matrix)
+    assert costs["two"].receiver[way] == pytest.approx(alone + 2 * matrix)
+    positions = fmean(10 + i for i in range(4))
+    assert costs["everywhere"].receiver[way] == pytest.approx(alone + positions * matrix)
+    assert costs["everywhere"].sent_bytes == positions * 48
+    # Which positions a question has is not recorded.
+    assert "private_question" not in _costs(["no_inject", "private_question"])
+
+
+# ---------------------------------------------------------------- where there is none
+
+
+def test_why_there_are_no_costs() -> None:
+    with pytest.raises(ResultError, match="published files do not state the shapes"):
+        condition_costs(replace(made_costs(), manifest=None))
+    with pytest.raises(ResultError, match="does not state the shape of the sender"):
+        condition_costs(made_costs(METHODS, shape=None))
+    with pytest.raises(ResultError, match="does not state the shape of the sender"):
+        condition_costs(replace(made_costs(), manifest={"experiment": {}}))
+
+
+def _without(name: str, field: str) -> Any:
+    made = made_costs([name])
+    cells = [
+        replace(cell, rows=[replace(row, **{field: None}) for row in cell.rows])  # type: ignore[arg-type]
+        for cell in made.cells
+    ]
+    return replace(made, cells=cells)
+
+
+@pytest.mark.parametrize(
+    ("condition", "field", "message"),
+    [
+        ("skyline", "token_ids", "nothing was decoded"),
+        ("skyline", "prompt_len_receiver", "row r0: has no prompt_len_receiver"),
+        ("activation_sum", "prompt_len_sender", "row r0: has no prompt_len_sender"),
+        ("private_relay", "turns", "row r0: has no turns"),
+    ],
+)
+def test_rows_that_do_not_say_enough(condition: str, field: str, message: str) -> None:
+    with pytest.raises(ResultError, match=message):
+        condition_costs(_without(condition, field))
