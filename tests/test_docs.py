@@ -77,6 +77,7 @@ def _on_the_tiny_pair(words: list[str]) -> list[str]:
         "translators": "{fit: {kind: ridge, corpus: {generate: {rows: 30, seed: 9}}}}",
         "decoding.max_new_tokens": "4",
         "decoding.relay_max_new_tokens": "4",
+        "prompts.chat": "none",
     }
     if words[1] == "sweep":  # ten rows at least in either part of the split
         extra["dataset"] = extra["dataset"].replace("rows: 6", "rows: 30")
