@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     GetJsonSchemaHandler,
@@ -24,6 +22,7 @@ from pydantic_core import CoreSchema
 
 from statebridge.errors import ExperimentError, nearest
 from statebridge.spec.conditions import NAME, Condition
+from statebridge.spec.dataset import Corpus, Dataset, Declared, GeneratedRows, Seed
 from statebridge.spec.layer import Layer
 from statebridge.spec.presets import resolve_conditions
 from statebridge.spec.sweep import Sweep, check_sweep
@@ -34,17 +33,12 @@ from statebridge.translators.settings import (
     TrainingSettings,
 )
 
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
+__all__ = ["Corpus", "Dataset", "GeneratedRows", "Seed"]  # of `statebridge.spec.dataset`
 Dtype = Literal["float32", "float64", "bfloat16", "float16"]
 Chat = Literal["none", "auto", "required"]
 
 
-class _Declared(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class ModelAtLayer(_Declared):
+class ModelAtLayer(Declared):
     """One side of the pair: a model and the block whose output is read or written."""
 
     model: Annotated[str, Field(min_length=1)]
@@ -53,87 +47,7 @@ class ModelAtLayer(_Declared):
     revision: str | None = None
 
 
-class GeneratedRows(_Declared):
-    """Rows made here; nothing is downloaded."""
-
-    rows: Annotated[int, Field(ge=1, le=1_000_000)]
-    task: Literal["multihop", "countries", "tip_sheets"] = "multihop"
-    """Chains of invented facts; places and their countries; notes on companies. The last two
-    are tasks of arXiv 2501.14082, with rows of our own."""
-    hops: Annotated[tuple[Annotated[int, Field(ge=2, le=4)], ...], Field(min_length=1)] = (2, 3, 4)
-    """Of multihop."""
-    distractors: Annotated[int, Field(ge=0, le=50)] = 2
-    """Of multihop."""
-    domains: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
-    """Of multihop: the worlds that rows are set in, in turn; all if not given."""
-    wording: Literal["varied", "plain"] = "varied"
-    """Of multihop: `plain` says each fact and each question in one way only."""
-    seed: Seed = 0
-
-    @model_validator(mode="after")
-    def _options_fit(self) -> GeneratedRows:
-        given = {"hops", "distractors", "domains", "wording"} & self.model_fields_set
-        changed = sorted(
-            name for name in given if getattr(self, name) != type(self).model_fields[name].default
-        )
-        if self.task != "multihop" and changed:
-            raise ValueError(f"task {self.task} has no {changed[0]}; leave it out")
-        return self
-
-
-class Fields(_Declared):
-    """Which field of a JSONL row holds what."""
-
-    id: str | None = None
-    context: str = "context"
-    question: str = "question"
-    answer: str = "answer"
-
-
-class Dataset(_Declared):
-    """The rows to run over: a file, or generated rows."""
-
-    path: Path | None = None
-    format: Literal[
-        "jsonl",
-        "hotpotqa",
-        "musique",
-        "2wikimultihopqa",
-        "babi",
-        "gsm8k",
-        "mmlu",
-        "biographies",
-    ] = "jsonl"
-    sha256: Sha256 | None = None
-    fields: Fields = Fields()
-    options: dict[Literal["context", "unanswerable"], str] = {}
-    """Of the format's reader, such as `context: all` for every paragraph, not the gold ones."""
-    generate: GeneratedRows | None = None
-
-    @model_validator(mode="after")
-    def _one_origin(self) -> Dataset:
-        if (self.path is None) == (self.generate is None):
-            raise ValueError("give either path (a file) or generate (rows made here)")
-        return self
-
-
-class Corpus(_Declared):
-    """Text to fit a translator on: a text file, or generated rows."""
-
-    path: Path | None = None
-    sha256: Sha256 | None = None
-    generate: GeneratedRows | None = None
-    max_passages: Annotated[int, Field(ge=1)] = 5000
-    max_tokens: Annotated[int, Field(ge=1)] = 256
-
-    @model_validator(mode="after")
-    def _one_origin(self) -> Corpus:
-        if (self.path is None) == (self.generate is None):
-            raise ValueError("give either path (a text file) or generate (rows made here)")
-        return self
-
-
-class Causal(_Declared):
+class Causal(Declared):
     """Training on through the frozen receiver, from the fitted map."""
 
     rows: Dataset
@@ -165,7 +79,7 @@ class Causal(_Declared):
         return resolve_conditions([self.through])[0]
 
 
-class Fit(_Declared):
+class Fit(Declared):
     """How to fit the translators that the experiment needs, one per seed."""
 
     kind: Literal[
@@ -234,7 +148,7 @@ class _InFit:
         }
 
 
-class TranslatorSets(_Declared):
+class TranslatorSets(Declared):
     """Several sets of translators side by side; a condition names the one that it uses.
 
     A condition that names none uses the first.
@@ -257,7 +171,7 @@ DEFAULT_SET = "default"
 """Name of the only set of translators, where an experiment has one."""
 
 
-class Prompts(_Declared):
+class Prompts(Declared):
     """Prompt templates; those with a context are the exact strings of arXiv 2606.03280."""
 
     task: str = "Context: {context}\nQ: {question}\nA:"
@@ -324,7 +238,7 @@ class Prompts(_Declared):
         return template
 
 
-class Sample(_Declared):
+class Sample(Declared):
     """Sampling, with numbers keyed by (seed, row id)."""
 
     temperature: float = 1.0
@@ -342,7 +256,7 @@ class Sample(_Declared):
         return temperature
 
 
-class Decoding(_Declared):
+class Decoding(Declared):
     """Greedy or sampled decoding, with Hugging Face's meaning of the two processors."""
 
     max_new_tokens: Annotated[int, Field(ge=1, le=65536)] = 64
@@ -355,14 +269,14 @@ class Decoding(_Declared):
     """Sample every text; each condition then runs under every seed. None decodes greedily."""
 
 
-class PositiveControl(_Declared):
+class PositiveControl(Declared):
     """The same apparatus where transfer exists: the receiver to itself, in the private setting."""
 
     rows: Annotated[int, Field(ge=1)] = 64
     """The first rows of the dataset."""
 
 
-class Execution(_Declared):
+class Execution(Declared):
     """How to run; nothing here may change a token."""
 
     path: Literal["auto", "shared", "plain"] = "auto"
@@ -374,7 +288,7 @@ class Execution(_Declared):
     """Take what earlier runs computed, where the run has access to any (on a server)."""
 
 
-class Experiment(_Declared):
+class Experiment(Declared):
     """A declared experiment: pair, dataset, translators, conditions, seeds, decoding."""
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
