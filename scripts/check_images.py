@@ -2,7 +2,7 @@
 
     python -m scripts.check_images [--local-images] [--start-engine] [--keep]
 
-Walks through docs/deploying.md. Ten to twenty minutes, most of them for building the image;
+Walks through docs/deploying.md. Ten to thirty minutes, most of them for building the images;
 opt-in. No GPU is needed, and none is tried. Project and volumes are the check's own and are
 removed; the images stay, unless it was this check that started the engine.
 """

@@ -44,6 +44,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the repository's experiments, a tiny pair, and what the pages name."""
     folder = tmp_path_factory.mktemp("workplace")
     tokenizer = tiny_tokenizer()
+    # Some of the files are for models that have one; the others do not ask for it.
+    tokenizer.chat_template = "User: {{ messages[0]['content'] }}\nBot:"
     sizes = {"sender": (1, 3, 24, 3), "receiver": (2, 4, 32, 4)}
     for name, (seed, layers, hidden, heads) in sizes.items():
         model = tiny_neox(seed=seed, layers=layers, hidden=hidden, heads=heads)

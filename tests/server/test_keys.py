@@ -44,6 +44,7 @@ ROUTES = (
     ("POST", "/v1/experiments"),
     ("GET", "/v1/experiments/x"),
     ("GET", "/v1/experiments/x/rows"),
+    ("GET", "/v1/experiments/x/files/manifest.json"),
     ("GET", "/v1/experiments/x/events"),
     ("GET", "/v1/experiments/x/summary"),
     ("GET", "/v1/experiments/x/comparison"),

@@ -10,7 +10,6 @@ import typer
 from statebridge.commands.engine_extra import need_engine
 from statebridge.commands.layer_list import read_layers
 from statebridge.commands.options import AsJson, Device, ExperimentFile, Set, read_changes
-from statebridge.commands.print_table import print_table
 from statebridge.commands.progress import progress_bars
 from statebridge.errors import ExperimentError
 
@@ -48,6 +47,7 @@ def similarity(
 
     The corpus is the one that translators are fitted on, else the rows of the dataset.
     """
+    from statebridge.commands.print_table import print_table
     from statebridge.spec import load_experiment
 
     overrides = read_changes(changes) | ({"execution.device": device} if device else {})

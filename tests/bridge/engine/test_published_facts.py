@@ -12,7 +12,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from statebridge.engine.plan import lane_count, plan_groups
-from statebridge.engine.relay_prompts import relay_receiver_prompts, relay_sender_prompts
+from statebridge.engine.prompts import tokenise
 from statebridge.engine.workload import Workload, prepare
 from statebridge.models.pair import Pair
 from statebridge.models.traced_model import TracedModel
@@ -82,9 +82,16 @@ def test_relay_prompts_have_the_published_lengths() -> None:
     workload = _workload()
     samples = _published("nl_relay_fwd_deterministic")
     rows = range(396)
-    sent = relay_sender_prompts(workload, rows)
+    prompts, data = workload.experiment.prompts, [workload.rows[row] for row in rows]
+    row_ids = [row.row_id for row in data]
+    asked = [prompts.relay_sender.format(context=r.context, question=r.question) for r in data]
+    sent = tokenise(workload.pair.sender, asked, row_ids, 256)
     assert [len(ids) for ids in sent] == [sample["sender_prompt_len"] for sample in samples]
-    received, _ = relay_receiver_prompts(workload, rows, [sample["relay"] for sample in samples])
+    relayed = [
+        prompts.relay_receiver.format(relay=sample["relay"], question=r.question, context=r.context)
+        for sample, r in zip(samples, data, strict=True)
+    ]
+    received = tokenise(workload.pair.receiver, relayed, row_ids, 256)
     assert [len(ids) for ids in received] == [sample["prompt_len_b"] for sample in samples]
 
 
