@@ -139,7 +139,7 @@ def test_the_strict_control_runs_383_rows() -> None:
 def test_every_answer_stands_in_its_context_and_has_tokens() -> None:
     workload = _workload()
     assert all(row.answer in row.context for row in workload.rows)
-    assert all(1 <= len(answer) <= 16 for answer in workload.answers)
+    assert all(1 <= len(answer) <= 16 for answer in workload.answers["task"])
     tokenizer = workload.pair.receiver.tokenizer
-    texts = [tokenizer.decode(list(answer)) for answer in workload.answers]
+    texts = [tokenizer.decode(list(answer)) for answer in workload.answers["task"]]
     assert texts == [f" {row.answer}" for row in workload.rows]
