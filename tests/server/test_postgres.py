@@ -73,7 +73,8 @@ def test_kills_and_an_outage_on_postgresql(on_postgres: RunningServer, postgres:
             assert client.get(f"/v1/experiments/{disturbed}/rows").content == expected
             numbers = [number for number, _, _ in all_events(client, disturbed)]
             assert numbers == list(range(1, len(numbers) + 1))
-            assert server.client("sb_wrong").get("/v1/pairs").status_code == 401
+        with server.client("sb_wrong") as stranger:
+            assert stranger.get("/v1/pairs").status_code == 401
     assert not list(server.data.glob("*.sqlite*"))
     secret = postgres.password
     assert secret not in server.log.read_text()
