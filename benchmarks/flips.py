@@ -32,6 +32,7 @@ from transformers import NoRepeatNGramLogitsProcessor, RepetitionPenaltyLogitsPr
 
 from benchmarks.published_set import prompt_lengths
 from benchmarks.random_pairs import SIZES, random_pair, random_rows, random_workload
+from statebridge.engine.decoding import STEPS, decoding_step, step_on
 from statebridge.engine.plan import Group
 from statebridge.engine.shared_sweep import SharedSweep
 from statebridge.engine.workload import Workload
@@ -176,7 +177,8 @@ def report(
                     }
                 )
                 print(f"{size} {name} {lanes} padded={padded}: {len(found)}", flush=True)
-    return {"size": size, "device": device, "choices": choices}
+    step = step_on(torch.device(device))
+    return {"size": size, "device": device, "step": step, "choices": choices}
 
 
 def markdown(record: Mapping[str, Any]) -> str:
@@ -185,7 +187,8 @@ def markdown(record: Mapping[str, Any]) -> str:
     for table in record["sizes"]:
         lines += [
             "",
-            f"**{table['size']}** on {table['device']}, {record['new_tokens']} new tokens",
+            f"**{table['size']}** on {table['device']}, {table['step']} step, "
+            f"{record['new_tokens']} new tokens",
             "",
             "| dtype | lanes | padded | lanes that differ | median top-two margin | largest |",
             "|---|---|---|---|---|---|",
@@ -211,19 +214,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--new-tokens", type=int, default=64)
     parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--step", choices=STEPS, help="default: graph on a GPU, else dynamic")
     parser.add_argument("--out", type=Path, default=Path("flips"), help="without an ending")
     options = parser.parse_args(arguments)
     transformers.logging.set_verbosity_error()
     on_gpu = options.device.startswith("cuda")
+    with decoding_step(options.step):
+        sizes = [
+            report(size, options.rows, options.new_tokens, options.dtypes, options.device)
+            for size in options.sizes
+        ]
     record = {
         "date": datetime.now(UTC).date().isoformat(),
         "machine": torch.cuda.get_device_name(options.device) if on_gpu else platform.machine(),
         "torch": torch.__version__,
         "new_tokens": options.new_tokens,
-        "sizes": [
-            report(size, options.rows, options.new_tokens, options.dtypes, options.device)
-            for size in options.sizes
-        ],
+        "sizes": sizes,
     }
     options.out.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n", "utf-8")
     options.out.with_suffix(".md").write_text(markdown(record), encoding="utf-8")

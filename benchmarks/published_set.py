@@ -1,7 +1,7 @@
 """The published set of files, from a loaded pair to committed rows and scores.
 
     python benchmarks/published_set.py --size demo
-    python benchmarks/published_set.py --size 160m-410m --device cuda --dtype bfloat16
+    python benchmarks/published_set.py --size 160m-410m --device cuda --step dynamic
 
 11 conditions, 3 seeds: 25 cells over 396 rows whose prompts are as long as the published
 ones, 30 to 89 tokens and 47 on average; the 24 published files without `--extra`, which
@@ -29,7 +29,9 @@ import transformers
 from benchmarks.measured import forget_peak, peak_gigabytes, timed
 from benchmarks.random_pairs import SIZES, random_experiment, random_pair, random_rows
 from statebridge.commands.score_table import condition_scores
+from statebridge.engine.decoding import STEPS, decoding_step, step_on
 from statebridge.engine.run import RunSummary, run_experiment
+from statebridge.engine.static_holds import held_for
 from statebridge.results.rundir import read_run
 
 PUBLISHED = (
@@ -60,11 +62,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--extra", action="store_true", help="zero_replacement too")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--step", choices=STEPS, help="default: graph on a GPU, else dynamic")
     parser.add_argument("--max-lanes", type=int)
     parser.add_argument("--repeats", type=int, default=1, help="the first one warms up")
     parser.add_argument("--json", type=Path, help="append a line here")
     options = parser.parse_args(arguments)
     transformers.logging.set_verbosity_error()
+    with decoding_step(options.step):
+        measure_set(options)
+
+
+def measure_set(options: argparse.Namespace) -> None:
+    """Run the set as often as asked for and print a line for each time."""
     device, dtype = torch.device(options.device), getattr(torch, options.dtype)
     pair = random_pair(options.size, device=options.device, dtype=dtype)
     conditions = [*PUBLISHED, *(["zero_replacement"] if options.extra else [])]
@@ -104,6 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 "torch": torch.__version__,
                 "size": options.size,
                 "dtype": manifest["experiment"]["dtype"],
+                "step": step_on(device),
                 "files": len(manifest["cells"]),
                 "lanes": summary.lanes,
                 "max_lanes": manifest["plan"]["max_lanes"],
@@ -112,6 +122,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 "seconds_of_scoring": round(scoring, 2),
                 "peak_gigabytes": round(peak_gigabytes(device), 2),
             }
+            if on_gpu:
+                # What graphs keep in their pool is reserved, and allocated while they run only.
+                reserved = torch.cuda.max_memory_reserved(device)
+                record["reserved_gigabytes"] = round(reserved / 1e9, 2)
+            if on_gpu and record["step"] == "graph":
+                # Without this, a capture that failed would be timed as a dynamic step.
+                hold = held_for(pair.receiver)
+                record |= {"graphs": hold.recorded, "capture_failed": hold.refused}
             print(json.dumps(record), flush=True)
             if options.json:
                 with options.json.open("a", encoding="utf-8") as lines:

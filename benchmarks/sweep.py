@@ -30,6 +30,7 @@ from benchmarks import limit, methods
 from benchmarks.measured import Entry, measure
 from benchmarks.overhead import overhead_shares
 from benchmarks.random_pairs import SIZES, random_pair
+from statebridge.engine.decoding import STEPS, decoding_step, step_on
 from statebridge.models.pair import Pair
 
 
@@ -142,6 +143,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device) if on_gpu else platform.machine(),
         "threads": torch.get_num_threads(),
         "dtype": options.dtype,
+        "step": step_on(device),
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
         "plan": vars(plan),
         "sizes": tables,
@@ -152,7 +154,8 @@ def markdown(record: dict[str, Any]) -> str:
     """The record as tables."""
     lines = [
         f"{record['date']}, {record['device']}, {record['threads']} threads, {record['dtype']}, "
-        f"torch {record['versions']['torch']}; prompts of {record['plan']['prompt']} tokens, "
+        f"{record['step']} step, torch {record['versions']['torch']}; "
+        f"prompts of {record['plan']['prompt']} tokens, "
         f"{record['plan']['new']} new tokens, {record['plan']['rounds']} rounds.",
     ]
     for name, table in record["sizes"].items():
@@ -189,12 +192,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--lanes", type=int, default=125, help="at 25 cells")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--step", choices=STEPS, help="default: graph on a GPU, else dynamic")
     parser.add_argument("--quick", action="store_true", help="seconds: does everything work?")
     parser.add_argument("--out", type=Path, default=Path("sweep"), help="without an ending")
     options = parser.parse_args(arguments)
     transformers.logging.set_verbosity_error()
     torch.manual_seed(0)
-    record = run(options)
+    with decoding_step(options.step):
+        record = run(options)
     options.out.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n", "utf-8")
     options.out.with_suffix(".md").write_text(markdown(record), encoding="utf-8")
     print(markdown(record))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 
@@ -11,7 +13,9 @@ from statebridge.engine.lane_attention import lane_attention
 from statebridge.engine.lane_cache import LaneCache
 from statebridge.engine.processors import ban_repeated_ngrams, penalise_repetition
 from statebridge.engine.sampling import Draws
-from statebridge.models.token_batch import TokenBatch
+from statebridge.engine.static_decoding import decode_static
+from statebridge.engine.static_holds import StepHold, held_for
+from statebridge.models.token_batch import TokenBatch, to_device, to_host
 from statebridge.models.traced_model import TracedModel
 
 RETIRE_SHARE = 0.25
@@ -19,6 +23,32 @@ RETIRE_SHARE = 0.25
 
 GPU_LOOK_EVERY = 8
 """Steps between two looks at which lanes have finished: each waits for the GPU."""
+
+Step = Literal["dynamic", "static", "graph"]
+"""How a step runs: over what is filled, over the whole capacity, or that as a CUDA graph."""
+
+STEPS: tuple[Step, ...] = get_args(Step)
+
+_chosen: dict[str, Step] = {"cuda": "graph"}
+"""By the device's type; else "dynamic"."""
+
+
+@contextmanager
+def decoding_step(step: Step | None) -> Iterator[None]:
+    """Let every group be decoded in one kind of step, on every device; None changes nothing."""
+    before = dict(_chosen)
+    if step is not None:
+        _chosen.update(cpu=step, cuda=step)
+    try:
+        yield
+    finally:
+        _chosen.clear()
+        _chosen.update(before)
+
+
+def step_on(device: torch.device) -> Step:
+    """Return the kind of step that groups on a device are decoded in."""
+    return _chosen.get(device.type, "dynamic")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,30 +87,64 @@ def decode_lanes(
     *,
     draws: Draws | None = None,
     look_every: int | None = None,
+    step: Step | None = None,
 ) -> list[list[int]]:
     """Return the new tokens of each lane, the end token included where it was reached.
 
     Equal to Hugging Face's greedy `generate` with the same two processors on each row
     alone; as there, scores are compared in float32 whatever the model's dtype. With `draws`
-    tokens are sampled from what the processors leave, each lane by numbers of its own.
+    tokens are sampled from what the processors leave, each lane by numbers of its own. The
+    lanes' cache is used up.
 
     Args:
         draws: Numbers for at least as many steps; None decodes greedily.
         look_every: Steps between two looks at which lanes have finished; None looks at
             every step on a CPU and at every eighth on a GPU. It changes no token.
+        step: None takes CUDA graphs on a GPU and the dynamic step on a CPU. In float32 it
+            changes no token, near ties within rounding apart.
+
+    Raises:
+        ValueError: A CUDA graph is asked for where there is no GPU.
     """
+    device = lanes.logits.device
+    look_every = look_every or (GPU_LOOK_EVERY if device.type == "cuda" else 1)
+    step = step or step_on(device)
+    if step != "dynamic":
+        if step == "graph" and device.type != "cuda":
+            raise ValueError(f"a CUDA graph cannot be captured on {device}; it needs a GPU")
+        found = decode_static(
+            model,
+            lanes,
+            settings,
+            held_for(model) if step == "graph" else StepHold(None),
+            draws=draws,
+            look_every=look_every,
+            retire_share=RETIRE_SHARE,
+        )
+        if found is not None:
+            return found
+    return _decode_dynamic(model, lanes, settings, draws, look_every)
+
+
+def _decode_dynamic(
+    model: TracedModel,
+    lanes: Prefilled,
+    settings: DecodingSettings,
+    draws: Draws | None,
+    look_every: int,
+) -> list[list[int]]:
+    """Decode in steps over the positions that are filled, lanes retired as they finish."""
     device, batch = lanes.logits.device, lanes.batch
     prompt = batch.ids.shape[1]
     steps = settings.max_new_tokens
     count = batch.ids.shape[0]
-    look_every = look_every or (GPU_LOOK_EVERY if device.type == "cuda" else 1)
     end_ids = torch.tensor(model.end_ids, dtype=torch.int64, device=device)
 
     sequence = torch.empty((count, prompt + steps), dtype=torch.int64, device=device)
     sequence[:, :prompt] = batch.ids
     mask = torch.ones((count, prompt + steps), dtype=torch.bool, device=device)
     mask[:, :prompt] = batch.mask
-    lengths = torch.tensor(batch.lengths, device=device)
+    lengths = to_device(torch.tensor(batch.lengths), device)
     active = torch.arange(count, device=device)
     done = torch.zeros(count, dtype=torch.bool, device=device)
     new_tokens = torch.zeros((count, steps), dtype=torch.int64, device=device)
@@ -120,8 +184,8 @@ def decode_lanes(
                 use_cache=True,
                 **extra,
             ).logits[:, -1]
-    tokens, counts = new_tokens.tolist(), new_counts.tolist()
-    return [row[:n] for row, n in zip(tokens, counts, strict=True)]
+    found = to_host(torch.cat((new_tokens, new_counts[:, None]), dim=1)).tolist()
+    return [row[: row[-1]] for row in found]
 
 
 def _visible(mask: torch.Tensor, extra: Mapping[str, object]) -> torch.Tensor:
@@ -139,7 +203,7 @@ def answer_logits(model: TracedModel, lanes: Prefilled, inputs: torch.Tensor) ->
         (lanes, n, vocabulary).
     """
     added = inputs.shape[1]
-    lengths = torch.tensor(lanes.batch.lengths, device=inputs.device)
+    lengths = to_device(torch.tensor(lanes.batch.lengths), inputs.device)
     positions = lengths[:, None] + torch.arange(added, device=inputs.device)
     if model.window is not None:
         # Only what pads a shorter answer can lie beyond the window.

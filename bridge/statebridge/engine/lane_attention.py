@@ -18,7 +18,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from statebridge.engine.lane_cache import LaneCache
+from statebridge.engine.lane_cache import SharedPromptCache
 from statebridge.models.traced_model import TracedModel
 
 NAME = "statebridge_lanes"
@@ -48,7 +48,7 @@ def attends_by_lane(model: TracedModel) -> bool:
 
 
 @contextmanager
-def lane_attention(model: TracedModel, cache: LaneCache) -> Iterator[dict[str, Any]]:
+def lane_attention(model: TracedModel, cache: SharedPromptCache) -> Iterator[dict[str, Any]]:
     """Let forward passes over a lane cache use `attend`; yields what they are called with."""
     if not attends_by_lane(model):
         yield {}
@@ -69,7 +69,7 @@ def attend(
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     *,
-    lane_cache: LaneCache,
+    lane_cache: SharedPromptCache,
     scaling: float | None = None,
     **more: Any,
 ) -> tuple[torch.Tensor, None]:
@@ -106,13 +106,15 @@ def attend(
             later = torch.ones((count, key.shape[2]), dtype=torch.bool, device=key.device)
             later = later.triu(key.shape[2] - count + 1)
             own.view(lanes, heads, per_head, count, -1).masked_fill_(later, -torch.inf)
+        if lane_cache.written is not None:
+            own.masked_fill_(~lane_cache.written, -torch.inf)
         mixed = _with_prompt(lane_cache, layer.prompt, scaled, own, value)
     mixed = mixed.reshape(lanes, heads * per_head, count, width)
     return mixed.transpose(1, 2).contiguous(), None
 
 
 def _with_prompt(
-    cache: LaneCache,
+    cache: SharedPromptCache,
     prompt: tuple[torch.Tensor, torch.Tensor],
     query: torch.Tensor,
     own_scores: torch.Tensor,

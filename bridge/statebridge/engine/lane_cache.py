@@ -15,6 +15,7 @@ import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from statebridge.engine.lane_grid import LaneGrid
+from statebridge.models.token_batch import to_device
 
 
 class LaneCacheLayer(CacheLayerMixin):  # type: ignore[misc]
@@ -80,6 +81,21 @@ class LaneCacheLayer(CacheLayerMixin):  # type: ignore[misc]
         """Drop the last `positions` positions."""
         self._length -= positions
 
+    @property
+    def own(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """The lanes' own keys and values so far, (lanes, heads, n, width); None before any."""
+        if not self.is_initialized:
+            return None
+        filled = slice(self._length)
+        return self._key_buffer[:, :, filled], self._value_buffer[:, :, filled]
+
+    def release(self) -> None:
+        """Let go of all entries, once they are held elsewhere; the layer is of no more use."""
+        self.prompt = None
+        if self.is_initialized:
+            del self._key_buffer, self._value_buffer
+            self.is_initialized = False
+
     def keep(self, lanes: torch.Tensor, rows: torch.Tensor | None) -> None:
         """Keep some lanes only, in the order of `lanes`, and of shared prompts some rows."""
         if self.is_initialized:
@@ -90,29 +106,40 @@ class LaneCacheLayer(CacheLayerMixin):  # type: ignore[misc]
             self.prompt = keys.index_select(0, rows), values.index_select(0, rows)
 
 
-class LaneCache(Cache):  # type: ignore[misc]
-    """One `LaneCacheLayer` per block.
-
-    Args:
-        depth: Number of blocks.
-        capacity: Positions to hold: prompt, answer or new tokens.
+class SharedPromptCache(Cache):  # type: ignore[misc]
+    """A cache some of whose layers may share their lanes' prompts: what attention asks of it.
 
     Attributes:
         grid: Which row's prompt each lane reads, where prompts are shared.
         padding: (rows, 1, 1, positions), what is added to the scores of shared prompts: -inf
             at padding, else 0; None where there is none.
+        written: (positions,) bool, which of the lanes' own positions are there, in layers
+            that share their prompt; None where all are that such a layer returns.
+    """
+
+    def __init__(self, layers: list[Any]) -> None:
+        super().__init__(layers=layers)
+        self.grid: LaneGrid | None = None
+        self.padding: torch.Tensor | None = None
+        self.written: torch.Tensor | None = None
+
+
+class LaneCache(SharedPromptCache):
+    """One `LaneCacheLayer` per block.
+
+    Args:
+        depth: Number of blocks.
+        capacity: Positions to hold: prompt, answer or new tokens.
     """
 
     def __init__(self, depth: int, capacity: int) -> None:
-        super().__init__(layers=[LaneCacheLayer(capacity) for _ in range(depth)])
-        self.grid: LaneGrid | None = None
-        self.padding: torch.Tensor | None = None
+        super().__init__([LaneCacheLayer(capacity) for _ in range(depth)])
 
     def fill_from(self, source: Cache, blocks: range, rows: Sequence[int]) -> None:
         """Copy the entries of some blocks from a row cache, lane i taking row `rows[i]`."""
         for block in blocks:
             layer = source.layers[block]
-            index = torch.tensor(rows, device=layer.keys.device)
+            index = to_device(torch.tensor(rows), layer.keys.device)
             self.layers[block].update(
                 layer.keys.index_select(0, index), layer.values.index_select(0, index)
             )
@@ -142,12 +169,12 @@ class LaneCache(Cache):  # type: ignore[misc]
 
     def keep(self, lanes: Sequence[int], device: torch.device) -> None:
         """Keep some lanes only, in that order."""
-        index, rows = torch.tensor(lanes, device=device), None
+        index, rows = to_device(torch.tensor(lanes), device), None
         if self.grid is not None:
             before = self.grid.count
             self.grid, still_read = self.grid.keep(lanes)
             if len(still_read) < before:
-                rows = torch.tensor(still_read, device=device)
+                rows = to_device(torch.tensor(still_read), device)
                 if self.padding is not None:
                     self.padding = self.padding.index_select(0, rows)
         for layer in self.layers:

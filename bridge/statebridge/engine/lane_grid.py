@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
+from statebridge.models.token_batch import to_device
+
 
 @dataclass(frozen=True, slots=True)
 class LaneGrid:
@@ -25,23 +27,25 @@ class LaneGrid:
     slots: torch.Tensor
 
     @classmethod
-    def of(cls, rows: Sequence[int], count: int, device: torch.device) -> LaneGrid:
-        """Lay out lanes that read rows 0 to `count` - 1."""
+    def of(
+        cls, rows: Sequence[int], count: int, device: torch.device, at_least: int = 0
+    ) -> LaneGrid:
+        """Lay out lanes that read rows 0 to `count` - 1, with `at_least` places in a row."""
         taken = [0] * count
         in_row = []
         for row in rows:
             in_row.append(taken[row])
             taken[row] += 1
-        places = max(taken)
+        places = max(at_least, *taken)
         slots = [row * places + place for row, place in zip(rows, in_row, strict=True)]
-        return cls(tuple(rows), count, places, torch.tensor(slots, device=device))
+        return cls(tuple(rows), count, places, to_device(torch.tensor(slots), device))
 
-    def keep(self, lanes: Sequence[int]) -> tuple[LaneGrid, list[int]]:
+    def keep(self, lanes: Sequence[int], at_least: int = 0) -> tuple[LaneGrid, list[int]]:
         """Return the grid of some lanes, in that order, and the rows that they still read."""
         kept = sorted({self.rows[lane] for lane in lanes})
         place = {row: i for i, row in enumerate(kept)}
         rows = [place[self.rows[lane]] for lane in lanes]
-        return LaneGrid.of(rows, len(kept), self.slots.device), kept
+        return LaneGrid.of(rows, len(kept), self.slots.device, at_least), kept
 
     def spread(self, lanes: torch.Tensor) -> torch.Tensor:
         """Turn (lanes, heads, n, width) into (rows, heads, places · n, width); empty ones 0."""

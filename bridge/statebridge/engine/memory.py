@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import torch
 
+from statebridge.engine.static_holds import give_back
 from statebridge.errors import EnvironmentFault
 
 
@@ -46,7 +47,6 @@ def halving(work: Callable[[Sequence[T]], list[R]], items: Sequence[T], what: st
                 "device with more memory"
             ) from None
     # Outside the handler: the error's traceback holds the tensors that did not fit.
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    give_back()
     middle = len(items) // 2
     return halving(work, items[:middle], what) + halving(work, items[middle:], what)

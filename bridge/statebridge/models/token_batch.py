@@ -8,6 +8,26 @@ from dataclasses import dataclass
 import torch
 
 
+def to_device(values: torch.Tensor, device: torch.device | str) -> torch.Tensor:
+    """Copy a tensor of the host to a device; to a GPU without waiting for what it is doing.
+
+    The copy comes from pinned memory, which torch does not use again before it is made.
+    """
+    if torch.device(device).type != "cuda":
+        return values.to(device)
+    return values.pin_memory().to(device, non_blocking=True)
+
+
+def to_host(values: torch.Tensor) -> torch.Tensor:
+    """Copy a tensor to the host, from a GPU into pinned memory; waits until it is there."""
+    if values.device.type != "cuda":
+        return values.cpu()
+    held = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+    held.copy_(values, non_blocking=True)
+    torch.cuda.current_stream(values.device).synchronize()
+    return held
+
+
 @dataclass(frozen=True, slots=True)
 class TokenBatch:
     """Left-padded token ids.
@@ -36,7 +56,7 @@ class TokenBatch:
         for row, prompt in enumerate(prompts):
             ids[row, width - len(prompt) :] = torch.tensor(prompt, dtype=torch.int64)
             mask[row, width - len(prompt) :] = True
-        return cls(ids.to(device), mask.to(device), lengths)
+        return cls(to_device(ids, device), to_device(mask, device), lengths)
 
     @property
     def padded(self) -> bool:
@@ -61,7 +81,7 @@ class TokenBatch:
 
     def select(self, rows: Sequence[int]) -> TokenBatch:
         """Return the batch of some rows (repeats allowed), as wide as this one."""
-        index = torch.tensor(list(rows), device=self.ids.device)
+        index = to_device(torch.tensor(list(rows)), self.ids.device)
         return TokenBatch(
             self.ids[index], self.mask[index], tuple(self.lengths[row] for row in rows)
         )
