@@ -2,28 +2,50 @@
 
 from __future__ import annotations
 
+import argparse
 import cProfile
 import pstats
+import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.random_pairs import random_experiment, random_rows
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.random_pairs import SIZES, random_experiment, random_pair, random_rows
 from statebridge.commands.score_table import condition_scores
 from statebridge.engine.run import run_experiment
 from statebridge.models.pair import Pair
 from statebridge.results.rundir import read_run
 
 TORCH, MODELS = "torch operations", "transformers and torch.nn in Python"
-NNSIGHT, STATEBRIDGE = "nnsight", "Statebridge and what it calls"
+STEP = "Statebridge's decoding, attention and writing of states in Python"
+NNSIGHT = "nnsight"
+AROUND = "planning, prompts, scoring and committing"
+OVERHEAD = (NNSIGHT, AROUND)
+"""What a run costs beside the two models' own work."""
+
 HASHING = "hashing the weights"
+_STEP_MODULES = (
+    "decoding",
+    "injection",
+    "lane_attention",
+    "lane_cache",
+    "lane_grid",
+    "measures",
+    "processors",
+    "sampling",
+    "shared_sweep",
+    "sources",
+)
 
 
 def overhead_shares(pair: Pair, rows: int, prompt: int, new: int) -> dict[str, float]:
     """Shares of the time of a run from planning to scores, by where the profiler found it.
 
     The profiler makes each Python call dearer and leaves the arithmetic as it is, so that the
-    shares of Python are upper bounds. Hashing the weights, once for a run however long, is
-    left out of the sum.
+    shares of Python are upper bounds. What is built into Python counts to whoever calls it.
+    Hashing the weights, once for a run however long, is left out of the sum.
     """
     profile = cProfile.Profile()
     with tempfile.TemporaryDirectory(prefix="statebridge-bench-") as name:
@@ -36,21 +58,51 @@ def overhead_shares(pair: Pair, rows: int, prompt: int, new: int) -> dict[str, f
         run_experiment(experiment, folder / "run", pair=pair)
         condition_scores(read_run(folder / "run"))
         profile.disable()
-    seconds = dict.fromkeys((TORCH, MODELS, NNSIGHT, STATEBRIDGE), 0.0)
-    for (file, _, function), entry in pstats.Stats(profile).stats.items():  # type: ignore[attr-defined]
-        where = _where(file, function)
-        if where != HASHING:
-            seconds[where] += entry[2]
+    seconds = dict.fromkeys((TORCH, MODELS, STEP, NNSIGHT, AROUND, HASHING), 0.0)
+    stats: _Stats = pstats.Stats(profile).stats  # type: ignore[attr-defined]
+    for (file, _, function), (_, _, own, _, callers) in stats.items():
+        if file != "~":
+            seconds[_where(file)] += own
+        elif "hashlib" in function:
+            seconds[HASHING] += own
+        elif "torch" in function or "TensorBase" in function:
+            seconds[TORCH] += own
+        else:
+            for (caller, _, _), (_, _, part, _) in callers.items():
+                seconds[_where(caller)] += part
+    del seconds[HASHING]
     whole = sum(seconds.values())
     return {name: value / whole for name, value in seconds.items()}
 
 
-def _where(file: str, function: str) -> str:
-    if file == "~":
-        if "hashlib" in function or "_hashlib" in function:
-            return HASHING
-        return TORCH if "torch" in function or "TensorBase" in function else STATEBRIDGE
+_Function = tuple[str, int, str]
+_Times = tuple[int, int, float, float]
+_Stats = dict[_Function, tuple[int, int, float, float, dict[_Function, _Times]]]
+
+
+def _where(file: str) -> str:
     path = file.replace("\\", "/")
     if "/nnsight/" in path or "/greenlet" in path:
         return NNSIGHT
-    return MODELS if "/transformers/" in path or "/torch/" in path else STATEBRIDGE
+    if "/transformers/" in path or "/torch/" in path:
+        return MODELS
+    steps = any(path.endswith(f"/engine/{name}.py") for name in _STEP_MODULES)
+    return STEP if steps else AROUND
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the shares for one size, and what is overhead of them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", choices=list(SIZES), default="160m-410m")
+    parser.add_argument("--rows", type=int, default=4, help="rows under 25 cells")
+    parser.add_argument("--prompt", type=int, default=45)
+    parser.add_argument("--new", type=int, default=64)
+    given = parser.parse_args(arguments)
+    shares = overhead_shares(random_pair(given.size), given.rows, given.prompt, given.new)
+    for what, share in shares.items():
+        print(f"{share:6.1%}  {what}")
+    print(f"{sum(shares[what] for what in OVERHEAD):6.1%}  overhead: {' and '.join(OVERHEAD)}")
+
+
+if __name__ == "__main__":
+    main()

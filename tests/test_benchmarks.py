@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from benchmarks import attention, flips, published_set, sweep
+from benchmarks import attention, flips, overhead, published_set, startup, sweep
 from benchmarks.limit import counted_flops
 from benchmarks.random_pairs import CONDITIONS, random_pair, random_rows, random_workload
 
@@ -41,6 +41,36 @@ def test_the_quick_table_has_every_method(tmp_path: Path) -> None:
     }
     page = (tmp_path / "sweep.md").read_text("utf-8")
     assert all(name in page for name in names)
+
+
+def test_overhead_is_what_is_neither_arithmetic_nor_the_models(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    overhead.main(["--size", "demo", "--rows", "1", "--prompt", "7", "--new", "3"])
+    *parts, last = capsys.readouterr().out.splitlines()
+    shares = {line.split("%")[1].strip(): float(line.split("%")[0]) for line in parts}
+    assert all(share > 0 for share in shares.values())
+    # Each is printed to a tenth of a percent.
+    assert sum(shares.values()) == pytest.approx(100, abs=0.4)
+    expected = sum(shares[what] for what in overhead.OVERHEAD)
+    assert float(last.split("%")[0]) == pytest.approx(expected, abs=0.2)
+
+
+@pytest.mark.slow
+def test_what_starts_is_timed(capsys: pytest.CaptureFixture[str]) -> None:
+    startup.main(["--size", "demo", "--runs", "1"])
+    rows = [line.split("|") for line in capsys.readouterr().out.splitlines()[2:]]
+    assert [row[1].strip()[:6] for row in rows] == [
+        "`pytho",
+        "`state",
+        "`impor",
+        "loadin",
+        "server",
+    ]
+    seconds = [float(row[2]) for row in rows]
+    # A server loads the pair, and so cannot be ready sooner than that takes.
+    assert seconds[0] < seconds[1]
+    assert seconds[3] < seconds[4]
 
 
 @pytest.mark.parametrize("cells", CONDITIONS)
