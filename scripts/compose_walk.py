@@ -17,6 +17,8 @@ from typing import Any
 
 import httpx
 
+from statebridge_client import Client
+
 ROOT = Path(__file__).resolve().parents[1]
 GUIDE = (ROOT / "docs" / "deploying.md").read_text("utf-8")
 PROJECT = "statebridge-check"
@@ -121,11 +123,16 @@ class Walk:
         )
 
     def run_experiment(self, token: str, experiment: dict[str, Any]) -> tuple[str, bytes]:
-        """Submit an experiment, wait for its end, return its id and rows."""
-        with self.client(token) as client:
-            answer = client.post("/v1/experiments", json=experiment)
-            assert answer.status_code == 201, answer.text
-            return answer.json()["id"], self.rows(client, answer.json()["id"])
+        """Submit an experiment with the thin client, wait for its end, return its id and rows."""
+        with Client(f"http://127.0.0.1:{self.port}", token) as client:
+            run = client.submit(experiment)
+            run.wait(progress=False)
+            folder = run.download(self.folder / "downloads" / run.id)
+            assert len(list(run.rows())) == run.status().rows_done
+        rows = (folder / "rows.jsonl").read_bytes()
+        with self.client(token) as plain:
+            assert self.rows(plain, run.id) == rows
+        return run.id, rows
 
     def rows(self, client: httpx.Client, experiment_id: str) -> bytes:
         """The rows of an experiment, when it is done."""
