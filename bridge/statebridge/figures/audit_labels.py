@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from statebridge.audit import LABELS, AuditReport, Label
 from statebridge.figures.drawing import Drawing, absent
@@ -93,4 +94,5 @@ def _stack(axes: Axes, conditions: list[str], counts: Mapping[str, Mapping[Label
             fontsize=7,
         )
     axes.margins(x=0.12)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     axes.grid(axis="x", color="#DDDDDD", linewidth=0.6)

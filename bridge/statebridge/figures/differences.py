@@ -65,6 +65,8 @@ def paired_delta(comparison: Comparison, metric: str = "word_boundary_contains")
                     fontsize=6.8,
                     bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.8},
                 )
+            # Room for the numbers of the outermost points.
+            axes.margins(x=0.16)
             axes.locator_params(axis="x", nbins=5)
             axes.set_title(literal(f"against {baseline}"))
             label_rows(axes, _labels(rows), ticks=place == 0)
@@ -73,7 +75,7 @@ def paired_delta(comparison: Comparison, metric: str = "word_boundary_contains")
     caption = (
         f"Paired difference in {metric_label(metric)} (condition less baseline) with "
         f"{interval_kind(d.interval for d in found)}; {_extent(found)}. {_FILLED}"
-        f"{_band_text(margins)}"
+        f"{_band_text(margins)}{_OWN_PROMPT if metric == 'kl_from_no_inject' else ''}"
     )
     return Drawing(name, title, caption, figure)
 
@@ -120,6 +122,11 @@ def forest(comparison: Comparison) -> Drawing:
 
 
 _FILLED = "A filled diamond: the interval excludes zero; an open circle: it does not. "
+_OWN_PROMPT = (
+    "KL is taken from the same prompt with nothing written: where the receiver reads the question "
+    "only, that is question_only, and a difference from a condition that reads more compares "
+    "two scales."
+)
 _METRICS_ACROSS = 3
 
 

@@ -54,8 +54,9 @@ def divergence_survival(results: ResultSet) -> Drawing:
         axes.grid(color="#E6E6E6", linewidth=0.6)
         figure.legend(loc="outside right center")
     caption = (
-        "Share of rows (over all seeds) whose first k new tokens are those of no_inject. The "
-        "height at the right end is the share of texts that never differ. "
+        "Share of rows (over all seeds) whose first k new tokens are those of no_inject, or, where "
+        "the receiver reads the question only, of question_only. The height at the right end is "
+        "the share of texts that never differ. "
         f"{extent([cell for group in groups for cell in group.cells])}. No interval is drawn. "
         "Greedy text can change at a tiny perturbation: an early difference shows sensitivity, "
         "not transfer."

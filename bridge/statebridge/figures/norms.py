@@ -21,6 +21,7 @@ from statebridge.figures.style import (
 )
 from statebridge.figures.wording import extent, seeds_text
 from statebridge.results.table import ResultSet, RowResult
+from statebridge.tables.printed_value import MINUS
 
 _KINDS = (
     ("translated_norm_mean", "source state (translated, random, ...)", "o", ORANGE, "left"),
@@ -135,7 +136,7 @@ def _box(axes: Any, row: int, values: Sequence[float] | Any) -> None:
     axes.barh(row, upper - lower, 0.5, left=lower, color=SKY, edgecolor=BLACK, zorder=3)
     axes.plot([median, median], [row - 0.25, row + 0.25], color=BLACK, linewidth=2, zorder=4)
     axes.annotate(
-        f"{median:.2g}",
+        f"{median:.2g}".replace("-", MINUS),
         (high, row),
         xytext=(6, 0),
         textcoords="offset points",
@@ -182,8 +183,8 @@ def translator_cosine(manifest: Mapping[str, Any] | None) -> Drawing:
     counted = " or ".join(f"{count:,}" for count in positions)
     caption = (
         "Cosine of translated and receiver states, a mean over held-out positions "
-        f"(n = {counted} positions), beside what the mean vector alone scores: only the distance "
-        f"between the two is the translator's. {_quality_seeds(manifest)}. No interval is drawn."
+        f"(n = {counted} positions; {_quality_seeds(manifest)}), beside what the mean vector alone "
+        "scores: only the distance between the two is the translator's. No interval is drawn."
     )
     return Drawing(name, title, caption, figure)
 
@@ -223,10 +224,16 @@ def _extent(groups: Sequence[ConditionCells]) -> str:
 def _quality(manifest: Mapping[str, Any] | None) -> list[tuple[str, Mapping[str, Any]]]:
     translators = (manifest or {}).get("translators") or {}
     return [
-        (f"seed {seed}" if len(entry["quality"]) == 1 else f"seed {seed}, {place}", report)
-        for seed, entry in translators.items()
+        (_seed_name(key) + ("" if len(entry["quality"]) == 1 else f", {place}"), report)
+        for key, entry in translators.items()
         for place, report in enumerate(entry.get("quality") or [], start=1)
     ]
+
+
+def _seed_name(key: str) -> str:
+    """What a translator of the manifest is called: `42` or, of several sets, `aligned/42`."""
+    of, _, seed = key.rpartition("/")
+    return f"{of}, seed {seed}" if of else f"seed {seed}"
 
 
 def _quality_seeds(manifest: Mapping[str, Any] | None) -> str:

@@ -96,8 +96,15 @@ def series_styles(conditions: Iterable[str]) -> dict[str, SeriesStyle]:
     """Return a style for each condition; a published condition has the same one everywhere."""
     published = list(PUBLISHED)
     others = [name for name in conditions if name not in PUBLISHED]
-    order = {name: place for place, name in enumerate(published + others)}
-    return {name: _STYLES[place % len(_STYLES)] for name, place in order.items()}
+    order = dict.fromkeys(published + others)
+    return {name: _style(place) for place, name in enumerate(order)}
+
+
+def _style(place: int) -> SeriesStyle:
+    """The style of a place; beyond the ten, a colour comes back with another marker and dash."""
+    lap, first = divmod(place, len(_STYLES))
+    second = _STYLES[(first + 3 * lap) % len(_STYLES)]
+    return SeriesStyle(_STYLES[first].colour, second.marker, second.dash)
 
 
 def reading_order(conditions: Iterable[str]) -> list[str]:

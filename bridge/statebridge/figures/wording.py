@@ -37,6 +37,11 @@ def plain(value: float, digits: int = 4) -> str:
     return printed_value(Column("value", "", "number", digits=digits), value)
 
 
+def percent(share: float) -> str:
+    """Return a share in per cent, with a true minus sign and none before zero: `−4 %`, `0 %`."""
+    return f"{plain(100 * share, 0)} %"
+
+
 def interval_text(interval: Interval | None, digits: int = 4) -> str:
     """Return an interval of differences as `[−0.0086, +0.0177]`; a dash for none."""
     if interval is None:

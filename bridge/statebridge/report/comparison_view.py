@@ -7,7 +7,13 @@ from dataclasses import replace
 
 from statebridge.figures.differences import condition_rows
 from statebridge.figures.grouping import row_label
-from statebridge.figures.wording import interval_kind, metric_label, rows_text, seeds_text
+from statebridge.figures.wording import (
+    interval_kind,
+    metric_label,
+    percent,
+    rows_text,
+    seeds_text,
+)
 from statebridge.scoring import METRICS
 from statebridge.stats import Comparison, FailureChain, Interval, Share, Stratification
 from statebridge.tables import Column, Range, Table, comparison_table
@@ -178,7 +184,7 @@ def _share(share: Share | None) -> str | None:
     if share is None:
         return None
     ends = (share.value, share.interval.low, share.interval.high)
-    value, low, high = (f"{100 * end:.0f} %".replace("-", "−") for end in ends)
+    value, low, high = (percent(end) for end in ends)
     return f"{value} [{low}, {high}]"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from statebridge.figures.wording import interval_text, metric_label, plain
+from statebridge.figures.wording import interval_text, metric_label, percent, plain
 from statebridge.report.sentences import SENSITIVE
 from statebridge.stats import Comparison, GapClosed
 from statebridge.stats.setting import ChannelSetting
@@ -41,10 +41,6 @@ def _share(gap: GapClosed) -> str:
     if gap.share is None:
         return f"{gap.condition} not known ({gap.no_share_because})"
     interval = gap.share.interval
-    return f"{gap.condition} {_percent(gap.share.value)} [{_percent(interval.low)}, " + (
-        f"{_percent(interval.high)}]"
+    return f"{gap.condition} {percent(gap.share.value)} [{percent(interval.low)}, " + (
+        f"{percent(interval.high)}]"
     )
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.0f} %".replace("-", "−")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from statebridge.figures.wording import interval_kind, interval_text, joined, plain, signed
+from statebridge.figures.wording import interval_kind, interval_text, joined, percent, plain, signed
 from statebridge.results.sender_checks import SenderChecks, read_sender_checks
 from statebridge.results.table import ResultSet
 from statebridge.stats.clustered import RESAMPLES
@@ -55,7 +55,7 @@ def _sentences(checks: SenderChecks, effects: Sequence[SenderEffect]) -> list[st
     golds = [row.gold for row in checks.rows]
     right = sum(gold.all_right for gold in golds) / len(golds)
     opening = (
-        f"As it is, the sender gives the gold answer in {_percent(right)} of {len(golds)} rows "
+        f"As it is, the sender gives the gold answer in {percent(right)} of {len(golds)} rows "
         "(greedy, no penalties), with a mean log-probability of "
         f"{plain(sum(gold.logprob for gold in golds) / len(golds), 2)} nats. Its states are "
         f"replaced in the output of {checks.layer_path} (layer {checks.layer} of {checks.blocks})."
@@ -71,7 +71,7 @@ def _sentences(checks: SenderChecks, effects: Sequence[SenderEffect]) -> list[st
     if compared:
         parts = [
             f"{_place(e.positions)} {signed(e.gold.difference, 2)} nats "
-            f"{interval_text(e.gold.interval, 2)}, {_percent(e.gold.right_after)} right"
+            f"{interval_text(e.gold.interval, 2)}, {percent(e.gold.right_after)} right"
             for e in compared
         ]
         sentences.append(
@@ -92,15 +92,15 @@ def _read(found: Sequence[SenderEffect]) -> str:
         gold = by["zero"].gold
         sentence += (
             f". Zero there: {signed(gold.difference, 2)} nats {interval_text(gold.interval, 2)}, "
-            f"{_percent(gold.right_after)} right"
+            f"{percent(gold.right_after)} right"
         )
     patch = by.get("patch")
     if patch is not None and patch.donor is not None:
         donor = patch.donor
         sentence += (
             f". With another row's states there it gives that row's answer in "
-            f"{_percent(donor.right_after)} of {patch.n_rows} rows "
-            f"({_percent(donor.right_before)} before), whose log-probability changes by "
+            f"{percent(donor.right_after)} of {patch.n_rows} rows "
+            f"({percent(donor.right_before)} before), whose log-probability changes by "
             f"{signed(donor.difference, 2)} nats {interval_text(donor.interval, 2)}"
         )
     return f"{sentence}."
@@ -120,8 +120,8 @@ def _change(effect: SenderEffect) -> str:
     return (
         f"the mean state over the rows in its place, the gold answer's log-probability changes by "
         f"{signed(gold.difference, 2)} nats {interval_text(gold.interval, 2)}{within}, and the "
-        f"rows answered right go from {_percent(gold.right_before)} to "
-        f"{_percent(gold.right_after)} (n = {effect.n_rows})"
+        f"rows answered right go from {percent(gold.right_before)} to "
+        f"{percent(gold.right_after)} (n = {effect.n_rows})"
     )
 
 
@@ -193,7 +193,3 @@ def _place(name: str) -> str:
 
 def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"

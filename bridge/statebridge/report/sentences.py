@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from statebridge.figures.grouping import ConditionCells
-from statebridge.figures.wording import interval_text, metric_label, plain, signed
+from statebridge.figures.wording import interval_text, metric_label, percent, plain, signed
 from statebridge.report.roles import shuffled_twins
 from statebridge.results.table import Direction, ResultSet
 from statebridge.scoring import row_values
@@ -148,13 +148,9 @@ def chain_sentence(chain: FailureChain) -> str:
     if chain.norm_share is None or chain.direction_share is None:
         return f"{text}; no shares: {chain.no_shares_because}."
     return (
-        f"{text}: norm mismatch accounts for {_share(chain.norm_share.value)} "
-        f"[{_share(chain.norm_share.interval.low)}, {_share(chain.norm_share.interval.high)}] "
-        f"and direction error for {_share(chain.direction_share.value)} "
-        f"[{_share(chain.direction_share.interval.low)}, "
-        f"{_share(chain.direction_share.interval.high)}] of the loss."
+        f"{text}: norm mismatch accounts for {percent(chain.norm_share.value)} "
+        f"[{percent(chain.norm_share.interval.low)}, {percent(chain.norm_share.interval.high)}] "
+        f"and direction error for {percent(chain.direction_share.value)} "
+        f"[{percent(chain.direction_share.interval.low)}, "
+        f"{percent(chain.direction_share.interval.high)}] of the loss."
     )
-
-
-def _share(value: float) -> str:
-    return f"{100 * value:.0f} %".replace("-", "−")

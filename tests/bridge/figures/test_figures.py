@@ -15,7 +15,8 @@ from statebridge import figures
 from statebridge.audit import audit
 from statebridge.figures import Drawing
 from statebridge.figures.strength import strength_series
-from statebridge.figures.style import house_style
+from statebridge.figures.style import house_style, series_styles
+from statebridge.figures.wording import percent
 from statebridge.results.table import CellResult, ResultSet
 from statebridge.scoring import row_values
 from statebridge.stats import Comparison, Settings, compare
@@ -293,3 +294,18 @@ def test_seeds_are_those_of_the_results() -> None:
     assert "one seed (7)" in figures.containment(made_run(seeds=(7,))).caption
     assert "no seeded condition" in figures.containment(made_run(["no_inject"])).caption
     assert len(SEEDS) == 3
+
+
+def test_thirty_conditions_are_told_apart_by_their_look() -> None:
+    names = [*PUBLISHED, *(f"own_{number}" for number in range(20))]
+    styles = series_styles(names)
+    looks = {(styles[name].colour, styles[name].marker) for name in names}
+    assert len(looks) == len(names)
+    assert all(series_styles(PUBLISHED)[name] == styles[name] for name in PUBLISHED)
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(0.43, "43 %"), (-0.04, "−4 %"), (-0.0001, "0 %"), (1.35, "135 %")]
+)
+def test_a_share_has_no_sign_before_zero(share: float, text: str) -> None:
+    assert percent(share) == text
