@@ -100,7 +100,10 @@ def random_pair(
     sides = []
     for seed, shape in enumerate((size.sender, size.receiver)):
         module = random_model(shape, size, seed, dtype).to(device)
-        wrapped = nnsight.TransformersModel(module, task="text-generation", tokenizer=words)
+        # Without its device a pipeline moves the model to the first GPU.
+        wrapped = nnsight.TransformersModel(
+            module, task="text-generation", tokenizer=words, device=device
+        )
         sides.append(TracedModel.wrap(wrapped, words, 0.67, name=f"random-{name}-{seed}"))
     return Pair(*sides)
 

@@ -11,7 +11,15 @@ from pathlib import Path
 
 from statebridge.data.atomic import atomic_writer
 from statebridge.errors import EnvironmentFault, ResultError
-from statebridge.runs.directory import DATASET, MANIFEST, POSITIVE_CONTROL, ROWS, SESSIONS, open_run
+from statebridge.runs.directory import (
+    DATASET,
+    MANIFEST,
+    POSITIVE_CONTROL,
+    ROWS,
+    SESSIONS,
+    TAUGHT_PAIR,
+    open_run,
+)
 from statebridge_client import _experiment_calls
 from statebridge_client._call import Steps
 from statebridge_client._experiment_calls import RowPage, RunFile
@@ -25,6 +33,9 @@ _BESIDE: dict[RunFile, str] = {
     "positive_control.dataset.jsonl": f"{POSITIVE_CONTROL}/{DATASET}",
     "positive_control.rows.jsonl": f"{POSITIVE_CONTROL}/{ROWS}",
     "positive_control.manifest.json": f"{POSITIVE_CONTROL}/{MANIFEST}",
+    "taught_pair.dataset.jsonl": f"{TAUGHT_PAIR}/{DATASET}",
+    "taught_pair.rows.jsonl": f"{TAUGHT_PAIR}/{ROWS}",
+    "taught_pair.manifest.json": f"{TAUGHT_PAIR}/{MANIFEST}",
 }
 """What a run may have made after its rows, and where it stands in the run directory."""
 

@@ -38,6 +38,9 @@ RunFile = Literal[
     "positive_control.manifest.json",
     "positive_control.dataset.jsonl",
     "positive_control.rows.jsonl",
+    "taught_pair.manifest.json",
+    "taught_pair.dataset.jsonl",
+    "taught_pair.rows.jsonl",
 ]
 
 PAGE = 10_000

@@ -8,7 +8,7 @@ place of paths:
 - a translator file goes by the id of a stored translator with the same bytes, and is uploaded
   where there is none; the id of a stored one (`tr_...`) may stand in the file itself;
 - a model folder goes by the folder's name, as servers name the folders that they list;
-- `execution.device` is left out: it is the server's choice.
+- `execution.device` and `execution.sender_device` are left out: they are the server's choice.
 """
 
 from __future__ import annotations
@@ -124,7 +124,8 @@ def _leave_out_what_is_of_this_machine(body: dict[str, Any]) -> None:
         if model.startswith((".", "/", "~")):
             body[side]["model"] = Path(model).expanduser().resolve().name
     if "execution" in body:
-        body["execution"].pop("device", None)
+        for device in ("device", "sender_device"):
+            body["execution"].pop(device, None)
 
 
 def _dataset(dataset: Dataset) -> Steps[dict[str, Any]]:

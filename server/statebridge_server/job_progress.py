@@ -8,6 +8,9 @@ import time
 from statebridge_server.store import turns
 from statebridge_server.store.database import Database
 
+ROW_STAGES = frozenset({"run", "positive_control", "taught_pair"})
+"""Stages that count rows: of the experiment itself, and of each of its controls."""
+
 NOTE_SECONDS = 0.2
 """Between two progress events of one stage; a burst of tiny groups is one event."""
 
@@ -51,12 +54,13 @@ class JobProgress:
             speed = self._speed(stage, done, total, now - self._began)
             if turns.note_progress(self._database, self._job_id, stage, done, total, speed):
                 raise CancelledError
-        if self._stop.is_set() and not (stage == "run" and done == total):
+        # What has just ended may have been the last; if something follows, it says so at once.
+        if self._stop.is_set() and not (stage in ROW_STAGES and done == total):
             raise StoppedError
 
     def _speed(self, stage: str, done: int, total: int, seconds: float) -> dict[str, float]:
         fresh = done - self._first
-        if stage != "run" or fresh <= 0 or seconds <= 0:
+        if stage not in ROW_STAGES or fresh <= 0 or seconds <= 0:
             return {}
         rate = fresh / seconds
         return {"rows_per_second": round(rate, 3), "seconds_left": round((total - done) / rate, 1)}

@@ -4,8 +4,10 @@
     datasets/             uploaded rows, each file named by its SHA-256
     translators/          weights and cards, named by the translator's id
     runs/                 one run directory for each experiment, named by its id
+    fits/                 links to fitted translators, by owner and by what decides the fit
     incoming/             uploads that have not arrived whole; emptied at the start
-    worker.lock           held by the worker process as long as it lives
+    worker.lock           held by the worker process as long as it lives; of several workers the
+                          second holds worker-1.lock, and so on
 
 Every name is made by the server; nothing that a client writes becomes part of a path.
 Paths that go into an experiment are relative to the data directory, which is the worker's

@@ -1,9 +1,9 @@
-"""The models that the worker holds: each listed one loaded once for each dtype."""
+"""The models that a worker holds: each listed one loaded once for each dtype and device."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from statebridge.errors import StatebridgeError
 from statebridge.models.loading import load_model
@@ -12,17 +12,25 @@ from statebridge.models.traced_model import TracedModel
 from statebridge.spec.experiment import Experiment, ModelAtLayer
 from statebridge_server.settings import ListedModel, Settings
 
+Side = Literal["sender", "receiver"]
+
 
 class LoadedModels:
     """Loads what the operator lists, and nothing else.
 
-    A model that stands in several pairs, or on both sides of one, is held once. Its layer is
-    the experiment's: the same weights are read or written at any block.
+    A model that stands in several pairs, or on both sides of one, is held once on a device. Its
+    layer is the experiment's: the same weights are read or written at any block.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, slot: int) -> None:
+        """Take the settings, and which of the workers this is."""
         self._settings = settings
-        self._models: dict[tuple[str, str | None, str], TracedModel] = {}
+        on = settings.workers[slot]
+        self._devices: dict[Side, str] = {
+            "sender": on.sender_device or on.device,
+            "receiver": on.device,
+        }
+        self._models: dict[tuple[str, str | None, str, str], TracedModel] = {}
 
     def pair(self, name: str, experiment: Experiment) -> Pair:
         """Return a listed pair at the experiment's layers and in its dtype; load it if needed.
@@ -32,8 +40,8 @@ class LoadedModels:
                 out of range.
         """
         listed = self._settings.pairs[name]
-        sender = self._model(listed.sender, experiment.dtype)
-        receiver = self._model(listed.receiver, experiment.dtype)
+        sender = self._model(listed.sender, experiment.dtype, "sender")
+        receiver = self._model(listed.receiver, experiment.dtype, "receiver")
         return Pair(
             sender.at_layer(experiment.sender.layer), receiver.at_layer(experiment.receiver.layer)
         )
@@ -41,29 +49,30 @@ class LoadedModels:
     def preload(self, name: str) -> None:
         """Load a listed pair in its first dtype; raises as `pair` does."""
         listed = self._settings.pairs[name]
-        for side in (listed.sender, listed.receiver):
-            self._model(side, listed.dtypes[0])
+        self._model(listed.sender, listed.dtypes[0], "sender")
+        self._model(listed.receiver, listed.dtypes[0], "receiver")
 
     def describe(self, name: str) -> dict[str, Any] | None:
         """Say what of a listed pair is loaded; None where nothing is."""
         listed = self._settings.pairs[name]
-        sides = {"sender": listed.sender, "receiver": listed.receiver}
+        sides: dict[Side, ListedModel] = {"sender": listed.sender, "receiver": listed.receiver}
         loaded: dict[str, list[dict[str, Any]]] = {}
         for side, model in sides.items():
             loaded[side] = [
                 _described(traced, dtype)
-                for (source, revision, dtype), traced in self._models.items()
-                if (source, revision) == (model.model, model.revision)
+                for (source, revision, dtype, device), traced in self._models.items()
+                if (source, revision, device) == (model.model, model.revision, self._devices[side])
             ]
         return loaded if all(loaded.values()) else None
 
-    def _model(self, listed: ListedModel, dtype: str) -> TracedModel:
-        key = (listed.model, listed.revision, dtype)
+    def _model(self, listed: ListedModel, dtype: str, side: Side) -> TracedModel:
+        device = self._devices[side]
+        key = (listed.model, listed.revision, dtype, device)
         found = self._models.get(key)
         if found is None:
             at = ModelAtLayer(model=listed.model, layer=0, revision=listed.revision)
             try:
-                found = load_model(at, dtype=dtype, device=self._settings.device)
+                found = load_model(at, dtype=dtype, device=device)
             except StatebridgeError as error:
                 # Where the operator keeps a model is not for clients to read.
                 said = str(error).replace(listed.model, listed.public_name)

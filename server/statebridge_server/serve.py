@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from statebridge.errors import InputError
 from statebridge_server.api.app import create_app
 from statebridge_server.api.context import Server
+from statebridge_server.api.malformed import ProblemProtocol
 from statebridge_server.logs import configure_logs, log
 from statebridge_server.settings import Settings
 from statebridge_server.store.keys import usable_key
@@ -61,7 +62,7 @@ def serve(settings: Settings) -> None:
         server_header=False,
         timeout_graceful_shutdown=CLOSE_SECONDS,
         # The parser is chosen: another one that happens to be installed may bound no header.
-        http="h11",
+        http=ProblemProtocol,
         ws="none",
         h11_max_incomplete_event_size=64 * 1024,
     )

@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -17,7 +24,7 @@ from pydantic_settings import (
 )
 
 from statebridge.errors import InputError
-from statebridge.spec.experiment import Dtype
+from statebridge.spec.experiment import Device, Dtype
 
 CONFIG_VARIABLE = "STATEBRIDGE_CONFIG"
 """Names the settings file where `--config` is not given."""
@@ -64,6 +71,18 @@ class ListedPair(_Declared):
     loaded when the server starts."""
 
 
+class WorkerDevices(_Declared):
+    """Where one worker holds its models."""
+
+    device: Device = "auto"
+    """Of the receiver, and of the sender where `sender_device` is not given."""
+    sender_device: Device | None = None
+
+
+def _one_device(declared: Any) -> Any:
+    return {"device": declared} if isinstance(declared, str) else declared
+
+
 class Limits(_Declared):
     """Bounds on what clients may send and ask for."""
 
@@ -96,7 +115,7 @@ class Limits(_Declared):
 
 
 class Settings(BaseSettings):
-    """Settings of the server and its worker."""
+    """Settings of the server and its workers."""
 
     model_config = SettingsConfigDict(
         env_prefix="STATEBRIDGE_",
@@ -114,7 +133,15 @@ class Settings(BaseSettings):
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
     pairs: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")], ListedPair] = {}
     """The pairs that may run, by name; no other model is ever loaded."""
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    device: Device = "auto"
+    """Of the only worker; `devices` takes its place."""
+    devices: (
+        Annotated[
+            tuple[Annotated[WorkerDevices, BeforeValidator(_one_device)], ...], Field(min_length=1)
+        ]
+        | None
+    ) = None
+    """One worker for each, with models of its own: a device, or {device, sender_device}."""
     reuse: bool = True
     """Take rows that earlier experiments of the same key, or shared ones, have computed."""
     preload: bool = True
@@ -134,6 +161,11 @@ class Settings(BaseSettings):
     def url(self) -> str:
         """The database's SQLAlchemy URL."""
         return self.database_url or f"sqlite:///{self.data / 'statebridge.sqlite'}"
+
+    @property
+    def workers(self) -> tuple[WorkerDevices, ...]:
+        """The devices of each worker, by its slot."""
+        return self.devices or (WorkerDevices(device=self.device),)
 
     @property
     def loopback(self) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from statebridge.demo.experiment import TAUGHT_CELLS
 from statebridge.errors import ExperimentError, nearest
 from statebridge.spec import PRESETS, experiment_cells, parse_experiment
 from statebridge.spec.experiment import Experiment, Fit
@@ -72,6 +73,8 @@ def check_submission(
         )
     if experiment.execution.device != "auto":
         raise ExperimentError("execution.device: leave it out; the operator chooses it")
+    if experiment.execution.sender_device is not None:
+        raise ExperimentError("execution.sender_device: leave it out; the operator chooses it")
     lanes = _check_limits(experiment, settings, dataset)
     return Submission(experiment, pair, lanes, tuple(dict.fromkeys(inputs)))
 
@@ -243,16 +246,13 @@ def _pair(data: dict[str, Any], settings: Settings) -> str:
 
 
 def _check_limits(experiment: Experiment, settings: Settings, held: HeldDataset | None) -> int:
-    """Check every bound; return how many lanes the experiment has at most."""
+    """Check every bound; return how many lanes the run has at most, its controls left out."""
     limits = settings.limits
     generate = experiment.dataset.generate
     rows = held.rows if held is not None else generate.rows if generate is not None else 0
     _at_most("dataset.generate.rows", rows, limits.rows)
     lanes = len(experiment_cells(experiment)) * min(rows, experiment.limit or rows)
-    if experiment.positive_control is not None:
-        cells = len(PRESETS["positive-control"]) + len(experiment.seeds) - 1
-        lanes += cells * min(rows, experiment.positive_control.rows)
-    _at_most("rows times cells", lanes, limits.lanes)
+    _at_most("rows times cells", lanes + _control_lanes(experiment, settings, rows), limits.lanes)
     decoding = experiment.decoding
     _at_most("decoding.max_new_tokens", decoding.max_new_tokens, limits.new_tokens)
     _at_most("decoding.relay_max_new_tokens", decoding.relay_max_new_tokens, limits.new_tokens)
@@ -266,6 +266,19 @@ def _check_limits(experiment: Experiment, settings: Settings, held: HeldDataset 
     for fit in experiment.translator_sets.values():
         if isinstance(fit, Fit):
             _check_fit_limits(fit, settings)
+    return lanes
+
+
+def _control_lanes(experiment: Experiment, settings: Settings, rows: int) -> int:
+    """Return how many lanes the positive controls have at most."""
+    declared = experiment.positive_control
+    if declared is None:
+        return 0
+    cells = len(PRESETS["positive-control"]) + len(experiment.seeds) - 1
+    lanes = cells * min(rows, declared.rows)
+    if declared.taught_pair:
+        _at_most("positive_control.rows", declared.rows, settings.limits.rows)
+        lanes += TAUGHT_CELLS * declared.rows
     return lanes
 
 

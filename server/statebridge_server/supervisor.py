@@ -1,4 +1,4 @@
-"""Keeps one worker process running beside the server."""
+"""Keeps the worker processes running beside the server, one for each slot."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
+from typing import Any
 
 from statebridge_server.logs import log
 from statebridge_server.settings import Settings
 
-STOP_SECONDS = 9.0
-"""After which a worker that was told to stop is killed; it gives up by itself before."""
+STOP_SECONDS = 8.0
+"""After which workers that were told to stop are killed; they give up by themselves before."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 30.0
 """Seconds before a dead worker's successor starts; doubled while they die young."""
@@ -24,40 +26,70 @@ _log = logging.getLogger("statebridge.supervisor")
 
 
 class Supervisor:
-    """Starts a worker, and another one whenever it dies."""
+    """Starts a worker for each slot, and another one whenever it dies."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings.model_dump(mode="json")
+        start = settings.model_dump(mode="json")
+        self._slots = [_Slot(slot, start) for slot in range(len(settings.workers))]
+
+    def pid(self, slot: int) -> int | None:
+        """The process id of a slot's worker; None while there is none."""
+        return self._slots[slot].pid
+
+    def restarts(self, slot: int) -> int:
+        """How many workers of a slot had to be replaced."""
+        return self._slots[slot].restarts
+
+    def start(self) -> None:
+        """Start the first workers."""
+        for slot in self._slots:
+            slot.start()
+
+    def request_stop(self) -> None:
+        """Tell all workers to stop after their group; returns at once."""
+        for slot in self._slots:
+            slot.request_stop()
+
+    def join(self) -> None:
+        """Wait for the workers' end, `STOP_SECONDS` at most, and kill those that are left."""
+        self.request_stop()
+        end = time.monotonic() + STOP_SECONDS
+        for slot in self._slots:
+            slot.join(end)
+
+
+class _Slot:
+    """One worker and its successors."""
+
+    def __init__(self, slot: int, settings: dict[str, Any]) -> None:
+        self._slot = slot
+        self._settings = settings
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
-        self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)
+        self._thread = threading.Thread(target=self._watch, name=f"supervisor {slot}", daemon=True)
         self.restarts = 0
 
     @property
     def pid(self) -> int | None:
-        """The worker's process id; None while there is none."""
         process = self._process
         return None if process is None or process.poll() is not None else process.pid
 
     def start(self) -> None:
-        """Start the first worker."""
         self._thread.start()
 
     def request_stop(self) -> None:
-        """Tell the worker to stop after its group; returns at once."""
         with self._lock:
             self._stop.set()
             if self._process is not None and self._process.poll() is None:
                 self._process.send_signal(signal.SIGTERM)
 
-    def join(self) -> None:
-        """Wait for the worker's end, `STOP_SECONDS` at most, and kill it after that."""
-        self.request_stop()
+    def join(self, end: float) -> None:
+        """Wait for the worker's end until a moment of the monotonic clock, then kill it."""
         process = self._process
         if process is not None:
             try:
-                process.wait(STOP_SECONDS)
+                process.wait(max(0.0, end - time.monotonic()))
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -79,7 +111,7 @@ class Supervisor:
             if self._stop.is_set():
                 return
             end = _how_it_ended(code)
-            log(_log, logging.ERROR, "worker ended", how=end)
+            log(_log, logging.ERROR, "worker ended", worker=self._slot, how=end)
             self.restarts += 1
             young = time.monotonic() - started < YOUNG_SECONDS
             pause = min(pause * 2, LONGEST_PAUSE) if young else FIRST_PAUSE
@@ -90,13 +122,11 @@ class Supervisor:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "statebridge_server.worker"], stdin=subprocess.PIPE
         )
-        start = {"settings": self._settings, "previous_end": previous_end}
+        start = {"settings": self._settings, "slot": self._slot, "previous_end": previous_end}
         if process.stdin is not None:
-            try:
+            with suppress(BrokenPipeError):  # it died at once; its end is reported like any other
                 process.stdin.write(json.dumps(start).encode() + b"\n")
                 process.stdin.flush()
-            except BrokenPipeError:
-                pass  # it died at once; its end is reported like any other
         return process
 
 

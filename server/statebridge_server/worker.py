@@ -1,16 +1,15 @@
-"""The worker process: holds the models, takes one job after another, commits group by group.
+"""A worker process: holds its models, takes one job after another, commits group by group.
 
-Started by the server as `python -m statebridge_server.worker`, with its settings as one line
-of JSON on standard input. Standard input stays open as long as the server lives: its end tells
-the worker that the server is gone, however it went, and a new server's worker waits for the
-lock of the data directory until then. So there is one owner of every model at any time.
+Started by the server as `python -m statebridge_server.worker`, with its settings and its slot as
+one line of JSON on standard input. Standard input stays open as long as the server lives: its end
+tells the worker that the server is gone, however it went, and a new server's worker waits for the
+lock of the slot until then. So there is one owner of every model at any time.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import gc
 import json
 import logging
@@ -20,26 +19,27 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from statebridge.commands.engine_extra import need_engine
 from statebridge.errors import StatebridgeError
-from statebridge.spec.experiment import Experiment
+from statebridge_server.earlier_fits import EarlierFits
 from statebridge_server.earlier_lanes import EarlierLanes
 from statebridge_server.fitted import keep_fitted_translators
 from statebridge_server.job_progress import CancelledError, JobProgress, StoppedError
 from statebridge_server.layout import run_path
 from statebridge_server.logs import configure_logs, log
 from statebridge_server.settings import Settings, fixed_settings
+from statebridge_server.slots import become_only_worker, pairs_for_others, take_over
 from statebridge_server.storage_trouble import DATABASE_TROUBLE, passing_trouble
 from statebridge_server.store import turns
 from statebridge_server.store.database import Database
 from statebridge_server.store.tables import Job
+from statebridge_server.upgraded import carried_on, stored_experiment
 
-GRACE_SECONDS = 8.0
+GRACE_SECONDS = 7.0
 """From the wish to stop to the end of the process, whatever a group still needs."""
 
 BEAT_SECONDS = 2.0
@@ -47,19 +47,19 @@ IDLE_SECONDS = 0.2
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 """Seconds to wait while nothing can be stored; doubled each time."""
 
-LOCK = "worker.lock"
 _log = logging.getLogger("statebridge.worker")
 
 
 class Worker:
     """One process's work: load, take, run, record."""
 
-    def __init__(self, settings: Settings, database: Database) -> None:
+    def __init__(self, settings: Settings, database: Database, slot: int) -> None:
         from statebridge_server.loaded_models import LoadedModels  # noqa: PLC0415 - after need_engine
 
         self._settings = settings
         self._database = database
-        self._models = LoadedModels(settings)
+        self._slot, self._slots = slot, len(settings.workers)
+        self._models = LoadedModels(settings, slot)
         self._stop = threading.Event()
         self._status = ("starting", "")
         self._pause = FIRST_PAUSE
@@ -78,7 +78,7 @@ class Worker:
         # The group that runs is lost and will be run again; nothing committed is.
         try:
             with contextlib.suppress(SQLAlchemyError):
-                turns.put_back(self._database)
+                turns.put_back(self._database, self._slot)
         finally:
             os._exit(0)
 
@@ -93,7 +93,8 @@ class Worker:
         self._set("ready")
         while not self._stop.is_set():
             try:
-                job = turns.take_next(self._database)
+                left = pairs_for_others(self._database, self._slot, self._slots, self._pairs)
+                job = turns.take_next(self._database, self._slot, self._slots, left)
             except DATABASE_TROUBLE as error:
                 self._wait_out(error)
                 continue
@@ -111,13 +112,28 @@ class Worker:
         except Exception as error:
             # One pair that cannot be loaded keeps no other from working.
             self._pairs[name] = {"error": _reason(error)}
-            log(_log, logging.ERROR, "pair cannot be loaded", pair=name, error=_reason(error))
+            log(
+                _log,
+                logging.ERROR,
+                "pair cannot be loaded",
+                worker=self._slot,
+                pair=name,
+                error=_reason(error),
+            )
         else:
             self._pairs[name] = self._models.describe(name)
-            log(_log, logging.INFO, "pair loaded", pair=name)
+            log(_log, logging.INFO, "pair loaded", worker=self._slot, pair=name)
 
     def _run(self, job: Job) -> None:
-        log(_log, logging.INFO, "job started", job=job.id, pair=job.pair, done=job.lanes_done)
+        log(
+            _log,
+            logging.INFO,
+            "job started",
+            worker=self._slot,
+            job=job.id,
+            pair=job.pair,
+            done=job.lanes_done,
+        )
         began = time.monotonic()
         trouble: Exception | None = None
         try:
@@ -125,12 +141,12 @@ class Worker:
         except CancelledError:
             self._record(lambda: turns.end(self._database, job.id, "cancelled"))
         except StoppedError:
-            self._record(lambda: turns.put_back(self._database))
+            self._record(lambda: turns.put_back(self._database, self._slot))
         except Exception as error:
             if passing_trouble(error) is not None:
                 # It goes on after its last committed group once things can be stored again.
                 trouble = error
-                self._record(lambda: turns.put_back(self._database))
+                self._record(lambda: turns.put_back(self._database, self._slot))
             else:
                 self._fail(job, error)
         else:
@@ -175,12 +191,20 @@ class Worker:
 
         if job.pair not in self._settings.pairs:
             raise StatebridgeError(f"pair {job.pair}: is not listed any more")
-        experiment = Experiment.model_validate(job.experiment)
+        experiment = stored_experiment(job)
         pair = self._models.pair(job.pair, experiment)
         self._pairs[job.pair] = self._models.describe(job.pair)
         progress = JobProgress(self._database, job.id, self._stop)
         reuse = EarlierLanes(self._database, job) if self._settings.reuse else None
-        run_experiment(experiment, run_path(job.id), pair=pair, progress=progress, reuse=reuse)
+        with carried_on():
+            run_experiment(
+                experiment,
+                run_path(job.id),
+                pair=pair,
+                progress=progress,
+                reuse=reuse,
+                fits=EarlierFits(job.owner) if self._settings.reuse else None,
+            )
         keep_fitted_translators(self._database, job, experiment)
 
     def _set(self, state: str, detail: str = "") -> None:
@@ -190,11 +214,15 @@ class Worker:
     def _beat(self) -> None:
         state, detail = self._status
         with contextlib.suppress(SQLAlchemyError):
-            turns.beat(self._database, os.getpid(), state, detail, dict(self._pairs))
+            pid, pairs = os.getpid(), dict(self._pairs)
+            turns.beat(self._database, pid, state, detail, pairs, self._slot)
 
     def _beat_on(self) -> None:
         while not self._stop.wait(BEAT_SECONDS):
             self._beat()
+            if self._slot == 0:
+                with contextlib.suppress(SQLAlchemyError, OSError):
+                    take_over(self._database, self._settings.data, self._slots, _say_recovered)
 
 
 def _reason(error: Exception) -> str:
@@ -219,16 +247,14 @@ def _out_of_memory(error: BaseException | None) -> bool:
     return False
 
 
-def _become_only_worker(data: Path) -> None:
-    """Wait for the data directory's lock; the kernel lets go of it when this process ends."""
-    # Never closed here: until the process has ended a thread of it may still write.
-    fcntl.flock(os.open(data / LOCK, os.O_CREAT | os.O_RDWR, 0o600), fcntl.LOCK_EX)
+def _say_recovered(job: Job) -> None:
+    log(_log, logging.WARNING, "job recovered", job=job.id, state=job.state)
 
 
 def main() -> int:
     """Run the worker until it is told to stop; return its exit code."""
     start = json.loads(sys.stdin.readline())
-    settings = fixed_settings(start["settings"])
+    settings, slot = fixed_settings(start["settings"]), int(start["slot"])
     configure_logs(settings)
     # Ending during the start, or while waiting for the lock, leaves nothing undone.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
@@ -249,11 +275,11 @@ def main() -> int:
     try:
         need_engine()
         os.chdir(settings.data)
-        _become_only_worker(settings.data)
+        become_only_worker(settings.data, slot)
         database = Database(settings.url)
-        for job in turns.recover(database, start["previous_end"]):
-            log(_log, logging.WARNING, "job recovered", job=job.id, state=job.state)
-        worker.append(Worker(settings, database))
+        for job in turns.recover(database, start["previous_end"], slot):
+            _say_recovered(job)
+        worker.append(Worker(settings, database, slot))
         signal.signal(signal.SIGTERM, lambda *_: worker[0].request_stop())
         if server_is_gone.is_set():
             return 0

@@ -255,6 +255,19 @@ def test_heads_that_are_none_or_too_long(paused_server: RunningServer) -> None:
             assert 400 <= int(answer.split()[1]) < 500, (sent[:60], answer[:200])
 
 
+def test_what_is_no_http_gets_a_problem_too(paused_server: RunningServer) -> None:
+    for sent in (b"GET  /v1/pairs HTTP/1.1\r\n\r\n", b"\0" * 100 + b"\r\n\r\n"):
+        top, _, body = exchange(paused_server, sent).partition(b"\r\n\r\n")
+        assert top.startswith(b"HTTP/1.1 400 ")
+        fields = dict(line.split(": ", 1) for line in top.decode("ascii").lower().split("\r\n")[1:])
+        assert fields["content-type"] == "application/problem+json"
+        assert fields["connection"] == "close"
+        problem = json.loads(body)
+        assert problem["status"] == 400
+        assert problem["request_id"] == fields["x-request-id"]
+        assert problem["detail"].startswith("the request cannot be read as HTTP")
+
+
 @pytest.mark.parametrize(
     "value", ["1e3", "-0", "0x1", "９", "9" * 20, "9" * 21, "1,2", "NaN", "\u0661"]
 )

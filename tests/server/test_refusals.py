@@ -54,6 +54,7 @@ def assert_problem(answer: httpx.Response, status: int, said: str) -> None:
         ({"remote": "http://127.0.0.1:1"}, "remote: leave it out"),
         ({"sweep": {"sender_layers": [0, 1], "pairs": "same"}}, "sweep: a server runs one pair"),
         ({"execution": {"device": "cuda"}}, "operator chooses"),
+        ({"execution": {"sender_device": "cpu"}}, "sender_device: leave it out"),
         ({"execution": {"max_lanes": 10**9}}, "limit of 4096"),
         ({"dtype": "float64"}, "served in float32"),
         ({"decoding": {"max_new_tokens": 101}}, "limit of 100"),

@@ -291,13 +291,14 @@ def test_a_positive_control_is_taken_too(
     sqlite_work: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work = sqlite_work
-    fields: dict[str, Any] = {"conditions": ["no_inject"], "positive_control": {"rows": 2}}
+    control = {"rows": 2, "taught_pair": False}  # which is not taken, but run again in a second
+    fields: dict[str, Any] = {"conditions": ["no_inject"], "positive_control": control}
     first = work.run(**fields)
     with computed(monkeypatch) as groups:
         second = work.run(**fields)
     assert groups == []
-    control = [work.folder(job) / POSITIVE_CONTROL / ROWS for job in (first, second)]
-    assert control[0].read_bytes() == control[1].read_bytes()
+    files = [work.folder(job) / POSITIVE_CONTROL / ROWS for job in (first, second)]
+    assert files[0].read_bytes() == files[1].read_bytes()
     assert second.lanes_reused == 4
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from statebridge.errors import InputError
 from statebridge_server.settings import (
@@ -83,7 +84,8 @@ def test_the_guide_describes_every_setting() -> None:
 
 
 def test_the_commands_of_the_guide_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (text,) = block("yml")
+    text, *of_devices = block("yml")
+    assert [len(fixed_settings(yaml.safe_load(part)).workers) for part in of_devices] == [2, 2]
     file = tmp_path / "settings.yml"
     file.write_text(text.replace("/srv", str(tmp_path)))
     settings = load_settings(file)

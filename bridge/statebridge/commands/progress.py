@@ -26,6 +26,8 @@ STAGES = {
     "quality": "measuring translators",
     "reuse": "taken from earlier runs",
     "run": "running rows",
+    "positive_control": "positive control",
+    "taught_pair": "positive control: taught pair",
     "check": "checking inside the sender",
     "similarity": "comparing layers",
     "stitch": "stitched cross-entropy",

@@ -1,12 +1,10 @@
-"""The experiment of `statebridge demo`: the taught pair, every published condition, a private
-channel.
-"""
+"""Experiments on the taught pair: that of `statebridge demo`, and the control of other runs."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from statebridge.demo.taught_pair import taught_pair_folders, taught_translators
+from statebridge.demo.taught_pair import SEEDS, taught_pair_folders, taught_translators
 
 ROWS = 64
 LAYERS = {"sender": 0.67, "receiver": 0.67}
@@ -19,17 +17,43 @@ _WORLD = {
 """What the pair was taught to read."""
 
 
+TAUGHT_CELLS = 2 + 2 * len(SEEDS)
+"""Cells of the control on the taught pair: its bounds once, channel and control once a seed."""
+
+
+def taught_control_fields(rows: int) -> dict[str, Any]:
+    """Return the fields of a control on the taught pair: one private channel and its bounds.
+
+    Args:
+        rows: How many of the pair's own rows to run.
+
+    Raises:
+        PairError: The taught pair is not there.
+    """
+    return {
+        **_sides(),
+        "dataset": {"generate": {"rows": rows, "seed": 0, **_WORLD}},
+        "translators": dict(taught_translators()),
+        "conditions": ["question_only", "skyline", "private_last", "private_last_shuffled"],
+        "decoding": {"max_new_tokens": 8},
+    }
+
+
+def _sides() -> dict[str, Any]:
+    folders = taught_pair_folders()
+    return {side: {"model": str(folders[side]), "layer": LAYERS[side]} for side in folders}
+
+
 def demo_experiment() -> dict[str, Any]:
     """Return the fields of the demo's experiment, with folders of this installation.
 
     Raises:
         PairError: The taught pair is not there.
     """
-    folders = taught_pair_folders()
     last = {"prompt": "question_only", "positions": "last", "source_positions": "last"}
     return {
         "name": "demo",
-        **{side: {"model": str(folders[side]), "layer": LAYERS[side]} for side in folders},
+        **_sides(),
         "dataset": {"generate": {"rows": ROWS, "seed": 0, **_WORLD}},
         "translators": {
             "sets": {

@@ -18,6 +18,7 @@ from statebridge.models.pair import Pair
 from statebridge.models.token_batch import TokenBatch
 from statebridge.models.traced_model import TracedModel
 from statebridge.results.table import DatasetRow
+from statebridge.spec.dataset import CorpusPositions
 from statebridge.spec.experiment import Corpus, Experiment, Fit, Prompts
 from statebridge.spec.resolve_dataset import generated_rows, resolve_dataset
 from statebridge.translators import (
@@ -99,41 +100,65 @@ def read_corpus(
             "one to measure quality on"
         )
     record = CorpusRecord(
-        name=name, sha256=digest, passages=len(passages), max_tokens=corpus.max_tokens
+        name=name,
+        sha256=digest,
+        passages=len(passages),
+        max_tokens=corpus.max_tokens,
+        positions=corpus.positions,
     )
     return CorpusTexts(passages, record)
 
 
 def paired_positions(
-    pair: Pair, passages: Sequence[str], max_tokens: int, progress: Callable[[int], None]
+    pair: Pair, passages: Sequence[str], corpus: Corpus, progress: Callable[[int], None]
 ) -> Iterator[PositionBatch]:
     """Yield (sender states, receiver states) of the same tokens, (positions, width) each.
 
-    All real positions of every passage, in passage order within a batch of similar
-    lengths; memory is bounded by one batch.
+    All real positions of every passage, or its last one, in passage order within a batch of
+    similar lengths; memory is bounded by one batch. At their ends two tokenizers meet; of two
+    different ones, a passage that is cut for either model is left out, since its last tokens
+    then stand at different places of the text (source of the last-token pairs: arXiv 2501.14082,
+    section 3).
 
     Raises:
-        PairError: The two models tokenise a passage differently.
+        PairError: All positions are asked for, and the two models tokenise a passage differently.
     """
-    window = PASSAGES_TOGETHER * 8
+    window, limit = PASSAGES_TOGETHER * 8, corpus.max_tokens
+    one_tokenizer = pair.sender.tokenizer is pair.receiver.tokenizer
     for start in range(0, len(passages), window):
         texts = passages[start : start + window]
         names = [f"passage {start + i}" for i in range(len(texts))]
-        sent = tokenise(pair.sender, texts, names, max_tokens)
-        received = sent
-        if pair.sender.tokenizer is not pair.receiver.tokenizer:
-            received = tokenise(pair.receiver, texts, names, max_tokens)
-        for name, ours, theirs in zip(names, sent, received, strict=True):
-            if ours != theirs:
-                raise PairError(
-                    f"corpus {name}: {pair.sender.name} and {pair.receiver.name} tokenise it "
-                    "differently; a translator over all positions needs one tokenizer"
-                )
-        order = iter(sorted(range(len(texts)), key=lambda i: (len(sent[i]), i)))
+        # One token more than the limit shows which passages are cut.
+        sent = tokenise(pair.sender, texts, names, limit + 1)
+        received = sent if one_tokenizer else tokenise(pair.receiver, texts, names, limit + 1)
+        kept: Sequence[int] = range(len(texts))
+        if corpus.positions == "last" and not one_tokenizer:
+            kept = [i for i in kept if max(len(sent[i]), len(received[i])) <= limit]
+        sent, received = (tuple(ids[:limit] for ids in side) for side in (sent, received))
+        if corpus.positions == "all":
+            _check_alike(pair, names, sent, received)
+        order = iter(sorted(kept, key=lambda i: (len(sent[i]), i)))
         while chosen := list(islice(order, PASSAGES_TOGETHER)):
-            ids = [sent[i] for i in chosen]
-            yield _states(pair.sender, ids), _states(pair.receiver, ids)
+            yield (
+                _states(pair.sender, [sent[i] for i in chosen], corpus.positions),
+                _states(pair.receiver, [received[i] for i in chosen], corpus.positions),
+            )
         progress(min(start + window, len(passages)))
+
+
+def _check_alike(
+    pair: Pair,
+    names: Sequence[str],
+    sent: Sequence[tuple[int, ...]],
+    received: Sequence[tuple[int, ...]],
+) -> None:
+    for name, ours, theirs in zip(names, sent, received, strict=True):
+        if ours != theirs:
+            raise PairError(
+                f"corpus {name}: {pair.sender.name} and {pair.receiver.name} tokenise it "
+                "differently; a translator over all positions needs one tokenizer: fit on "
+                "corpus.positions last"
+            )
 
 
 def fit_translators(
@@ -150,7 +175,8 @@ def fit_translators(
     """Fit one translator per seed and measure it on held-out passages.
 
     `stitched` adds the stitched next-token cross-entropy to each card: five receiver
-    passes more over the held-out passages.
+    passes more over the held-out passages. It replaces states at every token, and so is left
+    out of maps that were fitted on last tokens.
 
     Gradient training captures the states of the corpus once for all seeds. A map solved for in
     closed form has no randomness of its own: its seed chooses which nine tenths of the fitting
@@ -189,7 +215,7 @@ def fit_translators(
             paired_positions(
                 pair,
                 held_out,
-                fit.corpus.max_tokens,
+                fit.corpus,
                 lambda done: progress("quality", done, len(held_out)),
             ),
             result.means,
@@ -205,7 +231,7 @@ def fit_translators(
             causal=causal.get(seed),
             quality=(report,),
         )
-        if stitched:
+        if stitched and fit.corpus.positions == "all":
             entropies = stitched_cross_entropy(
                 pair,
                 result.translator,
@@ -258,7 +284,7 @@ def _solved(
         positions = paired_positions(
             pair,
             chosen,
-            fit.corpus.max_tokens,
+            fit.corpus,
             lambda done, place=place, chosen=chosen: progress(  # type: ignore[misc]
                 "capture", place * len(chosen) + done, len(seeds) * len(chosen)
             ),
@@ -282,7 +308,7 @@ def _trained(
     positions = paired_positions(
         pair,
         corpus.passages[:start],
-        fit.corpus.max_tokens,
+        fit.corpus,
         lambda done: progress("capture", done, start),
     )
     with PositionStore.from_batches(positions, dtype=fit.training.store_dtype) as store:
@@ -302,9 +328,13 @@ def _trained(
     return results
 
 
-def _states(model: TracedModel, prompts: Sequence[tuple[int, ...]]) -> torch.Tensor:
+def _states(
+    model: TracedModel, prompts: Sequence[tuple[int, ...]], positions: CorpusPositions
+) -> torch.Tensor:
     batch = TokenBatch.pack(prompts, model.pad_id, model.device)
-    return model.capture(batch)[batch.mask].float()
+    states = model.capture(batch)
+    # Padding is on the left.
+    return (states[:, -1] if positions == "last" else states[batch.mask]).float()
 
 
 def _origin(model: TracedModel) -> StateOrigin:

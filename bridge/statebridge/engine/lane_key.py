@@ -36,11 +36,11 @@ class LaneKeys:
     def __init__(self, workload: Workload, identity: Mapping[str, Any]) -> None:
         """Take a workload and the identity of its run, as the manifest states it.
 
-        Of the identity the models' hashes, the versions and the device are read.
+        Of the identity the models' hashes, the versions and the devices are read.
         """
         self._work = workload
         self._hashes = {side: identity["pair"][side]["weights_sha256"] for side in _SIDES}
-        self._common = _digest(
+        self._common = digest(
             {
                 "key": KEY_FORMAT,
                 "run": FORMAT,
@@ -49,10 +49,12 @@ class LaneKeys:
                 "path": workload.experiment.path,
                 "remote": workload.experiment.remote,
                 "decode": workload.experiment.decode,
-                "receiver": _model(workload.pair.receiver, self._hashes["receiver"]),
+                "receiver": model_digest(workload.pair.receiver, self._hashes["receiver"]),
             }
         )
-        self._sender = _model(workload.pair.sender, self._hashes["sender"])
+        self._sender = model_digest(workload.pair.sender, self._hashes["sender"])
+        if identity["sender_device"] is not None:
+            self._sender = digest([self._sender, identity["sender_device"]])
         self._translators = {
             key: _translator(translator) for key, translator in workload.translators.items()
         }
@@ -103,7 +105,7 @@ class LaneKeys:
             parts["translator"] = self._translators[work.translator_key(cell)]
         if relays:
             parts["templates"] = self._templates(condition.prompt)
-        return _digest(parts)
+        return digest(parts)
 
     def _templates(self, prompt: Prompt) -> Any:
         """Return what makes the prompts that are not known before a model has written."""
@@ -131,7 +133,7 @@ class LaneKeys:
             parts["text"] = [source.context, source.question]
         else:
             parts["answer"] = work.answers[prompt][row]
-        return self._rows.setdefault((prompt, row), _digest(parts))
+        return self._rows.setdefault((prompt, row), digest(parts))
 
     def _of_sender(self, cell: Cell, row: int) -> Any:
         """Return what follows from the sender's prompts: states, positions, what is noted."""
@@ -147,7 +149,7 @@ class LaneKeys:
             origin = work.donor(cell, row) if condition.shuffled else row
             parts["length"] = len(prompts.sender[row])
             parts["ids"] = self._sent.get(origin) or self._sent.setdefault(
-                origin, _digest(prompts.sender[origin])
+                origin, digest(prompts.sender[origin])
             )
             if condition.shuffled:
                 parts["donor"] = [work.rows[origin].row_id, origin == row]
@@ -177,14 +179,14 @@ class LaneKeys:
 _SIDES = ("sender", "receiver")
 
 
-def _model(model: TracedModel, weights: str | None) -> str:
+def model_digest(model: TracedModel, weights: str | None) -> str:
     """Digest a model and its tokenizer: equal weights may be read in more than one way."""
     module = model.module
     config = module.config.to_dict()
     for name in ("_name_or_path", "transformers_version"):
         config.pop(name, None)
     generation = getattr(module, "generation_config", None)
-    return _digest(
+    return digest(
         {
             "weights": weights,
             "dtype": str(model.dtype),
@@ -209,7 +211,7 @@ def _tokenizer(tokenizer: Any) -> str:
         # How it was last called, not what it is.
         for name in ("truncation", "padding"):
             content.pop(name, None)
-    return _digest(
+    return digest(
         {
             "class": type(tokenizer).__name__,
             "content": content,
@@ -220,7 +222,7 @@ def _tokenizer(tokenizer: Any) -> str:
 
 
 def _translator(translator: Translator) -> str:
-    return _digest(
+    return digest(
         {
             "kind": translator.kind,
             "widths": [translator.width_in, translator.width_out],
@@ -232,7 +234,8 @@ def _translator(translator: Translator) -> str:
     )
 
 
-def _digest(value: Any) -> str:
+def digest(value: Any) -> str:
+    """Return the SHA-256, in hex, of a value in canonical JSON."""
     return hashlib.sha256(_canonical(value)).hexdigest()
 
 

@@ -8,6 +8,7 @@ have seen transfer anywhere. Source of the channel: arXiv 2501.14082 (replace).
 
 from __future__ import annotations
 
+from statebridge.demo.experiment import taught_control_fields
 from statebridge.models.pair import Pair
 from statebridge.spec.experiment import Experiment
 
@@ -32,6 +33,38 @@ def control_experiment(experiment: Experiment) -> Experiment:
     }
     # Not a copy: an experiment remembers the conditions that it has resolved.
     return Experiment.model_validate(experiment.model_dump() | changes)
+
+
+def taught_experiment(experiment: Experiment, device: str) -> Experiment | None:
+    """Return the control on the taught pair; None where the experiment asks for none.
+
+    The pair comes with Statebridge and is known to transfer in the private setting, from one
+    model to another and through maps trained through the receiver: whoever sees nothing there
+    has an installation, a device or a dtype that cannot see it. It runs in the experiment's
+    dtype, and not at all where the experiment runs remotely.
+
+    Args:
+        experiment: As declared.
+        device: Where it runs: that of the experiment's receiver.
+
+    Raises:
+        PairError: The taught pair is not there.
+    """
+    declared = experiment.positive_control
+    if declared is None or not declared.taught_pair or experiment.remote is not None:
+        return None
+    return Experiment.model_validate(
+        {
+            **taught_control_fields(declared.rows),
+            "name": f"{experiment.name[:170]}, taught pair",
+            "dtype": experiment.dtype,
+            "execution": {
+                "device": device,
+                "path": experiment.execution.path,
+                "max_lanes": experiment.execution.max_lanes,
+            },
+        }
+    )
 
 
 def control_pair(pair: Pair) -> Pair:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
@@ -16,13 +16,14 @@ from huggingface_hub import try_to_load_from_cache
 
 from statebridge.data import sha256_file
 from statebridge.engine.causal_rows import choose_rows
-from statebridge.engine.chat import encoded
 from statebridge.engine.fitting import read_corpus
+from statebridge.engine.prompt_check import check_prompts
 from statebridge.engine.sizing import free_bytes
 from statebridge.errors import PairError, StatebridgeError
-from statebridge.models.architectures import context_window, find_blocks, hidden_width
+from statebridge.models.architectures import find_blocks, hidden_width
 from statebridge.models.layers import resolve_layer
-from statebridge.models.loading import resolve_device
+from statebridge.models.pair import Pair, pair_devices, same_device
+from statebridge.models.traced_model import TracedModel
 from statebridge.results.table import DatasetRow
 from statebridge.spec.cells import experiment_cells
 from statebridge.spec.experiment import Experiment, Fit, ModelAtLayer
@@ -91,24 +92,27 @@ def check_readiness(experiment: Experiment, out: Path | None = None) -> Iterator
             return f"{side.model}: {structures[name].weights / 1e6:.0f} M weights, in place"
 
         yield _check(name, model)
-    device: list[torch.device] = []
+    devices: dict[str, torch.device] = {}
 
     def find_device() -> str:
-        device.append(resolve_device(experiment.execution.device))
-        return str(device[0])
+        devices["sender"], devices["receiver"] = pair_devices(experiment.execution)
+        if same_device(devices["sender"], devices["receiver"]):
+            return str(devices["receiver"])
+        return f"sender on {devices['sender']}, receiver on {devices['receiver']}"
 
     yield _check("device", find_device)
     if len(structures) < 2:
         return
-    yield _check("layers", lambda: _layers(structures))
-    if rows:
+    layers = _check("layers", lambda: _layers(structures))
+    yield layers
+    if rows and layers.ready:
         yield _check("prompts", lambda: _prompts(experiment, structures, rows))
     yield _check("translators", lambda: _translators(experiment, structures, rows))
     yield _check("disk", lambda: _disk(experiment, len(rows), out or Path.cwd()))
-    if device and experiment.remote in (None, "local"):
-        yield _check("memory", lambda: _memory(experiment, structures, device[0]))
+    if devices and experiment.remote in (None, "local"):
+        yield _check("memory", lambda: _memory(experiment, structures, devices))
         if rows:
-            yield _check("time", lambda: _time(experiment, structures, rows, device[0]))
+            yield _check("time", lambda: _time(experiment, structures, rows, devices["receiver"]))
 
 
 def _check(what: str, find: Callable[[], str]) -> Check:
@@ -169,44 +173,13 @@ def _layers(structures: Mapping[str, _Structure]) -> str:
 def _prompts(
     experiment: Experiment, structures: Mapping[str, _Structure], rows: list[DatasetRow]
 ) -> str:
-    limit = experiment.decoding.max_prompt_tokens
-    lengths: dict[str, list[int]] = {}
-    texts = [
-        experiment.prompts.task.format(context=row.context, question=row.question) for row in rows
-    ]
-    ids = {}
-    for name, structure in structures.items():
-        chat, model = experiment.prompts.chat, structure.side.model
-        found, templated = encoded(structure.tokenizer, texts, chat, model)
-        ids[name] = [tuple(x if templated else x[:limit]) for x in found]
-        if (longest := max(map(len, ids[name]))) > limit:
-            raise PairError(
-                f"the longest prompt has {longest} tokens in {model}'s chat template, which cannot "
-                f"be cut at {limit}; raise decoding.max_prompt_tokens"
-            )
-    everywhere = [
-        condition.name
-        for condition in experiment.resolved_conditions
-        if condition.reads_sender and condition.source_positions == "all"
-    ]
-    for row, sent, received in zip(rows, ids["sender"], ids["receiver"], strict=True):
-        if everywhere and sent != received:
-            raise PairError(
-                f"row {row.row_id}: sender and receiver tokenise the prompt differently, so "
-                f"condition {everywhere[0]} cannot write position by position"
-            )
-    lengths["receiver"] = [len(x) for x in ids["receiver"]]
-    window = context_window(structures["receiver"].module)
-    longest = max(lengths["receiver"]) + experiment.decoding.max_new_tokens
-    if window is not None and longest > window:
-        raise PairError(
-            f"the longest prompt with its new tokens has {longest} tokens; the receiver's context "
-            f"window is {window}; lower decoding.max_prompt_tokens"
+    sides = (
+        TracedModel.without_weights(
+            structure.module, structure.tokenizer, structure.side.layer, structure.side.model
         )
-    return (
-        f"{min(lengths['receiver'])} to {max(lengths['receiver'])} tokens, "
-        f"{sum(lengths['receiver']) / len(rows):.1f} on average"
+        for structure in (structures["sender"], structures["receiver"])
     )
+    return check_prompts(experiment, Pair(*sides), rows)
 
 
 def _translators(
@@ -266,11 +239,26 @@ def _disk(experiment: Experiment, rows: int, out: Path) -> str:
 
 
 def _memory(
-    experiment: Experiment, structures: Mapping[str, _Structure], device: torch.device
+    experiment: Experiment,
+    structures: Mapping[str, _Structure],
+    devices: Mapping[str, torch.device],
 ) -> str:
-    item = torch.finfo(getattr(torch, experiment.dtype)).bits // 8
+    if not same_device(devices["sender"], devices["receiver"]):
+        return "; ".join(
+            _memory_on(experiment, structures, [side], device) for side, device in devices.items()
+        )
     same = experiment.sender.model == experiment.receiver.model
     sides = ["receiver"] if same else ["sender", "receiver"]
+    return _memory_on(experiment, structures, sides, devices["receiver"])
+
+
+def _memory_on(
+    experiment: Experiment,
+    structures: Mapping[str, _Structure],
+    sides: Sequence[str],
+    device: torch.device,
+) -> str:
+    item = torch.finfo(getattr(torch, experiment.dtype)).bits // 8
     weights = sum(structures[side].weights for side in sides) * item
     free = free_bytes(device)
     if free < weights * 1.2:

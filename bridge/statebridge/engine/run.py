@@ -19,7 +19,7 @@ from statebridge.data import write_jsonl
 from statebridge.engine.lane_key import LaneKeys
 from statebridge.engine.lane_reuse import NOTHING_REUSED, set_aside
 from statebridge.engine.plan import lane_count, plan_groups
-from statebridge.engine.positive_control import control_experiment, control_pair
+from statebridge.engine.positive_control import control_experiment, control_pair, taught_experiment
 from statebridge.engine.run_groups import PlannedRun, Progress, run_groups
 from statebridge.engine.run_translators import run_translators
 from statebridge.engine.sender_check_plan import plan_sender_checks
@@ -37,8 +37,11 @@ from statebridge.runs.directory import (
     MANIFEST,
     POSITIVE_CONTROL,
     SENDER_CHECKS,
+    TAUGHT_PAIR,
+    RunDirectory,
     open_run,
 )
+from statebridge.runs.fit_store import FitStore
 from statebridge.runs.lane_store import LaneStore
 from statebridge.runs.same_run import check_same
 from statebridge.spec.experiment import Experiment
@@ -67,6 +70,7 @@ def run_experiment(
     pair: Pair | None = None,
     progress: Progress = lambda *_: None,
     reuse: LaneStore | None = None,
+    fits: FitStore | None = None,
 ) -> RunSummary:
     """Carry an experiment out into a run directory; go on where an earlier call stopped.
 
@@ -77,6 +81,7 @@ def run_experiment(
         progress: Called as work goes on.
         reuse: Lanes of earlier runs, which are taken rather than computed again, and who is told
             of this run's; not asked where the experiment sets `execution.reuse` to false.
+        fits: The same of translators that earlier runs fitted.
 
     Raises:
         StatebridgeError: Whatever is wrong, before a row is run where it can be known then.
@@ -90,7 +95,14 @@ def run_experiment(
         progress("load", 0, 1)
         pair = pair or load_pair(experiment)
         progress("load", 1, 1)
-        translators, origins = run_translators(experiment, pair, rows, directory, progress)
+        translators, origins = run_translators(
+            experiment,
+            pair,
+            rows,
+            directory,
+            progress,
+            fits if experiment.execution.reuse else None,
+        )
         workload = prepare(experiment, pair, rows, translators)
         checks = plan_sender_checks(workload) if experiment.sender_checks else None
         identity = {
@@ -101,6 +113,7 @@ def run_experiment(
             "translators": origins,
             "versions": _versions(),
             "device": _device(pair.receiver.device),
+            "sender_device": _other_device(pair),
             "threads": torch.get_num_threads(),
         }
         earlier = directory.read_manifest()
@@ -131,17 +144,7 @@ def run_experiment(
         done = directory.committed_groups(lane_counts)
         planned = PlannedRun(workload, groups, lane_counts, max_lanes, stated, remember)
         seconds = run_groups(planned, done, directory, progress)
-        if experiment.positive_control is not None:
-            run_experiment(
-                control_experiment(experiment),
-                directory.path / POSITIVE_CONTROL,
-                pair=control_pair(pair),
-                progress=lambda stage, *counts: (
-                    # The count of the run itself stands.
-                    None if stage == "reuse" else progress(stage, *counts)
-                ),
-                reuse=reuse,
-            )
+        _run_controls(experiment, pair, directory, progress, reuse)
         if checks is not None and not (directory.path / SENDER_CHECKS).exists():
             write_sender_checks(run_sender_checks(checks, max_lanes, progress), directory.path)
         return RunSummary(
@@ -151,6 +154,33 @@ def run_experiment(
             reused_lanes=stated["lanes"],
             seconds=seconds,
         )
+
+
+def _run_controls(
+    experiment: Experiment,
+    pair: Pair,
+    directory: RunDirectory,
+    progress: Progress,
+    reuse: LaneStore | None,
+) -> None:
+    """Run the positive controls that the experiment declares, each inside of its directory."""
+    if experiment.positive_control is None:
+        return
+
+    def as_stage(name: str) -> Progress:
+        # The counts of the run itself stand.
+        return lambda stage, *counts: progress(name, *counts) if stage == "run" else None
+
+    run_experiment(
+        control_experiment(experiment),
+        directory.path / POSITIVE_CONTROL,
+        pair=control_pair(pair),
+        progress=as_stage("positive_control"),
+        reuse=reuse,
+    )
+    taught = taught_experiment(experiment, str(pair.receiver.device))
+    if taught is not None:
+        run_experiment(taught, directory.path / TAUGHT_PAIR, progress=as_stage("taught_pair"))
 
 
 def _manifest(
@@ -176,6 +206,10 @@ def _manifest(
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         **identity,
         "execution": workload.experiment.execution.model_dump(mode="json"),
+        "devices": {
+            "sender": str(workload.pair.sender.device),
+            "receiver": str(workload.pair.receiver.device),
+        },
         "git_revision": _git_revision(),
         "cells": cells,
         "plan": plan,
@@ -216,6 +250,12 @@ def _versions() -> dict[str, str]:
 
 def _device(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def _other_device(pair: Pair) -> str | None:
+    """Return what the sender is on; None where that is of the same kind as the receiver's."""
+    own = _device(pair.sender.device)
+    return None if own == _device(pair.receiver.device) else own
 
 
 def _git_revision() -> str | None:

@@ -73,15 +73,10 @@ def plan_sender_checks(workload: Workload) -> SenderCheckPlan:
     at the last position and none elsewhere. A donor with the same answer is none.
 
     Raises:
-        ExperimentError: No condition reads the sender, or a single row runs.
+        ExperimentError: A single row runs.
         PairError: An answer reaches beyond the sender's window or vocabulary.
     """
     experiment, sender = workload.experiment, workload.pair.sender
-    if not any(condition.reads_sender for condition in experiment.resolved_conditions):
-        raise ExperimentError(
-            "sender_checks: no condition reads the sender's states, so there is nothing to check; "
-            "add one of source translated, shuffled or sender, or leave sender_checks out"
-        )
     if workload.limit < 2:
         raise ExperimentError(
             "sender_checks: a single row runs, and its mean over the rows would be itself; run at "

@@ -228,8 +228,9 @@ class SharedSweep:
             return [None] * len(wanted)
         if not all(wanted):
             lanes = lanes.keep(kept)
-        draws = self._draws([drawn[i] for i in kept], ANSWER, self._decoding.max_new_tokens)
-        decoded = iter(decode_lanes(self._work.pair.receiver, lanes, self._decoding, draws=draws))
+        receiver, steps = self._work.pair.receiver, self._decoding.max_new_tokens
+        draws = self._draws(receiver, [drawn[i] for i in kept], ANSWER, steps)
+        decoded = iter(decode_lanes(receiver, lanes, self._decoding, draws=draws))
         return [next(decoded) if want else None for want in wanted]
 
     def _room(self, answers: Sequence[tuple[int, ...]]) -> int:
@@ -271,18 +272,22 @@ class SharedSweep:
         model = side_of(self._work, side)
         batch = TokenBatch.pack(prompts, model.pad_id, model.device)
         settings = replace(self._decoding, max_new_tokens=new_tokens)
-        draws = self._draws([(cell, row) for row in rows], f"{side} {turn}", new_tokens)
+        lanes = [(cell, row) for row in rows]
+        draws = self._draws(model, lanes, f"{side} {turn}", new_tokens)
         return decode_lanes(model, prefill(model, batch, new_tokens), settings, draws=draws)
 
-    def _draws(self, lanes: Sequence[tuple[Cell, int]], text: str, steps: int) -> Draws | None:
-        """Return the numbers that a text of each lane is drawn by; None for greedy decoding."""
+    def _draws(
+        self, model: TracedModel, lanes: Sequence[tuple[Cell, int]], text: str, steps: int
+    ) -> Draws | None:
+        """Return the numbers that a text of each lane is drawn by, where the model that writes
+        it is; None for greedy decoding.
+        """
         sample = self._work.experiment.decoding.sample
         if sample is None:
             return None
         rows = self._work.rows
         numbers = [row_uniforms(seed_of(c), rows[row].row_id, text, steps) for c, row in lanes]
-        device = self._work.pair.receiver.device
-        uniforms = torch.tensor(numbers, dtype=torch.float64, device=device)
+        uniforms = torch.tensor(numbers, dtype=torch.float64, device=model.device)
         return Draws(sample.temperature, sample.top_p, uniforms)
 
     def _baseline_logits(self, rows: Sequence[int]) -> torch.Tensor:

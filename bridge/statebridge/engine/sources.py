@@ -20,6 +20,8 @@ from statebridge.translators import Translator
 class SenderStates:
     """The sender's states of a group's rows and of their donors.
 
+    Everything stands on the receiver's device.
+
     Attributes:
         batch: Their prompts.
         states: (rows and donors, positions, sender width).
@@ -60,14 +62,16 @@ def capture_sender(
     sender, receiver = workload.pair.sender, workload.pair.receiver
     prompts = [workload.prompts.sender[row] for row in needed]
     batch = TokenBatch.pack(prompts, sender.pad_id, sender.device)
-    states = sender.capture(batch)
+    moved = sender.capture(batch).to(receiver.device)
+    if sender.device != receiver.device:
+        # From here on the sender's states and their masks are where the receiver's are.
+        batch = TokenBatch.pack(prompts, sender.pad_id, receiver.device)
     keys = {workload.translator_key(cell) for cell in cells if cell.condition.translates}
     translated: dict[TranslatorKey, torch.Tensor] = {}
-    moved = states.to(receiver.device)
     for key in sorted(keys):
         translated[key] = translate(workload.translators[key], moved)
         where = f"translator {key[0]} of seed {key[1]}"
-        check_finite(translated[key], batch.mask.to(receiver.device), where)
+        check_finite(translated[key], batch.mask, where)
     return SenderStates(batch, moved, {row: i for i, row in enumerate(needed)}, translated)
 
 

@@ -99,7 +99,8 @@ def run_sweep(
     lanes = SweepLanes(
         out, LANES, frozenset(c.name for c in experiment.resolved_conditions if not c.reads_sender)
     )
-    budget = int(KEPT_SHARE * free_bytes(pair.receiver.device))
+    devices = (pair.sender.device, pair.receiver.device)
+    budget = int(KEPT_SHARE * min(free_bytes(device) for device in devices))
     swept = swept_pair(pair, [own for own, _ in layers], [other for _, other in layers], budget)
     clock = time.monotonic()
     total, resumed, reused = 0, 0, 0

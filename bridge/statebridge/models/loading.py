@@ -18,8 +18,10 @@ from statebridge.models.traced_model import TracedModel, TraceOptions, check_fin
 from statebridge.spec.experiment import ModelAtLayer
 
 
-def resolve_device(device: str) -> torch.device:
+def resolve_device(device: str, field: str = "device") -> torch.device:
     """Return the torch device meant by `auto`, `cpu`, `cuda` or `cuda:N`.
+
+    `field` names in messages where the device was asked for.
 
     Raises:
         EnvironmentFault: CUDA was asked for and is not there.
@@ -29,13 +31,13 @@ def resolve_device(device: str) -> torch.device:
     if device.startswith("cuda"):
         if not torch.cuda.is_available():
             raise EnvironmentFault(
-                f"device {device}: torch finds no CUDA here; use --device cpu, or install a CUDA "
+                f"{field} {device}: torch finds no CUDA here; use --device cpu, or install a CUDA "
                 "build of torch on a machine with an NVIDIA GPU"
             )
         index = torch.device(device).index or 0
         if index >= torch.cuda.device_count():
             raise EnvironmentFault(
-                f"device {device}: this machine has {torch.cuda.device_count()} CUDA device(s), "
+                f"{field} {device}: this machine has {torch.cuda.device_count()} CUDA device(s), "
                 "counted from cuda:0"
             )
     return torch.device(device)
@@ -108,7 +110,10 @@ def load_model(
         _check_all_loaded(found, side.model)
         module.eval().requires_grad_(False).to(where)
         check_finite_weights(module, name)
-        model = nnsight.TransformersModel(module, task="text-generation", tokenizer=tokenizer)
+        # Without a device the pipeline underneath moves the model to the machine's first GPU.
+        model = nnsight.TransformersModel(
+            module, task="text-generation", tokenizer=tokenizer, device=where
+        )
     return TracedModel.wrap(
         model, tokenizer, side.layer, name=name, options=options, revision=side.revision
     )

@@ -4,30 +4,60 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from statebridge.models.loading import load_model
+import torch
+
+from statebridge.models.loading import load_model, resolve_device
 from statebridge.models.traced_model import TracedModel
-from statebridge.spec.experiment import Experiment
+from statebridge.spec.experiment import Execution, Experiment
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A sender and a receiver; they share weights where they are the same model."""
+    """A sender and a receiver; they share weights where they are one model on one device."""
 
     sender: TracedModel
     receiver: TracedModel
 
 
+def pair_devices(execution: Execution) -> tuple[torch.device, torch.device]:
+    """Return where the sender and the receiver go.
+
+    Raises:
+        EnvironmentFault: This machine lacks one of the devices.
+    """
+    receiver = resolve_device(execution.device)
+    if execution.sender_device is None:
+        return receiver, receiver
+    return resolve_device(execution.sender_device, "execution.sender_device"), receiver
+
+
+def same_device(one: torch.device, other: torch.device) -> bool:
+    """Whether two devices are one: `cuda` is `cuda:0`."""
+    return (one.type, one.index or 0) == (other.type, other.index or 0)
+
+
 def load_pair(experiment: Experiment) -> Pair:
-    """Load both sides of an experiment's pair; see `load_model` for the errors."""
-    settings = {
-        "dtype": experiment.dtype,
-        "device": experiment.execution.device,
-        "remote": experiment.remote,
-    }
-    sender = load_model(experiment.sender, **settings)  # type: ignore[arg-type]
-    if (experiment.sender.model, experiment.sender.revision) == (
+    """Load both sides of an experiment's pair; see `load_model` for the errors.
+
+    The same model on both sides is held once, unless its sides are on two devices.
+    """
+    sender_device, receiver_device = pair_devices(experiment.execution)
+    sender = load_model(
+        experiment.sender,
+        dtype=experiment.dtype,
+        device=str(sender_device),
+        remote=experiment.remote,
+    )
+    same_model = (experiment.sender.model, experiment.sender.revision) == (
         experiment.receiver.model,
         experiment.receiver.revision,
-    ):
+    )
+    if same_model and same_device(sender_device, receiver_device):
         return Pair(sender, sender.at_layer(experiment.receiver.layer))
-    return Pair(sender, load_model(experiment.receiver, **settings))  # type: ignore[arg-type]
+    receiver = load_model(
+        experiment.receiver,
+        dtype=experiment.dtype,
+        device=str(receiver_device),
+        remote=experiment.remote,
+    )
+    return Pair(sender, receiver)

@@ -28,6 +28,13 @@ def _here() -> Mapping[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
+class _Structure:
+    """In the place of an nnsight model: its module, on the meta device."""
+
+    _module: torch.nn.Module
+
+
+@dataclass(frozen=True, slots=True)
 class TracedModel:
     """One side of a pair: a model, its tokenizer, its blocks, and the layer in use.
 
@@ -73,25 +80,40 @@ class TracedModel:
             PairError: Blocks not found, layer out of range, or a block whose output is
                 not (batch, position, width).
         """
+        traced = cls._described(model, tokenizer, layer, name)
+        traced = replace(traced, options=options, revision=revision)
+        traced._check_output_shape()
+        return traced
+
+    @classmethod
+    def without_weights(
+        cls, module: torch.nn.Module, tokenizer: Any, layer: int | float | str, name: str
+    ) -> TracedModel:
+        """Describe a model by its structure alone: to plan with, never to be traced.
+
+        Raises:
+            PairError: Blocks not found, or layer out of range.
+        """
+        return cls._described(_Structure(module), tokenizer, layer, name)
+
+    @classmethod
+    def _described(
+        cls, model: Any, tokenizer: Any, layer: int | float | str, name: str
+    ) -> TracedModel:
         module = model._module
         block_paths = find_blocks(module)
-        index = resolve_layer(layer, block_paths, name)
         end_ids = _end_ids(module, tokenizer)
-        traced = cls(
+        return cls(
             name=name,
             model=model,
             tokenizer=tokenizer,
             block_paths=block_paths,
-            layer=index,
+            layer=resolve_layer(layer, block_paths, name),
             width=hidden_width(module),
             window=context_window(module),
             end_ids=end_ids,
             pad_id=_pad_id(module, tokenizer, end_ids),
-            options=options,
-            revision=revision,
         )
-        traced._check_output_shape()
-        return traced
 
     @property
     def module(self) -> Any:

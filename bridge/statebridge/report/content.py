@@ -14,7 +14,7 @@ from statebridge.figures.wording import metric_label, rows_text, seeds_text
 from statebridge.report.comparison_view import chain_view, difference_view, strata_view
 from statebridge.report.cost_view import CostView, cost_view
 from statebridge.report.experiment_view import ExperimentView, experiment_view
-from statebridge.report.positive_control import PositiveControlView, positive_control_view
+from statebridge.report.positive_control import PositiveControlView, positive_control_views
 from statebridge.report.roles import role
 from statebridge.report.score_view import score_view
 from statebridge.report.sender_view import SenderView, sender_view
@@ -40,7 +40,7 @@ class ReportContent:
     title: str
     subtitle: str
     verdicts: tuple[Verdict, ...]
-    positive_control: PositiveControlView
+    positive_controls: tuple[PositiveControlView, ...]
     scores: Table
     differences: tuple[Table, ...]
     """By the metric that the verdict rests on, one for each baseline."""
@@ -112,7 +112,7 @@ def gather(  # noqa: PLR0913 - as `write_report`
         subtitle=f"{rows_text(len(c.rows) for c in cells)}, {seeds_text(c.seed for c in cells)}, "
         f"{len(cells)} cells of {len({c.condition for c in cells})} conditions.",
         verdicts=tuple(verdicts(with_rows, judged)),
-        positive_control=positive_control_view(held),
+        positive_controls=positive_control_views(held),
         scores=score_view(held),
         differences=tuple(main),
         other_differences=tuple(others),

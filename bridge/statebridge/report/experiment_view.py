@@ -63,6 +63,7 @@ def _run_facts(manifest: Mapping[str, Any]) -> list[Fact]:
         ("decoding", _settings(experiment["decoding"])),
         ("number format", str(experiment.get("dtype", ""))),
         ("device", str(manifest.get("device", ""))),
+        ("sender's device", str(manifest.get("sender_device") or "")),
         ("execution path", str(manifest.get("path", ""))),
         ("versions", _settings(manifest.get("versions", {}))),
         ("git revision", str(manifest.get("git_revision") or "not in a checkout")),

@@ -51,8 +51,9 @@ def _verdict(content: ReportContent) -> list[str]:
         parts += list_parts(verdict.findings)
         if verdict.cautions:
             parts += ["### Before believing this", *list_parts(verdict.cautions)]
-    parts += ["### Positive control", escape_markdown(content.positive_control.headline)]
-    parts += list_parts(content.positive_control.findings)
+    parts.append("### Positive control")
+    for control in content.positive_controls:
+        parts += [escape_markdown(control.headline), *list_parts(control.findings)]
     return [*parts, escape_markdown(RULE)]
 
 

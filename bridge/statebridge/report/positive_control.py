@@ -8,10 +8,30 @@ from statebridge.figures.wording import metric_label
 from statebridge.report.gap_sentences import gap_sentences
 from statebridge.report.sentences import SENSITIVE, sentence
 from statebridge.results.table import ResultSet
-from statebridge.stats import Comparison, Difference, compare
-from statebridge.stats.setting import ChannelSetting, channel_settings
+from statebridge.stats import Difference, compare
+from statebridge.stats.setting import channel_settings
 
-CHANNEL, CONTROL = "activation_replace", "activation_replace_shuffled"
+
+@dataclass(frozen=True, slots=True)
+class _Channel:
+    """What carries in a control, and what must not."""
+
+    condition: str
+    control: str
+    what: str
+
+
+_SAME_MODEL = _Channel(
+    "activation_replace",
+    "activation_replace_shuffled",
+    "The receiver paired with itself in the private setting, positive control",
+)
+_TAUGHT_PAIR = _Channel(
+    "private_last",
+    "private_last_shuffled",
+    "The taught pair in the private setting, its maps trained through the receiver, positive "
+    "control of the installation",
+)
 _JUDGED_BY = ("task_correct", "word_boundary_contains", SENSITIVE)
 
 
@@ -40,43 +60,55 @@ def positive_control_view(results: ResultSet) -> PositiveControlView:
             "rows is not known. Add positive_control: {rows: 64} to the experiment.",
             (),
         )
+    return _judge(control, _SAME_MODEL)
+
+
+def positive_control_views(results: ResultSet) -> tuple[PositiveControlView, ...]:
+    """Judge a run's control on its own receiver and, where it has one, that on the taught pair.
+
+    Where the first sees nothing and the second does, the installation can see transfer and the
+    receiver's last state holds none; where both see nothing, look for a fault.
+    """
+    own = positive_control_view(results)
+    if results.taught_pair is None:
+        return (own,)
+    return own, _judge(results.taught_pair, _TAUGHT_PAIR)
+
+
+def _judge(control: ResultSet, channel: _Channel) -> PositiveControlView:
     settings = [s for s in channel_settings(control) if s.prompt == "question_only"]
-    if not settings or not {CHANNEL, CONTROL} <= settings[0].conditions:
+    if not settings or not {channel.condition, channel.control} <= settings[0].conditions:
         return PositiveControlView(
             None, "The positive control is not finished; run the experiment again.", ()
         )
-    comparison = compare(control, also=[CONTROL])
+    comparison = compare(control, also=[channel.control])
     setting = settings[0]
-    judged = [m for m in _JUDGED_BY if _against(comparison, setting, setting.floor, m) is not None]
-    seen = [m for m in judged if _detected(comparison, setting, m)]
+
+    def against(baseline: str, metric: str) -> Difference | None:
+        return comparison.difference(channel.condition, baseline, metric, setting.direction)
+
+    def detected(metric: str) -> bool:
+        found = [against(name, metric) for name in (setting.floor, channel.control)]
+        return all(each is not None and each.verdict == "higher" for each in found)
+
+    judged = [m for m in _JUDGED_BY if against(setting.floor, m) is not None]
+    seen = [m for m in judged if detected(m)]
     findings: list[str] = []
     for metric in judged[:1]:
-        found = _against(comparison, setting, setting.floor, metric)
+        found = against(setting.floor, metric)
         findings += gap_sentences(comparison, setting, metric)
         findings += [] if found is None else [sentence(found)]
-    what = "The receiver paired with itself in the private setting, positive control"
     if not seen:
         return PositiveControlView(
             False,
-            f"{what}: transfer was not detected, neither by "
+            f"{channel.what}: transfer was not detected, neither by "
             f"{' nor by '.join(metric_label(m) for m in judged)}. What this report says of other "
             "channels cannot be told from an apparatus that sees nothing.",
             tuple(findings),
         )
     return PositiveControlView(
         True,
-        f"{what}: the apparatus detected transfer where transfer exists (by "
+        f"{channel.what}: the apparatus detected transfer where transfer exists (by "
         f"{' and by '.join(metric_label(m) for m in seen)}).",
         tuple(findings),
     )
-
-
-def _against(
-    comparison: Comparison, setting: ChannelSetting, baseline: str, metric: str
-) -> Difference | None:
-    return comparison.difference(CHANNEL, baseline, metric, setting.direction)
-
-
-def _detected(comparison: Comparison, setting: ChannelSetting, metric: str) -> bool:
-    found = [_against(comparison, setting, name, metric) for name in (setting.floor, CONTROL)]
-    return all(each is not None and each.verdict == "higher" for each in found)

@@ -16,6 +16,7 @@ from statebridge.runs.directory import (
     MANIFEST,
     POSITIVE_CONTROL,
     ROWS,
+    TAUGHT_PAIR,
     read_lane,
     read_manifest,
     whole_groups,
@@ -51,13 +52,17 @@ def read_run(path: str | Path) -> ResultSet:
         ) from None
     _mark_changes(cells)
     _mark_correct(cells, dataset)
-    control = path / POSITIVE_CONTROL
     return ResultSet(
         cells=cells,
         dataset=dataset,
         manifest=manifest,
-        positive_control=read_run(control) if (control / MANIFEST).is_file() else None,
+        positive_control=_run_inside(path / POSITIVE_CONTROL),
+        taught_pair=_run_inside(path / TAUGHT_PAIR),
     )
+
+
+def _run_inside(path: Path) -> ResultSet | None:
+    return read_run(path) if (path / MANIFEST).is_file() else None
 
 
 def _read_lanes(path: Path, lane_counts: Sequence[int]) -> dict[str, dict[str, RowResult]]:

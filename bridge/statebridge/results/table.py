@@ -134,6 +134,8 @@ class ResultSet:
     """The run directory's manifest, where there is one."""
     positive_control: ResultSet | None = None
     """The run's positive control, where it has one."""
+    taught_pair: ResultSet | None = None
+    """The same code on the taught pair, where the run has that control."""
 
     def cell(self, condition: str, seed: int | None = None) -> CellResult | None:
         """Return the cell of a condition and seed, or None."""

@@ -39,6 +39,8 @@ SENDER_CHECKS = "sender_checks.json"
 """What ablation and patching inside the sender gave."""
 POSITIVE_CONTROL = "positive_control"
 """A run directory inside of one: the positive control of the same apparatus."""
+TAUGHT_PAIR = "taught_pair"
+"""Another: the same code on the taught pair, which is known to transfer."""
 FORMAT = "statebridge.run.v1"
 
 _ROW_FIELDS = frozenset(field.name for field in fields(RowResult))

@@ -9,6 +9,14 @@ from typing import Any
 from statebridge.errors import ResultError
 
 
+class OtherRunError(ResultError):
+    """A directory that holds a run which was started as something else; `what` differs."""
+
+    def __init__(self, message: str, what: str) -> None:
+        super().__init__(message)
+        self.what = what
+
+
 def check_same(identity: Mapping[str, Any], earlier: Mapping[str, Any], file: Path) -> None:
     """Refuse to go on with what was started as something else.
 
@@ -18,18 +26,31 @@ def check_same(identity: Mapping[str, Any], earlier: Mapping[str, Any], file: Pa
         file: That file; for the message.
 
     Raises:
-        ResultError: A part of the identity differs.
+        OtherRunError: A part of the identity differs.
     """
     for key, value in identity.items():
-        if earlier.get(key) == value:
+        before = earlier.get(key)
+        if _same(before, value):
             continue
         what = key
-        if isinstance(value, dict) and isinstance(earlier.get(key), dict):
-            differing = [
-                k for k in {**earlier[key], **value} if earlier[key].get(k) != value.get(k)
-            ]
-            what = f"{key}.{differing[0]}"
-        raise ResultError(
+        if isinstance(value, dict) and isinstance(before, dict):
+            what += "." + next(
+                k for k in {**before, **value} if not _same(before.get(k), value.get(k))
+            )
+        raise OtherRunError(
             f"{file.parent}: was started with another {what}; give a new --out, or run the "
-            f"experiment that the directory's {file.name} states"
+            f"experiment that the directory's {file.name} states",
+            what,
         )
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two parts are equal; a field that one of them lacks is None in the other.
+
+    So a field that a later version has, and that says nothing, makes no other run of one.
+    """
+    if isinstance(one, dict) and isinstance(other, dict):
+        return all(_same(one.get(key), other.get(key)) for key in {**one, **other})
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return bool(one == other)

@@ -23,6 +23,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from statebridge.declared_numbers import NO_BOOLEAN
+
 Source = Literal[
     "none", "translated", "receiver", "random", "zero", "shuffled", "sender", "shuffled_sender"
 ]
@@ -40,7 +42,7 @@ PRIVATE_PROMPTS: frozenset[Prompt] = frozenset({"question_only", "placeholder"})
 
 Positions = (
     Literal["all", "last", "question", "placeholder"]
-    | Annotated[tuple[int, ...], Field(min_length=1)]
+    | Annotated[tuple[Annotated[int, NO_BOOLEAN], ...], Field(min_length=1)]
 )
 """`all` prompt positions; the `last`; those of the `question`, that is the tokens at the end that
 sender's and receiver's prompts share; those of the `placeholder` tokens; or explicit indices
@@ -64,7 +66,7 @@ class Condition(BaseModel):
     """Where the injected state comes from; `shuffled` is another row's translated state,
     `shuffled_sender` another row's state as the sender has it."""
     operator: Operator = "blend"
-    weight: float = 1.0
+    weight: Annotated[float, NO_BOOLEAN] = 1.0
     match_norm: bool = False
     """Rescale the source state to the L2 norm of the receiver's, per position."""
     positions: Positions = "all"
@@ -80,7 +82,7 @@ class Condition(BaseModel):
     """For `sender`: widths must be equal, or the last min(width) dimensions line up."""
     translator: Annotated[str, Field(pattern=NAME, max_length=80)] | None = None
     """Which of the experiment's translators, where it has several sets of them."""
-    rounds: Annotated[int, Field(ge=2, le=10)] = 2
+    rounds: Annotated[int, Field(ge=2, le=10), NO_BOOLEAN] = 2
     """Of a debate: how often each model answers."""
 
     @model_validator(mode="after")

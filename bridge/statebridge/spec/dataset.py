@@ -7,8 +7,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from statebridge.declared_numbers import NO_BOOLEAN
+
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1), NO_BOOLEAN]
+Hops = Annotated[int, Field(ge=2, le=4), NO_BOOLEAN]
 
 
 class Declared(BaseModel):
@@ -20,13 +23,13 @@ class Declared(BaseModel):
 class GeneratedRows(Declared):
     """Rows made here; nothing is downloaded."""
 
-    rows: Annotated[int, Field(ge=1, le=1_000_000)]
+    rows: Annotated[int, Field(ge=1, le=1_000_000), NO_BOOLEAN]
     task: Literal["multihop", "countries", "tip_sheets"] = "multihop"
     """Chains of invented facts; places and their countries; notes on companies. The last two
     are tasks of arXiv 2501.14082, with rows of our own."""
-    hops: Annotated[tuple[Annotated[int, Field(ge=2, le=4)], ...], Field(min_length=1)] = (2, 3, 4)
+    hops: Annotated[tuple[Hops, ...], Field(min_length=1)] = (2, 3, 4)
     """Of multihop."""
-    distractors: Annotated[int, Field(ge=0, le=50)] = 2
+    distractors: Annotated[int, Field(ge=0, le=50), NO_BOOLEAN] = 2
     """Of multihop."""
     domains: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     """Of multihop: the worlds that rows are set in, in turn; all if not given."""
@@ -81,14 +84,21 @@ class Dataset(Declared):
         return self
 
 
+CorpusPositions = Literal["all", "last"]
+"""Which tokens of a passage a translator is fitted on."""
+
+
 class Corpus(Declared):
     """Text to fit a translator on: a text file, or generated rows."""
 
     path: Path | None = None
     sha256: Sha256 | None = None
     generate: GeneratedRows | None = None
-    max_passages: Annotated[int, Field(ge=1)] = 5000
-    max_tokens: Annotated[int, Field(ge=1)] = 256
+    max_passages: Annotated[int, Field(ge=1), NO_BOOLEAN] = 5000
+    max_tokens: Annotated[int, Field(ge=1), NO_BOOLEAN] = 256
+    positions: CorpusPositions = "all"
+    """Of each passage: every token, which takes one tokenizer, or the last one, where any two
+    models meet (arXiv 2501.14082)."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> Corpus:

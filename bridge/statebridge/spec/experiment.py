@@ -20,6 +20,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
+from statebridge.declared_numbers import NO_BOOLEAN
 from statebridge.errors import ExperimentError, nearest
 from statebridge.spec.conditions import NAME, Condition
 from statebridge.spec.dataset import Corpus, Dataset, Declared, GeneratedRows, Seed
@@ -52,7 +53,7 @@ class Causal(Declared):
 
     rows: Dataset
     """Rows to train on; never one that is evaluated, which is checked by its identity."""
-    limit: Annotated[int, Field(ge=2)] | None = None
+    limit: Annotated[int, Field(ge=2), NO_BOOLEAN] | None = None
     """Train on the first rows only."""
     through: str | Condition = "private_last"
     """The condition whose writing the map is trained for, by name or declared."""
@@ -94,7 +95,7 @@ class Fit(Declared):
     procrustes: ProcrustesSettings = ProcrustesSettings()
     """For procrustes: a rotation, in closed form."""
     normalize: bool = True
-    rank: Annotated[int, Field(ge=1)] | None = None
+    rank: Annotated[int, Field(ge=1), NO_BOOLEAN] | None = None
     """Of a low_rank map."""
     causal: Causal | None = None
     """Train the fitted map on through the receiver."""
@@ -241,8 +242,8 @@ class Prompts(Declared):
 class Sample(Declared):
     """Sampling, with numbers keyed by (seed, row id)."""
 
-    temperature: float = 1.0
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    temperature: Annotated[float, NO_BOOLEAN] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1), NO_BOOLEAN] = 1.0
     """Sample from the fewest tokens whose probabilities reach this."""
 
     @field_validator("temperature")
@@ -259,21 +260,28 @@ class Sample(Declared):
 class Decoding(Declared):
     """Greedy or sampled decoding, with Hugging Face's meaning of the two processors."""
 
-    max_new_tokens: Annotated[int, Field(ge=1, le=65536)] = 64
-    relay_max_new_tokens: Annotated[int, Field(ge=1, le=65536)] = 128
-    repetition_penalty: Annotated[float, Field(gt=0)] = 1.3
-    no_repeat_ngram_size: Annotated[int, Field(ge=0)] = 3
-    max_prompt_tokens: Annotated[int, Field(ge=1)] = 256
+    max_new_tokens: Annotated[int, Field(ge=1, le=65536), NO_BOOLEAN] = 64
+    relay_max_new_tokens: Annotated[int, Field(ge=1, le=65536), NO_BOOLEAN] = 128
+    repetition_penalty: Annotated[float, Field(gt=0), NO_BOOLEAN] = 1.3
+    no_repeat_ngram_size: Annotated[int, Field(ge=0), NO_BOOLEAN] = 3
+    max_prompt_tokens: Annotated[int, Field(ge=1), NO_BOOLEAN] = 256
     """Longer prompts are cut on the right."""
     sample: Sample | None = None
     """Sample every text; each condition then runs under every seed. None decodes greedily."""
 
 
 class PositiveControl(Declared):
-    """The same apparatus where transfer exists: the receiver to itself, in the private setting."""
+    """The same apparatus where transfer exists, in the private setting: the receiver to itself,
+    and the taught pair.
+    """
 
-    rows: Annotated[int, Field(ge=1)] = 64
-    """The first rows of the dataset."""
+    rows: Annotated[int, Field(ge=1), NO_BOOLEAN] = 64
+    """The first rows of the dataset; of the taught pair, as many rows of its own."""
+    taught_pair: bool = True
+    """Also run the pair that comes with Statebridge and is known to transfer; never remotely."""
+
+
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
 
 
 class Execution(Declared):
@@ -281,8 +289,11 @@ class Execution(Declared):
 
     path: Literal["auto", "shared", "plain"] = "auto"
     """`auto` is the shared sweep, and the plain one where the experiment runs remotely."""
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
-    max_lanes: Annotated[int, Field(ge=1)] | None = None
+    device: Device = "auto"
+    """Where the models are; with `sender_device`, the receiver and the translators."""
+    sender_device: Device | None = None
+    """Where the sender is; None puts it on the same device as the receiver."""
+    max_lanes: Annotated[int, Field(ge=1), NO_BOOLEAN] | None = None
     """Lanes decoded together; None sizes the groups from free memory."""
     reuse: bool = True
     """Take what earlier runs computed, where the run has access to any (on a server)."""
@@ -297,7 +308,7 @@ class Experiment(Declared):
     sender: ModelAtLayer
     receiver: ModelAtLayer
     dataset: Dataset
-    limit: Annotated[int, Field(ge=1)] | None = None
+    limit: Annotated[int, Field(ge=1), NO_BOOLEAN] | None = None
     """Run the first rows only; draws and donors stay those of the whole dataset."""
     translators: (
         Annotated[
@@ -383,6 +394,11 @@ class Experiment(Declared):
             raise ValueError(
                 f"prompts.chat: {slotted} reads placeholders, which have no place in a chat "
                 "template; use chat: none, or prompt: question_only"
+            )
+        if self.sender_checks and not any(c.reads_sender for c in conditions):
+            raise ValueError(
+                "sender_checks: no condition reads the sender's states, so there is nothing to "
+                "check; add one of source translated, shuffled or sender, or leave it out"
             )
         if self.sweep is not None:
             check_sweep(self)

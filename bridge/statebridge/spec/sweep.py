@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from statebridge.declared_numbers import NO_BOOLEAN
 from statebridge.errors import nearest
 from statebridge.spec.conditions import Condition
 from statebridge.spec.layer import Layer
@@ -44,9 +45,9 @@ class Choose(_Declared):
     condition: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     """A condition, or several to choose among (such as the same one at several weights); every
     one that writes translated or the sender's own states, if not given."""
-    share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    share: Annotated[float, Field(gt=0, lt=1), NO_BOOLEAN] = 0.5
     """Of the rows, about, that are chosen on; what is reported is computed on the others."""
-    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1), NO_BOOLEAN] = 0
     """Of the split, which is a hash of it and the row's id."""
 
 

@@ -43,6 +43,8 @@ class CorpusRecord(_Record):
     passages: int | None = None
     """Passages used."""
     max_tokens: int | None = None
+    positions: Literal["all", "last"] = "all"
+    """Of each passage: every token, or the last one."""
     """Tokens after which a passage was cut."""
 
 

@@ -9,6 +9,8 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from statebridge.declared_numbers import NO_BOOLEAN
+
 TranslatorKind = Literal["affine", "mlp_1hidden", "mlp_3hidden", "low_rank", "gated"]
 """Names of the maps; `kinds.KINDS` says how each is built."""
 
@@ -16,7 +18,7 @@ TRANSLATOR_KINDS: tuple[TranslatorKind, ...] = get_args(TranslatorKind)
 
 StoreDtype = Literal["float32", "float16"]
 
-Beta = Annotated[float, Field(ge=0, lt=1)]
+Beta = Annotated[float, Field(ge=0, lt=1), NO_BOOLEAN]
 
 
 class _Settings(BaseModel):
@@ -30,21 +32,21 @@ class TrainingSettings(_Settings):
     `eps`, `weight_decay`).
     """
 
-    hidden_dim: int | None = Field(default=None, ge=1)
+    hidden_dim: Annotated[int, Field(ge=1), NO_BOOLEAN] | None = None
     """Width of every hidden layer; needed by the MLPs, refused by the others."""
-    epochs: int = Field(default=30, ge=1)
-    batch_size: int = Field(default=32, ge=1)
+    epochs: Annotated[int, Field(ge=1), NO_BOOLEAN] = 30
+    batch_size: Annotated[int, Field(ge=1), NO_BOOLEAN] = 32
     """Positions a step."""
-    learning_rate: float = Field(default=1e-4, gt=0)
-    warmup_steps: int = Field(default=100, ge=0)
+    learning_rate: Annotated[float, Field(gt=0), NO_BOOLEAN] = 1e-4
+    warmup_steps: Annotated[int, Field(ge=0), NO_BOOLEAN] = 100
     decay: Literal["linear", "none"] = "linear"
     """After the warm-up: linearly to zero over the remaining steps, or constant."""
     betas: tuple[Beta, Beta] = (0.9, 0.999)
-    eps: float = Field(default=1e-8, gt=0)
-    weight_decay: float = Field(default=0.01, ge=0)
-    max_gradient_norm: float | None = Field(default=1.0, gt=0)
+    eps: Annotated[float, Field(gt=0), NO_BOOLEAN] = 1e-8
+    weight_decay: Annotated[float, Field(ge=0), NO_BOOLEAN] = 0.01
+    max_gradient_norm: Annotated[float, Field(gt=0), NO_BOOLEAN] | None = 1.0
     """None: gradients are not clipped."""
-    validation_fraction: float = Field(default=0.1, gt=0, lt=1)
+    validation_fraction: Annotated[float, Field(gt=0, lt=1), NO_BOOLEAN] = 0.1
     """Share of the positions, taken from the end, that chooses the epoch."""
     store_dtype: StoreDtype = "float32"
     """How positions are kept on disk while training; float16 halves the space."""
@@ -58,22 +60,22 @@ class CausalSettings(_Settings):
     being the receiver with the whole task prompt and nothing written.
     """
 
-    gold_weight: float = Field(default=1.0, ge=0)
-    skyline_weight: float = Field(default=1.0, ge=0)
-    epochs: int = Field(default=20, ge=1)
+    gold_weight: Annotated[float, Field(ge=0), NO_BOOLEAN] = 1.0
+    skyline_weight: Annotated[float, Field(ge=0), NO_BOOLEAN] = 1.0
+    epochs: Annotated[int, Field(ge=1), NO_BOOLEAN] = 20
     """At most; training stops early."""
-    batch_rows: int = Field(default=16, ge=1)
+    batch_rows: Annotated[int, Field(ge=1), NO_BOOLEAN] = 16
     """Rows a step; the activations of so many are held at a time."""
-    learning_rate: float = Field(default=2e-3, gt=0)
-    warmup_steps: int = Field(default=20, ge=0)
+    learning_rate: Annotated[float, Field(gt=0), NO_BOOLEAN] = 2e-3
+    warmup_steps: Annotated[int, Field(ge=0), NO_BOOLEAN] = 20
     decay: Literal["linear", "none"] = "linear"
     betas: tuple[Beta, Beta] = (0.9, 0.999)
-    eps: float = Field(default=1e-8, gt=0)
-    weight_decay: float = Field(default=0.0, ge=0)
-    max_gradient_norm: float | None = Field(default=1.0, gt=0)
-    validation_fraction: float = Field(default=0.1, gt=0, lt=1)
+    eps: Annotated[float, Field(gt=0), NO_BOOLEAN] = 1e-8
+    weight_decay: Annotated[float, Field(ge=0), NO_BOOLEAN] = 0.0
+    max_gradient_norm: Annotated[float, Field(gt=0), NO_BOOLEAN] | None = 1.0
+    validation_fraction: Annotated[float, Field(gt=0, lt=1), NO_BOOLEAN] = 0.1
     """Share of the rows, held out, that chooses the epoch and stops training."""
-    patience: int = Field(default=3, ge=1)
+    patience: Annotated[int, Field(ge=1), NO_BOOLEAN] = 3
     """Epochs without a better validation loss before training stops."""
 
     @model_validator(mode="after")
@@ -88,10 +90,10 @@ class CausalSettings(_Settings):
 class RidgeSettings(_Settings):
     """Closed-form ridge regression of an affine translator."""
 
-    regularisation: float = Field(default=1e-4, ge=0)
+    regularisation: Annotated[float, Field(ge=0), NO_BOOLEAN] = 1e-4
     """Penalty on the weights (not the bias), relative to the mean variance of an input
     dimension; 0 is ordinary least squares."""
-    max_condition_number: float = Field(default=1e12, gt=1)
+    max_condition_number: Annotated[float, Field(gt=1), NO_BOOLEAN] = 1e12
     """Of the penalised matrix that is solved. Float64 carries about 16 digits, so at 1e12
     some four are left in the worst direction."""
     allow_underdetermined: bool = False

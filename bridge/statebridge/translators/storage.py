@@ -93,12 +93,13 @@ def make_card(
         training=training,
         causal=causal,
         quality=quality,
-        versions=_versions(),
+        versions=recorded_versions(),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
 
-def _versions() -> dict[str, str]:
+def recorded_versions() -> dict[str, str]:
+    """Return the versions in use that a fit may depend on."""
     versions = {"python": platform.python_version()}
     for package in RECORDED_PACKAGES:
         with suppress(metadata.PackageNotFoundError):

@@ -28,7 +28,7 @@ def demo(
     from statebridge.commands.score_table import print_scores
     from statebridge.demo.experiment import ROWS, demo_experiment
     from statebridge.report import verdicts
-    from statebridge.report.positive_control import positive_control_view
+    from statebridge.report.positive_control import positive_control_views
     from statebridge.stats import compare
     from statebridge_client import Client
     from statebridge_client._local_server import local_server
@@ -51,6 +51,6 @@ def demo(
         console.print(f"\n[bold]{verdict.setting}[/bold]\n{verdict.headline}")
         for finding in verdict.findings[:2]:
             console.print(f"  {finding}")
-    control = positive_control_view(results)
-    console.print(f"\n{control.headline}")
+    for control in positive_control_views(results):
+        console.print(f"\n{control.headline}")
     console.print(f"\nReport: {report}   ({time.monotonic() - began:.0f} s in all)")

@@ -22,6 +22,7 @@ from statebridge_server.api import (
     scores,
     translators,
 )
+from statebridge_server.api.answer_cache import AnswerCache
 from statebridge_server.api.context import Server
 from statebridge_server.api.problems import MEDIA_TYPE, ProblemDetails, install_problem_handlers
 from statebridge_server.api.requests import RequestContext, RequestMetrics
@@ -51,6 +52,7 @@ def create_app(settings: Settings) -> FastAPI:
         yield
         server.stopping.set()
         await to_thread.run_sync(server.supervisor.join)
+        server.changes.close()
         server.database.close()
 
     app = bare_app(lifespan)
@@ -58,6 +60,8 @@ def create_app(settings: Settings) -> FastAPI:
     registry = CollectorRegistry()
     registry.register(health.ServerCollector(server))
     app.state.registry = registry
+    app.add_middleware(AnswerCache, changes=server.changes)
+    # Around it: what is answered from there is logged and counted like everything else.
     app.add_middleware(RequestContext, metrics=RequestMetrics(registry))
     return app
 

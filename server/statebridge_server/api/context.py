@@ -6,6 +6,7 @@ import asyncio
 import re
 import threading
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -18,13 +19,15 @@ from starlette.requests import ClientDisconnect
 from statebridge.data.strict_json import JsonError, parse
 from statebridge_server.api.problems import ProblemError
 from statebridge_server.settings import Settings, is_loopback
+from statebridge_server.store.changes import Changes
 from statebridge_server.store.database import Database
 from statebridge_server.store.keys import LOCAL, Principal, Role, any_key, authenticate
+from statebridge_server.store.tables import Event
 from statebridge_server.supervisor import Supervisor
 
 
 class Heartbeat:
-    """How long ago the worker's record changed, by a clock that does not jump."""
+    """How long ago a worker's record changed, by a clock that does not jump."""
 
     def __init__(self) -> None:
         self._seen: float | None = None
@@ -49,10 +52,19 @@ class Server:
     analysis: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(1))
     """Statistics and figures go one at a time: they use a core each, and matplotlib is not
     safe on several threads."""
-    heartbeat: Heartbeat = field(default_factory=Heartbeat)
+    heartbeats: dict[int, Heartbeat] = field(default_factory=lambda: defaultdict(Heartbeat))
+    """By slot of the worker."""
     event_streams: int = 0
     keys_exist: bool = False
     """Once a key was made there is always one, so the question is asked no more."""
+    event_reads: dict[tuple[int, str, int], asyncio.Future[list[Event]]] = field(
+        default_factory=dict
+    )
+    """What event streams read last, by version of the database, job and place."""
+    changes: Changes = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.changes = Changes(self.database)
 
     def is_open(self) -> bool:
         """Whether requests need no key: only this machine asks, and no key was ever made."""

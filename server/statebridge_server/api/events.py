@@ -18,6 +18,7 @@ from statebridge_server.api.problems import RETRY_SECONDS, ProblemError
 from statebridge_server.store.events import events_after, last_number
 from statebridge_server.store.jobs import ENDED, visible_job
 from statebridge_server.store.keys import Principal
+from statebridge_server.store.tables import Event
 
 POLL_SECONDS = 0.3
 LOOK_SECONDS = 5.0
@@ -25,6 +26,9 @@ LOOK_SECONDS = 5.0
 
 KEEP_ALIVE_SECONDS = 15.0
 """A comment line keeps proxies from closing a quiet stream."""
+
+SHARED_EVENTS = 20
+"""More at a time are for a stream that begins, alone at its place, and are not kept."""
 
 router = APIRouter(prefix="/v1/experiments", tags=["experiments"])
 
@@ -71,9 +75,11 @@ async def _events(server: Server, who: Principal, job_id: str, after: int) -> As
     server.event_streams += 1
     sent, looked = time.monotonic(), -LOOK_SECONDS
     state: str | None = None
+    seen: int | None = None
     try:
         yield "retry: 1000\n\n"
         while not server.stopping.is_set():
+            version = server.changes.version()
             look = time.monotonic() - looked >= LOOK_SECONDS
             if look:
                 # Before the events: one that is appended in between is then not missed.
@@ -81,7 +87,12 @@ async def _events(server: Server, who: Principal, job_id: str, after: int) -> As
                 if job is None:
                     return
                 looked, state = time.monotonic(), job.state
-            events = await to_thread.run_sync(events_after, server.database, job_id, after)
+            events: list[Event] = []
+            # Where nothing was committed there is no new event. After a look the state may be
+            # newer than the version, and the events that led to it must be read.
+            if look or version is None or version != seen:
+                events = await _read(server, job_id, after, None if look else version)
+                seen = None if events else version  # there may be more than one reading gives
             for event in events:
                 after = event.number
                 state = str(event.data["state"])
@@ -96,3 +107,25 @@ async def _events(server: Server, who: Principal, job_id: str, after: int) -> As
                 await asyncio.sleep(POLL_SECONDS)
     finally:
         server.event_streams -= 1
+
+
+async def _read(server: Server, job_id: str, after: int, version: int | None) -> list[Event]:
+    """Return a job's next events; streams at the same place share what one of them has read."""
+    if version is None:
+        return await to_thread.run_sync(events_after, server.database, job_id, after)
+    known, key = server.event_reads, (version, job_id, after)
+    if key not in known:
+        if any(of_version != version for of_version, *_ in known):
+            known.clear()
+        reading = to_thread.run_sync(events_after, server.database, job_id, after)
+        known[key] = asyncio.ensure_future(reading)
+    task = known[key]
+    try:
+        # Shielded: that one stream is closed must not end the others' reading.
+        events = await asyncio.shield(task)
+    except Exception:
+        known.pop(key, None)
+        raise
+    if len(events) > SHARED_EVENTS:
+        known.pop(key, None)
+    return events

@@ -15,11 +15,8 @@ from pydantic import BaseModel
 
 from statebridge_server.api.context import Server, ServerState, principal
 from statebridge_server.api.pairs import pair_views
+from statebridge_server.api.workers import SeenWorker, most_ready, seen_workers
 from statebridge_server.store.jobs import counts
-from statebridge_server.store.turns import worker_state
-
-FRESH_SECONDS = 30.0
-"""A worker that has said nothing for longer is not ready."""
 
 router = APIRouter(tags=["health"])
 
@@ -30,14 +27,28 @@ class Health(BaseModel):
     status: Literal["ok"] = "ok"
 
 
+class WorkerReadiness(BaseModel):
+    """One worker of several."""
+
+    device: str
+    ready: bool
+    state: str
+    """starting, loading, ready, running, waiting (nothing can be stored) or absent."""
+    detail: str
+    """What is being loaded, or waited for."""
+
+
 class Readiness(BaseModel):
     """Whether experiments are carried out, and what is in the way."""
 
     ready: bool
+    """Whether one worker at least is ready."""
     worker: str
-    """starting, loading, ready, running, waiting (nothing can be stored) or absent."""
+    """The state of the worker that is the furthest."""
     detail: str
-    """What is being loaded, or waited for."""
+    """What that worker is loading, or waiting for."""
+    workers: list[WorkerReadiness]
+    """All of them, by slot."""
     pairs: dict[str, str]
 
 
@@ -50,24 +61,27 @@ def healthz() -> Health:
 @router.get("/readyz", responses={503: {"model": Readiness, "description": "Not ready yet."}})
 def readyz(server: ServerState, response: Response) -> Readiness:
     """Say whether experiments are carried out; 503 while models load or no worker lives."""
-    worker = worker_state(server.database)
-    pairs = {view.name: view.state for view in pair_views(server)}
-    alive = (
-        worker is not None
-        and worker.pid == server.supervisor.pid
-        and server.heartbeat.age(worker.beat_at) < FRESH_SECONDS
-    )
-    state = worker.state if worker is not None and alive else "absent"
-    none_left = bool(pairs) and all(found == "failed" for found in pairs.values())
-    ready = state in ("ready", "running") and not none_left
+    workers = seen_workers(server)
+    pairs = {view.name: view.state for view in pair_views(server, workers)}
+    views = [_readiness(server, worker) for worker in workers]
+    furthest = views[most_ready(workers).slot]
+    ready = any(view.ready for view in views)
     response.status_code = 200 if ready else 503
-    detail = worker.detail if worker is not None and alive else ""
-    # An experiment's id is nobody's business without a key.
     return Readiness(
-        ready=ready,
-        worker=state,
-        detail=detail if state in ("loading", "waiting") else "",
-        pairs=pairs,
+        ready=ready, worker=furthest.state, detail=furthest.detail, workers=views, pairs=pairs
+    )
+
+
+def _readiness(server: Server, worker: SeenWorker) -> WorkerReadiness:
+    state = worker.state if worker.fresh else "absent"
+    failed = [name for name, said in worker.pairs.items() if said and "error" in said]
+    none_left = bool(failed) and len(failed) == len(server.settings.pairs)
+    return WorkerReadiness(
+        device=worker.device,
+        ready=state in ("ready", "running") and not none_left,
+        state=state,
+        # An experiment's id is nobody's business without a key.
+        detail=worker.detail if state in ("loading", "waiting") else "",
     )
 
 
@@ -98,16 +112,22 @@ class ServerCollector(Collector):
         for state, number in counts(self._server.database).items():
             jobs.add_metric([state], number)
         yield jobs
-        yield GaugeMetricFamily(
+        restarts = GaugeMetricFamily(
             "statebridge_worker_restarts",
-            "Workers that had to be replaced since the server started.",
-            value=self._server.supervisor.restarts,
+            "Workers that had to be replaced since the server started, by slot.",
+            labels=["worker"],
         )
-        yield GaugeMetricFamily(
+        up = GaugeMetricFamily(
             "statebridge_worker_up",
-            "Whether a worker process lives.",
-            value=float(self._server.supervisor.pid is not None),
+            "Whether a worker process lives, by slot.",
+            labels=["worker"],
         )
+        supervisor = self._server.supervisor
+        for slot in range(len(self._server.settings.workers)):
+            restarts.add_metric([str(slot)], supervisor.restarts(slot))
+            up.add_metric([str(slot)], float(supervisor.pid(slot) is not None))
+        yield restarts
+        yield up
         yield GaugeMetricFamily(
             "statebridge_event_streams", "Open event streams.", value=self._server.event_streams
         )

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
 
 from fastapi import APIRouter
 from pydantic import BaseModel
 
 from statebridge_server.api.context import Reader, Server, ServerState
-from statebridge_server.api.views import PairView
-from statebridge_server.store.turns import worker_state
+from statebridge_server.api.views import PairState, PairView
+from statebridge_server.api.workers import SeenWorker, seen_workers
+
+_AHEAD: tuple[PairState, ...] = get_args(PairState)
+"""Of several workers' states the first of these is the pair's."""
 
 router = APIRouter(prefix="/v1/pairs", tags=["pairs"])
 
@@ -23,19 +27,15 @@ class PairList(BaseModel):
 @router.get("")
 def list_pairs(server: ServerState, _who: Reader) -> PairList:
     """List the pairs of this server."""
-    return PairList(pairs=pair_views(server))
+    return PairList(pairs=pair_views(server, seen_workers(server)))
 
 
-def pair_views(server: Server) -> list[PairView]:
-    """Return every listed pair, with what the worker says of it while one lives."""
-    worker = worker_state(server.database)
-    alive = worker is not None and worker.pid == server.supervisor.pid
-    known: dict[str, Any] = worker.pairs if worker is not None and alive else {}
-    loading = worker.detail if worker is not None and alive and worker.state == "loading" else None
+def pair_views(server: Server, workers: Sequence[SeenWorker]) -> list[PairView]:
+    """Return every listed pair, with what the workers that live say of it."""
     views = []
     for name, listed in server.settings.pairs.items():
-        loaded = known.get(name)
-        error = loaded.get("error") if loaded else None
+        states = [_state(name, worker) for worker in workers if worker.state != "absent"]
+        said = [(worker, worker.pairs.get(name) or {}) for worker in workers]
         views.append(
             PairView(
                 name=name,
@@ -44,17 +44,35 @@ def pair_views(server: Server) -> list[PairView]:
                 receiver=listed.receiver.public_name,
                 receiver_revision=listed.receiver.revision,
                 dtypes=list(listed.dtypes),
-                state=(
-                    "failed"
-                    if error
-                    else "loaded"
-                    if loaded
-                    else "loading"
-                    if loading == name
-                    else "not loaded"
-                ),
-                error=error,
-                loaded=None if error else loaded,
+                state=min(states, key=_AHEAD.index, default="not loaded"),
+                error=_errors(said),
+                loaded=_loaded(said),
             )
         )
     return views
+
+
+def _state(name: str, worker: SeenWorker) -> PairState:
+    known = worker.pairs.get(name)
+    if known:
+        return "failed" if "error" in known else "loaded"
+    return "loading" if (worker.state, worker.detail) == ("loading", name) else "not loaded"
+
+
+def _errors(said: Sequence[tuple[SeenWorker, Mapping[str, Any]]]) -> str | None:
+    found = [(worker, known["error"]) for worker, known in said if "error" in known]
+    if not found:
+        return None
+    if len(said) == 1:
+        return str(found[0][1])
+    return "; ".join(f"worker {worker.slot} ({worker.device}): {error}" for worker, error in found)
+
+
+def _loaded(
+    said: Sequence[tuple[SeenWorker, Mapping[str, Any]]],
+) -> dict[str, list[dict[str, Any]]] | None:
+    """Return for each side what all workers hold of it."""
+    held = [known for _, known in said if known and "error" not in known]
+    if not held:
+        return None
+    return {side: [each for known in held for each in known[side]] for side in held[0]}

@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from fastapi import Path as PathParameter
 from starlette.responses import Response
 
-from statebridge.runs.directory import DATASET, MANIFEST, POSITIVE_CONTROL, ROWS
+from statebridge.runs.directory import DATASET, MANIFEST, POSITIVE_CONTROL, ROWS, TAUGHT_PAIR
 from statebridge_server.api.context import Reader, ServerState
 from statebridge_server.api.experiments import ExperimentId, find_job
 from statebridge_server.api.problems import ProblemError
@@ -26,13 +26,18 @@ FileName = Annotated[
         "positive_control.manifest.json",
         "positive_control.dataset.jsonl",
         "positive_control.rows.jsonl",
+        "taught_pair.manifest.json",
+        "taught_pair.dataset.jsonl",
+        "taught_pair.rows.jsonl",
     ],
     PathParameter(description="Of the run directory; the rows have a route of their own."),
 ]
 _PLACES = {
-    f"{POSITIVE_CONTROL}.{name}": f"{POSITIVE_CONTROL}/{name}" for name in (MANIFEST, DATASET, ROWS)
+    f"{folder}.{name}": f"{folder}/{name}"
+    for folder in (POSITIVE_CONTROL, TAUGHT_PAIR)
+    for name in (MANIFEST, DATASET, ROWS)
 }
-"""Files of the positive control, a run directory inside of the run's."""
+"""Files of the positive controls, run directories inside of the run's."""
 _JSON, _LINES = "application/json", "application/jsonl"
 
 

@@ -79,6 +79,9 @@ class TranslatorView(BaseModel):
     created_at: str
 
 
+PairState = Literal["loaded", "loading", "not loaded", "failed"]
+
+
 class PairView(BaseModel):
     """A pair that experiments may name."""
 
@@ -88,10 +91,12 @@ class PairView(BaseModel):
     receiver: str
     receiver_revision: str | None
     dtypes: list[str]
-    state: Literal["loaded", "loading", "not loaded", "failed"]
+    state: PairState
+    """Of the worker that is the furthest."""
     error: str | None
+    """Why it cannot be loaded; of several workers, which of them cannot."""
     loaded: dict[str, list[dict[str, Any]]] | None
-    """For each side and dtype: device, blocks, width, window, parameters, bytes."""
+    """For each side, dtype and worker: device, blocks, width, window, parameters, bytes."""
 
 
 def experiment_view(job: Job, who: Principal, settings: Settings) -> ExperimentView:

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, select
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from statebridge.errors import EnvironmentFault, InputError
-from statebridge_server.store.tables import SCHEMA, Base, SchemaVersion
+from statebridge_server.store.tables import SCHEMA, Base
+from statebridge_server.store.upgrade import upgrade
 
 BUSY_SECONDS = 30.0
 """How long a writer waits for another one before it gives up."""
@@ -36,15 +37,15 @@ class Database:
         try:
             Base.metadata.create_all(self._writing)
             with self.write() as session:
-                version = session.scalar(select(SchemaVersion.version))
-                if version is None:
-                    session.add(SchemaVersion(version=SCHEMA))
+                version = upgrade(session)
         except SQLAlchemyError as error:
+            self.close()
             shown = parsed.render_as_string(hide_password=True)
             raise EnvironmentFault(
                 f"database {shown} cannot be used: {' '.join(str(error).split())[:300]}"
             ) from None
-        if version not in (None, SCHEMA):
+        if version != SCHEMA:
+            self.close()
             raise EnvironmentFault(
                 f"the database has tables of version {version}, this server needs {SCHEMA}; run "
                 "the server version that wrote it, or restore a backup"

@@ -17,8 +17,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-SCHEMA = 2
-"""Version of the tables; a database of another version is refused, not guessed at."""
+SCHEMA = 3
+"""Version of the tables. An older one that `statebridge_server.store.upgrade` knows is brought up
+to it; any other is refused, not guessed at."""
 
 ID = String(64)
 
@@ -114,8 +115,10 @@ class Job(Base):
     submitted_at: Mapped[float]
     claimed_at: Mapped[float | None]
     """When a worker last took it."""
+    slot: Mapped[int | None]
+    """Of the worker that last took it; null before that."""
     turn: Mapped[int] = mapped_column(default=0)
-    """Which turn of the worker's it was when it was last taken, from 1; decides who is next."""
+    """Which turn of the workers' it was when it was last taken, from 1; decides who is next."""
     finished_at: Mapped[float | None]
 
     __table_args__ = (
@@ -170,10 +173,11 @@ class Event(Base):
 
 
 class WorkerState(Base):
-    """One row: what the worker process is doing."""
+    """What a worker process is doing: one row for each slot."""
 
     __tablename__ = "worker"
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    """Its slot, plus one."""
     pid: Mapped[int]
     state: Mapped[str] = mapped_column(String(16))
     detail: Mapped[str] = mapped_column(String(400))

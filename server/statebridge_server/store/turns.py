@@ -1,59 +1,79 @@
-"""Jobs as the worker sees them: whose turn it is, how far it came, how it ended.
+"""Jobs as the workers see them: whose turn it is, how far it came, how it ended.
 
-One worker process at a time holds the lock of the data directory (`statebridge_server.worker`).
-A job that is `running` when a worker has just got that lock was therefore left by a dead one:
-no clock is compared, so none can jump.
+One worker process at a time holds the lock of a slot (`statebridge_server.slots`). A job that is
+`running` in a slot when a worker has just got that lock was therefore left by a dead one: no clock
+is compared, so none can jump.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, and_, func, or_, select
 
 from statebridge_server.store.database import Database
 from statebridge_server.store.events import append, append_state
 from statebridge_server.store.jobs import State, locked
-from statebridge_server.store.tables import Job, WorkerState
+from statebridge_server.store.tables import Job, SchemaVersion, WorkerState
 
 MAX_DEATHS = 3
 """Workers that may die over a job, without a group committed in between, before it fails."""
 
 
-def take_next(database: Database) -> Job | None:
-    """Mark the next job as running and return it; None where nothing waits.
+def take_next(
+    database: Database, slot: int = 0, slots: int = 1, failed_pairs: Collection[str] = ()
+) -> Job | None:
+    """Mark the next job as running in a slot and return it; None where nothing waits for it.
 
     The turn goes to the key that has waited longest since a job of it was last taken; of one
     key's jobs the highest priority goes first, then the oldest. So no key can push another
     one back, by many jobs or by high priorities. Turns are counted, not timed: a clock that
     jumps favours nobody.
+
+    A job that was begun goes on in its slot, on the device that its first rows come from, as long
+    as there is that slot.
+
+    Args:
+        slots: How many there are.
+        failed_pairs: Pairs whose new jobs are left to other slots.
     """
+    query = _next_job(slot, slots, failed_pairs)
+    with database.read() as session:  # most often there is nothing, and nothing is written
+        if session.scalar(query) is None:
+            return None
+    with database.write() as session:
+        # Workers choose one after another, so that each sees the turns before its own.
+        session.scalar(select(SchemaVersion.version).with_for_update())
+        job_id = session.scalar(query)
+        job = session.scalar(select(Job).where(Job.id == job_id).with_for_update())
+        if job is None or job.state != "queued":  # cancelled, or deleted, in between
+            return None
+        job.turn = (session.scalar(select(func.max(Job.turn))) or 0) + 1
+        job.state, job.claimed_at, job.lanes_at_claim = "running", time.time(), job.lanes_done
+        job.slot = slot
+        append_state(session, job)
+        return job
+
+
+def _next_job(slot: int, slots: int, failed_pairs: Collection[str]) -> Select[str]:
     turns = (
         select(Job.owner.label("owner"), func.max(Job.turn).label("last"))
         .group_by(Job.owner)
         .subquery()
     )
-    query = (
-        select(Job)
+    new = or_(Job.slot.is_(None), Job.slot >= slots)
+    return (
+        select(Job.id)
         .join(turns, turns.c.owner == Job.owner)
-        .where(Job.state == "queued")
+        .where(
+            Job.state == "queued",
+            or_(Job.slot == slot, and_(new, Job.pair.not_in(failed_pairs))),
+        )
         .order_by(turns.c.last, Job.priority.desc(), Job.number)
         .limit(1)
     )
-    with database.read() as session:  # most often there is nothing, and nothing is written
-        found = session.scalar(query)
-    if found is None:
-        return None
-    with database.write() as session:
-        query = select(Job).where(Job.id == found.id).with_for_update()
-        job = session.scalar(query)
-        if job is None or job.state != "queued":  # cancelled, or deleted, in between
-            return None
-        job.turn = (session.scalar(select(func.max(Job.turn))) or 0) + 1
-        job.state, job.claimed_at, job.lanes_at_claim = "running", time.time(), job.lanes_done
-        append_state(session, job)
-        return job
 
 
 def note_progress(
@@ -91,23 +111,24 @@ def _storable(text: str | None) -> str | None:
     return whole.replace("\0", "\\x00")
 
 
-def put_back(database: Database) -> None:
-    """Queue again what this worker leaves when it is told to stop."""
+def put_back(database: Database, slot: int = 0) -> None:
+    """Queue again what a slot's worker leaves when it is told to stop."""
     with database.write() as session:
-        for job in session.scalars(select(Job).where(Job.state == "running").with_for_update()):
+        for job in session.scalars(_left_running(slot)):
             job.state = "queued"
             append_state(session, job)
 
 
-def recover(database: Database, reason: str) -> list[Job]:
-    """Queue again, or fail, what a dead worker left running; return those jobs.
+def recover(database: Database, reason: str, slot: int = 0) -> list[Job]:
+    """Queue again, or fail, what a slot's dead worker left running; return those jobs.
 
     Args:
         database: The store.
         reason: How the worker ended, in words.
+        slot: The slot, whose lock the caller holds.
     """
     with database.write() as session:
-        left = list(session.scalars(select(Job).where(Job.state == "running").with_for_update()))
+        left = list(session.scalars(_left_running(slot)))
         for job in left:
             job.deaths = 1 if job.lanes_done > job.lanes_at_claim else job.deaths + 1
             if job.cancel_requested:
@@ -125,17 +146,37 @@ def recover(database: Database, reason: str) -> list[Job]:
         return left
 
 
-def beat(database: Database, pid: int, state: str, detail: str, pairs: dict[str, Any]) -> None:
-    """Record what the worker is doing."""
+def _left_running(slot: int) -> Select[Job]:
+    # A server that knew no slots had the first one only.
+    own = or_(Job.slot == slot, Job.slot.is_(None)) if slot == 0 else Job.slot == slot
+    return select(Job).where(Job.state == "running", own).with_for_update()
+
+
+def slots_beyond(database: Database, slots: int) -> list[int]:
+    """Return the slots from `slots` on in which a job is recorded as running."""
+    query = select(Job.slot).where(Job.state == "running", Job.slot >= slots).distinct()
+    with database.read() as session:
+        return sorted(slot for slot in session.scalars(query) if slot is not None)
+
+
+def beat(
+    database: Database, pid: int, state: str, detail: str, pairs: dict[str, Any], slot: int = 0
+) -> None:
+    """Record what a slot's worker is doing."""
     with database.write() as session:
         session.merge(
             WorkerState(
-                id=1, pid=pid, state=state, detail=detail[:400], pairs=pairs, beat_at=time.time()
+                id=slot + 1,
+                pid=pid,
+                state=state,
+                detail=detail[:400],
+                pairs=pairs,
+                beat_at=time.time(),
             )
         )
 
 
-def worker_state(database: Database) -> WorkerState | None:
-    """Return what a worker last recorded of itself."""
+def worker_states(database: Database) -> dict[int, WorkerState]:
+    """Return what workers last recorded of themselves, by slot."""
     with database.read() as session:
-        return session.get(WorkerState, 1)
+        return {found.id - 1: found for found in session.scalars(select(WorkerState))}

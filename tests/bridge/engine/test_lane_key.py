@@ -73,6 +73,7 @@ class Setting:
     seed: int = 42
     versions: dict[str, str] | None = None
     device: str = "cpu"
+    sender_device: str | None = None
     fields: dict[str, Any] | None = None
 
     def keys(self, row: int = 0) -> dict[str, bytes]:
@@ -86,6 +87,7 @@ class Setting:
             "pair": {n: {"weights_sha256": weights_sha256(m.module)} for n, m in sides.items()},
             "versions": self.versions or VERSIONS,
             "device": self.device,
+            "sender_device": self.sender_device,
         }
         keys = LaneKeys(workload, identity)
         assert keys.complete

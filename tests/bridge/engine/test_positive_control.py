@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from statebridge.engine.positive_control import control_experiment
+from statebridge.engine.positive_control import control_experiment, taught_experiment
 from statebridge.engine.run import run_experiment
-from statebridge.report.positive_control import positive_control_view
+from statebridge.report.positive_control import positive_control_view, positive_control_views
 from statebridge.results.rundir import read_run
 from statebridge.results.table import ResultSet
 from statebridge.spec.experiment import Experiment
@@ -72,6 +72,27 @@ def test_the_control_has_the_experiments_rows_and_no_control_of_its_own(tmp_path
     assert {c.name for c in control.resolved_conditions} >= {"question_only", "skyline"}
     with pytest.raises(ValueError, match="declares no positive control"):
         control_experiment(control)
+
+
+def test_the_taught_pair_transfers_beside_a_pair_that_cannot(tmp_path: Path) -> None:
+    run_experiment(declared(tmp_path, positive_control={"rows": 24}), tmp_path / "run")
+    found = read_run(tmp_path / "run")
+    assert found.taught_pair is not None
+    assert {len(held.rows) for held in found.taught_pair.cells} == {24}
+    own, taught = positive_control_views(found)
+    # A receiver of random weights has no answer to tell, and the report says so.
+    assert own.detected is False
+    assert taught.detected is True
+    assert "The taught pair" in taught.headline
+    assert "private_last 9" in taught.findings[0] or "private_last 100 %" in taught.findings[0]
+
+
+def test_the_taught_pair_can_be_left_out_and_is_never_remote(tmp_path: Path) -> None:
+    left_out = declared(tmp_path, positive_control={"rows": 8, "taught_pair": False})
+    assert taught_experiment(left_out, "cpu") is None
+    assert taught_experiment(declared(tmp_path, remote="local"), "cpu") is None
+    none = Experiment.model_validate(left_out.model_dump() | {"positive_control": None})
+    assert taught_experiment(none, "cpu") is None
 
 
 def controlled(channel: int, shuffled: int) -> ResultSet:

@@ -290,7 +290,10 @@ def test_the_positive_control_is_not_run_twice_either(
     translators: dict[int, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     experiment = experiment_of(
-        translators, limit=3, conditions=["no_inject"], positive_control={"rows": 2}
+        translators,
+        limit=3,
+        conditions=["no_inject"],
+        positive_control={"rows": 2, "taught_pair": False},
     )
     lanes = Lanes()
     _run(experiment, tmp_path / "first", lanes)

@@ -55,6 +55,10 @@ FIT = BASE + "translators:\n  fit:\n    corpus: {path: text.txt}\n"
         ),
         (BASE + "conditions: {a: b}\n", "conditions: input should be a valid string, not fields"),
         (BASE + "conditions: []\n", ", line 5: conditions: the list is empty"),
+        (
+            PLAIN + "seeds: [1]\nsender_checks: true\n",
+            ", line 7: sender_checks: no condition reads the sender's states",
+        ),
         # Translators: files by seed, or a fit.
         (BASE, ": translators: missing, and additive needs them"),
         (BASE + "translators: {42: a.pt}\n", ", line 5: translators: no file for seed 123"),

@@ -1,0 +1,30 @@
+"""Tables of an earlier version, brought up to this one where they are opened."""
+
+from __future__ import annotations
+
+from sqlalchemy import inspect, select, text
+from sqlalchemy.orm import Session
+
+from statebridge_server.store.tables import SCHEMA, Job, SchemaVersion
+
+
+def upgrade(session: Session) -> int:
+    """Return the version of the tables, after those steps that are known; note it if it is new.
+
+    Of several processes that open one database, one takes the steps and the others wait.
+    """
+    found = session.scalar(select(SchemaVersion).with_for_update())
+    if found is None:
+        session.add(SchemaVersion(version=SCHEMA))
+        return SCHEMA
+    if found.version == 2:
+        _from_2(session)
+        found.version = 3
+    return found.version
+
+
+def _from_2(session: Session) -> None:
+    """Since version 3 a job says which worker took it."""
+    columns = inspect(session.connection()).get_columns(Job.__tablename__)
+    if not any(column["name"] == "slot" for column in columns):
+        session.execute(text("ALTER TABLE jobs ADD COLUMN slot INTEGER"))

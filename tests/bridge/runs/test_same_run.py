@@ -1,0 +1,53 @@
+"""Which runs are the same one, when a directory's manifest was written by another version."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from statebridge.runs.same_run import OtherRunError, check_same
+
+FILE = Path("run/manifest.json")
+IDENTITY: dict[str, Any] = {
+    "experiment": {"name": "mine", "prompts": {"task": "Q"}, "seeds": [1, 2]},
+    "versions": {"torch": "2.13.0"},
+    "threads": 2,
+}
+
+
+def changed(**parts: Any) -> dict[str, Any]:
+    return IDENTITY | parts
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        changed(experiment=IDENTITY["experiment"] | {"sweep": None}),
+        changed(experiment=IDENTITY["experiment"] | {"prompts": {"task": "Q", "sender": None}}),
+        changed(sender_device=None),
+    ],
+)
+def test_a_new_field_that_says_nothing_changes_nothing(later: dict[str, Any]) -> None:
+    check_same(later, IDENTITY, FILE)
+    check_same(IDENTITY, later, FILE)
+
+
+@pytest.mark.parametrize(
+    ("later", "what"),
+    [
+        (changed(experiment=IDENTITY["experiment"] | {"decode": True}), "experiment.decode"),
+        (changed(experiment=IDENTITY["experiment"] | {"seeds": [1, 3]}), "experiment.seeds"),
+        (changed(experiment=IDENTITY["experiment"] | {"seeds": [1]}), "experiment.seeds"),
+        (changed(versions={"torch": "2.14.0"}), "versions.torch"),
+        (changed(versions={}), "versions.torch"),
+        (changed(threads=4), "threads"),
+        (changed(sender_device="cpu"), "sender_device"),
+    ],
+)
+def test_what_differs_is_named(later: dict[str, Any], what: str) -> None:
+    with pytest.raises(OtherRunError) as caught:
+        check_same(later, IDENTITY, FILE)
+    assert caught.value.what == what
+    assert str(caught.value).startswith(f"run: was started with another {what}; give a new --out")
