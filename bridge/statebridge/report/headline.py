@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from statebridge.figures.wording import joined, metric_label
 from statebridge.stats import Difference
@@ -15,7 +15,11 @@ _LOWER_IS_BETTER = ("gold_rank",)
 
 
 def headline(
-    baseline: str, metric: str, channels: Sequence[Difference], controls: Sequence[Difference]
+    baseline: str,
+    metric: str,
+    channels: Sequence[Difference],
+    controls: Sequence[Difference],
+    own: Mapping[str, Difference],
 ) -> str:
     """Say what the channels under test do to one metric.
 
@@ -24,6 +28,7 @@ def headline(
         metric: What is judged by.
         channels: Conditions that carry the sender's states, against the baseline.
         controls: Conditions that carry nothing of the row, against the baseline.
+        own: By channel, its difference from the control that writes another row's state.
     """
     if not channels:
         return (
@@ -35,7 +40,7 @@ def headline(
             f"No verdict on answers: {metric_label(metric)} is 0 under {baseline} and under every "
             "condition that writes the sender's states, so neither a gain nor a loss could show."
         )
-    parts = [_gain_part(baseline, channels, controls)]
+    parts = [_gain_part(baseline, channels, controls, own)]
     parts += _equivalent_parts(baseline, channels)
     lower = [d for d in channels if _worse(d)]
     if is_zero_one(metric):
@@ -63,7 +68,10 @@ def at_floor(metric: str, channels: Sequence[Difference]) -> bool:
 
 
 def _gain_part(
-    baseline: str, channels: Sequence[Difference], controls: Sequence[Difference]
+    baseline: str,
+    channels: Sequence[Difference],
+    controls: Sequence[Difference],
+    own: Mapping[str, Difference],
 ) -> str:
     gains = [d for d in channels if _better(d)]
     if not gains:
@@ -80,7 +88,15 @@ def _gain_part(
     text = "; ".join(parts)
     gaining = [d for d in controls if _better(d)]
     if gaining:
-        text += f", but the control {_listed(gaining)} gains too: no evidence of transfer"
+        text += f", but the control {_listed(gaining)} gains too: "
+        # A map that was trained for answers raises all likely ones, whatever state it is given.
+        carried = [own[d.condition] for d in gains if d.condition in own]
+        carried = [difference for difference in carried if _better(difference)]
+        text += (
+            f"transfer is only what {_listed(carried)} has above another row's state"
+            if carried
+            else "no evidence of transfer"
+        )
     return text if stable else f"no stable gain: {text}"
 
 

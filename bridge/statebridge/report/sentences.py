@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from statebridge.figures.grouping import ConditionCells
@@ -106,9 +106,15 @@ def controls_sentence(controls: Sequence[Difference]) -> list[str]:
     return [f"Controls, which carry nothing of the row: {'; '.join(clauses)}."]
 
 
-def own_content(groups: Sequence[ConditionCells], metric: str, settings: Settings) -> list[str]:
-    """Compare each channel with the control that writes another row's state the same way."""
-    sentences = []
+def own_against_anothers(
+    groups: Sequence[ConditionCells], metric: str, settings: Settings
+) -> dict[str, Difference]:
+    """Compare each channel with the control that writes another row's state the same way.
+
+    Returns:
+        By channel, its difference from that control.
+    """
+    found: dict[str, Difference] = {}
     lean = settings.model_copy(update={"stratify_by": ()})
     by_name = {group.condition: group for group in groups}
     for channel, control in shuffled_twins(groups):
@@ -127,12 +133,18 @@ def own_content(groups: Sequence[ConditionCells], metric: str, settings: Setting
             for cell in group.cells
         ]
         comparison = compare(ResultSet(cells), control, metrics=[metric], settings=lean)
-        sentences += [
-            f"The row's own state ({channel}) against another row's ({control}): {_delta(d)}, "
-            f"{_verdict_word(d)}."
-            for d in comparison.differences
-        ]
-    return sentences
+        for difference in comparison.differences:
+            found[channel] = difference
+    return found
+
+
+def own_content(own: Mapping[str, Difference]) -> list[str]:
+    """Say what `own_against_anothers` found."""
+    return [
+        f"The row's own state ({channel}) against another row's ({d.baseline}): {_delta(d)}, "
+        f"{_verdict_word(d)}."
+        for channel, d in own.items()
+    ]
 
 
 def _has_values(group: ConditionCells, metric: str) -> bool:

@@ -6,7 +6,7 @@ from statebridge.figures.grouping import condition_cells
 from statebridge.figures.wording import joined, metric_label, plain
 from statebridge.report.gap_sentences import gap_sentences
 from statebridge.report.roles import shuffled_twins
-from statebridge.report.sentences import own_content, sentence
+from statebridge.report.sentences import own_against_anothers, own_content, sentence
 from statebridge.stats.held_out_choice import RESAMPLES, Choice, HeldOutChoice
 from statebridge.stats.setting import ChannelSetting, channel_settings
 
@@ -56,7 +56,8 @@ def reported_findings(choice: HeldOutChoice) -> list[str]:
     groups = condition_cells(choice.reported)
     twins = {control for channel, control in shuffled_twins(groups) if channel == name}
     alike = [group for group in groups if group.condition in {name, *twins}]
-    return findings + own_content(alike, made.metric, choice.comparison.settings)
+    own = own_against_anothers(alike, made.metric, choice.comparison.settings)
+    return findings + own_content(own)
 
 
 def firmness(choice: HeldOutChoice) -> list[str]:

@@ -16,6 +16,7 @@ from statebridge.report.sentences import (
     by_logprob,
     chain_sentence,
     controls_sentence,
+    own_against_anothers,
     own_content,
     sentence,
 )
@@ -90,11 +91,13 @@ def _verdict(
         )
     found = _found(comparison, direction, baseline, metric)
     sensitive = _found(comparison, direction, baseline, SENSITIVE)
-    headlines = [headline(baseline, metric, *_tested(groups, found))]
+    own = own_against_anothers(groups, metric, comparison.settings)
+    headlines = [headline(baseline, metric, *_tested(groups, found), own)]
     if at_floor(metric, _tested(groups, found)[0]) and sensitive:
         # Where no answer is right, log-probability can still tell.
         metric, found = SENSITIVE, sensitive
-        headlines.append(headline(baseline, metric, *_tested(groups, found)))
+        own = own_against_anothers(groups, metric, comparison.settings)
+        headlines.append(headline(baseline, metric, *_tested(groups, found), own))
     channels, controls = _tested(groups, found)
     relays = [found[g.condition] for g in groups if _has_role(g, "relay", found)]
     findings = gap_sentences(comparison, setting, metric) if setting.private else []
@@ -105,7 +108,7 @@ def _verdict(
     findings += against_relay(comparison, direction, metric, channels, relays)
     findings += controls_sentence(controls)
     findings += unchanged_by_self_injection(groups, baseline)
-    findings += own_content(groups, metric, comparison.settings)
+    findings += own_content(own)
     findings += [
         chain_sentence(c)
         for c in comparison.failure_chains

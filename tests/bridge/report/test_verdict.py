@@ -83,6 +83,24 @@ def test_a_control_that_gains_too_is_no_transfer() -> None:
     assert "but the control same_norm_random gains too: no evidence of transfer" in verdict.headline
 
 
+def test_what_a_row_has_above_another_rows_state_is_transfer() -> None:
+    much = changed(gained=150)
+    headline = judged(
+        *condition("scale_corrected", much, much),
+        *condition("shuffled_translation", BETTER, BETTER),
+    ).headline
+    assert headline == (
+        "Gain over no_inject from scale_corrected, but the control shuffled_translation gains too: "
+        "transfer is only what scale_corrected has above another row's state "
+        "(by word-boundary containment)."
+    )
+    alike = judged(
+        *condition("scale_corrected", BETTER, BETTER),
+        *condition("shuffled_translation", BETTER, BETTER),
+    ).headline
+    assert "gains too: no evidence of transfer" in alike
+
+
 def test_few_rows_are_inconclusive_and_say_what_they_could_have_shown() -> None:
     few = results(cell("no_inject", BASE[70:90]), *condition("additive", SAME[70:90]))
     (verdict,) = verdicts(few, compare(few, settings=QUICK))
