@@ -84,6 +84,15 @@ def _on_the_tiny_pair(words: list[str]) -> list[str]:
     if words[1] == "sweep":  # ten rows at least in either part of the split
         extra["dataset"] = extra["dataset"].replace("rows: 6", "rows: 30")
         extra["sweep.receiver_layers"] = "[0.5]"
+    if any("smollm2-private" in word for word in words):
+        del extra["translators"]
+        sets, made = "translators.sets", "{generate: {rows: 40, seed: 9}}"
+        extra |= {f"{sets}.{name}.fit.corpus": made for name in ("aligned", "causal")}
+        extra |= {
+            f"{sets}.causal.fit.causal.rows": made,
+            f"{sets}.causal.fit.causal.training": "{epochs: 1, warmup_steps: 0}",
+            "positive_control.rows": "4",
+        }
     given = {word.partition("=")[0] for word in words}
     if any(name.startswith("translators.") for name in given):
         del extra["translators"]

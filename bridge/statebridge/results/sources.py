@@ -18,6 +18,8 @@ def read_sources(
 ) -> ResultSet:
     """Read run directories and published files into one result set.
 
+    Its positive controls are those of the first run that has them.
+
     Args:
         paths: Run directories, published result files, or folders of them.
         strict: False lets duplicated rows and cells through, for a validation that
@@ -56,4 +58,12 @@ def read_sources(
                     "same dataset"
                 )
     manifest = sets[0].manifest if len(sets) == 1 else None
-    return ResultSet(cells=kept, dataset=rows, manifest=manifest)
+    controls = [results.positive_control for results in sets]
+    taught = [results.taught_pair for results in sets]
+    return ResultSet(
+        cells=kept,
+        dataset=rows,
+        manifest=manifest,
+        positive_control=next(filter(None, controls), None),
+        taught_pair=next(filter(None, taught), None),
+    )

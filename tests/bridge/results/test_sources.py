@@ -10,6 +10,7 @@ import pytest
 
 from statebridge.errors import ResultError
 from statebridge.results.sources import read_sources
+from statebridge.runs.directory import POSITIVE_CONTROL, TAUGHT_PAIR
 from tests.bridge.results.run_folder import CELLS, ROWS_OF_DATASET, lane, manifest, write_run
 from tests.shared_data import SHARED, needs_shared
 
@@ -29,6 +30,19 @@ def test_one_run_keeps_its_manifest(tmp_path: Path) -> None:
     results = read_sources([_run(tmp_path / "a", CELLS)])
     assert results.manifest is not None
     assert [cell.name for cell in results.cells] == list(CELLS)
+
+
+def test_the_positive_controls_come_with_their_run(tmp_path: Path) -> None:
+    first = _run(tmp_path / "a", CELLS[:1])
+    second = _run(tmp_path / "b", CELLS[1:])
+    assert read_sources([first, second]).positive_control is None
+    _run(second / POSITIVE_CONTROL, CELLS[:1])
+    _run(second / TAUGHT_PAIR, CELLS)
+    for sources in ([second], [first, second]):
+        results = read_sources(sources)
+        assert results.positive_control is not None
+        assert results.taught_pair is not None
+        assert [len(results.positive_control.cells), len(results.taught_pair.cells)] == [1, len(CELLS)]
 
 
 def test_runs_of_the_same_dataset_join(tmp_path: Path) -> None:
