@@ -25,7 +25,7 @@ test-quick: $(READY)  ## the tests that take seconds
 test-real: $(READY)  ## opt-in: needs the weights that docs/real-models.md names
 	$(BIN)/python -m pytest -m real_model
 
-test-soak: $(READY)  ## opt-in: sixty kills of the server at random moments
+test-soak: $(READY)  ## opt-in: sixty kills of the server at random moments; the GPU script in small
 	$(BIN)/python -m pytest -m soak
 
 check: $(READY)  ## format, lint, types

@@ -30,7 +30,7 @@ def test_the_script_parses() -> None:
     assert _bash("-n", str(SCRIPT)).returncode == 0
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_rehearsal_on_the_cpu_writes_every_table(tmp_path: Path) -> None:
     done = _bash(str(SCRIPT), "--quick", str(tmp_path / "out"))
     assert done.returncode == 0, done.stderr
