@@ -42,7 +42,10 @@ def test_the_positive_controls_come_with_their_run(tmp_path: Path) -> None:
         results = read_sources(sources)
         assert results.positive_control is not None
         assert results.taught_pair is not None
-        assert [len(results.positive_control.cells), len(results.taught_pair.cells)] == [1, len(CELLS)]
+        assert [len(results.positive_control.cells), len(results.taught_pair.cells)] == [
+            1,
+            len(CELLS),
+        ]
 
 
 def test_runs_of_the_same_dataset_join(tmp_path: Path) -> None:
