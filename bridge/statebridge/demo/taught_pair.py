@@ -34,7 +34,8 @@ def taught_pair_folders() -> dict[str, Path]:
 def taught_translators() -> dict[int, Path]:
     """Return the pair's translators that were trained through the receiver, by seed.
 
-    They are those that `statebridge fit experiments/taught-pair.yaml` makes.
+    Made by `statebridge fit experiments/taught-pair.yaml`; another machine's differ in the last
+    digits.
 
     Raises:
         PairError: The files are not there: they were left out of the installed package.

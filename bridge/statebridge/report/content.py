@@ -17,7 +17,7 @@ from statebridge.report.experiment_view import ExperimentView, experiment_view
 from statebridge.report.positive_control import PositiveControlView, positive_control_views
 from statebridge.report.roles import role
 from statebridge.report.score_view import score_view
-from statebridge.report.sender_view import SenderView, sender_view
+from statebridge.report.sender_view import SenderView, not_checked, sender_view
 from statebridge.report.validation_view import (
     agreement_sentences,
     audit_view,
@@ -51,6 +51,8 @@ class ReportContent:
     comparison_notes: tuple[str, ...]
     sender: SenderView | None
     """Checks inside the sender, where the run made them."""
+    sender_not_checked: str
+    """That it made none, where something of the sender was sent."""
     cost: CostView | None
     """What the methods cost, where the results say it."""
     drawings: tuple[Drawing, ...]
@@ -120,6 +122,7 @@ def gather(  # noqa: PLR0913 - as `write_report`
         chain=None if judged is None else chain_view(judged),
         comparison_notes=tuple(notes),
         sender=_sender(held, judged),
+        sender_not_checked=not_checked(held),
         cost=None if isinstance(cost, str) else cost,
         drawings=tuple(d for d in drawings if d.figure is not None),
         not_drawn=tuple(d for d in drawings if d.figure is None),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from statebridge.errors import ResultError
 from statebridge.figures.wording import metric_label
 from statebridge.results.cost import WAYS, ConditionCost, Way
 from statebridge.results.table import ResultSet
+from statebridge.runs.directory import session_seconds
 from statebridge.stats.method_scores import MethodScores, method_scores
 from statebridge.tables import Column, Range, Table
 from statebridge.tables.table import Value
@@ -31,7 +33,8 @@ class CostView:
     scores: MethodScores
     table: Table
     sentences: tuple[str, ...]
-    """Whether states took less than a quarter of the compute of text, each way of counting."""
+    """Whether states took less than a quarter of the compute of text, each way of counting; and
+    what the run took by the clock."""
 
 
 def cost_view(results: ResultSet) -> CostView | str:
@@ -43,7 +46,8 @@ def cost_view(results: ResultSet) -> CostView | str:
     costs = [method.cost for method in scores.methods]
     if not any(cost.kind != "alone" for cost in costs):
         return "no condition carries anything from the sender"
-    return CostView(scores, _table(scores), tuple(_quarters(costs)))
+    sentences = [*_quarters(costs), *_wall_time(results)]
+    return CostView(scores, _table(scores), tuple(sentences))
 
 
 def _table(scores: MethodScores) -> Table:
@@ -80,6 +84,21 @@ def _table(scores: MethodScores) -> Table:
         "A method is counted as if it ran alone; a translator counts as one matrix.",
     )
     return Table("What each method costs", columns, rows, notes)
+
+
+def _wall_time(results: ResultSet) -> list[str]:
+    """Say what the run's groups took; nothing where that is not recorded."""
+    if results.manifest is None or not results.cells:
+        return []
+    seconds = session_seconds(Path(results.cells[0].source))
+    if not seconds:
+        return []
+    lanes = sum(len(cell.rows) for cell in results.cells)
+    return [
+        f"By the clock all methods together took {seconds:.0f} s for {lanes} lanes on "
+        f"{results.manifest.get('device', 'a device that is not recorded')}: they share their "
+        "passes, so that no method has a time of its own."
+    ]
 
 
 def _quarters(costs: Sequence[ConditionCost]) -> list[str]:

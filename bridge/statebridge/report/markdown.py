@@ -67,6 +67,8 @@ def _comparison(content: ReportContent) -> list[str]:
     if content.sender is not None:
         parts += ["### Is what is sent used there?", *list_parts(content.sender.sentences)]
         parts += table_parts(content.sender.table)
+    elif content.sender_not_checked:
+        parts += ["### Is what is sent used there?", escape_markdown(content.sender_not_checked)]
     if content.cost is not None:
         parts += ["### What the methods cost", *list_parts(content.cost.sentences)]
         parts += table_parts(content.cost.table)

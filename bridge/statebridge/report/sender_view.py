@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from statebridge.figures.grouping import condition_cells
 from statebridge.figures.wording import interval_kind, interval_text, joined, percent, plain, signed
+from statebridge.report.roles import role
 from statebridge.results.sender_checks import SenderChecks, read_sender_checks
 from statebridge.results.table import ResultSet
 from statebridge.stats.clustered import RESAMPLES
@@ -49,6 +51,18 @@ def sender_view(results: ResultSet, *, resamples: int = RESAMPLES) -> SenderView
         return None
     effects = sender_effects(checks, resamples=resamples)
     return SenderView(tuple(_sentences(checks, effects)), _table(effects))
+
+
+def not_checked(results: ResultSet) -> str:
+    """Say that a run's sender was not looked into; empty where there is nothing to look into."""
+    if results.manifest is None or read_sender_checks(Path(results.cells[0].source)) is not None:
+        return ""
+    if all(role(group) != "channel" for group in condition_cells(results)):
+        return ""
+    return (
+        "Whether the sender itself uses what is sent, at the layer and positions where it is "
+        "read, was not checked. Add sender_checks: true to the experiment."
+    )
 
 
 def _sentences(checks: SenderChecks, effects: Sequence[SenderEffect]) -> list[str]:

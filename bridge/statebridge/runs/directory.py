@@ -184,7 +184,17 @@ def _unfinished(path: Path) -> bool:
 
 
 _OWN_NAMES = frozenset(
-    {".lock", DATASET, ROWS, SESSIONS, REUSED, "translators", POSITIVE_CONTROL, SENDER_CHECKS}
+    {
+        ".lock",
+        DATASET,
+        ROWS,
+        SESSIONS,
+        REUSED,
+        "translators",
+        POSITIVE_CONTROL,
+        TAUGHT_PAIR,
+        SENDER_CHECKS,
+    }
 )
 
 

@@ -43,6 +43,11 @@ def demo(
             console.print(f"Submitting the experiment to {url}: {ROWS} generated rows")
             run = client.submit(experiment)
             run.wait()
+            console.print(
+                "Scores by condition. In the first ten, the published ones, the receiver reads the "
+                "context itself; in the others only the sender does, and question_only and skyline "
+                "are what a channel could give at least and at most.",
+            )
             print_scores(run.summary(), console)
             results = run.results()
             out.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,10 @@ def test_the_taught_pair_transfers_beside_a_pair_that_cannot(tmp_path: Path) -> 
     assert own.detected is False
     assert taught.detected is True
     assert "The taught pair" in taught.headline
-    assert "private_last 9" in taught.findings[0] or "private_last 100 %" in taught.findings[0]
+    share = re.search(r"private_last (\d+) % \[", taught.findings[0])
+    assert share is not None
+    # 96 % over 200 rows; one row in 24 is four points.
+    assert int(share[1]) >= 80
 
 
 def test_the_taught_pair_can_be_left_out_and_is_never_remote(tmp_path: Path) -> None:

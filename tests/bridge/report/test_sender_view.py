@@ -73,7 +73,7 @@ def test_a_sender_that_knows_little_is_pointed_out(tmp_path: Path) -> None:
     assert "It knows few of the answers" in view.sentences[0]
 
 
-def test_both_reports_show_it_and_none_without_checks(tmp_path: Path) -> None:
+def test_both_reports_show_it_or_say_that_it_was_not_checked(tmp_path: Path) -> None:
     for name, checks in (("with", made_checks()), ("without", None)):
         folder = tmp_path / name
         folder.mkdir()
@@ -85,7 +85,8 @@ def test_both_reports_show_it_and_none_without_checks(tmp_path: Path) -> None:
         for file in ("report.html", "report.md"):
             text = (folder / "report" / file).read_text(encoding="utf-8")
             assert ("The sender uses what is read at the last position" in text) == bool(checks)
-            assert ("Is what is sent used there?" in text) == bool(checks)
+            assert "Is what is sent used there?" in text
+            assert ("was not checked. Add sender" in text) == (not checks)
 
 
 def test_results_without_a_run_directory_have_none() -> None:
