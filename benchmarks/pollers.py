@@ -6,7 +6,8 @@ The key is read from STATEBRIDGE_API_KEY. Each poller has a connection of its ow
 every `--interval` seconds, at a phase drawn once. The experiment's id comes on standard input,
 once all connections stand, which is said on standard output; the end of standard input ends
 the load, and what was seen is printed as one line of JSON. Latencies are from the request's
-first byte to the answer's last, this process's own delays included.
+first byte to the answer's last, this process's own delays included. What those are like is seen
+by a clock that this process sets itself a hundred times a second.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ class Seen:
     """What the load saw."""
 
     milliseconds: list[float] = field(default_factory=list)
+    own_delays: list[float] = field(default_factory=list)
+    """Milliseconds by which this process woke up later than it had wanted to."""
     statuses: Counter[int] = field(default_factory=Counter)
     broken: int = 0
     """Requests whose connection ended without an answer."""
@@ -40,7 +43,7 @@ class Seen:
     events: int = 0
 
     def record(self, seconds: float, cpu_seconds: float) -> dict[str, Any]:
-        times = sorted(self.milliseconds)
+        times, delays = sorted(self.milliseconds), sorted(self.own_delays)
         return {
             "requests": len(times),
             "seconds": round(seconds, 2),
@@ -49,10 +52,12 @@ class Seen:
             "late": self.late,
             "events": self.events,
             "milliseconds": {name: quantile(times, q) for name, q in QUANTILES.items()},
+            "own_delays": {name: quantile(delays, q) for name, q in QUANTILES.items()},
             "cpu_seconds": round(cpu_seconds, 3),
         }
 
 
+TICK_SECONDS = 0.01
 QUANTILES = {"p50": 0.50, "p90": 0.90, "p99": 0.99, "max": 1.0}
 
 
@@ -119,6 +124,15 @@ async def follow(connection: Connection, content: bytes) -> None:
             SEEN.events += line.startswith(b"id:")
 
 
+async def watch_delays() -> None:
+    """Note how late this process wakes up, until cancelled."""
+    while True:
+        began = time.perf_counter()
+        await asyncio.sleep(TICK_SECONDS)
+        late = time.perf_counter() - began - TICK_SECONDS
+        SEEN.own_delays.append(1000 * max(0.0, late))
+
+
 SEEN = Seen()
 
 
@@ -150,6 +164,7 @@ async def load(options: argparse.Namespace) -> dict[str, Any]:
     ]
     stream = request(f"{path}/events", host, key, "text/event-stream")
     tasks += [asyncio.create_task(follow(each, stream)) for each in connections[options.pollers :]]
+    tasks.append(asyncio.create_task(watch_delays()))
     await lines.get()
     for task in tasks:
         task.cancel()

@@ -12,7 +12,12 @@ experiment one after another, round after round:
   in the queue that the server states (`started_at` less `submitted_at`);
 - loaded: the same, beside 200 pollers, each asking for the experiment every 2 s on a connection
   of its own, and 20 open event streams. `benchmarks/pollers.py`, one process, makes that load;
-  it competes for the same cores, so its own CPU seconds stand beside the result.
+  it competes for the same cores, so its own CPU seconds and delays stand beside the result.
+
+The latency of a poll is stated as its client saw it, and as the server's own histogram says: the
+latter begins when the server's event loop takes the request up, and leaves out how long it stood
+before that. The load generator's own delays, of which the clients' numbers have their part, tell
+the one wait from the other.
 
 `groups` is the time from the run's first group to its last, as the run itself states it. The
 rows of each turn have ids of their own, so that nothing is taken from an earlier one; a round
@@ -53,6 +58,7 @@ from benchmarks.random_pairs import (
     random_rows,
     word_tokenizer,
 )
+from benchmarks.request_histogram import read_histogram, time_between
 from benchmarks.service_page import KINDS, page
 from statebridge.runs.directory import session_seconds
 from statebridge_client import Client
@@ -62,6 +68,8 @@ from statebridge_server.store.database import Database
 from statebridge_server.store.keys import create_key
 
 HERE = Path(__file__).resolve().parent
+POLLED = "/v1/experiments/{experiment_id}"
+"""The route that the pollers ask, as the server's metrics name it."""
 
 
 @dataclass(frozen=True)
@@ -183,10 +191,13 @@ class Service:
         command += ["--interval", str(plan.interval)]
         with process(command, self._key) as load:
             hear(load)
+            before = read_histogram(self._url, self._key, POLLED)
             turn = self._submitted(file, lambda experiment_id: tell(load, experiment_id))
             assert load.stdin is not None
             load.stdin.close()
-            return turn | {"load": json.loads(hear(load))}
+            seen = json.loads(hear(load))
+            after = read_histogram(self._url, self._key, POLLED)
+            return turn | {"load": seen, "server": time_between(before, after)}
 
     def _submitted(self, file: Path, submitted: Callable[[str], None]) -> dict[str, Any]:
         before = self._cpu_seconds()

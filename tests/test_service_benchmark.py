@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
+import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from benchmarks import pollers, service
+from benchmarks.request_histogram import histogram_of, time_between
+from benchmarks.service_page import mean_ratio
+from prometheus_client import CollectorRegistry, generate_latest
+
+from statebridge_server.api.requests import RequestMetrics
 
 
 def test_a_quantile_is_a_time_that_was_measured() -> None:
@@ -56,6 +63,53 @@ def test_a_poller_counts_what_it_is_answered(monkeypatch: pytest.MonkeyPatch) ->
     assert all(b"Authorization: Bearer sb_key\r\n" in request for request in heard)
 
 
+def test_a_late_generator_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = pollers.Seen()
+    monkeypatch.setattr(pollers, "SEEN", seen)
+
+    async def work() -> None:
+        task = asyncio.create_task(pollers.watch_delays())
+        await asyncio.sleep(0.05)
+        time.sleep(0.1)  # as a machine that has no time for this process
+        await asyncio.sleep(0.05)
+        task.cancel()
+
+    asyncio.run(work())
+    delays = seen.record(1.0, 0.0)["own_delays"]
+    assert delays["max"] > 80
+    assert delays["p50"] < delays["max"]
+
+
+def test_the_servers_own_times_are_those_between_two_readings() -> None:
+    registry = CollectorRegistry()
+    seconds = RequestMetrics(registry).seconds
+
+    def read() -> dict[float, int]:
+        return histogram_of(generate_latest(registry).decode(), service.POLLED)
+
+    assert time_between(read(), read())["requests"] == 0
+    polls = seconds.labels("GET", service.POLLED)
+    polls.observe(3.0)
+    seconds.labels("DELETE", service.POLLED).observe(3.0)
+    seconds.labels("GET", "/v1/experiments").observe(3.0)
+    before = read()
+    for milliseconds in [0.4] * 90 + [4.0] * 9 + [40.0]:
+        polls.observe(milliseconds / 1000)
+    found = time_between(before, read())
+    assert found == {"requests": 100, "p50": 1.0, "p90": 1.0, "p99": 5.0, "max": 50.0}
+    polls.observe(60.0)
+    assert time_between(before, read())["max"] is None
+
+
+def test_the_interval_of_a_ratio_is_students_of_its_logarithms() -> None:
+    assert mean_ratio([1.5]) == (pytest.approx(1.5), None)
+    mean, interval = mean_ratio([1.0, 1.1, 1.21])
+    assert mean == pytest.approx(1.1)
+    assert interval is not None
+    half = 4.302653 * math.log(1.1) / math.sqrt(3)  # the table's value for two degrees of freedom
+    assert [math.log(end / 1.1) for end in interval] == pytest.approx([-half, half], rel=1e-5)
+
+
 @pytest.mark.slow
 def test_the_quick_table_has_every_kind_of_turn(tmp_path: Path) -> None:
     service.main(["--quick", "--out", str(tmp_path / "service")])
@@ -71,5 +125,11 @@ def test_the_quick_table_has_every_kind_of_turn(tmp_path: Path) -> None:
         assert load["statuses"] == {"200": load["requests"]}
         assert load["requests"] > 0
         assert load["events"] > 0
+        # All polls, and what the submitting client asked itself.
+        assert turn["server"]["requests"] >= load["requests"]
+        assert turn["server"]["p50"] is not None
+        assert load["own_delays"]["max"] >= load["own_delays"]["p50"] >= 0
     page = (tmp_path / "service.md").read_text("utf-8")
-    assert all(f"| {kind} |" in page for kind in ("library", "http", "loaded", "p99"))
+    assert all(f"| {kind} |" in page for kind in ("library", "http", "loaded"))
+    assert "| p99 | " in page
+    assert "| 95 % interval |" in page

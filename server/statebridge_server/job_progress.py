@@ -52,7 +52,10 @@ class JobProgress:
         if self._stop.is_set() or begins or done == total or now - self._noted >= NOTE_SECONDS:
             self._noted = now
             speed = self._speed(stage, done, total, now - self._began)
-            if turns.note_progress(self._database, self._job_id, stage, done, total, speed):
+            committed = stage in ROW_STAGES and done > self._first
+            if turns.note_progress(
+                self._database, self._job_id, stage, done, total, speed, committed=committed
+            ):
                 raise CancelledError
         # What has just ended may have been the last; if something follows, it says so at once.
         if self._stop.is_set() and not (stage in ROW_STAGES and done == total):

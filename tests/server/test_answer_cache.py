@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+import threading
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
@@ -55,6 +56,18 @@ def test_no_number_is_known_of_other_databases() -> None:
     assert Changes(Elsewhere()).version() is None  # type: ignore[arg-type]
 
 
+class Held:
+    """A read that has begun and has not ended."""
+
+    def __init__(self) -> None:
+        self.begun, self.go_on = threading.Event(), threading.Event()
+        self.error: Exception | None = None
+
+    async def beginning(self) -> None:
+        """Wait until it has begun."""
+        assert await asyncio.to_thread(self.begun.wait, 30)
+
+
 class Asked:
     """An application without a worker, its reads of jobs counted."""
 
@@ -70,6 +83,22 @@ class Asked:
             return read(*given)
 
         monkeypatch.setattr(jobs, "visible_job", counted)
+
+    def hold(self, monkeypatch: pytest.MonkeyPatch) -> Held:
+        """Let the next read of a job, which is of this moment, take as long as is wanted."""
+        held, read = Held(), jobs.visible_job
+
+        def later(*given: Any) -> Any:
+            found = read(*given)
+            if not held.begun.is_set():
+                held.begun.set()
+                assert held.go_on.wait(30)
+                if held.error is not None:
+                    raise held.error
+            return found
+
+        monkeypatch.setattr(jobs, "visible_job", later)
+        return held
 
     def key(self, name: str) -> tuple[str, str]:
         """Make a key; its id and token."""
@@ -159,7 +188,105 @@ def test_a_refusal_is_not_kept(asked: Asked) -> None:
     asked.run(talk)
 
 
-def test_answers_given_again_are_logged_and_counted(
+def test_of_many_who_ask_at_once_one_is_read(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner, token = asked.key("ann")
+    _, stranger = asked.key("bob")
+    job_id = asked.job(owner)
+    held = asked.hold(monkeypatch)
+
+    async def talk(ask: Ask) -> None:
+        many = [asyncio.create_task(ask(job_id, token)) for _ in range(20)]
+        await held.beginning()
+        # Whoever asks something else, or with another key, waits for nobody.
+        assert (await ask(job_id, stranger)).status_code == 404
+        assert (await ask(f"{job_id}?other=1", token)).status_code == 200
+        reads = asked.reads
+        held.go_on.set()
+        answers = await asyncio.gather(*many)
+        assert asked.reads == reads
+        assert {answer.status_code for answer in answers} == {200}
+        assert len({answer.content for answer in answers}) == 1
+        assert len({answer.headers["x-request-id"] for answer in answers}) == 20
+
+    asked.run(talk)
+
+
+def test_nobody_is_told_what_was_read_before_a_commit_that_they_may_know_of(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner, token = asked.key("ann")
+    job_id = asked.job(owner)
+    held = asked.hold(monkeypatch)
+
+    async def talk(ask: Ask) -> None:
+        early = asyncio.create_task(ask(job_id, token))
+        await held.beginning()
+        jobs.cancel(asked.database, job_id)
+        late = [asyncio.create_task(ask(job_id, token)) for _ in range(10)]
+        await asyncio.sleep(0.2)
+        held.go_on.set()
+        assert (await early).json()["state"] == "queued"
+        answers = await asyncio.gather(*late)
+        assert {answer.json()["state"] for answer in answers} == {"cancelled"}
+        assert asked.reads == 2, "one before the commit, one after it"
+        assert (await ask(job_id, token)).json()["state"] == "cancelled"
+
+    asked.run(talk)
+
+
+@pytest.mark.parametrize("how", ["fails", "is cancelled"])
+def test_nobody_waits_for_a_read_that_came_to_nothing(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    owner, token = asked.key("ann")
+    job_id = asked.job(owner)
+    held = asked.hold(monkeypatch)
+
+    async def talk(ask: Ask) -> None:
+        first = asyncio.create_task(ask(job_id, token))
+        await held.beginning()
+        others = [asyncio.create_task(ask(job_id, token)) for _ in range(5)]
+        await asyncio.sleep(0.2)
+        if how == "fails":
+            held.error = ZeroDivisionError()
+        else:
+            first.cancel()
+        held.go_on.set()
+        answers = await asyncio.wait_for(asyncio.gather(*others), 30)
+        assert {answer.status_code for answer in answers} == {200}
+        if how == "fails":
+            assert (await first).status_code == 500
+        else:
+            with pytest.raises(asyncio.CancelledError):
+                await first
+        assert (await ask(job_id, token)).status_code == 200
+
+    asked.run(talk)
+
+
+def test_a_client_that_goes_while_it_waits_takes_nothing_from_others(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner, token = asked.key("ann")
+    job_id = asked.job(owner)
+    held = asked.hold(monkeypatch)
+
+    async def talk(ask: Ask) -> None:
+        first = asyncio.create_task(ask(job_id, token))
+        await held.beginning()
+        goes, stays = (asyncio.create_task(ask(job_id, token)) for _ in range(2))
+        await asyncio.sleep(0.2)
+        goes.cancel()
+        await asyncio.sleep(0)
+        held.go_on.set()
+        answers = await asyncio.wait_for(asyncio.gather(first, stays), 30)
+        assert [answer.status_code for answer in answers] == [200, 200]
+        assert asked.reads == 1
+
+    asked.run(talk)
+
+
+def test_answers_from_memory_are_logged_at_debug_and_counted(
     asked: Asked, caplog: pytest.LogCaptureFixture
 ) -> None:
     owner, token = asked.key("ann")
@@ -169,15 +296,18 @@ def test_answers_given_again_are_logged_and_counted(
         for _ in range(3):
             await ask(job_id, token)
 
-    with caplog.at_level(logging.INFO, logger="statebridge.http"):
+    with caplog.at_level(logging.DEBUG, logger="statebridge.http"):
         asked.run(talk)
-    fields = [record.fields for record in caplog.records if record.message == "request"]  # type: ignore[attr-defined]
+    records = [record for record in caplog.records if record.message == "request"]
+    assert [record.levelname for record in records] == ["INFO", "DEBUG", "DEBUG"]
+    fields = [record.fields for record in records]  # type: ignore[attr-defined]
     assert [(found["status"], found["key"]) for found in fields] == [(200, owner)] * 3
-    counted = asked.app.state.registry.get_sample_value(
-        "statebridge_http_requests_total",
-        {"method": "GET", "route": "/v1/experiments/{experiment_id}", "status": "200"},
+    route = {"route": "/v1/experiments/{experiment_id}"}
+    counted = asked.app.state.registry.get_sample_value
+    assert (
+        counted("statebridge_http_requests_total", {"method": "GET", "status": "200"} | route) == 3
     )
-    assert counted == 3
+    assert counted("statebridge_http_answers_from_memory_total", route) == 2
 
 
 def test_streams_at_one_place_share_a_reading(
@@ -218,7 +348,7 @@ def test_streams_at_one_place_share_a_reading(
         (text,) = set(told)
         numbers = [int(line[4:]) for line in text.splitlines() if line.startswith("id: ")]
         assert numbers == list(range(1, 9))
-        # Each stream looks for itself where it begins; six of them then read as one or two do.
-        assert len(reads) < 6 + 6 * 7
+        # One reading begins with every event; each of seven commits may be seen on two sides.
+        assert len(reads) <= 2 * 9
 
     asyncio.run(asyncio.wait_for(talk(), 60))

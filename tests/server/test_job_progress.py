@@ -51,6 +51,39 @@ def test_a_control_leaves_the_runs_own_numbers_alone(database: Any) -> None:
     ]
 
 
+def deaths(database: Any, job_id: str) -> int:
+    job = visible_job(database, LOCAL, job_id)
+    assert job is not None
+    return job.deaths
+
+
+@pytest.mark.parametrize("stage", ["run", "positive_control", "taught_pair"])
+def test_a_group_of_any_stage_of_rows_ends_the_count_of_deaths(database: Any, stage: str) -> None:
+    job_id = started(database, 8)
+    for death in (1, 2):
+        (left,) = turns.recover(database, f"signal {death}")
+        assert left.deaths == death
+        turns.take_next(database)
+    progress = JobProgress(database, job_id, threading.Event())
+    progress(stage, 2, 8)  # what was committed before
+    assert deaths(database, job_id) == 2
+    progress(stage, 4, 8)
+    assert deaths(database, job_id) == 0
+    (left,) = turns.recover(database, "signal 3")
+    assert (left.state, left.deaths) == ("queued", 1)
+
+
+def test_what_commits_nothing_does_not_end_the_count_of_deaths(database: Any) -> None:
+    job_id = started(database, 8)
+    turns.recover(database, "signal 1")
+    turns.take_next(database)
+    progress = JobProgress(database, job_id, threading.Event())
+    for stage in ("load", "capture", "check"):
+        for done in (0, 4, 8):
+            progress(stage, done, 8)
+    assert deaths(database, job_id) == 1
+
+
 @pytest.mark.parametrize("stage", ["run", "positive_control", "taught_pair"])
 def test_a_stop_lets_the_last_group_end_and_nothing_begin(database: Any, stage: str) -> None:
     stop = threading.Event()

@@ -11,7 +11,15 @@ import httpx
 import pytest
 
 from statebridge_server.store.database import Database
-from statebridge_server.store.keys import authenticate, create_key, list_keys, revoke_key
+from statebridge_server.store.keys import (
+    Principal,
+    authenticate,
+    claimed_id,
+    create_key,
+    find_key,
+    list_keys,
+    revoke_key,
+)
 from tests.server.conftest import tiny_experiment
 from tests.server.running_server import RunningServer
 
@@ -57,6 +65,10 @@ ROUTES = (
     ("POST", "/v1/datasets"),
     ("GET", f"/v1/datasets/{'0' * 64}"),
     ("DELETE", f"/v1/datasets/{'0' * 64}"),
+    ("GET", "/v1/corpora"),
+    ("POST", "/v1/corpora"),
+    ("GET", f"/v1/corpora/{'0' * 64}"),
+    ("DELETE", f"/v1/corpora/{'0' * 64}"),
     ("GET", "/v1/translators"),
     ("POST", "/v1/translators"),
     ("GET", "/v1/translators/x"),
@@ -97,12 +109,16 @@ def test_roles(people: dict[str, httpx.Client]) -> None:
     assert people["eve"].get("/metrics").status_code == 200
 
 
-def test_nobody_sees_what_is_another_ones(people: dict[str, httpx.Client]) -> None:
+def test_nobody_sees_what_is_another_ones(
+    people: dict[str, httpx.Client], paused_server: RunningServer
+) -> None:
     ann, ben, eve, root = (people[name] for name in ("ann", "ben", "eve", "root"))
     own = ann.post("/v1/experiments", json=tiny_experiment()).json()["id"]
     shared = ann.post("/v1/experiments", json=tiny_experiment(), params={"shared": True})
     shared_id = shared.json()["id"]
-    sha256 = ann.post("/v1/datasets", content=json.dumps(ROW).encode()).json()["sha256"]
+    sent = json.dumps(ROW).encode()  # rows are text as well
+    sha256 = ann.post("/v1/datasets", content=sent).json()["sha256"]
+    assert ann.post("/v1/corpora", content=sent).json()["sha256"] == sha256
 
     for client in (ben, eve):
         for part in ("", "/rows", "/summary", "/events", "/report", "/comparison", "/export"):
@@ -110,21 +126,28 @@ def test_nobody_sees_what_is_another_ones(people: dict[str, httpx.Client]) -> No
         listed = client.get("/v1/experiments").json()["experiments"]
         assert [view["id"] for view in listed] == [shared_id]
         assert not listed[0]["mine"]
-        assert client.get(f"/v1/datasets/{sha256}").status_code == 404
+        for kind in ("datasets", "corpora"):
+            assert client.get(f"/v1/{kind}/{sha256}").status_code == 404
+            assert client.get(f"/v1/{kind}").json() == {kind: []}
     for action in ("cancel", "resume"):
         assert ben.post(f"/v1/experiments/{own}/{action}").status_code == 404
         assert ben.post(f"/v1/experiments/{shared_id}/{action}").status_code == 403
     assert ben.delete(f"/v1/experiments/{own}").status_code == 404
     assert ben.delete(f"/v1/experiments/{shared_id}").status_code == 403
     # To know a hash is not to hold the rows.
-    borrowed = ben.post("/v1/experiments", json=tiny_experiment(dataset={"sha256": sha256}))
-    assert borrowed.status_code == 422
-    assert ben.delete(f"/v1/datasets/{sha256}").status_code == 404
-    # The same rows sent by another key are one file, which stays while either holds it.
-    assert ben.post("/v1/datasets", content=json.dumps(ROW).encode()).status_code == 201
-    assert ann.delete(f"/v1/datasets/{sha256}").status_code == 204
-    assert ann.get(f"/v1/datasets/{sha256}").status_code == 404
-    assert ben.get(f"/v1/datasets/{sha256}").status_code == 200
+    fit = {"fit": {"kind": "ridge", "corpus": {"sha256": sha256}}}
+    for borrowed in ({"dataset": {"sha256": sha256}}, {"translators": fit}):
+        answer = ben.post("/v1/experiments", json=tiny_experiment(**borrowed))
+        assert answer.status_code == 422
+        assert "this key has uploaded no" in answer.json()["detail"]
+    for kind in ("datasets", "corpora"):
+        assert ben.delete(f"/v1/{kind}/{sha256}").status_code == 404
+        # The same bytes sent by another key are one file, which stays while either holds it.
+        assert ben.post(f"/v1/{kind}", content=sent).status_code == 201
+        assert ann.delete(f"/v1/{kind}/{sha256}").status_code == 204
+        assert ann.get(f"/v1/{kind}/{sha256}").status_code == 404
+        assert ben.get(f"/v1/{kind}/{sha256}").status_code == 200
+        assert len(list((paused_server.data / kind).iterdir())) == 1
 
     assert {v["id"] for v in root.get("/v1/experiments").json()["experiments"]} == {own, shared_id}
     assert root.post(f"/v1/experiments/{own}/cancel").status_code == 200
@@ -169,6 +192,11 @@ def test_the_log_holds_no_prompt(
     row = ROW | {"context": "Zanzibarium lies in Oslo.", "id": "zz"}
     people["ann"].post("/v1/datasets", content=json.dumps(row).encode())
     people["ann"].post("/v1/datasets", content=json.dumps(row | {"answer": "", "a": "Xyzzy"}))
+    people["ann"].post(
+        "/v1/corpora",
+        content="Zanzibarium is a city.\nXyzzy\ud800".encode("utf-8", "surrogatepass"),
+    )
+    people["ann"].post("/v1/corpora", content=b"Zanzibarium is a city.\nXyzzy.")
     answer = people["ann"].get("/v1/pairs", headers={"X-Request-Id": "look-for-me"})
     assert answer.headers["x-request-id"] == "look-for-me"
     forged = people["ann"].get("/v1/pairs", headers={"X-Request-Id": 'x"} {"level": "error'})
@@ -183,9 +211,15 @@ def test_the_log_holds_no_prompt(
     assert "Xyzzy" not in text
 
 
+def holder(database: Database, token: str) -> Principal | None:
+    """Who a token is of, read as a request reads it."""
+    key_id = claimed_id(token)
+    return authenticate(None if key_id is None else find_key(database, key_id), token)
+
+
 def test_the_store_of_keys(database: Database) -> None:
     token, key = create_key(database, "Ann", "submit")
-    found = authenticate(database, token)
+    found = holder(database, token)
     assert found is not None
     assert (found.key_id, found.role) == (key.id, "submit")
     assert token not in (key.token_sha256, key.id)
@@ -197,7 +231,7 @@ def test_the_store_of_keys(database: Database) -> None:
         f"sb_{key.id}_{'a' * 43}",
         "\ud800",
     ):
-        assert authenticate(database, wrong) is None
+        assert holder(database, wrong) is None
     revoke_key(database, key.id)
-    assert authenticate(database, token) is None
+    assert holder(database, token) is None
     assert [listed.id for listed in list_keys(database)] == [key.id]

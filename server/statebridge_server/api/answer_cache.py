@@ -8,6 +8,7 @@ that ask every other second then cost the machine, which has models to run, litt
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 from collections.abc import Mapping
@@ -34,58 +35,116 @@ class _Answer:
     state: Mapping[str, Any]
 
 
+class _Reading:
+    """A request that is being answered, of which others wait for the answer.
+
+    Attributes:
+        version: Of the database, from before it began.
+        answer: What it gave; None where that is for its own client alone.
+    """
+
+    __slots__ = ("answer", "version")
+
+    def __init__(self, version: int) -> None:
+        self.version = version
+        self.answer: asyncio.Future[_Answer | None] = asyncio.get_running_loop().create_future()
+
+
 class AnswerCache:
-    """ASGI middleware over reads of experiments; everything else passes through."""
+    """ASGI middleware over reads of experiments; everything else passes through.
+
+    One request of a kind is read at a time; those that ask the same meanwhile wait for its answer.
+    After a commit hundreds of clients would else be at work on as many threads, each of them in
+    the way of all others and of the event loop.
+    """
 
     def __init__(self, app: ASGIApp, changes: Changes) -> None:
         self._app, self._changes = app, changes
         self._version: int | None = None
         self._answers: dict[bytes, _Answer] = {}
+        self._readings: dict[bytes, _Reading] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        version = None
-        if (
+        if not (
             scope["type"] == "http"
             and scope["method"] == "GET"
             and POLLED.fullmatch(scope["path"]) is not None
         ):
-            # Before anything is read: what is read is then at least as new.
-            version = self._changes.version()
-        if version is None:
             await self._app(scope, receive, send)
             return
-        if version != self._version:
+        key, version = _key(scope), self._now()
+        reading = self._readings.get(key)
+        if reading is not None and reading.version != version:
+            # Begun before a commit that this client may know of. The next one is begun after it.
+            await asyncio.shield(reading.answer)
+            version, reading = self._now(), self._readings.get(key)
+        answer = self._answers.get(key)
+        if answer is None and reading is not None:
+            answer = await asyncio.shield(reading.answer)
+        if answer is not None:
+            await _give(answer, scope, send)
+        elif reading is None and version is not None:
+            await self._read(scope, receive, send, version, key)
+        else:  # nothing that others may have either
+            await self._app(scope, receive, send)
+
+    def _now(self) -> int | None:
+        """Return the version of the database, having dropped the answers of any other.
+
+        Asked before anything is read: what is read is then at least as new.
+        """
+        version = self._changes.version()
+        if version is None or version != self._version:
             self._version = version
             self._answers.clear()
-        key = _key(scope)
-        known = self._answers.get(key)
-        if known is not None:
-            scope["route"] = known.route
-            scope["state"].update(known.state)
-            # Copied: whoever sends it on adds headers.
-            await send(dict(known.start))
-            await send(known.body)
-            return
-        await self._answer(scope, receive, send, version, key)
+        return version
 
-    async def _answer(
+    async def _read(
         self, scope: Scope, receive: Receive, send: Send, version: int, key: bytes
     ) -> None:
+        """Pass a request on, and give its answer to those who wait for it or ask later."""
+        reading = self._readings[key] = _Reading(version)
         sent: list[Message] = []
 
         async def send_and_keep(message: Message) -> None:
             sent.append(dict(message))
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                # Before it is sent: that may take as long as its client likes.
+                self._end(reading, key, _answer(scope, sent))
             await send(message)
 
-        await self._app(scope, receive, send_and_keep)
-        if self._version != version or len(self._answers) >= MOST_ANSWERS or len(sent) != 2:
+        try:
+            await self._app(scope, receive, send_and_keep)
+        finally:
+            self._end(reading, key, None)  # it failed, or was cancelled
+
+    def _end(self, reading: _Reading, key: bytes, answer: _Answer | None) -> None:
+        if reading.answer.done():
             return
-        start, body = sent
-        if start["status"] != 200 or len(body["body"]) > MOST_BYTES or "route" not in scope:
-            return
-        state = {"key_id": scope["state"].get("key_id")}
-        self._answers[key] = _Answer(start, body, scope["route"], state)
+        newest = reading.version == self._version
+        if answer is not None and newest and len(self._answers) < MOST_ANSWERS:
+            self._answers[key] = answer
+        reading.answer.set_result(answer)
+        del self._readings[key]
+
+
+def _answer(scope: Scope, sent: list[Message]) -> _Answer | None:
+    """Return a whole answer to keep; None for a refusal, which names its request, or a long one."""
+    if len(sent) != 2 or "route" not in scope:
+        return None
+    start, body = sent
+    if start["status"] != 200 or len(body["body"]) > MOST_BYTES:
+        return None
+    return _Answer(start, body, scope["route"], {"key_id": scope["state"].get("key_id")})
+
+
+async def _give(known: _Answer, scope: Scope, send: Send) -> None:
+    scope["route"] = known.route
+    scope["state"].update(known.state, from_memory=True)
+    # Copied: whoever sends it on adds headers.
+    await send(dict(known.start))
+    await send(known.body)
 
 
 def _key(scope: Scope) -> bytes:

@@ -7,7 +7,7 @@ import re
 import threading
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -18,11 +18,19 @@ from starlette.requests import ClientDisconnect
 
 from statebridge.data.strict_json import JsonError, parse
 from statebridge_server.api.problems import ProblemError
+from statebridge_server.api.shared_reads import SharedReads
 from statebridge_server.settings import Settings, is_loopback
 from statebridge_server.store.changes import Changes
 from statebridge_server.store.database import Database
-from statebridge_server.store.keys import LOCAL, Principal, Role, any_key, authenticate
-from statebridge_server.store.tables import Event
+from statebridge_server.store.keys import (
+    LOCAL,
+    Principal,
+    Role,
+    any_key,
+    authenticate,
+    claimed_id,
+    find_key,
+)
 from statebridge_server.supervisor import Supervisor
 
 
@@ -41,7 +49,7 @@ class Heartbeat:
         return now - self._changed
 
 
-@dataclass
+@dataclass(eq=False)
 class Server:
     """The state of one server process."""
 
@@ -57,23 +65,22 @@ class Server:
     event_streams: int = 0
     keys_exist: bool = False
     """Once a key was made there is always one, so the question is asked no more."""
-    event_reads: dict[tuple[int, str, int], asyncio.Future[list[Event]]] = field(
-        default_factory=dict
-    )
-    """What event streams read last, by version of the database, job and place."""
     changes: Changes = field(init=False)
+    reads: SharedReads = field(init=False)
 
     def __post_init__(self) -> None:
         self.changes = Changes(self.database)
+        self.reads = SharedReads(self.changes)
 
-    def is_open(self) -> bool:
+    async def is_open(self) -> bool:
         """Whether requests need no key: only this machine asks, and no key was ever made."""
         if not self.keys_exist:
-            self.keys_exist = any_key(self.database)
+            self.keys_exist = await self.reads.read(any_key, self.database)
         return self.settings.loopback and not self.keys_exist
 
 
-def get_server(request: Request) -> Server:
+# What waits for nothing is async: of a plain function the framework makes a thread's work.
+async def get_server(request: Request) -> Server:
     """Return the server that the application belongs to."""
     server: Server = request.app.state.server
     return server
@@ -85,7 +92,7 @@ _bearer = HTTPBearer(
 )
 
 
-def principal(
+async def principal(
     request: Request,
     server: ServerState,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
@@ -95,11 +102,16 @@ def principal(
     Where no key was ever made, and only this machine can reach the server, whoever asks is
     its administrator: but not a web page that a browser on this machine has open.
     """
-    if server.is_open():
+    if await server.is_open():
         _refuse_foreign_pages(request)
         request.state.key_id = LOCAL.key_id
         return LOCAL
-    found = None if credentials is None else authenticate(server.database, credentials.credentials)
+    found = None
+    if credentials is not None:
+        token = credentials.credentials
+        key_id = claimed_id(token)
+        key = None if key_id is None else await server.reads.read(find_key, server.database, key_id)
+        found = authenticate(key, token)
     if found is None:
         what = "the key is wrong or revoked" if credentials else "a key is needed"
         raise ProblemError(
@@ -126,10 +138,10 @@ def _host_name(authority: str) -> str:
     return "" if match is None else match[1] or match[2]
 
 
-def needs(role: Role) -> Callable[..., Principal]:
+def needs(role: Role) -> Callable[..., Awaitable[Principal]]:
     """Return a dependency that refuses keys whose role does not include `role`."""
 
-    def check(who: Annotated[Principal, Depends(principal)]) -> Principal:
+    async def check(who: Annotated[Principal, Depends(principal)]) -> Principal:
         if not who.may(role):
             raise ProblemError(403, f"this key's role is {who.role}; {role} is needed")
         return who

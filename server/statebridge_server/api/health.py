@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
+from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 from fastapi.security import HTTPAuthorizationCredentials
 from fastapi.security.utils import get_authorization_scheme_param
@@ -90,14 +91,15 @@ def _readiness(server: Server, worker: SeenWorker) -> WorkerReadiness:
     response_class=Response,
     responses={200: {"content": {"text/plain": {}}, "description": "Prometheus metrics."}},
 )
-def metrics(request: Request, server: ServerState) -> Response:
+async def metrics(request: Request, server: ServerState) -> Response:
     """Prometheus metrics; a key is needed unless `metrics_open` is set."""
     if not server.settings.metrics_open:
         scheme, token = get_authorization_scheme_param(request.headers.get("authorization"))
         sent = HTTPAuthorizationCredentials(scheme=scheme, credentials=token)
-        principal(request, server, sent if scheme.lower() == "bearer" else None)
+        await principal(request, server, sent if scheme.lower() == "bearer" else None)
     registry: CollectorRegistry = request.app.state.registry
-    return Response(generate_latest(registry), media_type="text/plain; version=0.0.4")
+    content = await to_thread.run_sync(generate_latest, registry)
+    return Response(content, media_type="text/plain; version=0.0.4")
 
 
 class ServerCollector(Collector):

@@ -16,6 +16,12 @@ from statebridge_server.logs import log
 
 _CLIENT_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _log = logging.getLogger("statebridge.http")
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Upper ends of the buckets; most answers take under a millisecond."""
+
+_UNSEEN = frozenset({"/healthz", "/readyz", "/metrics"})
+"""Routes that machines ask for all the time."""
+
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -29,10 +35,17 @@ class RequestMetrics:
             ("method", "route", "status"),
             registry=registry,
         )
+        self.from_memory = Counter(
+            "statebridge_http_answers_from_memory",
+            "Of them, those that were answered without reading the database, by route.",
+            ("route",),
+            registry=registry,
+        )
         self.seconds = Histogram(
             "statebridge_http_request_seconds",
             "Time to the end of the response, event streams left out.",
             ("method", "route"),
+            buckets=SECONDS,
             registry=registry,
         )
 
@@ -81,7 +94,13 @@ class RequestContext:
         self._metrics.count.labels(method, route, str(status)).inc()
         if not route.endswith("/events"):
             self._metrics.seconds.labels(method, route).observe(seconds)
-        level = logging.DEBUG if route in ("/healthz", "/readyz", "/metrics") else logging.INFO
+        from_memory = scope["state"].get("from_memory", False)
+        if from_memory:
+            self._metrics.from_memory.labels(route).inc()
+        # A hundred polls a second would be two gigabytes a day.
+        level = logging.DEBUG if from_memory or route in _UNSEEN else logging.INFO
+        if not _log.isEnabledFor(level):
+            return
         fields: dict[str, Any] = {
             "request_id": request_id,
             "method": method,

@@ -63,13 +63,25 @@ def create_key(database: Database, name: str, role: str) -> tuple[str, Key]:
     return token, key
 
 
-def authenticate(database: Database, token: str) -> Principal | None:
-    """Return whose token it is; None for a wrong, unknown or revoked one."""
+def claimed_id(token: str) -> str | None:
+    """Return the id of the key that a token says it is of; None for what is no token."""
     match = _TOKEN.fullmatch(token)
-    key = None
-    if match is not None:
-        with database.read() as session:
-            key = session.get(Key, match[1])
+    return None if match is None else match[1]
+
+
+def find_key(database: Database, key_id: str) -> Key | None:
+    """Return a key's record, also of a revoked one; None where there is none."""
+    with database.read() as session:
+        return session.get(Key, key_id)
+
+
+def authenticate(key: Key | None, token: str) -> Principal | None:
+    """Return whose token it is; None for a wrong, unknown or revoked one.
+
+    Args:
+        key: The record of the key that the token says it is of.
+        token: As it was sent.
+    """
     stored = _NOBODY if key is None else key.token_sha256
     # Constant time, and the same work whether or not the id exists.
     same = hmac.compare_digest(_digest(token), stored)

@@ -77,11 +77,24 @@ def _next_job(slot: int, slots: int, failed_pairs: Collection[str]) -> Select[st
 
 
 def note_progress(
-    database: Database, job_id: str, stage: str, done: int, total: int, speed: dict[str, float]
+    database: Database,
+    job_id: str,
+    stage: str,
+    done: int,
+    total: int,
+    speed: dict[str, float],
+    *,
+    committed: bool = False,
 ) -> bool:
-    """Record how far a job is; return whether it should stop because it was cancelled."""
+    """Record how far a job is; return whether it should stop because it was cancelled.
+
+    Args:
+        committed: Whether the present worker has committed a group of this stage.
+    """
     with database.write() as session:
         job = locked(session, job_id)
+        if committed:
+            job.deaths = 0
         if stage == "run":
             job.lanes_done, job.lanes_total = done, total
         elif stage == "reuse":
@@ -130,6 +143,8 @@ def recover(database: Database, reason: str, slot: int = 0) -> list[Job]:
     with database.write() as session:
         left = list(session.scalars(_left_running(slot)))
         for job in left:
+            # A worker may have died between committing a group and noting it, which its
+            # successor then noted.
             job.deaths = 1 if job.lanes_done > job.lanes_at_claim else job.deaths + 1
             if job.cancel_requested:
                 job.state, job.finished_at = "cancelled", time.time()

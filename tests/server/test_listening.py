@@ -1,0 +1,61 @@
+"""Where the server cannot listen it says so on one line, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from statebridge.errors import EnvironmentFault, InputError
+from statebridge_server.listening import listening_sockets
+from tests.server.running_server import RunningServer, free_port
+
+
+def test_a_socket_that_listens_takes_connections() -> None:
+    port = free_port()
+    with ExitStack() as opened:
+        for listener in listening_sockets("localhost", port):
+            opened.enter_context(listener)
+        socket.create_connection(("127.0.0.1", port), 10).close()
+        # Small answers leave at once only where asyncio knows that this is TCP.
+        assert listener.proto == socket.IPPROTO_TCP
+        with pytest.raises(EnvironmentFault, match=f"port {port} of localhost is in use"):
+            listening_sockets("localhost", port)
+    with ExitStack() as opened:  # what was opened before the refusal was closed
+        for listener in listening_sockets("localhost", port):
+            opened.enter_context(listener)
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "nowhere.invalid", "a" * 70])
+def test_an_address_that_is_not_this_machines_is_refused(host: str) -> None:
+    with pytest.raises(InputError, match=r"is no address of this machine; give 127\.0\.0\.1"):
+        listening_sockets(host, free_port())
+
+
+def test_a_port_that_is_taken_is_one_line(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        server = RunningServer(tmp_path, {"pairs": {}}, port=taken.getsockname()[1])
+        command = "from statebridge_client.cli import main; main()"
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", command, "serve", "--config", str(server.config)],
+            env=server.environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert done.stdout == ""
+    assert done.returncode == EnvironmentFault.exit_code, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: port {server.port} of 127.0.0.1 is in use"), line
+    assert "--port" in line
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(line)
