@@ -61,7 +61,7 @@ class PairError(InputError):
 
 
 class NotFoundError(InputError):
-    """A server has no such experiment, dataset or translator, or does not show it to this key."""
+    """A server has no such experiment, upload or translator, or does not show it to this key."""
 
 
 class EnvironmentFault(StatebridgeError):  # noqa: N818 - "EnvironmentError" is a builtin

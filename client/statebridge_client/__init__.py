@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from statebridge_client._events import Event
     from statebridge_client._local_run import LocalRun
     from statebridge_client._records import (
+        CorpusInfo,
         DatasetInfo,
         ExperimentStatus,
         PairInfo,
@@ -36,6 +37,7 @@ _MODULES = {
     "AsyncClient": "_async_client",
     "AsyncRemoteRun": "_async_remote_run",
     "Client": "_client",
+    "CorpusInfo": "_records",
     "DatasetInfo": "_records",
     "Event": "_events",
     "ExperimentStatus": "_records",
@@ -53,6 +55,7 @@ __all__ = [
     "AsyncClient",
     "AsyncRemoteRun",
     "Client",
+    "CorpusInfo",
     "DatasetInfo",
     "Event",
     "ExperimentStatus",

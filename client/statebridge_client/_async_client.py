@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from statebridge_client import _experiment_calls, _input_calls, _scores, _submission
-from statebridge_client._async_inputs import AsyncDatasets, AsyncTranslators
+from statebridge_client._async_inputs import AsyncCorpora, AsyncDatasets, AsyncTranslators
 from statebridge_client._async_remote_run import AsyncRemoteRun
 from statebridge_client._async_sender import AsyncSender
 from statebridge_client._client import PAGE
@@ -54,6 +54,7 @@ class AsyncClient:
         self._sender = AsyncSender(connection, retry or Retry(), transport)
         self.url = connection.url
         self.datasets = AsyncDatasets(self._sender)
+        self.corpora = AsyncCorpora(self._sender)
         self.translators = AsyncTranslators(self._sender)
 
     def __repr__(self) -> str:
@@ -83,11 +84,11 @@ class AsyncClient:
         shared: bool = False,
         idempotency_key: str | None = None,
     ) -> AsyncRemoteRun:
-        """Submit an experiment; local datasets and translators that it names are uploaded.
+        """Submit an experiment; local files that it names are uploaded.
 
         Args:
-            experiment: A file, an `Experiment`, or its fields. A stored dataset may be named
-                by `{sha256: ...}` alone, a stored translator by its id.
+            experiment: A file, an `Experiment`, or its fields. A stored dataset or corpus may
+                be named by `{sha256: ...}` alone, a stored translator by its id.
             overrides: Fields to change, such as `{"limit": 10}`.
             priority: −100 to 100, among this key's own experiments.
             shared: Let every key read it.

@@ -1,4 +1,4 @@
-"""`client.datasets` and `client.translators` of an `AsyncClient`."""
+"""`client.datasets`, `client.corpora` and `client.translators` of an `AsyncClient`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from statebridge_client import _fitting, _results, _uploads
 from statebridge_client import _input_calls as calls
 from statebridge_client._async_remote_run import AsyncRemoteRun
 from statebridge_client._async_sender import AsyncSender
-from statebridge_client._records import DatasetInfo, TranslatorInfo
+from statebridge_client._records import CorpusInfo, DatasetInfo, TranslatorInfo
 from statebridge_client._submission import ExperimentLike
 
 
@@ -27,7 +27,7 @@ class AsyncDatasets:
         Raises:
             DatasetError: The file cannot be read, or a row is wrong.
         """
-        content = _uploads.read_dataset_file(path)
+        content = _uploads.read_text_file(path)
         return await self._sender.carry_out(_uploads.upload_dataset(content, fields or FieldMap()))
 
     async def list(self) -> list[DatasetInfo]:
@@ -41,6 +41,39 @@ class AsyncDatasets:
     async def delete(self, sha256: str) -> None:
         """Delete a dataset; runs keep the rows that they ran over."""
         await self._sender.send(calls.delete_dataset(sha256))
+
+
+class AsyncCorpora:
+    """Texts of this key to fit translators on, each known by the SHA-256 of its bytes."""
+
+    def __init__(self, sender: AsyncSender) -> None:
+        self._sender = sender
+
+    async def upload(self, path: str | Path, *, name: str | None = None) -> CorpusInfo:
+        """Upload a UTF-8 text file, unless the server has it; all of it is checked.
+
+        Args:
+            path: The file, with a passage a line.
+            name: What translators' cards call it; the file's own where not given.
+
+        Raises:
+            DatasetError: The file cannot be read, is not UTF-8 or holds no passage.
+        """
+        content = _uploads.read_text_file(path)
+        steps = _uploads.upload_corpus(content, name or Path(path).name)
+        return await self._sender.carry_out(steps)
+
+    async def list(self) -> list[CorpusInfo]:
+        """List what this key has uploaded, newest first."""
+        return await self._sender.send(calls.list_corpora())
+
+    async def get(self, sha256: str) -> CorpusInfo:
+        """Describe a corpus."""
+        return await self._sender.send(calls.get_corpus(sha256))
+
+    async def delete(self, sha256: str) -> None:
+        """Delete a corpus; translators that were fitted on it stay."""
+        await self._sender.send(calls.delete_corpus(sha256))
 
 
 class AsyncTranslators:

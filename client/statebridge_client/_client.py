@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from statebridge_client import _experiment_calls, _input_calls, _scores, _submission
 from statebridge_client._connection import resolve_connection
-from statebridge_client._inputs import Datasets, Translators
+from statebridge_client._inputs import Corpora, Datasets, Translators
 from statebridge_client._records import ExperimentStatus, PairInfo
 from statebridge_client._remote_run import RemoteRun
 from statebridge_client._retry import Retry
@@ -60,6 +60,7 @@ class Client:
         self._sender = Sender(connection, retry or Retry(), transport)
         self.url = connection.url
         self.datasets = Datasets(self._sender)
+        self.corpora = Corpora(self._sender)
         self.translators = Translators(self._sender)
 
     def __repr__(self) -> str:
@@ -89,11 +90,11 @@ class Client:
         shared: bool = False,
         idempotency_key: str | None = None,
     ) -> RemoteRun:
-        """Submit an experiment; local datasets and translators that it names are uploaded.
+        """Submit an experiment; local files that it names are uploaded.
 
         Args:
-            experiment: A file, an `Experiment`, or its fields. A stored dataset may be named
-                by `{sha256: ...}` alone, a stored translator by its id.
+            experiment: A file, an `Experiment`, or its fields. A stored dataset or corpus may
+                be named by `{sha256: ...}` alone, a stored translator by its id.
             overrides: Fields to change, such as `{"limit": 10}`.
             priority: −100 to 100, among this key's own experiments.
             shared: Let every key read it.

@@ -1,4 +1,4 @@
-"""Calls about what experiments are made of: datasets, translators, pairs."""
+"""Calls about what experiments are made of: datasets, corpora, translators, pairs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from statebridge_client._call import (
     read_nothing,
     resource,
 )
-from statebridge_client._records import DatasetInfo, PairInfo, TranslatorInfo
+from statebridge_client._records import CorpusInfo, DatasetInfo, PairInfo, TranslatorInfo
 
 if TYPE_CHECKING:
     import httpx
@@ -70,6 +70,48 @@ def delete_dataset(sha256: str) -> Call[None]:
     return Call(
         "DELETE",
         resource("datasets", sha256),
+        read_nothing,
+        repeatable=True,
+        refused=DatasetError,
+    )
+
+
+def upload_corpus(content: bytes, name: str) -> Call[CorpusInfo]:
+    """Upload a text to fit translators on; `name` is what their cards call it."""
+    return Call(
+        "POST",
+        "/v1/corpora",
+        model_of(CorpusInfo),
+        params={"name": name},
+        headers={"Content-Type": "text/plain; charset=utf-8"},
+        content=content,
+        repeatable=True,  # addressed by what it holds: sent twice it is there once
+        refused=DatasetError,
+        read_seconds=UPLOAD_SECONDS,
+    )
+
+
+def list_corpora() -> Call[list[CorpusInfo]]:
+    """List the corpora that this key has uploaded."""
+    return Call("GET", "/v1/corpora", _listed("corpora", CorpusInfo), repeatable=True)
+
+
+def get_corpus(sha256: str) -> Call[CorpusInfo]:
+    """Describe a corpus."""
+    return Call(
+        "GET",
+        resource("corpora", sha256),
+        model_of(CorpusInfo),
+        repeatable=True,
+        refused=DatasetError,
+    )
+
+
+def delete_corpus(sha256: str) -> Call[None]:
+    """Delete a corpus."""
+    return Call(
+        "DELETE",
+        resource("corpora", sha256),
         read_nothing,
         repeatable=True,
         refused=DatasetError,

@@ -1,4 +1,4 @@
-"""What experiments are made of, on a server: `client.datasets` and `client.translators`."""
+"""What experiments are made of, on a server: `client.datasets`, `.corpora`, `.translators`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from statebridge.data import FieldMap
 from statebridge_client import _fitting, _results, _uploads
 from statebridge_client import _input_calls as calls
-from statebridge_client._records import DatasetInfo, TranslatorInfo
+from statebridge_client._records import CorpusInfo, DatasetInfo, TranslatorInfo
 from statebridge_client._remote_run import RemoteRun
 from statebridge_client._sender import Sender
 from statebridge_client._submission import ExperimentLike
@@ -27,7 +27,7 @@ class Datasets:
         Raises:
             DatasetError: The file cannot be read, or a row is wrong.
         """
-        content = _uploads.read_dataset_file(path)
+        content = _uploads.read_text_file(path)
         return self._sender.carry_out(_uploads.upload_dataset(content, fields or FieldMap()))
 
     def list(self) -> list[DatasetInfo]:
@@ -41,6 +41,39 @@ class Datasets:
     def delete(self, sha256: str) -> None:
         """Delete a dataset; runs keep the rows that they ran over."""
         self._sender.send(calls.delete_dataset(sha256))
+
+
+class Corpora:
+    """Texts of this key to fit translators on, each known by the SHA-256 of its bytes."""
+
+    def __init__(self, sender: Sender) -> None:
+        self._sender = sender
+
+    def upload(self, path: str | Path, *, name: str | None = None) -> CorpusInfo:
+        """Upload a UTF-8 text file, unless the server has it; all of it is checked.
+
+        Args:
+            path: The file, with a passage a line.
+            name: What translators' cards call it; the file's own where not given.
+
+        Raises:
+            DatasetError: The file cannot be read, is not UTF-8 or holds no passage.
+        """
+        content = _uploads.read_text_file(path)
+        steps = _uploads.upload_corpus(content, name or Path(path).name)
+        return self._sender.carry_out(steps)
+
+    def list(self) -> list[CorpusInfo]:
+        """List what this key has uploaded, newest first."""
+        return self._sender.send(calls.list_corpora())
+
+    def get(self, sha256: str) -> CorpusInfo:
+        """Describe a corpus."""
+        return self._sender.send(calls.get_corpus(sha256))
+
+    def delete(self, sha256: str) -> None:
+        """Delete a corpus; translators that were fitted on it stay."""
+        self._sender.send(calls.delete_corpus(sha256))
 
 
 class Translators:

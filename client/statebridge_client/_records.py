@@ -1,4 +1,4 @@
-"""What a server says of experiments, datasets, translators and pairs.
+"""What a server says of experiments, datasets, corpora, translators and pairs.
 
 Fields that a newer server adds are passed over.
 """
@@ -47,6 +47,17 @@ class DatasetInfo(_Record):
     bytes: int
     rows: int
     fields: dict[str, str]
+    created_at: datetime
+
+
+class CorpusInfo(_Record):
+    """A text to fit translators on that a server holds."""
+
+    sha256: str
+    name: str
+    """What the cards of translators that are fitted on it call it."""
+    bytes: int
+    passages: int
     created_at: datetime
 
 

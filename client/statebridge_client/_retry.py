@@ -18,8 +18,8 @@ class Retry:
     """How patient a client is with what may pass: lost connections, 429, 502, 503, 504.
 
     Only requests that do no more when they are sent twice are sent again: reading, deleting,
-    scoring, uploads of datasets (addressed by their content), submissions (which carry an
-    `Idempotency-Key`).
+    scoring, uploads of datasets and corpora (addressed by their content), submissions (which
+    carry an `Idempotency-Key`).
     """
 
     attempts: int = 4

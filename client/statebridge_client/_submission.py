@@ -5,6 +5,7 @@ place of paths:
 
 - a dataset file goes by its SHA-256, and is uploaded where the server does not have it yet;
   a format other than JSON Lines is converted first;
+- so does a text to fit translators on, with the name that their cards give it;
 - a translator file goes by the id of a stored translator with the same bytes, and is uploaded
   where there is none; the id of a stored one (`tr_...`) may stand in the file itself;
 - a model folder goes by the folder's name, as servers name the folders that they list;
@@ -13,22 +14,24 @@ place of paths:
 
 from __future__ import annotations
 
+import copy
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from statebridge.errors import ExperimentError
 from statebridge.spec import load_experiment, parse_experiment
 from statebridge.spec.experiment import Dataset, Experiment, Fit, TranslatorSets
+from statebridge.spec.files import set_field
 from statebridge_client import _experiment_calls
 from statebridge_client._call import Steps
 from statebridge_client._records import ExperimentStatus
-from statebridge_client._uploads import stored_dataset, stored_translators
+from statebridge_client._uploads import stored_corpus, stored_dataset, stored_translators
 
-STORED_DATASET = Path("/stored-on-the-server")
-"""In the place of a path where an experiment names a stored dataset by its SHA-256 alone."""
+STORED = Path("/stored-on-the-server")
+"""In the place of a path where an experiment names a stored file by its SHA-256 alone."""
 
 ExperimentLike = str | Path | Experiment | Mapping[str, Any]
 """A file, what was read from one, or its fields."""
@@ -37,7 +40,7 @@ ExperimentLike = str | Path | Experiment | Mapping[str, Any]
 def read_experiment(
     given: ExperimentLike, overrides: Mapping[str, Any] | None = None
 ) -> Experiment:
-    """Return a checked experiment; a dataset's SHA-256 may stand alone in it.
+    """Return a checked experiment; the SHA-256 of a dataset or a corpus may stand alone in it.
 
     Raises:
         ExperimentError: As `statebridge.spec.load_experiment`.
@@ -52,10 +55,8 @@ def read_experiment(
             text = json.dumps(given, ensure_ascii=False)
         except (TypeError, ValueError) as error:
             raise ExperimentError(f"experiment: cannot be sent as JSON: {error}") from None
-        return parse_experiment(
-            text, folder=Path(), overrides=_with_stored(given.get("dataset"), changes)
-        )
-    return load_experiment(given, _with_stored(_dataset_in(Path(given)), changes))
+        return parse_experiment(text, folder=Path(), overrides=_with_stored(dict(given), changes))
+    return load_experiment(given, _with_stored(_content(Path(given)), changes))
 
 
 def _as_declared(experiment: Experiment) -> dict[str, Any]:
@@ -70,24 +71,49 @@ def _as_declared(experiment: Experiment) -> dict[str, Any]:
     return fields
 
 
-def _with_stored(dataset: Any, changes: dict[str, Any]) -> dict[str, Any]:
-    alone = (
-        isinstance(dataset, Mapping)
-        and "sha256" in dataset
-        and not any(name in dataset for name in ("path", "generate"))
-        and not any(change.startswith("dataset") for change in changes)
-    )
-    return {"dataset.path": str(STORED_DATASET)} | changes if alone else changes
+def _with_stored(content: Any, changes: dict[str, Any]) -> dict[str, Any]:
+    """Return the changes, and a path for each stored file that is named once they are made."""
+    changed = copy.deepcopy(content) if isinstance(content, dict) else {}
+    try:
+        for dotted, value in changes.items():
+            set_field(changed, dotted, copy.deepcopy(value), "experiment")
+    except ExperimentError:
+        return changes  # which are refused where the experiment is read
+    stored = {
+        f"{field}.path": str(STORED)
+        for field, declared in _named(changed)
+        if isinstance(declared, Mapping)
+        and "sha256" in declared
+        and not any(name in declared for name in ("path", "generate"))
+    }
+    return changes | stored
 
 
-def _dataset_in(path: Path) -> Any:
+def _named(content: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the fields that may name a stored file by its SHA-256, and what they hold."""
+    if not isinstance(content, Mapping):
+        return
+    yield "dataset", content.get("dataset")
+    sets: dict[str, Any] = {"translators": content.get("translators")}
+    if isinstance(sets["translators"], Mapping) and "sets" in sets["translators"]:
+        inner = sets["translators"]["sets"]
+        names = inner if isinstance(inner, Mapping) else {}
+        sets = {f"translators.sets.{name}": declared for name, declared in names.items()}
+    for field, declared in sets.items():
+        fit = declared.get("fit") if isinstance(declared, Mapping) else None
+        if isinstance(fit, Mapping):
+            yield f"{field}.fit.corpus", fit.get("corpus")
+            if isinstance(fit.get("causal"), Mapping):
+                yield f"{field}.fit.causal.rows", fit["causal"].get("rows")
+
+
+def _content(path: Path) -> Any:
     import yaml  # noqa: PLC0415 - a moment's use
 
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError):
         return None  # load_experiment says what is wrong, and where
-    return content.get("dataset") if isinstance(content, dict) else None
 
 
 def submit(
@@ -131,7 +157,7 @@ def _leave_out_what_is_of_this_machine(body: dict[str, Any]) -> None:
 def _dataset(dataset: Dataset) -> Steps[dict[str, Any]]:
     if dataset.generate is not None:
         return dataset.model_dump(mode="json", exclude_unset=True)
-    if dataset.path == STORED_DATASET:
+    if dataset.path == STORED:
         return {"sha256": dataset.sha256}
     held = yield from stored_dataset(dataset)
     return {"sha256": held.sha256}
@@ -154,12 +180,11 @@ def _translators(experiment: Experiment) -> Steps[dict[str, Any] | None]:
 
 
 def _fit(fit: Fit) -> Steps[dict[str, Any]]:
-    if fit.corpus.path is not None:
-        raise ExperimentError(
-            "translators.fit.corpus.path: a server reads no text files; fit on generated rows, "
-            "or fit here (`statebridge fit`) and name the files"
-        )
     body = fit.model_dump(mode="json", exclude_unset=True)
+    if fit.corpus.path is not None:
+        del body["corpus"]["path"]
+        if fit.corpus.path != STORED:
+            body["corpus"] |= yield from stored_corpus(fit.corpus, fit.corpus.path)
     if fit.causal is not None:
         body["causal"]["rows"] = yield from _dataset(fit.causal.rows)
     return {"fit": body}

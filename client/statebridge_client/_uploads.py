@@ -7,13 +7,14 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from statebridge.data import FieldMap
+from statebridge.data import FieldMap, verify_sha256
 from statebridge.data.jsonl import row_line
 from statebridge.errors import DatasetError, NotFoundError, TranslatorError
-from statebridge.spec.experiment import Dataset
+from statebridge.spec.experiment import Corpus, Dataset
+from statebridge.translators import TextCorpus
 from statebridge_client import _input_calls
 from statebridge_client._call import Steps
-from statebridge_client._records import DatasetInfo, TranslatorInfo
+from statebridge_client._records import CorpusInfo, DatasetInfo, TranslatorInfo
 
 STORED_TRANSLATOR = re.compile(r"tr_[0-9a-f]{20}")
 CHECKPOINTS = (".pt", ".pth", ".ckpt", ".bin")
@@ -31,7 +32,7 @@ def stored_dataset(dataset: Dataset) -> Steps[DatasetInfo]:
 
     rows, _ = resolve_dataset(dataset)
     if dataset.format == "jsonl" and dataset.path is not None:
-        content = read_dataset_file(dataset.path)
+        content = read_text_file(dataset.path)
         fields = FieldMap(**dataset.fields.model_dump())
     else:
         content, fields = b"".join(row_line(row) for row in rows), FieldMap(id="id")
@@ -50,6 +51,41 @@ def upload_dataset(content: bytes, fields: FieldMap) -> Steps[DatasetInfo]:
         if held.fields == wanted:
             return held
     held = yield _input_calls.upload_dataset(content, fields)
+    return held
+
+
+def stored_corpus(corpus: Corpus, path: Path) -> Steps[dict[str, str]]:
+    """Put a declared corpus, the text at `path`, on the server; return what an experiment names.
+
+    The name goes with the experiment: a text that is there under another one is not sent again.
+
+    Raises:
+        DatasetError: Missing, unreadable, not UTF-8, or another hash than declared.
+        TranslatorError: It holds no passage.
+    """
+    if corpus.sha256 is not None:
+        verify_sha256(path, corpus.sha256)
+    for _ in TextCorpus(path):
+        pass
+    content, name = read_text_file(path), corpus.name or path.name
+    sha256 = hashlib.sha256(content).hexdigest()
+    try:
+        yield _input_calls.get_corpus(sha256)
+    except NotFoundError:
+        yield _input_calls.upload_corpus(content, name)
+    return {"sha256": sha256, "name": name}
+
+
+def upload_corpus(content: bytes, name: str) -> Steps[CorpusInfo]:
+    """Upload a text unless the server has it under the same name."""
+    try:
+        held: CorpusInfo = yield _input_calls.get_corpus(hashlib.sha256(content).hexdigest())
+    except NotFoundError:
+        pass
+    else:
+        if held.name == name:
+            return held
+    held = yield _input_calls.upload_corpus(content, name)
     return held
 
 
@@ -93,8 +129,8 @@ def read_translator(path: str | Path) -> bytes:
     return content
 
 
-def read_dataset_file(path: str | Path) -> bytes:
-    """Return the content of a dataset's file.
+def read_text_file(path: str | Path) -> bytes:
+    """Return the content of the file of a dataset or a corpus.
 
     Raises:
         DatasetError: The file cannot be read.

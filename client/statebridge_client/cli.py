@@ -25,7 +25,7 @@ from statebridge.commands import (
     validate,
 )
 from statebridge.errors import StatebridgeError
-from statebridge_client.commands import datasets, demo, experiments, translators
+from statebridge_client.commands import corpora, datasets, demo, experiments, translators
 
 app = typer.Typer(
     name="statebridge",
@@ -58,6 +58,7 @@ app.command()(experiments.cancel)
 app.command()(experiments.resume)
 app.add_typer(translators.app, name="translators")
 app.add_typer(datasets.app, name="datasets")
+app.add_typer(corpora.app, name="corpora")
 
 for _entry in entry_points(group="statebridge.commands"):
     # Commands of rooms that this one knows nothing of, such as the server's.

@@ -2,6 +2,7 @@
 
     statebridge.sqlite    the embedded database, where no other is set
     datasets/             uploaded rows, each file named by its SHA-256
+    corpora/              uploaded text to fit translators on, named likewise
     translators/          weights and cards, named by the translator's id
     runs/                 one run directory for each experiment, named by its id
     fits/                 links to fitted translators, by owner and by what decides the fit
@@ -20,7 +21,10 @@ from pathlib import Path
 
 from statebridge.errors import EnvironmentFault
 
-DATASETS, TRANSLATORS, RUNS, INCOMING = "datasets", "translators", "runs", "incoming"
+DATASETS, CORPORA, TRANSLATORS = "datasets", "corpora", "translators"
+RUNS, INCOMING = "runs", "incoming"
+
+_UPLOADS = {"dataset": (DATASETS, ".jsonl"), "corpus": (CORPORA, ".txt")}
 
 
 def make_layout(data: Path) -> None:
@@ -30,7 +34,8 @@ def make_layout(data: Path) -> None:
         EnvironmentFault: The data directory cannot be written.
     """
     try:
-        for folder in (data, *(data / name for name in (DATASETS, TRANSLATORS, RUNS, INCOMING))):
+        names = (DATASETS, CORPORA, TRANSLATORS, RUNS, INCOMING)
+        for folder in (data, *(data / name for name in names)):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise EnvironmentFault(
@@ -45,9 +50,10 @@ def clear_incoming(data: Path) -> None:
         left.unlink(missing_ok=True)
 
 
-def dataset_path(sha256: str) -> Path:
-    """Where a dataset lies, relative to the data directory."""
-    return Path(DATASETS) / f"{sha256}.jsonl"
+def upload_path(kind: str, sha256: str) -> Path:
+    """Where a dataset or a corpus lies, relative to the data directory."""
+    folder, suffix = _UPLOADS[kind]
+    return Path(folder) / f"{sha256}{suffix}"
 
 
 def translator_path(translator_id: str) -> Path:

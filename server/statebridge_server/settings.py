@@ -88,6 +88,8 @@ class Limits(_Declared):
 
     upload_bytes: Count = 256 * 2**20
     """Of one dataset or translator."""
+    corpus_bytes: Count = 256 * 2**20
+    """Of one corpus: text to fit translators on."""
     body_bytes: Count = 1_000_000
     """Of one experiment."""
     score_bytes: Count = 32 * 2**20
@@ -95,9 +97,9 @@ class Limits(_Declared):
     body_seconds: Annotated[float, Field(gt=0)] = 300.0
     """That a request's body may take to arrive."""
     rows: Count = 100_000
-    """Of one dataset, generated corpus, or scoring request."""
+    """Of one dataset, corpus that is fitted on, or scoring request."""
     prompt_chars: Count = 50_000
-    """Of one prompt: template, context and question together."""
+    """Of one prompt (template, context and question together), and of one passage of a corpus."""
     lanes: Count = 2_000_000
     """Rows times cells of one experiment."""
     lanes_together: Count = 4096
@@ -126,7 +128,7 @@ class Settings(BaseSettings):
     )
 
     data: Path = Path("statebridge-data")
-    """Data directory: database, datasets, translators, runs. One server uses one."""
+    """Data directory: database, uploads, translators, runs. One server uses one."""
     database_url: str | None = None
     """Any SQLAlchemy URL; SQLite in the data directory where not given."""
     host: str = "127.0.0.1"

@@ -82,6 +82,8 @@ def test_nothing_that_a_server_says_breaks_the_line_or_the_terminal() -> None:
         (lambda client: client.submit(EXPERIMENT), ExperimentError),
         (lambda client: client.datasets.get("x"), DatasetError),
         (lambda client: client.datasets.delete("x"), DatasetError),
+        (lambda client: client.corpora.get("x"), DatasetError),
+        (lambda client: client.corpora.delete("x"), DatasetError),
         (lambda client: client._sender.send(upload_call()), TranslatorError),
         (lambda client: client.score([]), InputError),
     ],

@@ -18,6 +18,7 @@ def test_the_public_names() -> None:
         "AsyncClient",
         "AsyncRemoteRun",
         "Client",
+        "CorpusInfo",
         "DatasetInfo",
         "Event",
         "ExperimentStatus",
@@ -53,6 +54,7 @@ def test_both_clients_have_the_same_methods() -> None:
         for name in ("_inputs", "_async_inputs")
     )
     assert public_methods(sync.Datasets) == public_methods(not_sync.AsyncDatasets)
+    assert public_methods(sync.Corpora) == public_methods(not_sync.AsyncCorpora)
     assert public_methods(sync.Translators) == public_methods(not_sync.AsyncTranslators)
 
 

@@ -33,6 +33,7 @@ def called(
         (("run", "e.yaml", "--out", "x", "--limit", "many"), "--limit"),
         (("score", "x", "--jsno"), "No such option: --jsno"),
         (("datasets", "upload", "a", "b"), "unexpected extra argument"),
+        (("corpora", "upload"), "Missing argument 'FILE'; see statebridge corpora upload --help"),
         (("translators", "download", "tr_1"), "Missing option '--out'"),
         (("submit", "e.yaml", "--priority", "101"), "--priority"),
     ],
@@ -50,7 +51,7 @@ def test_wrong_usage_is_one_line(
     assert said in err
 
 
-@pytest.mark.parametrize("words", [(), ("translators",), ("datasets",), ("dataset",)])
+@pytest.mark.parametrize("words", [(), ("translators",), ("datasets",), ("corpora",), ("dataset",)])
 def test_no_command_shows_the_help(
     words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -60,6 +60,7 @@ def paused_server(
     (folder / "data").mkdir()
     limits = {
         "upload_bytes": 20_000,
+        "corpus_bytes": 15_000,
         "body_bytes": 20_000,
         "rows": 50,
         "prompt_chars": 2000,

@@ -78,6 +78,7 @@ PLACES = (
     "translators/{}/file",
     "translators/{}/card",
     "datasets/{}",
+    "corpora/{}",
 )
 
 
@@ -102,6 +103,9 @@ def test_a_path_in_the_place_of_a_name(paused_server: RunningServer, place: str)
         {"dataset": {"generate": {"rows": 5}, "path": "/etc/passwd"}},
         {"translators": {"sets": {"a": {"42": "/etc/passwd", "123": "../x"}}}},
         {"translators": {"sets": {"../a": {"fit": {"corpus": {"path": "/etc/passwd"}}}}}},
+        {"translators": {"fit": {"corpus": {"sha256": "../" * 20 + "etc/passwd"}}}},
+        {"translators": {"fit": {"corpus": {"sha256": "0" * 64, "path": "/etc/passwd"}}}},
+        {"translators": {"fit": {"corpus": {"generate": {"rows": 5}, "path": "/etc/passwd"}}}},
         {"translators": {"42": "tr_00000000000000000000", "123": "..\\x"}},
         {"sender": {"model": "sender", "layer": 1, "trust_remote_code": True}},
         {"sender": {"model": "file:///etc/passwd", "layer": 1}},
@@ -159,7 +163,7 @@ def test_json_made_to_harm(client: httpx.Client, route: str, content: bytes, sta
     assert_problem(client.post(route, content=content), status, "")
 
 
-@pytest.mark.parametrize("route", ["experiments", "datasets", "translators", "score"])
+@pytest.mark.parametrize("route", ["experiments", "datasets", "corpora", "translators", "score"])
 def test_coded_bodies_are_not_unpacked(client: httpx.Client, route: str) -> None:
     bomb = gzip.compress(b" " * 10_000_000)
     for coding, content in (
@@ -300,6 +304,9 @@ def test_content_types_decide_nothing(client: httpx.Client, kind: str) -> None:
 def test_names_that_cannot_be_shown(client: httpx.Client, name: str) -> None:
     answer = client.post(f"/v1/translators?name={name}", content=b"{}")
     assert_problem(answer, 422, "name")
+    if len(name) != 201:  # which is none too many for a file
+        answer = client.post(f"/v1/corpora?name={name}", content=b"A text.")
+        assert_problem(answer, 422, "name")
 
 
 def test_rows_made_to_harm(client: httpx.Client) -> None:
@@ -315,6 +322,17 @@ def test_rows_made_to_harm(client: httpx.Client) -> None:
     ):
         assert_problem(client.post("/v1/datasets", content=line.encode()), 422, "")
     assert client.get("/v1/datasets").json() == {"datasets": []}
+
+
+def test_a_name_that_looks_like_a_path_is_a_name(
+    client: httpx.Client, paused_server: RunningServer
+) -> None:
+    for name in ("../../etc/passwd", "/etc/passwd", "..", "a\\b", "~root", "x" * 255):
+        made = client.post("/v1/corpora", content=b"A text.\n", params={"name": name})
+        assert made.json()["name"] == name
+    files = list((paused_server.data / "corpora").iterdir())
+    assert [file.name for file in files] == [f"{made.json()['sha256']}.txt"]
+    assert client.delete(f"/v1/corpora/{made.json()['sha256']}").status_code == 204
 
 
 def test_methods_that_no_route_has(client: httpx.Client) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import socket
 import subprocess
@@ -131,6 +132,19 @@ def test_a_dataset_that_is_wrong(
     assert client.get("/v1/datasets").json() == {"datasets": []}
 
 
+def test_a_dataset_with_another_hash_than_declared(
+    client: httpx.Client, paused_server: RunningServer
+) -> None:
+    sent = json.dumps(ROW).encode()
+    answer = client.post("/v1/datasets", content=sent, params={"sha256": "0" * 64})
+    assert_problem(answer, 422, f"not the declared {'0' * 64}")
+    assert not list((paused_server.data / "datasets").iterdir())
+    sha256 = hashlib.sha256(sent).hexdigest()
+    made = client.post("/v1/datasets", content=sent, params={"sha256": sha256})
+    assert (made.status_code, made.json()["sha256"]) == (201, sha256)
+    assert client.delete(f"/v1/datasets/{sha256}").status_code == 204
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -173,6 +187,8 @@ def test_ids_of_other_things_that_name_nothing(client: httpx.Client) -> None:
         assert client.get(f"/v1/{path}").status_code == 404
     assert_problem(client.get("/v1/datasets/abc"), 422, "sha256")
     assert_problem(client.get(f"/v1/datasets/{'0' * 64}"), 404, "no such dataset")
+    assert_problem(client.get("/v1/corpora/abc"), 422, "sha256")
+    assert_problem(client.get(f"/v1/corpora/{'0' * 64}"), 404, "no such corpus")
     assert_problem(client.get(f"/v1/experiments/{'x' * 65}"), 422, "at most 64")
 
 

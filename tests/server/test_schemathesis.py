@@ -49,6 +49,8 @@ def names(clients: list[httpx.Client]) -> dict[str, str]:
     submitted = clients[0].post("/v1/experiments", json=tiny_experiment()).raise_for_status().json()
     clients[0].post(f"/v1/experiments/{submitted['id']}/cancel").raise_for_status()
     uploaded = clients[0].post("/v1/datasets", content=json.dumps(ROW)).raise_for_status().json()
+    text = clients[0].post("/v1/corpora", content=json.dumps(ROW)).raise_for_status().json()
+    assert text["sha256"] == uploaded["sha256"]  # the same bytes are both
     return {"experiment_id": submitted["id"], "sha256": uploaded["sha256"]}
 
 

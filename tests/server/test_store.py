@@ -10,9 +10,12 @@ import pytest
 
 from statebridge_server.store import jobs, turns
 from statebridge_server.store.database import Database
-from statebridge_server.store.datasets import HeldDataset, held, hold, let_go
 from statebridge_server.store.events import events_after
 from statebridge_server.store.keys import Principal
+from statebridge_server.store.tables import CorpusHolder, DatasetHolder
+from statebridge_server.store.uploads import Held, held, hold, let_go
+
+SHA256 = "0" * 64
 
 
 def new_job(name: str = "job", **more: Any) -> jobs.NewJob:
@@ -52,19 +55,44 @@ def test_events_written_at_once_have_distinct_numbers(database: Database) -> Non
     assert numbers == list(range(1, 43))
 
 
-def test_a_dataset_is_not_deleted_under_a_submission(database: Database) -> None:
-    """Whichever comes first, no job is queued over rows that nobody holds."""
+def held_upload(
+    kind: type[DatasetHolder | CorpusHolder], owner: str = "ann"
+) -> Held[DatasetHolder | CorpusHolder]:
+    more: dict[str, Any] = {"name": "x.txt", "passages": 2}
+    if kind is DatasetHolder:
+        more = {"fields": {"id": None}, "rows": 1, "longest": 5}
+    return Held(10, kind(sha256=SHA256, owner=owner, created_at=0.0, **more))
+
+
+@pytest.mark.parametrize("kind", [DatasetHolder, CorpusHolder])
+def test_an_upload_goes_with_the_last_key_that_holds_it(
+    database: Database, kind: type[DatasetHolder | CorpusHolder]
+) -> None:
+    assert hold(database, held_upload(kind))
+    assert hold(database, held_upload(kind, "ben"))
+    assert not hold(database, held_upload(kind, "ben"))
+    other = CorpusHolder if kind is DatasetHolder else DatasetHolder
+    assert held(database, other, Principal("ann", "submit")) == []
+    assert not let_go(database, kind, "ann", SHA256)
+    assert held(database, kind, Principal("ann", "submit")) == []
+    assert len(held(database, kind, Principal("ben", "submit"))) == 1
+    assert let_go(database, kind, "ben", SHA256)
+    assert hold(database, held_upload(kind))
+
+
+@pytest.mark.parametrize("kind", [DatasetHolder, CorpusHolder])
+def test_an_upload_is_not_deleted_under_a_submission(
+    database: Database, kind: type[DatasetHolder | CorpusHolder]
+) -> None:
+    """Whichever comes first, no job is queued over an upload that nobody holds."""
     who = Principal("ann", "submit")
-    dataset = HeldDataset("0" * 64, 10, 1, 5, {"id": None}, 0.0)
     for _ in range(12):
-        hold(database, "ann", dataset)
+        hold(database, held_upload(kind))
         barrier = threading.Barrier(2)
 
         def take(start: threading.Barrier = barrier) -> str | None:
             start.wait()
-            asked = jobs.NewJob(
-                "job", "tiny", {}, 1, (("dataset", dataset.sha256),), request_sha256=""
-            )
+            asked = jobs.NewJob("job", "tiny", {}, 1, ((kind.kind, SHA256),), request_sha256="")
             try:
                 job, _ = jobs.submit(database, "ann", asked, queue_length=99, jobs_per_key=99)
             except jobs.WrongStateError:
@@ -74,7 +102,7 @@ def test_a_dataset_is_not_deleted_under_a_submission(database: Database) -> None
         def drop(start: threading.Barrier = barrier) -> bool:
             start.wait()
             try:
-                return let_go(database, "ann", dataset.sha256)
+                return let_go(database, kind, "ann", SHA256)
             except jobs.WrongStateError:
                 return False
 
@@ -82,7 +110,7 @@ def test_a_dataset_is_not_deleted_under_a_submission(database: Database) -> None
             taken, dropped = threads.submit(take), threads.submit(drop)
             job_id, gone = taken.result(), dropped.result()
         assert (job_id is None) == gone
-        assert bool(held(database, who)) == (not gone)
+        assert bool(held(database, kind, who)) == (not gone)
         if job_id is not None:
             jobs.cancel(database, job_id)
 

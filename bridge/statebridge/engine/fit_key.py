@@ -50,7 +50,8 @@ class FitKeys:
         """Return the key of one seed's translator, SHA-256 in hex."""
         parts = {
             "common": self._common,
-            "fit": fit.model_dump(mode="json", exclude={"corpus": {"path"}}),
+            "fit": fit.model_dump(mode="json", exclude={"corpus": {"path", "name"}}),
+            # With the name that the card will have.
             "corpus": corpus.record.model_dump(mode="json"),
             # A generated corpus leaves out what is evaluated.
             "passages": digest(corpus.passages),

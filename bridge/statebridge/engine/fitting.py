@@ -88,7 +88,7 @@ def read_corpus(
         if corpus.path is None:
             raise TranslatorError("corpus: neither path nor generate is given")
         text = TextCorpus(corpus.path, max_passages=corpus.max_passages)
-        digest, name = text.sha256(), text.name
+        digest, name = text.sha256(), corpus.name or text.name
         if corpus.sha256 is not None and corpus.sha256 != digest:
             raise TranslatorError(
                 f"{corpus.path}: has SHA-256 {digest}, not the declared {corpus.sha256}"

@@ -93,6 +93,8 @@ class Corpus(Declared):
 
     path: Path | None = None
     sha256: Sha256 | None = None
+    name: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+    """What cards call a text file; its name without the folder, where not given."""
     generate: GeneratedRows | None = None
     max_passages: Annotated[int, Field(ge=1), NO_BOOLEAN] = 5000
     max_tokens: Annotated[int, Field(ge=1), NO_BOOLEAN] = 256
@@ -104,4 +106,6 @@ class Corpus(Declared):
     def _one_origin(self) -> Corpus:
         if (self.path is None) == (self.generate is None):
             raise ValueError("give either path (a text file) or generate (rows made here)")
+        if self.generate is not None and self.name is not None:
+            raise ValueError("name is that of a text file; leave it out with generate")
         return self

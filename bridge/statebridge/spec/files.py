@@ -61,7 +61,7 @@ def parse_experiment(
     if not isinstance(data, dict):
         raise ExperimentError(f"{where}: holds {_kind(data)}; an experiment is a mapping of fields")
     for dotted, value in (overrides or {}).items():
-        _set(data, dotted, value, where)
+        set_field(data, dotted, value, where)
     if folder is not None:
         _anchor_paths(data, folder)
     try:
@@ -136,7 +136,12 @@ def _collect_lines(
             _collect_lines(value, (*path, index), lines, budget)
 
 
-def _set(data: dict[str, Any], dotted: str, value: Any, where: str) -> None:
+def set_field(data: dict[str, Any], dotted: str, value: Any, where: str) -> None:
+    """Set a top-level field, or `section.field`, in place; sections that are missing are made.
+
+    Raises:
+        ExperimentError: A section on the way holds something else than fields.
+    """
     *sections, last = dotted.split(".")
     for depth, key in enumerate(sections, start=1):
         inner = data.setdefault(key, {})

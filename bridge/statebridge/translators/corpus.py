@@ -16,8 +16,11 @@ from statebridge.data.hashing import sha256_file
 from statebridge.data.text_files import iter_lines
 from statebridge.errors import TranslatorError
 
-HEADING = re.compile(r"=( =)* .+ =( =)*")
-"""A WikiText heading, `= Title =` or `= = Section = =`, its outer white space removed."""
+HEADING = re.compile(r"= .+ =")
+"""A WikiText heading, `= Title =` or `= = Section = =`, its outer white space removed.
+
+Inner equals signs are not counted: a pattern that does so takes hours for a long line of them.
+"""
 
 
 @dataclass(frozen=True, slots=True)

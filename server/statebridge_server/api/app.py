@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from starlette.types import Lifespan
 
 from statebridge_server.api import (
+    corpora,
     datasets,
     events,
     experiments,
@@ -82,7 +83,7 @@ def bare_app(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
     install_problem_handlers(app)
     for module in (
         *(experiments, events, results, run_files),
-        *(translators, datasets, pairs, scores, health),
+        *(translators, datasets, corpora, pairs, scores, health),
     ):
         app.include_router(module.router)
     return app

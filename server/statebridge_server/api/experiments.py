@@ -50,7 +50,8 @@ _BODY: dict[str, Any] = {
                         },
                         "translators": {
                             "type": "object",
-                            "description": "A translator's id for each seed, or {fit}.",
+                            "description": "A translator's id for each seed, or {fit}, whose "
+                            "corpus is {sha256} of an uploaded one, or {generate}.",
                         },
                     },
                     "additionalProperties": True,

@@ -13,8 +13,8 @@ from pydantic import BaseModel
 from starlette.responses import FileResponse
 
 from statebridge_server.api.context import Reader, Server, ServerState, Submitter, refuse_nul
-from statebridge_server.api.datasets import receive
 from statebridge_server.api.problems import ProblemError, not_found
+from statebridge_server.api.uploads import receive
 from statebridge_server.api.views import TranslatorView, translator_view
 from statebridge_server.layout import translator_path
 from statebridge_server.store import translators as store
@@ -51,7 +51,7 @@ async def upload_translator(
 ) -> TranslatorView:
     """Upload a translator that Statebridge wrote, as safetensors. Pickles are refused."""
     refuse_nul(name, "name")
-    path, sha256, size = await receive(request, server)
+    path, sha256, size = await receive(request, server, server.settings.limits.upload_bytes)
 
     def keep() -> Translator:
         try:

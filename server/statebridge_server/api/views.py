@@ -8,10 +8,10 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from statebridge_server.settings import Settings
-from statebridge_server.store.datasets import HeldDataset
 from statebridge_server.store.jobs import State
 from statebridge_server.store.keys import Principal
-from statebridge_server.store.tables import Job, Translator
+from statebridge_server.store.tables import CorpusHolder, DatasetHolder, Job, Translator
+from statebridge_server.store.uploads import Held
 from statebridge_server.submission import public_experiment
 
 
@@ -59,6 +59,16 @@ class DatasetView(BaseModel):
     bytes: int
     rows: int
     fields: dict[str, str]
+    created_at: str
+
+
+class CorpusView(BaseModel):
+    """An uploaded corpus."""
+
+    sha256: str
+    name: str
+    bytes: int
+    passages: int
     created_at: str
 
 
@@ -121,14 +131,27 @@ def experiment_view(job: Job, who: Principal, settings: Settings) -> ExperimentV
     )
 
 
-def dataset_view(dataset: HeldDataset) -> DatasetView:
+def dataset_view(dataset: Held[DatasetHolder]) -> DatasetView:
     """Return a dataset as its clients see it."""
+    holder = dataset.holder
     return DatasetView(
-        sha256=dataset.sha256,
+        sha256=holder.sha256,
         bytes=dataset.bytes,
-        rows=dataset.rows,
-        fields={name: value for name, value in dataset.fields.items() if value is not None},
-        created_at=timestamp(dataset.created_at),
+        rows=holder.rows,
+        fields={name: value for name, value in holder.fields.items() if value is not None},
+        created_at=timestamp(holder.created_at),
+    )
+
+
+def corpus_view(corpus: Held[CorpusHolder]) -> CorpusView:
+    """Return a corpus as its clients see it."""
+    holder = corpus.holder
+    return CorpusView(
+        sha256=holder.sha256,
+        name=holder.name,
+        bytes=corpus.bytes,
+        passages=holder.passages,
+        created_at=timestamp(holder.created_at),
     )
 
 

@@ -1,1 +1,1 @@
-"""The job store: keys, datasets, translators, jobs and their events, in any SQLAlchemy database."""
+"""The job store: keys, uploads, translators, jobs and their events, in any SQLAlchemy database."""

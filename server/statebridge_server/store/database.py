@@ -11,7 +11,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from statebridge.errors import EnvironmentFault, InputError
-from statebridge_server.store.tables import SCHEMA, Base
+from statebridge_server.store.tables import SCHEMA, Base, SchemaVersion
 from statebridge_server.store.upgrade import upgrade
 
 BUSY_SECONDS = 30.0
@@ -35,7 +35,8 @@ class Database:
             _prepare_sqlite(self.engine)
         self._writing = self.engine.execution_options(statebridge_writes=True)
         try:
-            Base.metadata.create_all(self._writing)
+            tables = [Base.metadata.tables[SchemaVersion.__tablename__]]
+            Base.metadata.create_all(self._writing, tables)
             with self.write() as session:
                 version = upgrade(session)
         except SQLAlchemyError as error:

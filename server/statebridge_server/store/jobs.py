@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from statebridge_server.store.database import Database
 from statebridge_server.store.events import append_state
 from statebridge_server.store.keys import Principal
-from statebridge_server.store.tables import DatasetHolder, Event, Job, JobInput, Lane, Translator
+from statebridge_server.store.tables import HOLDERS, Event, Job, JobInput, Lane, Translator
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 STATES: tuple[State, ...] = get_args(State)
@@ -46,7 +46,7 @@ class NewJob:
     experiment: dict[str, Any]
     lanes: int
     inputs: tuple[tuple[str, str], ...]
-    """(kind, item): datasets and translators that the job reads."""
+    """(kind, item): datasets, corpora and translators that the job reads."""
     request_sha256: str
     priority: int = 0
     shared: bool = False
@@ -61,7 +61,7 @@ def submit(
     Raises:
         IdempotencyConflictError: The idempotency key belongs to another submission.
         QueueFullError: The queue, or the owner's share of it, is full.
-        WrongStateError: A dataset or translator has gone since it was looked up.
+        WrongStateError: A dataset, corpus or translator has gone since it was looked up.
     """
     with _submitting, database.write() as session:
         if new.idempotency_key is not None:
@@ -76,8 +76,8 @@ def submit(
         for kind, item in new.inputs:
             # Locked until the job stands in the store: who deletes one looks for jobs first.
             found = (
-                session.get(DatasetHolder, (item, owner), with_for_update=True)
-                if kind == "dataset"
+                session.get(HOLDERS[kind], {"sha256": item, "owner": owner}, with_for_update=True)
+                if kind in HOLDERS
                 else session.get(Translator, item, with_for_update=True)
             )
             if found is None:

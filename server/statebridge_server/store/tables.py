@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import (
     JSON,
@@ -15,9 +15,9 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
 
-SCHEMA = 3
+SCHEMA = 4
 """Version of the tables. An older one that `statebridge_server.store.upgrade` knows is brought up
 to it; any other is refused, not guessed at."""
 
@@ -49,26 +49,75 @@ class Key(Base):
     revoked_at: Mapped[float | None]
 
 
-class Dataset(Base):
-    """A dataset's file, kept once however many keys uploaded it."""
+class UploadedFile(Base):
+    """A file that is known by its content, kept once however many keys uploaded it."""
 
-    __tablename__ = "datasets"
+    __abstract__ = True
     sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
     bytes: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[float]
 
 
-class DatasetHolder(Base):
+class Holder(Base):
+    """That a key has uploaded a file, and what it said of it."""
+
+    __abstract__ = True
+    file: ClassVar[type[UploadedFile]]
+    kind: ClassVar[str]
+    """What one is called: in messages, and as the kind of a job's input."""
+    plural: ClassVar[str]
+    """What several are called: in routes."""
+
+    @declared_attr
+    @classmethod
+    def sha256(cls) -> Mapped[str]:
+        """Of the file."""
+        file = ForeignKey(f"{cls.file.__tablename__}.sha256")
+        # The first part of the key: whether anybody holds a file is looked up by it.
+        return mapped_column(file, primary_key=True, sort_order=-1)
+
+    owner: Mapped[str] = mapped_column(ID, primary_key=True)
+    created_at: Mapped[float]
+
+
+class Dataset(UploadedFile):
+    """Rows as JSON Lines."""
+
+    __tablename__ = "datasets"
+
+
+class DatasetHolder(Holder):
     """That a key has uploaded a dataset, and how its rows are read."""
 
     __tablename__ = "dataset_holders"
-    sha256: Mapped[str] = mapped_column(ForeignKey("datasets.sha256"), primary_key=True)
-    owner: Mapped[str] = mapped_column(ID, primary_key=True)
+    file = Dataset
+    kind, plural = "dataset", "datasets"
     fields: Mapped[dict[str, Any]]
     rows: Mapped[int]
     longest: Mapped[int]
     """Characters of context and question of the longest row."""
-    created_at: Mapped[float]
+
+
+class Corpus(UploadedFile):
+    """Text to fit translators on."""
+
+    __tablename__ = "corpora"
+
+
+class CorpusHolder(Holder):
+    """That a key has uploaded a corpus, and what it calls it."""
+
+    __tablename__ = "corpus_holders"
+    file = Corpus
+    kind, plural = "corpus", "corpora"
+    name: Mapped[str] = mapped_column(String(255))
+    passages: Mapped[int]
+
+
+HOLDERS: dict[str, type[DatasetHolder | CorpusHolder]] = {
+    holder.kind: holder for holder in (DatasetHolder, CorpusHolder)
+}
+"""By the kind of a job's input."""
 
 
 class Translator(Base):

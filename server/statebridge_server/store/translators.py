@@ -7,9 +7,9 @@ import secrets
 from sqlalchemy import or_, select
 
 from statebridge_server.store.database import Database
-from statebridge_server.store.datasets import refuse_while_used
 from statebridge_server.store.keys import Principal
 from statebridge_server.store.tables import Translator
+from statebridge_server.store.uploads import refuse_while_used
 
 
 def new_translator_id() -> str:

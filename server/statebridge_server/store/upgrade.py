@@ -5,21 +5,28 @@ from __future__ import annotations
 from sqlalchemy import inspect, select, text
 from sqlalchemy.orm import Session
 
-from statebridge_server.store.tables import SCHEMA, Job, SchemaVersion
+from statebridge_server.store.tables import SCHEMA, Base, Job, SchemaVersion
 
 
 def upgrade(session: Session) -> int:
-    """Return the version of the tables, after those steps that are known; note it if it is new.
+    """Return the version of the tables, after those steps that are known.
 
-    Of several processes that open one database, one takes the steps and the others wait.
+    Only the table of the version must be there; where it is empty, all others are made. Of
+    several processes that open one database, one takes the steps and the others wait.
     """
     found = session.scalar(select(SchemaVersion).with_for_update())
     if found is None:
         session.add(SchemaVersion(version=SCHEMA))
+        session.flush()
+        Base.metadata.create_all(session.connection())
         return SCHEMA
     if found.version == 2:
         _from_2(session)
         found.version = 3
+    if found.version == 3:
+        # Since version 4 there are corpora, in tables of their own.
+        Base.metadata.create_all(session.connection())
+        found.version = 4
     return found.version
 
 

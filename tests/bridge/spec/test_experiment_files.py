@@ -81,6 +81,11 @@ FIT = BASE + "translators:\n  fit:\n    corpus: {path: text.txt}\n"
         (BASE + "translators: {fit: {}}\n", "translators.fit.corpus: missing"),
         (BASE + "translators: {fit: 3}\n", "translators.fit: input should be a valid dictionary"),
         (BASE + "translators: {fit: {corpus: {}}}\n", "translators.fit.corpus: give either path"),
+        (
+            BASE + "translators: {fit: {corpus: {generate: {rows: 9}, name: x}}}\n",
+            "translators.fit.corpus: name is that of a text file; leave it out with generate",
+        ),
+        (FIT.replace("path: text.txt", "path: a, name: ''"), "translators.fit.corpus.name"),
         # Plain fields.
         (PLAIN + "seeds: [1, 2, 1]\n", ", line 6: seeds: a seed is listed twice in [1, 2, 1]"),
         (PLAIN + "seeds: []\n", ", line 6: seeds: tuple should have at least 1 item"),

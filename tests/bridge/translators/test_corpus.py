@@ -71,6 +71,27 @@ def test_empty_corpus(tmp_path: Path, content: str, unit: str) -> None:
         list(TextCorpus(corpus(tmp_path, content), unit=unit))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("line", "heading"),
+    [
+        ("= a =", True),
+        ("= = a = =", True),
+        ("= = a =", True),
+        ("= = =", True),
+        ("= a", False),
+        ("a =", False),
+        ("==a==", False),
+        ("= =", False),
+        ("=  =", False),
+        ("= " * 50_000 + "x", False),  # which a pattern that counts the signs never gets through
+        ("= " * 50_000 + "x" + " =" * 50_000, True),
+    ],
+)
+def test_what_is_a_heading(tmp_path: Path, line: str, heading: bool) -> None:
+    given = list(TextCorpus(corpus(tmp_path, f"{line}\nbody\n")))
+    assert given == (["body"] if heading else [line, "body"])
+
+
 def test_missing_file_and_folder(tmp_path: Path) -> None:
     for path in (tmp_path / "missing.txt", tmp_path):
         with refused(DatasetError, str(path)):

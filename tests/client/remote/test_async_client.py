@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,23 @@ def test_inputs(server: RunningServer, tmp_path: Path, local: LocalRun) -> None:
         assert await client.datasets.get(dataset.sha256) == dataset
         assert dataset.sha256 in [item.sha256 for item in await client.datasets.list()]
         await client.datasets.delete(dataset.sha256)
+        text = tmp_path / "text.txt"
+        text.write_text("Bob works in Lima.\nAnn lives in Oslo.\n")
+        corpus = await client.corpora.upload(text, name="mine")
+        assert (corpus.name, corpus.passages) == ("mine", 2)
+        assert await client.corpora.upload(text, name="mine") == corpus
+        assert await client.corpora.get(corpus.sha256) == corpus
+        assert corpus in await client.corpora.list()
+        fit = {"kind": "ridge", "corpus": {"path": str(text)}}
+        run = await client.submit(tiny_experiment(rows=2, translators={"fit": fit}))
+        shown = (await run.status()).experiment["translators"]["fit"]["corpus"]
+        assert (shown["sha256"], shown["name"]) == (corpus.sha256, "text.txt")
+        await run.cancel()
+        with suppress(RunFailedError):  # it was cancelled, or has too little text
+            await run.wait(progress=False)
+        await client.corpora.delete(corpus.sha256)
+        with pytest.raises(NotFoundError):
+            await client.corpora.get(corpus.sha256)
         made = await client.translators.upload(local.path / "translators/seed42.safetensors")
         assert (await client.translators.card(made.id))["kind"] == "affine"
         file = await client.translators.download(made.id, tmp_path)

@@ -127,6 +127,27 @@ def test_datasets(call: Call, local: LocalRun) -> None:
     assert "field 'question' is missing" in named.err
 
 
+def test_corpora(call: Call) -> None:
+    Path("my text.txt").write_text("= Title =\n\nBob works in Lima.\nAnn lives in Oslo.\n")
+    made = call("corpora", "upload", "my text.txt")
+    sha256, passages, *_ = made.out.split()
+    assert (made.code, passages) == (0, "2")
+    assert made.out.endswith("  my text.txt\n")
+    assert made.out in call("corpora", "list").out
+    assert sha256 in [item["sha256"] for item in call("corpora", "list", "--json").json]
+    named = call("corpora", "upload", "my text.txt", "--name", "mine", "--json").json
+    assert (named["sha256"], named["name"]) == (sha256, "mine")
+    assert call("corpora", "delete", sha256).code == 0
+    gone = call("corpora", "delete", sha256)
+    assert (gone.code, gone.out) == (2, "")
+    assert gone.err.startswith("error: there is no such corpus")
+    Path("bad.txt").write_bytes(b"good\nbad \xff")
+    refused = call("corpora", "upload", "bad.txt")
+    assert refused.code == 2
+    assert "upload, line 2: byte 5 is not UTF-8" in refused.err
+    assert call("corpora", "upload", "nowhere.txt").code == 2
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [

@@ -11,8 +11,11 @@ import pytest
 import yaml
 
 from statebridge.data import FieldMap
+from statebridge.engine.run import run_experiment
 from statebridge.errors import DatasetError, ExperimentError, NotFoundError, TranslatorError
 from statebridge.spec import load_experiment
+from statebridge.spec.experiment import GeneratedRows
+from statebridge.spec.resolve_dataset import generated_rows
 from statebridge_client import Client, LocalRun, RemoteRun
 from tests.server.conftest import tiny_experiment
 
@@ -28,8 +31,9 @@ def named(local: LocalRun, pair_folder: Path, tmp_path: Path) -> dict[str, Any]:
     return tiny_experiment(dataset={"path": str(rows)}, translators=files)
 
 
-def count(client: Client) -> tuple[int, int]:
-    return len(client.datasets.list()), len(client.translators.list())
+def count(client: Client) -> tuple[int, int, int]:
+    inputs = (client.datasets, client.translators, client.corpora)
+    return tuple(len(each.list()) for each in inputs)  # type: ignore[return-value]
 
 
 def test_files_are_uploaded_once_and_give_the_same_rows(
@@ -119,6 +123,125 @@ def test_datasets(client: Client, tmp_path: Path) -> None:
         client.datasets.upload(tmp_path / "nowhere.jsonl")
 
 
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    """A text of one's own to fit on, beside an experiment file."""
+    path = tmp_path / "my text.txt"
+    rows = generated_rows(GeneratedRows(rows=24, seed=7))
+    path.write_text("= Contexts =\n\n" + "\n\n".join(row.context for row in rows) + "\n")
+    return path
+
+
+def fitted_on(corpus: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    fit = {"fit": {"kind": "ridge", "corpus": corpus}}
+    fields = {"conditions": ["replace"], "translators": fit} | fields
+    return tiny_experiment(rows=2, **fields)
+
+
+def test_corpora(client: Client, text: Path, tmp_path: Path) -> None:
+    made = client.corpora.upload(text)
+    assert (made.name, made.passages, made.bytes) == ("my text.txt", 24, text.stat().st_size)
+    assert made.sha256 == hashlib.sha256(text.read_bytes()).hexdigest()
+    assert client.corpora.upload(text) == made
+    assert client.corpora.get(made.sha256) == made
+    assert made in client.corpora.list()
+    assert client.corpora.upload(text, name="other").name == "other"
+    client.corpora.delete(made.sha256)
+    with pytest.raises(NotFoundError):
+        client.corpora.get(made.sha256)
+    text.write_bytes(b"good\nbad \xff")
+    with pytest.raises(DatasetError, match="upload, line 2: byte 5 is not UTF-8"):
+        client.corpora.upload(text)
+    with pytest.raises(DatasetError, match=r"nowhere\.txt: no such file"):
+        client.corpora.upload(tmp_path / "nowhere.txt")
+
+
+def test_a_text_is_uploaded_once_and_gives_the_same_translators(
+    client: Client, text: Path, pair_folder: Path, tmp_path: Path
+) -> None:
+    before = count(client)
+    file = tmp_path / "mine.yaml"
+    sides = {
+        name: {"model": str(pair_folder / name), "layer": layer}
+        for name, layer in (("sender", 1), ("receiver", 2))
+    }
+    file.write_text(yaml.safe_dump(fitted_on({"path": text.name, "max_tokens": 40}, **sides)))
+    run_experiment(load_experiment(file), tmp_path / "here")
+    sha256 = hashlib.sha256(text.read_bytes()).hexdigest()
+
+    run = client.submit(file).wait(progress=False)
+    assert count(client) == (before[0], before[1] + 2, before[2] + 1)
+    assert list(run.rows()) == list(LocalRun(tmp_path / "here").rows())
+    alone = client.translators.fit(file).wait(progress=False)
+    for each in (run, alone):
+        for item in client.translators.fitted(each):
+            here = tmp_path / "here" / "translators" / f"{item.name.split()[1]}.json"
+            ours, theirs = json.loads(here.read_text("utf-8")), client.translators.card(item.id)
+            assert theirs["weights_sha256"] == ours["weights_sha256"]
+            assert theirs["corpus"] == ours["corpus"]
+            assert theirs["quality"] == ours["quality"]
+            assert (ours["corpus"]["name"], ours["corpus"]["sha256"]) == (text.name, sha256)
+
+    # Another name of the same text goes with the experiment.
+    renamed = client.submit(file, {"translators.fit.corpus.name": "mine"})
+    assert renamed.status().experiment["translators"]["fit"]["corpus"]["name"] == "mine"
+    renamed.cancel()
+    assert client.corpora.get(sha256).name == text.name
+    # By reference alone: in a file, in a set, in fields, with other fields changed.
+    stored = fitted_on({"sha256": sha256})
+    (tmp_path / "stored.yaml").write_text(yaml.safe_dump(stored))
+    of_sets = {"sets": {"mine": stored["translators"]}}
+    condition = {"name": "with_mine", "source": "translated", "translator": "mine"}
+    fit_corpus = "translators.fit.corpus"
+    for given, changes in (
+        (tmp_path / "stored.yaml", {"translators.fit.corpus.max_passages": 20}),
+        (stored, None),
+        (fitted_on({"generate": {"rows": 9, "seed": 1}}), {fit_corpus: {"sha256": sha256}}),
+        (fitted_on({"path": "gone.txt"}), {fit_corpus: {"sha256": sha256}}),
+        (fitted_on({}, translators=of_sets, conditions=["no_inject", condition]), None),
+    ):
+        third = client.submit(given, changes)
+        shown = third.status().experiment["translators"]
+        corpus = (shown["sets"]["mine"] if "sets" in shown else shown)["fit"]["corpus"]
+        assert (corpus["sha256"], corpus["name"]) == (sha256, text.name)
+        narrowed = changes is not None and f"{fit_corpus}.max_passages" in changes
+        assert corpus["max_passages"] == (20 if narrowed else 5000)
+        third.cancel()
+    assert count(client)[2] == before[2] + 1
+    client.corpora.delete(sha256)
+
+
+def test_rows_to_train_on_may_be_named_by_reference(client: Client, local: LocalRun) -> None:
+    held = client.datasets.upload(local.path / "dataset.jsonl")
+    causal = {"rows": {"sha256": held.sha256}, "through": "replace"}
+    given = fitted_on({"generate": {"rows": 20, "seed": 9}})
+    given["translators"]["fit"]["causal"] = causal
+    run = client.submit(given)
+    fit = run.status().experiment["translators"]["fit"]
+    assert fit["causal"]["rows"]["sha256"] == held.sha256
+    run.cancel()
+    client.datasets.delete(held.sha256)
+
+
+def test_a_text_that_is_wrong_is_not_sent(client: Client, text: Path, tmp_path: Path) -> None:
+    held = count(client)
+
+    def refused(kind: type[Exception], said: str, **corpus: str) -> None:
+        with pytest.raises(kind, match=said):
+            client.submit(fitted_on({"path": str(text), **corpus}))
+
+    refused(DatasetError, r"my text\.txt: has SHA-256 .*, not the declared 000", sha256="0" * 64)
+    text.write_bytes(b"good\nbad \xff here")
+    refused(DatasetError, r"my text\.txt, line 2: byte 5 is not UTF-8")
+    text.write_bytes(b"\n\n")
+    refused(TranslatorError, r"my text\.txt: the corpus holds no passage")
+    text.unlink()
+    refused(DatasetError, r"my text\.txt: no such file")
+    with pytest.raises(ExperimentError, match="this key has uploaded no corpus 000"):
+        client.submit(fitted_on({"sha256": "0" * 64}))
+    assert count(client) == held
+
+
 def test_translators(client: Client, finished: RemoteRun, local: LocalRun, tmp_path: Path) -> None:
     fitted = client.translators.fitted(finished)
     assert [item.name for item in fitted] == ["tiny, seed123", "tiny, seed42"]
@@ -159,19 +282,14 @@ def test_what_is_wrong_is_said_before_or_by_the_server(
         ({"limt": 1}, ExperimentError, r"tiny\.yaml.*limt: unknown field; did you mean limit"),
         ({"dataset": {"path": str(tmp_path / "no.jsonl")}}, DatasetError, "no such file"),
         ({"translators": {42: "/no", 123: "/no"}}, TranslatorError, "/no: no such file"),
-        (
-            {"translators.corpus": None, "translators.fit.corpus": {"path": "/etc/passwd"}},
-            ExperimentError,
-            "a server reads no text files",
-        ),
+        ({"translators.fit.corpus": {"path": "/no.txt"}}, DatasetError, "/no.txt: no such file"),
         ({"sender.model": "other"}, ExperimentError, "not a pair of this server.*request"),
         ({"decoding.max_new_tokens": 5000}, ExperimentError, "limit of 1024"),
         ({"remote": "ndif"}, ExperimentError, "remote: leave it out"),
     ]
     for change, kind, said in changes:
-        given = {k: v for k, v in change.items() if k != "translators.corpus"}
         with pytest.raises(kind, match=said):
-            client.submit(experiment_file, given)
+            client.submit(experiment_file, change)
     with pytest.raises(ExperimentError, match="no such file; give the path of an experiment"):
         client.submit(tmp_path / "nowhere.yaml")
     with pytest.raises(ExperimentError, match="cannot be sent as JSON"):

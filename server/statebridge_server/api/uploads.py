@@ -1,0 +1,141 @@
+"""What datasets and corpora share over HTTP: files, addressed by their SHA-256 and held by key."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from anyio import to_thread
+from fastapi import Path as PathParameter
+from fastapi import Query, Request, Response
+
+from statebridge.errors import InputError
+from statebridge_server.api.context import Server, body_chunks
+from statebridge_server.api.problems import ProblemError, not_found
+from statebridge_server.layout import INCOMING, upload_path
+from statebridge_server.store import uploads
+from statebridge_server.store.keys import Principal
+from statebridge_server.store.tables import Holder
+from statebridge_server.store.uploads import Held
+
+H = TypeVar("H", bound=Holder)
+
+_PATTERN = r"^[0-9a-f]{64}$"
+Sha256 = Annotated[str, PathParameter(pattern=_PATTERN)]
+ExpectedSha256 = Annotated[
+    str | None,
+    Query(alias="sha256", pattern=_PATTERN, description="Of the body; refused if it is another."),
+]
+
+_keeping = threading.Lock()
+"""A file and its record come and go as one: an upload must not meet the same file's deletion."""
+
+
+def upload_body(media_type: str) -> dict[str, Any]:
+    """Return what the description says of an upload's body."""
+    content = {media_type: {"schema": {"type": "string"}}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+async def receive(request: Request, server: Server, limit: int) -> tuple[Path, str, int]:
+    """Write a request's body to `incoming`; return the file, its SHA-256 and its size.
+
+    The caller removes or renames the file. Raises as `body_chunks` does, the file removed.
+    """
+    path = server.settings.data / INCOMING / secrets.token_hex(12)
+    digest, size = hashlib.sha256(), 0
+    stream = path.open("xb")
+    try:
+        with stream:
+            seconds = server.settings.limits.body_seconds
+            async for chunk in body_chunks(request, limit, seconds):
+                digest.update(chunk)
+                size += len(chunk)
+                await to_thread.run_sync(stream.write, chunk)
+            stream.flush()
+            await to_thread.run_sync(os.fsync, stream.fileno())
+    except BaseException as error:
+        path.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise ProblemError(
+                507, "the server has no room for this upload", {"Retry-After": "60"}
+            ) from None
+        raise
+    return path, digest.hexdigest(), size
+
+
+async def take(
+    request: Request,
+    response: Response,
+    server: Server,
+    limit: int,
+    expected: str | None,
+    described: Callable[[Path, str], H],
+) -> Held[H]:
+    """Keep a request's body for a key, once it has been checked.
+
+    Args:
+        request: The request.
+        response: What is answered; its status says whether the key held the file before.
+        server: The server.
+        limit: Of the body, in bytes.
+        expected: The SHA-256 that the body must have, if one is named.
+        described: Checks the file, whose SHA-256 it is told, and says who holds it as what;
+            an `InputError` that it raises names the file by its path.
+
+    Raises:
+        ProblemError: As `receive` does; 422 for another hash, or what `described` refuses.
+    """
+    path, sha256, size = await receive(request, server, limit)
+
+    def keep() -> tuple[Held[H], bool]:
+        try:
+            if expected is not None and sha256 != expected:
+                raise ProblemError(
+                    422,
+                    f"the body has SHA-256 {sha256}, not the declared {expected}; send it whole",
+                )
+            try:
+                upload = Held(size, described(path, sha256))
+            except InputError as error:
+                raise ProblemError(422, str(error).replace(str(path), "upload")) from None
+            with _keeping:
+                path.replace(server.settings.data / upload_path(upload.holder.kind, sha256))
+                return upload, uploads.hold(server.database, upload)
+        finally:
+            path.unlink(missing_ok=True)
+
+    upload, is_new = await to_thread.run_sync(keep)
+    response.status_code = 201 if is_new else 200
+    response.headers["Location"] = f"{request.url.path}/{sha256}"
+    return upload
+
+
+def find(server: Server, kind: type[H], who: Principal, sha256: str) -> Held[H]:
+    """Return an upload that the key holds.
+
+    Raises:
+        ProblemError: 404 where it holds none of this hash.
+    """
+    found = uploads.held_upload(server.database, kind, who, sha256)
+    if found is None:
+        raise not_found(kind.kind)
+    return found
+
+
+def remove(server: Server, kind: type[H], who: Principal, sha256: str) -> None:
+    """Let go of an upload that the key holds; its file goes with the last key that holds it.
+
+    Raises:
+        ProblemError: 404 where it holds none of this hash.
+        WrongStateError: An experiment that has not ended reads it.
+    """
+    find(server, kind, who, sha256)
+    with _keeping:
+        if uploads.let_go(server.database, kind, who.key_id, sha256):
+            (server.settings.data / upload_path(kind.kind, sha256)).unlink(missing_ok=True)

@@ -1,0 +1,151 @@
+"""What an experiment names by reference, found for the key that names it.
+
+A dataset and a corpus go by the SHA-256 of an upload, a translator by its id. Paths of this
+server take their places; a path that a client gives is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, TypeVar
+
+from statebridge.errors import ExperimentError
+from statebridge_server.layout import translator_path, upload_path
+from statebridge_server.store.database import Database
+from statebridge_server.store.keys import Principal
+from statebridge_server.store.tables import CorpusHolder, DatasetHolder, Holder
+from statebridge_server.store.translators import visible_translator
+from statebridge_server.store.uploads import held_upload
+
+H = TypeVar("H", bound=Holder)
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class References:
+    """What one experiment of one key refers to.
+
+    Attributes:
+        inputs: (kind, item) of all that was found: what the experiment reads.
+        passages: How many each corpus that was found holds, by its SHA-256.
+    """
+
+    def __init__(self, database: Database, principal: Principal) -> None:
+        self._database, self._principal = database, principal
+        self.inputs: list[tuple[str, str]] = []
+        self.passages: dict[str, int] = {}
+
+    def dataset(
+        self, data: dict[str, Any], key: str = "dataset", where: str = "dataset"
+    ) -> DatasetHolder | None:
+        """Put the path of an uploaded dataset into `data[key]`; None where rows are generated.
+
+        Raises:
+            ExperimentError: It names no dataset that the key holds; `where` is the field.
+        """
+        declared = data.get(key)
+        held = self._upload(declared, where, DatasetHolder)
+        if held is None or declared is None:
+            return None
+        if declared.get("format", "jsonl") != "jsonl":
+            raise ExperimentError(f"{where}.format: a server takes jsonl; convert the rows first")
+        fields = {key: value for key, value in held.fields.items() if value is not None}
+        if declared.get("fields") not in (None, {}, fields, held.fields):
+            raise ExperimentError(
+                f"{where}.fields: the upload was checked with {json.dumps(fields)}; leave them "
+                "out, or upload again with other fields"
+            )
+        data[key] = {**declared, "fields": fields, "path": _path(held)}
+        return held
+
+    def translators(self, data: dict[str, Any]) -> None:
+        """Put paths into `data["translators"]`, if there are any.
+
+        Raises:
+            ExperimentError: It names something that is not there for the key.
+        """
+        declared = data.get("translators")
+        if declared is None:
+            return
+        if not isinstance(declared, dict):
+            raise ExperimentError("translators: give the id of a translator for each seed, or fit")
+        if "sets" not in declared:
+            data["translators"] = self._translator_set(declared, "translators")
+            return
+        sets = declared["sets"]
+        if not isinstance(sets, dict):
+            raise ExperimentError("translators.sets: give sets of translators by name")
+        found = {}
+        for name, each in sets.items():
+            where = f"translators.sets.{name[:40]}"
+            if not isinstance(each, dict):
+                raise ExperimentError(f"{where}: give the id of a translator for each seed, or fit")
+            found[name] = self._translator_set(each, where)
+        data["translators"] = {**declared, "sets": found}
+
+    def _translator_set(self, declared: dict[str, Any], where: str) -> dict[str, Any]:
+        """Return one set with paths of this server in the place of what the client named."""
+        if "fit" in declared or "corpus" in declared:
+            fit = declared.get("fit", declared)
+            if not isinstance(fit, dict):
+                return declared
+            fit = dict(fit)
+            self._corpus(fit, f"{where}.fit.corpus")
+            if isinstance(fit.get("causal"), dict):
+                fit["causal"] = dict(fit["causal"])
+                self.dataset(fit["causal"], "rows", f"{where}.fit.causal.rows")
+            return {**declared, "fit": fit} if "fit" in declared else fit
+        files: dict[str, str] = {}
+        for seed, translator_id in declared.items():
+            found = None
+            if isinstance(translator_id, str) and len(translator_id) <= 64:
+                found = visible_translator(self._database, self._principal, translator_id)
+            if found is None:
+                raise ExperimentError(
+                    f"{where}.{seed[:40]}: no translator of that id is visible to this key; a "
+                    "server reads no paths: upload the file to /v1/translators and give its id"
+                )
+            files[seed] = str(translator_path(found.id))
+            self.inputs.append(("translator", found.id))
+        return files
+
+    def _corpus(self, fit: dict[str, Any], where: str) -> None:
+        """Put the path and the name of an uploaded corpus into `fit["corpus"]`."""
+        declared = fit.get("corpus")
+        held = self._upload(declared, where, CorpusHolder)
+        if held is None or declared is None:
+            return
+        self.passages[held.sha256] = held.passages
+        # The card is to say what it says where the file lies under its own name.
+        name = held.name if declared.get("name") is None else declared["name"]
+        fit["corpus"] = {**declared, "name": name, "path": _path(held)}
+
+    def _upload(self, declared: Any, where: str, kind: type[H]) -> H | None:
+        """Return what is declared by its SHA-256; None where it is generated."""
+        if not isinstance(declared, dict):
+            raise ExperimentError(
+                f"{where}: give {{sha256: ...}} of an uploaded {kind.kind}, or "
+                "{generate: {...}}"
+            )
+        if "path" in declared:
+            raise ExperimentError(
+                f"{where}.path: a server reads no paths; upload the file to /v1/{kind.plural} "
+                f"and give {where}.sha256"
+            )
+        if declared.get("generate") is not None:
+            return None
+        sha256 = declared.get("sha256")
+        if not isinstance(sha256, str) or _SHA256.fullmatch(sha256) is None:
+            raise ExperimentError(f"{where}.sha256: give the 64 lower-case hex digits of an upload")
+        held = held_upload(self._database, kind, self._principal, sha256)
+        if held is None:
+            raise ExperimentError(
+                f"{where}.sha256: this key has uploaded no {kind.kind} {sha256}; upload it first"
+            )
+        self.inputs.append((kind.kind, sha256))
+        return held.holder
+
+
+def _path(held: DatasetHolder | CorpusHolder) -> str:
+    return str(upload_path(held.kind, held.sha256))

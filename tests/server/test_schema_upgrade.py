@@ -1,0 +1,83 @@
+"""A database of an earlier version is brought up to this one, and keeps what it held."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sqlalchemy import inspect, text
+
+from statebridge_server.store import jobs
+from statebridge_server.store.database import Database
+from statebridge_server.store.keys import Principal
+from statebridge_server.store.tables import SCHEMA, CorpusHolder, DatasetHolder
+from statebridge_server.store.uploads import Held, held, hold, let_go
+
+ANN = Principal("ann", "submit")
+
+
+def dataset() -> Held[DatasetHolder]:
+    return Held(
+        10,
+        DatasetHolder(
+            sha256="a" * 64,
+            owner="ann",
+            fields={"id": "k", "context": "c", "question": "q", "answer": "a"},
+            rows=3,
+            longest=5,
+            created_at=7.5,
+        ),
+    )
+
+
+def corpus() -> Held[CorpusHolder]:
+    return Held(
+        20,
+        CorpusHolder(sha256="b" * 64, owner="ann", name="x.txt", passages=4, created_at=8.5),
+    )
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_database_without_corpora_is_brought_up(database_url: str, version: int) -> None:
+    old = Database(database_url)
+    hold(old, dataset())
+    asked = jobs.NewJob("job", "tiny", {}, 1, (("dataset", "a" * 64),), request_sha256="")
+    job, _ = jobs.submit(old, "ann", asked, queue_length=9, jobs_per_key=9)
+    with old.write() as session:
+        session.execute(text("DROP TABLE corpus_holders"))
+        session.execute(text("DROP TABLE corpora"))
+        if version == 2:
+            session.execute(text("ALTER TABLE jobs DROP COLUMN slot"))
+        session.execute(text(f"UPDATE schema_version SET version = {version}"))
+    old.close()
+
+    with ThreadPoolExecutor(3) as threads:  # as server, worker and command line may at once
+        opened = list(threads.map(Database, [database_url] * 3))
+    database = opened[0]
+    with database.read() as session:
+        assert session.execute(text("SELECT version FROM schema_version")).all() == [(SCHEMA,)]
+    names = set(inspect(database.engine).get_table_names())
+    assert {"corpora", "corpus_holders"} <= names
+
+    (kept,) = held(database, DatasetHolder, ANN)
+    expected = dataset()
+    assert kept.bytes == expected.bytes
+    for column in ("sha256", "owner", "fields", "rows", "longest", "created_at"):
+        assert getattr(kept.holder, column) == getattr(expected.holder, column)
+    with pytest.raises(jobs.WrongStateError, match=job.id):
+        let_go(database, DatasetHolder, "ann", "a" * 64)
+    assert hold(database, corpus())
+    assert [each.holder.name for each in held(opened[2], CorpusHolder, ANN)] == ["x.txt"]
+    for each in opened:
+        each.close()
+
+
+def test_tables_of_an_unknown_version_are_left_as_they_are(database_url: str) -> None:
+    database = Database(database_url)
+    with database.write() as session:
+        session.execute(text("DROP TABLE corpus_holders"))
+        session.execute(text("UPDATE schema_version SET version = 5"))
+    with pytest.raises(Exception, match="version 5, this server needs 4"):
+        Database(database_url)
+    assert "corpus_holders" not in inspect(database.engine).get_table_names()
+    database.close()
