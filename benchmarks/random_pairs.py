@@ -16,6 +16,7 @@ from statebridge.data import DatasetRow, write_jsonl
 from statebridge.engine.plan import plan_groups
 from statebridge.engine.shared_sweep import SharedSweep
 from statebridge.engine.workload import Workload, prepare
+from statebridge.models.onednn_layers import take_onednn
 from statebridge.models.pair import Pair
 from statebridge.models.traced_model import TracedModel
 from statebridge.spec import Experiment, parse_experiment
@@ -100,6 +101,7 @@ def random_pair(
     sides = []
     for seed, shape in enumerate((size.sender, size.receiver)):
         module = random_model(shape, size, seed, dtype).to(device)
+        take_onednn(module)
         # Without its device a pipeline moves the model to the first GPU.
         wrapped = nnsight.TransformersModel(
             module, task="text-generation", tokenizer=words, device=device

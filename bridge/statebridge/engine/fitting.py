@@ -14,6 +14,7 @@ from statebridge.engine.donors import row_key
 from statebridge.engine.prompts import tokenise
 from statebridge.engine.stitched import stitched_cross_entropy
 from statebridge.errors import PairError, TranslatorError
+from statebridge.models.onednn_layers import onednn_products
 from statebridge.models.pair import Pair
 from statebridge.models.token_batch import TokenBatch
 from statebridge.models.traced_model import TracedModel
@@ -332,7 +333,8 @@ def _states(
     model: TracedModel, prompts: Sequence[tuple[int, ...]], positions: CorpusPositions
 ) -> torch.Tensor:
     batch = TokenBatch.pack(prompts, model.pad_id, model.device)
-    states = model.capture(batch)
+    with onednn_products():
+        states = model.capture(batch)
     # Padding is on the left.
     return (states[:, -1] if positions == "last" else states[batch.mask]).float()
 

@@ -35,6 +35,7 @@ from statebridge.engine.relay_prompts import Side, side_of
 from statebridge.engine.sampling import ANSWER, Draws, row_uniforms
 from statebridge.engine.sources import SenderStates, capture_sender, written_states
 from statebridge.engine.workload import Workload, seed_of
+from statebridge.models.onednn_layers import onednn_products
 from statebridge.models.token_batch import TokenBatch
 from statebridge.models.traced_model import TracedModel
 from statebridge.spec.cells import Cell
@@ -83,7 +84,8 @@ class SharedSweep:
     def run(self, group: Group) -> list[LaneRow]:
         """Run a group; its lanes come back in the order of rows, then cells."""
         run = self._run_told if group.prompt in TEXT_PROMPTS else self._run_written
-        lanes = halving(lambda rows: run(rows, group.cells), group.rows, "row")
+        with onednn_products():
+            lanes = halving(lambda rows: run(rows, group.cells), group.rows, "row")
         cell_order = {cell: place for place, cell in enumerate(group.cells)}
         row_order = {row: place for place, row in enumerate(group.rows)}
         return sorted(lanes, key=lambda lane: (row_order[lane[1]], cell_order[lane[0]]))

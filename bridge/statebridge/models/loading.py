@@ -14,6 +14,7 @@ import torch
 import transformers
 
 from statebridge.errors import EnvironmentFault, PairError
+from statebridge.models.onednn_layers import take_onednn
 from statebridge.models.traced_model import TracedModel, TraceOptions, check_finite_weights
 from statebridge.spec.experiment import ModelAtLayer
 
@@ -110,6 +111,7 @@ def load_model(
         _check_all_loaded(found, side.model)
         module.eval().requires_grad_(False).to(where)
         check_finite_weights(module, name)
+        take_onednn(module)
         # Without a device the pipeline underneath moves the model to the machine's first GPU.
         model = nnsight.TransformersModel(
             module, task="text-generation", tokenizer=tokenizer, device=where
