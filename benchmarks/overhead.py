@@ -33,6 +33,7 @@ _STEP_MODULES = (
     "lane_cache",
     "lane_grid",
     "measures",
+    "onednn_layers",
     "processors",
     "sampling",
     "shared_sweep",

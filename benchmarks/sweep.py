@@ -68,7 +68,9 @@ def methods_table(pair: Pair, plan: Plan, cells: Sequence[int]) -> dict[str, Any
     once |= {f"(b) generate, batch {batch}" for batch in plan.batches[2:-1]}
     entries = {name: Entry(name) for name in works}
     methods.plain_generate(receiver, 1, plan.prompt, 2)()  # warm-up
-    limits: list[float] = []
+    kinds = limit.products_on(device, receiver.dtype)
+    limits = [Entry(f"(e) linear layers, {kind} products") for kind in kinds]
+    attention = Entry("(e) decoding's attention, torch's products")
     speeds: list[float] = []
     for number in range(plan.rounds):
         for name, work in works.items():
@@ -76,12 +78,14 @@ def methods_table(pair: Pair, plan: Plan, cells: Sequence[int]) -> dict[str, Any
                 continue
             measure(entries[name], work, device)
             print(f"round {number + 1}  {name:34} {entries[name].seconds[-1]:9.4f}", flush=True)
-        limits.append(limit.matrix_seconds(pair, plan.lanes, max(cells), *size))
+        for entry, product in zip(limits, kinds.values(), strict=True):
+            shapes = plan.lanes, max(cells), *size
+            entry.seconds.append(limit.matrix_seconds(pair, *shapes, product))
+        attention.seconds.append(limit.attention_seconds(pair, plan.lanes, max(cells), *size))
         speeds.append(limit.throughput(pair))
-    products = Entry(f"(e) matrix products, {plan.lanes} lanes", limits)
     flops = limit.counted_flops(pair, max(cells), *size)
     counted = Entry("(e) counted FLOPs at full speed", [flops / speed for speed in speeds])
-    listed = [*entries.values(), products, counted]
+    listed = [*entries.values(), *limits, attention, counted]
     if device.type == "cuda":
         moved = limit.moved_bytes(pair, plan.lanes, max(cells), *size)
         listed.append(Entry("(e) bytes at full bandwidth", [moved / limit.bandwidth(device)]))
@@ -93,7 +97,12 @@ def methods_table(pair: Pair, plan: Plan, cells: Sequence[int]) -> dict[str, Any
         "ratios": {
             "one-row loop / Statebridge": loop / own,
             "best generate / Statebridge": best / own,
-            "Statebridge / matrix products": own / products.median,
+            **{
+                f"Statebridge / linear layers by {kind} products": own / entry.median
+                for kind, entry in zip(kinds, limits, strict=True)
+            },
+            "Statebridge / the quickest of them and attention": own
+            / (min(entry.median for entry in limits) + attention.median),
             "Statebridge / counted FLOPs": own / counted.median,
         },
         "gigaflops_per_lane": flops / 1e9,
