@@ -5,7 +5,10 @@ from __future__ import annotations
 import psutil
 import torch
 
+from statebridge.engine.decoding import step_on
 from statebridge.engine.lane_attention import attends_by_lane
+from statebridge.engine.static_shapes import StepShape
+from statebridge.engine.static_step import why_not_static
 from statebridge.engine.workload import Workload
 
 MEMORY_SHARE = 0.5
@@ -16,6 +19,9 @@ CPU_LANES_LARGE, CPU_LANES_SMALL, GPU_LANES = 128, 512, 2048
 
 SMALL_MODEL = 50_000_000
 
+FILLED_UP = 1.25
+"""How many lanes a step of static shapes has at most for each of a large group."""
+
 
 def lane_bytes(workload: Workload) -> int:
     """Return an upper estimate of the bytes that one lane takes while it is decoded."""
@@ -23,21 +29,40 @@ def lane_bytes(workload: Workload) -> int:
     config = receiver.module.config.get_text_config()
     decoding = workload.experiment.decoding
     prompt, new = max(workload.prompts.lengths, default=1), decoding.max_new_tokens
-    positions = prompt + new
     item = torch.finfo(receiver.dtype).bits // 8
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     head_width = getattr(config, "head_dim", None) or receiver.width // config.num_attention_heads
-    memory = 2 * len(receiver.block_paths) * heads * head_width * positions * item
+    position = int(2 * heads * head_width * item)  # its keys and values in one block
+    depth, shared = len(receiver.block_paths), 0
     if attends_by_lane(receiver):
-        # The prompt's entries up to the injection layer are a row's, not a lane's.
-        spared = prompt - prompt / len(workload.cells)
-        memory -= int(2 * (receiver.layer + 1) * heads * head_width * spared * item)
-    # Retiring lanes copies one layer's buffers while the old ones still stand.
-    memory += 2 * heads * head_width * positions * item
+        # Up to the injection layer the prompt's entries are a row's, not a lane's.
+        shared = receiver.layer + 1
+
+    def entries(prompt: int) -> float:
+        by_row = prompt / len(workload.cells)
+        return position * ((depth - shared) * (prompt + new) + shared * (by_row + new))
+
+    memory = entries(prompt)
+    scores = int(config.vocab_size)
+    if workload.experiment.decode and _is_static(workload, prompt + new):
+        # The prefilled entries are copied into buffers of full capacity, which stand already;
+        # their lanes are filled up by a quarter at most.
+        memory += FILLED_UP * entries(StepShape.around(1, prompt, new).prompt)
+        memory += scores * item
+    else:
+        # Retiring lanes copies one layer's buffers while the old ones still stand.
+        memory += position * (prompt + new)
     # Scores and their processed copy, and a chunk of distributions in float64.
-    scores = int(config.vocab_size) * (2 * item + 8)
-    states = 4 * receiver.width * positions * 4
-    return int(memory + scores + states)
+    memory += scores * (2 * item + 8)
+    states = 4 * receiver.width * (prompt + new) * 4
+    return int(memory + states)
+
+
+def _is_static(workload: Workload, positions: int) -> bool:
+    receiver = workload.pair.receiver
+    if step_on(receiver.device) == "dynamic":
+        return False
+    return why_not_static(receiver, positions) is None
 
 
 def free_bytes(device: torch.device) -> int:

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from statebridge.engine import sizing
+from statebridge.engine import decoding, sizing
+from statebridge.engine.decoding import decoding_step
 from statebridge.engine.shared_sweep import SharedSweep
 from statebridge.engine.sizing import choose_max_lanes, lane_bytes
+from statebridge.engine.static_holds import StepHold
 from tests.bridge.engine.tiny_experiment import (
     dataset_rows,
     engine_pair,
@@ -21,13 +23,14 @@ from tests.bridge.engine.tiny_experiment import (
 from tests.tiny_models import mixed_rows
 
 
-def _workload(conditions: list[str], new_tokens: int = 3) -> Any:
+def _workload(conditions: list[str], rows: int = 2, **fields: Any) -> Any:
     return run_engine(
         engine_pair(neox_pair()),
-        dataset_rows(mixed_rows(2, seed=1)),
+        dataset_rows(mixed_rows(rows, seed=1)),
         {42: random_translator(24, 32, seed=42)},
         conditions=conditions,
-        decoding={"max_new_tokens": new_tokens},
+        decoding={"max_new_tokens": 3},
+        **fields,
     ).workload
 
 
@@ -40,6 +43,30 @@ def test_a_lane_that_shares_its_prompt_takes_less(monkeypatch: pytest.MonkeyPatc
     assert lane_bytes(alone) - lane_bytes(shared) == pytest.approx(spared, abs=1)
     monkeypatch.setattr(sizing, "attends_by_lane", lambda _: False)
     assert lane_bytes(alone) == lane_bytes(shared)
+
+
+def test_buffers_of_a_static_step_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[StepHold] = []
+
+    def kept(recorder: None) -> StepHold:
+        held.append(StepHold(recorder))
+        return held[-1]
+
+    monkeypatch.setattr(decoding, "StepHold", kept)
+    conditions = ["no_inject", "replace", "additive", "zero_replacement"]
+    with decoding_step("static"):
+        workload = _workload(conditions, rows=8)
+        static = lane_bytes(workload)
+    dynamic = lane_bytes(workload)
+    # The dynamic step has a copy of one block's entries where lanes retire.
+    retired = 2 * 32 * 4 * (max(workload.prompts.lengths) + 3)
+    lanes = 8 * len(conditions)
+    assert static - dynamic + retired >= held[0].bytes / lanes
+    # An upper estimate, but one of this size.
+    assert static - dynamic + retired <= 2 * held[0].bytes / lanes
+    # Nothing is decoded where answers alone are scored.
+    with decoding_step("static"):
+        assert lane_bytes(_workload(conditions, rows=8, decode=False)) == dynamic
 
 
 def test_groups_fit_the_memory_that_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
