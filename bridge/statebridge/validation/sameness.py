@@ -54,7 +54,12 @@ def self_injection(results: ResultSet) -> Iterator[Finding]:
 
 
 def identical_cells(results: ResultSet) -> Iterator[Finding]:
-    """Find two cells with the same text in every row that both have."""
+    """Find two cells with the same text in every row that both have.
+
+    Of many that are known to be distinct runs and say the same, each is named once, beside the
+    first that it equals.
+    """
+    warned: set[tuple[str, str]] = set()
     for cell, other in itertools.combinations(results.cells, 2):
         if cell.direction != other.direction or _may_be_equal(cell, other):
             continue
@@ -67,6 +72,10 @@ def identical_cells(results: ResultSet) -> Iterator[Finding]:
             severity, why = "warning", "other measurements differ, so the runs are distinct"
         elif len(pairs) < TOO_FEW_ROWS:
             severity, why = "warning", "too few to tell a copy from chance"
+        if severity == "warning":
+            if (other.direction, other.name) in warned:
+                continue
+            warned.add((other.direction, other.name))
         yield finding(
             severity,
             "identical_cells",

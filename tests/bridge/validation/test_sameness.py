@@ -156,6 +156,15 @@ def test_too_few_equal_rows_are_a_warning() -> None:
     assert "too few" in finding.reason
 
 
+def test_of_many_that_say_the_same_each_is_named_once() -> None:
+    first = made_cell("replace", 42, rows=19)
+    cells = [first, *(copied(first, seed=seed) for seed in (123, 456, 789))]
+    results = ResultSet(cells)
+    findings = found(validate(results, expectation_for(results, rows=19)), "identical_cells")
+    assert [finding.cell for finding in findings] == [cell.name for cell in cells[1:]]
+    assert all("the same text as replace/seed42" in finding.reason for finding in findings)
+
+
 def test_directions_are_kept_apart() -> None:
     results = made_set()
     results.cells.append(copied(results.cells[3], direction="rev"))
