@@ -79,32 +79,32 @@ def _with_stored(content: Any, changes: dict[str, Any]) -> dict[str, Any]:
             set_field(changed, dotted, copy.deepcopy(value), "experiment")
     except ExperimentError:
         return changes  # which are refused where the experiment is read
-    stored = {
-        f"{field}.path": str(STORED)
-        for field, declared in _named(changed)
-        if isinstance(declared, Mapping)
-        and "sha256" in declared
-        and not any(name in declared for name in ("path", "generate"))
-    }
+    stored = {}
+    for section, declared in _named(changed):
+        if (
+            isinstance(declared, dict)
+            and "sha256" in declared
+            and not any(name in declared for name in ("path", "generate"))
+        ):
+            declared["path"] = str(STORED)
+            # All of it: the name of a set may have dots, as the way to a field has.
+            stored[section] = changed[section]
     return changes | stored
 
 
-def _named(content: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the fields that may name a stored file by its SHA-256, and what they hold."""
-    if not isinstance(content, Mapping):
-        return
+def _named(content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield what may name a stored file by its SHA-256, and the section that it stands in."""
     yield "dataset", content.get("dataset")
-    sets: dict[str, Any] = {"translators": content.get("translators")}
-    if isinstance(sets["translators"], Mapping) and "sets" in sets["translators"]:
-        inner = sets["translators"]["sets"]
-        names = inner if isinstance(inner, Mapping) else {}
-        sets = {f"translators.sets.{name}": declared for name, declared in names.items()}
-    for field, declared in sets.items():
-        fit = declared.get("fit") if isinstance(declared, Mapping) else None
+    translators = content.get("translators")
+    if not isinstance(translators, Mapping):
+        return
+    sets = translators.get("sets", {"": translators})
+    for declared in sets.values() if isinstance(sets, Mapping) else ():
+        fit = declared.get("fit", declared) if isinstance(declared, Mapping) else None
         if isinstance(fit, Mapping):
-            yield f"{field}.fit.corpus", fit.get("corpus")
+            yield "translators", fit.get("corpus")
             if isinstance(fit.get("causal"), Mapping):
-                yield f"{field}.fit.causal.rows", fit["causal"].get("rows")
+                yield "translators", fit["causal"].get("rows")
 
 
 def _content(path: Path) -> Any:

@@ -99,7 +99,8 @@ class References:
         files: dict[str, str] = {}
         for seed, translator_id in declared.items():
             found = None
-            if isinstance(translator_id, str) and len(translator_id) <= 64:
+            # Half a surrogate pair, or NUL, is no text to a database.
+            if _is_id(translator_id):
                 found = visible_translator(self._database, self._principal, translator_id)
             if found is None:
                 raise ExperimentError(
@@ -145,6 +146,10 @@ class References:
             )
         self.inputs.append((kind.kind, sha256))
         return held.holder
+
+
+def _is_id(given: Any) -> bool:
+    return isinstance(given, str) and len(given) <= 64 and given.isascii() and given.isprintable()
 
 
 def _path(held: DatasetHolder | CorpusHolder) -> str:

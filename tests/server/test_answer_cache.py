@@ -286,6 +286,43 @@ def test_a_client_that_goes_while_it_waits_takes_nothing_from_others(
     asked.run(talk)
 
 
+def test_a_client_that_takes_nothing_up_holds_nobody_up(asked: Asked) -> None:
+    owner, token = asked.key("ann")
+    job_id = asked.job(owner)
+    path, bearer = f"/v1/experiments/{job_id}", f"Bearer {token}".encode()
+
+    async def talk(ask: Ask) -> None:
+        stalled, free = asyncio.Event(), asyncio.Event()
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: Any) -> None:
+            # As a connection does whose other end does not read: from the first message on.
+            stalled.set()
+            await free.wait()
+
+        scope = {
+            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET",
+            "scheme": "http", "path": path, "raw_path": path.encode(), "query_string": b"",
+            "root_path": "", "client": ("127.0.0.1", 1), "server": ("here", 80), "state": {},
+            "headers": [
+                (b"host", b"here"), (b"accept", b"*/*"), (b"accept-encoding", b"gzip, deflate"),
+                (b"connection", b"keep-alive"), (b"user-agent", b"python-httpx"),
+                (b"authorization", bearer),
+            ],
+        }  # fmt: skip
+        slow = asyncio.create_task(asked.app(scope, receive, send))
+        await asyncio.wait_for(stalled.wait(), 30)
+        answer = await asyncio.wait_for(ask(job_id, token), 30)
+        assert answer.status_code == 200
+        assert asked.reads == 1, "the one that does not read its answer has read the job"
+        free.set()
+        await slow
+
+    asked.run(talk)
+
+
 def test_answers_from_memory_are_logged_at_debug_and_counted(
     asked: Asked, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -141,6 +141,7 @@ def test_a_text_in_use_stays(client: httpx.Client, paused_server: RunningServer)
     for wrong, said in (
         ({"name": ""}, "translators.fit.corpus.name"),
         ({"name": "x" * 256}, "translators.fit.corpus.name"),
+        ({"name": "a\x1b[31m"}, "give printable characters"),
         ({"max_passages": 0}, "max_passages"),
     ):
         answer = client.post("/v1/experiments", json=fitted_on({"sha256": SHA256} | wrong))
@@ -159,6 +160,26 @@ def test_a_text_in_use_stays(client: httpx.Client, paused_server: RunningServer)
         client.post(f"/v1/experiments/{view['id']}/cancel").raise_for_status()
     assert client.delete(f"{ROUTE}/{SHA256}").status_code == 204
     assert not list((paused_server.data / "corpora").iterdir())
+
+
+def test_what_was_deleted_since_is_named_before_an_experiment_goes_on(client: httpx.Client) -> None:
+    client.post(ROUTE, content=TEXT, params={"name": NAME}).raise_for_status()
+    made = client.post("/v1/experiments", json=fitted_on({"sha256": SHA256})).json()
+    there = f"/v1/experiments/{made['id']}"
+    client.post(f"{there}/cancel").raise_for_status()
+    client.delete(f"{ROUTE}/{SHA256}").raise_for_status()
+    said = f"corpus {SHA256}, which it reads, has been deleted; upload it again"
+    assert_problem(client.post(f"{there}/resume"), 409, said)
+    client.post(ROUTE, content=TEXT, params={"name": NAME}).raise_for_status()
+    assert client.post(f"{there}/resume").json()["state"] == "queued"
+    client.post(f"{there}/cancel").raise_for_status()
+    client.delete(f"{ROUTE}/{SHA256}").raise_for_status()
+
+
+def test_one_long_line_is_not_read_whole(client: httpx.Client) -> None:
+    # Two thousand characters take eight thousand bytes at most.
+    line = b"word \xf0\x9f\x98\x80" * 1200
+    assert_problem(client.post(ROUTE, content=line), 422, "upload, line 1: more than 9000 bytes")
 
 
 def test_passages_that_are_fitted_on_are_bounded(client: httpx.Client) -> None:

@@ -46,6 +46,8 @@ def assert_problem(answer: httpx.Response, status: int, said: str) -> None:
         ({"dataset": {"generate": {"rows": 1e400}}}, "no 64-bit float"),
         ({"translators": {"42": "/etc/passwd"}}, "no translator of that id"),
         ({"translators": {"42": "../x.pt", "123": "y"}}, "no translator of that id"),
+        ({"translators": {"42": "\ud800"}}, "no translator of that id"),
+        ({"translators": {"42": "\u0000"}}, "no translator of that id"),
         ({"translators": {"fit": {"corpus": {"path": "/etc/passwd"}}}}, "reads no paths"),
         ({"translators": {"corpus": {"path": "/etc/passwd"}}}, "reads no paths"),
         ({"translators": 7}, "translators: give"),

@@ -72,6 +72,15 @@ def test_a_database_without_corpora_is_brought_up(database_url: str, version: in
         each.close()
 
 
+def test_several_processes_may_make_the_tables_at_once(database_url: str) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        opened = list(threads.map(Database, [database_url] * 4))
+    assert hold(opened[0], dataset())
+    assert len(held(opened[3], DatasetHolder, ANN)) == 1
+    for each in opened:
+        each.close()
+
+
 def test_tables_of_an_unknown_version_are_left_as_they_are(database_url: str) -> None:
     database = Database(database_url)
     with database.write() as session:

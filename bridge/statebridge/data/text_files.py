@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from statebridge.errors import DatasetError
@@ -23,7 +24,7 @@ def readable(path: Path) -> Iterator[None]:
         raise DatasetError(f"{path}: cannot be read: {error.strerror}") from None
 
 
-def iter_lines(path: Path) -> Iterator[tuple[int, str]]:
+def iter_lines(path: Path, longest: int | None = None) -> Iterator[tuple[int, str]]:
     """Yield (line number from 1, line without its end) of a UTF-8 file, streaming.
 
     Only LF, or CR LF, ends a line: the other characters that Unicode calls line ends may
@@ -31,10 +32,14 @@ def iter_lines(path: Path) -> Iterator[tuple[int, str]]:
 
     Raises:
         DatasetError: The file is missing, unreadable, starts with a byte-order mark, or
-            holds bytes that are not UTF-8 (the line and byte are named).
+            holds bytes that are not UTF-8 (the line and byte are named), or a line of more than
+            `longest` bytes.
     """
+    limit = -1 if longest is None else longest + 1
     with readable(path), path.open("rb") as stream:
-        for number, line in enumerate(stream, start=1):
+        for number, line in enumerate(iter(partial(stream.readline, limit), b""), start=1):
+            if longest is not None and len(line) > longest:
+                raise DatasetError(f"{path}, line {number}: more than {longest} bytes; break it up")
             yield number, _decode(line.rstrip(b"\r\n"), path, number)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from statebridge.declared_numbers import NO_BOOLEAN
 
@@ -88,12 +88,20 @@ CorpusPositions = Literal["all", "last"]
 """Which tokens of a passage a translator is fitted on."""
 
 
+def _on_one_line(name: str) -> str:
+    if not name.isprintable():
+        raise ValueError("give printable characters")
+    return name
+
+
 class Corpus(Declared):
     """Text to fit a translator on: a text file, or generated rows."""
 
     path: Path | None = None
     sha256: Sha256 | None = None
-    name: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+    name: (
+        Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_on_one_line)] | None
+    ) = None
     """What cards call a text file; its name without the folder, where not given."""
     generate: GeneratedRows | None = None
     max_passages: Annotated[int, Field(ge=1), NO_BOOLEAN] = 5000

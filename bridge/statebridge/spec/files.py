@@ -180,8 +180,8 @@ def _anchor_paths(data: dict[str, Any], folder: Path) -> None:
             anchor(fit.get("corpus"), "path")
             causal = fit.get("causal")
             anchor(causal.get("rows") if isinstance(causal, dict) else None, "path")
-        for key in translators:
-            if key != "fit":
+        if "fit" not in translators and "corpus" not in translators:  # a file for each seed
+            for key in translators:
                 anchor(translators, key)
 
 

@@ -29,13 +29,15 @@ class TextCorpus:
 
     A passage is a non-empty line, or, with `unit` "paragraph", a run of them joined by
     line feeds. Outer white space is removed. `skip_headings` leaves WikiText headings out;
-    they also end a paragraph. At most `max_passages` are given, from the start.
+    they also end a paragraph. At most `max_passages` are given, from the start. A line of more
+    than `longest_line` bytes is refused before it is read.
     """
 
     path: Path
     unit: Literal["line", "paragraph"] = "line"
     skip_headings: bool = True
     max_passages: int | None = None
+    longest_line: int | None = None
 
     def __post_init__(self) -> None:
         if self.max_passages is not None and self.max_passages < 1:
@@ -73,7 +75,7 @@ class TextCorpus:
 
     def _passages(self) -> Iterator[str]:
         paragraph: list[str] = []
-        for _, whole_line in iter_lines(self.path):
+        for _, whole_line in iter_lines(self.path, self.longest_line):
             line = whole_line.strip()
             heading = self.skip_headings and HEADING.fullmatch(line) is not None
             if line and not heading:

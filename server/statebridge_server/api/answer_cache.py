@@ -109,9 +109,14 @@ class AnswerCache:
 
         async def send_and_keep(message: Message) -> None:
             sent.append(dict(message))
-            if message["type"] == "http.response.body" and not message.get("more_body"):
-                # Before it is sent: that may take as long as its client likes.
+            if message["type"] == "http.response.start":
+                return
+            first = len(sent) == 2
+            if not message.get("more_body"):
+                # Before anything is sent: that may take as long as its client likes.
                 self._end(reading, key, _answer(scope, sent))
+            if first:
+                await send(sent[0])
             await send(message)
 
         try:

@@ -83,7 +83,8 @@ def _checked(path: Path, server: Server) -> int:
     """
     longest = server.settings.limits.prompt_chars
     passages = 0
-    for passage in TextCorpus(path):
+    # A character takes four bytes at most; beside a passage there may be white space.
+    for passage in TextCorpus(path, longest_line=4 * longest + 1000):
         passages += 1
         if len(passage) > longest:
             raise ProblemError(

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 from fastapi import Path as PathParameter
 from fastapi import Query, Request, Response
 
@@ -31,6 +31,9 @@ ExpectedSha256 = Annotated[
     str | None,
     Query(alias="sha256", pattern=_PATTERN, description="Of the body; refused if it is another."),
 ]
+
+_checks = CapacityLimiter(2)
+"""Uploads that are checked at once: each takes the interpreter from whoever else answers."""
 
 _keeping = threading.Lock()
 """A file and its record come and go as one: an upload must not meet the same file's deletion."""
@@ -105,12 +108,20 @@ async def take(
             except InputError as error:
                 raise ProblemError(422, str(error).replace(str(path), "upload")) from None
             with _keeping:
-                path.replace(server.settings.data / upload_path(upload.holder.kind, sha256))
-                return upload, uploads.hold(server.database, upload)
+                target = server.settings.data / upload_path(upload.holder.kind, sha256)
+                there = target.exists()
+                path.replace(target)
+                try:
+                    return upload, uploads.hold(server.database, upload)
+                except BaseException:
+                    if not there:
+                        # Nobody would ever look for it.
+                        target.unlink(missing_ok=True)
+                    raise
         finally:
             path.unlink(missing_ok=True)
 
-    upload, is_new = await to_thread.run_sync(keep)
+    upload, is_new = await to_thread.run_sync(keep, limiter=_checks)
     response.status_code = 201 if is_new else 200
     response.headers["Location"] = f"{request.url.path}/{sha256}"
     return upload

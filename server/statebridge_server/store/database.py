@@ -6,13 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from statebridge.errors import EnvironmentFault, InputError
 from statebridge_server.store.tables import SCHEMA, Base, SchemaVersion
 from statebridge_server.store.upgrade import upgrade
+
+_SETTING_UP = {"number": 0x57A7EB2D}
+"""An advisory lock's number, of no meaning."""
 
 BUSY_SECONDS = 30.0
 """How long a writer waits for another one before it gives up."""
@@ -35,9 +38,12 @@ class Database:
             _prepare_sqlite(self.engine)
         self._writing = self.engine.execution_options(statebridge_writes=True)
         try:
-            tables = [Base.metadata.tables[SchemaVersion.__tablename__]]
-            Base.metadata.create_all(self._writing, tables)
             with self.write() as session:
+                if self.engine.dialect.name == "postgresql":
+                    # Nothing else holds back a second process while there is no table yet.
+                    session.execute(text("SELECT pg_advisory_xact_lock(:number)"), _SETTING_UP)
+                tables = [Base.metadata.tables[SchemaVersion.__tablename__]]
+                Base.metadata.create_all(session.connection(), tables)
                 version = upgrade(session)
         except SQLAlchemyError as error:
             self.close()

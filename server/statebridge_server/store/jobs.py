@@ -180,18 +180,35 @@ def resume(database: Database, job_id: str, *, queue_length: int, jobs_per_key: 
     """Queue a failed or cancelled job again; it goes on after its last committed group.
 
     Raises:
-        WrongStateError: The job has not failed and was not cancelled.
+        WrongStateError: The job has not failed and was not cancelled, or what it reads has been
+            deleted since.
         QueueFullError: The queue, or the owner's share of it, is full.
     """
     with _submitting, database.write() as session:
         job = locked(session, job_id)
         if job.state not in ("failed", "cancelled"):
             raise WrongStateError(f"it is {job.state}; only a failed or cancelled one goes on")
+        _check_inputs(session, job)
         _check_room(session, job.owner, queue_length, jobs_per_key)
         job.state, job.error, job.deaths = "queued", None, 0
         job.cancel_requested, job.finished_at = False, None
         append_state(session, job)
         return job
+
+
+def _check_inputs(session: Session, job: Job) -> None:
+    read = select(JobInput.kind, JobInput.item).where(JobInput.job_id == job.id)
+    for kind, item in session.execute(read):
+        found = (
+            session.get(HOLDERS[kind], {"sha256": item, "owner": job.owner}, with_for_update=True)
+            if kind in HOLDERS
+            else session.get(Translator, item, with_for_update=True)
+        )
+        if found is None:
+            raise WrongStateError(
+                f"{kind} {item}, which it reads, has been deleted; upload it again, or submit the "
+                "experiment anew"
+            )
 
 
 def delete_job(database: Database, job_id: str) -> None:

@@ -190,19 +190,20 @@ def test_a_text_is_uploaded_once_and_gives_the_same_translators(
     # By reference alone: in a file, in a set, in fields, with other fields changed.
     stored = fitted_on({"sha256": sha256})
     (tmp_path / "stored.yaml").write_text(yaml.safe_dump(stored))
-    of_sets = {"sets": {"mine": stored["translators"]}}
-    condition = {"name": "with_mine", "source": "translated", "translator": "mine"}
+    of_sets = {"sets": {"mi.ne": stored["translators"]}}
+    condition = {"name": "with_mine", "source": "translated", "translator": "mi.ne"}
     fit_corpus = "translators.fit.corpus"
     for given, changes in (
         (tmp_path / "stored.yaml", {"translators.fit.corpus.max_passages": 20}),
         (stored, None),
+        (fitted_on({}, translators=stored["translators"]["fit"]), None),
         (fitted_on({"generate": {"rows": 9, "seed": 1}}), {fit_corpus: {"sha256": sha256}}),
         (fitted_on({"path": "gone.txt"}), {fit_corpus: {"sha256": sha256}}),
         (fitted_on({}, translators=of_sets, conditions=["no_inject", condition]), None),
     ):
         third = client.submit(given, changes)
         shown = third.status().experiment["translators"]
-        corpus = (shown["sets"]["mine"] if "sets" in shown else shown)["fit"]["corpus"]
+        corpus = (shown["sets"]["mi.ne"] if "sets" in shown else shown)["fit"]["corpus"]
         assert (corpus["sha256"], corpus["name"]) == (sha256, text.name)
         narrowed = changes is not None and f"{fit_corpus}.max_passages" in changes
         assert corpus["max_passages"] == (20 if narrowed else 5000)
