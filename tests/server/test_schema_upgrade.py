@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import inspect, text
 
+from statebridge.errors import EnvironmentFault
 from statebridge_server.store import jobs
 from statebridge_server.store.database import Database
 from statebridge_server.store.keys import Principal
@@ -81,12 +82,13 @@ def test_several_processes_may_make_the_tables_at_once(database_url: str) -> Non
         each.close()
 
 
-def test_tables_of_an_unknown_version_are_left_as_they_are(database_url: str) -> None:
+@pytest.mark.parametrize("version", [1, 5])
+def test_tables_of_an_unknown_version_are_left_as_they_are(database_url: str, version: int) -> None:
     database = Database(database_url)
     with database.write() as session:
         session.execute(text("DROP TABLE corpus_holders"))
-        session.execute(text("UPDATE schema_version SET version = 5"))
-    with pytest.raises(Exception, match="version 5, this server needs 4"):
+        session.execute(text(f"UPDATE schema_version SET version = {version}"))
+    with pytest.raises(EnvironmentFault, match=f"version {version}, this server needs {SCHEMA}"):
         Database(database_url)
     assert "corpus_holders" not in inspect(database.engine).get_table_names()
     database.close()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from statebridge.errors import EnvironmentFault, InputError
+from statebridge.errors import InputError
 from statebridge_server.loaded_models import LoadedModels
 from statebridge_server.settings import fixed_settings, load_settings
 from statebridge_server.slots import lock_path, pairs_for_others, take_over
@@ -135,15 +135,6 @@ def test_a_database_without_slots_is_brought_up(database_url: str) -> None:
     assert names == [left, waiting]
     for each in opened:
         each.close()
-
-
-def test_a_database_of_a_version_before_that_is_refused(database_url: str) -> None:
-    database = Database(database_url)
-    with database.write() as session:
-        session.execute(text("UPDATE schema_version SET version = 1"))
-    database.close()
-    with pytest.raises(EnvironmentFault, match="version 1, this server needs"):
-        Database(database_url)
 
 
 def test_devices_are_declared_for_each_worker(
