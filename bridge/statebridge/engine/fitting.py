@@ -30,14 +30,15 @@ from statebridge.translators import (
     StateOrigin,
     TextCorpus,
     Translator,
-    fit_procrustes,
-    fit_ridge,
     make_card,
     measure_quality,
     train_translator,
 )
+from statebridge.translators.centred_sums import PositionSums
 from statebridge.translators.fit import Fit as Fitted
 from statebridge.translators.positions import PositionBatch
+from statebridge.translators.procrustes import procrustes_from
+from statebridge.translators.ridge import ridge_from
 
 PASSAGES_TOGETHER = 16
 """Passages captured in one pass, sorted by length within a window of eight times as many."""
@@ -124,6 +125,14 @@ def paired_positions(
     Raises:
         PairError: All positions are asked for, and the two models tokenise a passage differently.
     """
+    for _, batch in _positions_by_passage(pair, passages, corpus, progress):
+        yield batch
+
+
+def _positions_by_passage(
+    pair: Pair, passages: Sequence[str], corpus: Corpus, progress: Callable[[int], None]
+) -> Iterator[tuple[torch.Tensor, PositionBatch]]:
+    """The same, each batch with the number of the passage of each position, (positions,)."""
     window, limit = PASSAGES_TOGETHER * 8, corpus.max_tokens
     one_tokenizer = pair.sender.tokenizer is pair.receiver.tokenizer
     for start in range(0, len(passages), window):
@@ -140,9 +149,14 @@ def paired_positions(
             _check_alike(pair, names, sent, received)
         order = iter(sorted(kept, key=lambda i: (len(sent[i]), i)))
         while chosen := list(islice(order, PASSAGES_TOGETHER)):
+            counts = [len(sent[i]) if corpus.positions == "all" else 1 for i in chosen]
+            numbers = torch.tensor([start + i for i in chosen])
             yield (
-                _states(pair.sender, [sent[i] for i in chosen], corpus.positions),
-                _states(pair.receiver, [received[i] for i in chosen], corpus.positions),
+                numbers.repeat_interleave(torch.tensor(counts)),
+                (
+                    _states(pair.sender, [sent[i] for i in chosen], corpus.positions),
+                    _states(pair.receiver, [received[i] for i in chosen], corpus.positions),
+                ),
             )
         progress(min(start + window, len(passages)))
 
@@ -179,8 +193,8 @@ def fit_translators(
     passes more over the held-out passages. It replaces states at every token, and so is left
     out of maps that were fitted on last tokens.
 
-    Gradient training captures the states of the corpus once for all seeds. A map solved for in
-    closed form has no randomness of its own: its seed chooses which nine tenths of the fitting
+    The states of the corpus are captured once for all seeds. A map solved for in closed form has
+    no randomness of its own: its seed chooses which nine tenths of the fitting
     passages it sees. Where `fit.causal` is set, each map is then trained on through the
     receiver; this needs the `experiment`, whose prompts it takes, and refuses rows that are
     `evaluated` (if not given: all rows of the experiment's dataset). Quality is that of the
@@ -276,27 +290,25 @@ def layer_quality(
 def _solved(
     pair: Pair, fit: Fit, corpus: CorpusTexts, seeds: Sequence[int], progress: Progress
 ) -> dict[int, Fitted]:
+    """Solve for every seed's map in one pass over the corpus."""
     fitting = corpus.passages[: corpus.held_out_start]
-    results: dict[int, Fitted] = {}
-    for place, seed in enumerate(seeds):
-        # The solution has no randomness in it, so the seed chooses the passages: seeds then
-        # tell how much the map depends on its text.
-        chosen = [text for i, text in enumerate(fitting) if row_key(seed, str(i)) % SOLVED_FOLDS]
-        positions = paired_positions(
-            pair,
-            chosen,
-            fit.corpus,
-            lambda done, place=place, chosen=chosen: progress(  # type: ignore[misc]
-                "capture", place * len(chosen) + done, len(seeds) * len(chosen)
-            ),
-        )
-        device = pair.receiver.device
-        results[seed] = (
-            fit_ridge(positions, fit.ridge, normalize=fit.normalize, device=device)
-            if fit.kind == "ridge"
-            else fit_procrustes(positions, fit.procrustes, normalize=fit.normalize, device=device)
-        )
-    return results
+    # The solution has no randomness in it, so the seed chooses the passages: seeds then tell how
+    # much the map depends on its text.
+    chosen = {
+        seed: torch.tensor([row_key(seed, str(i)) % SOLVED_FOLDS != 0 for i in range(len(fitting))])
+        for seed in seeds
+    }
+    device = pair.receiver.device
+    sums = {seed: PositionSums(normalize=fit.normalize, device=device) for seed in seeds}
+    for passages, (sender, receiver) in _positions_by_passage(
+        pair, fitting, fit.corpus, lambda done: progress("capture", done, len(fitting))
+    ):
+        for seed in seeds:
+            taken = chosen[seed][passages]
+            sums[seed].add((sender[taken.to(sender.device)], receiver[taken.to(receiver.device)]))
+    if fit.kind == "ridge":
+        return {seed: ridge_from(sums[seed], fit.ridge) for seed in seeds}
+    return {seed: procrustes_from(sums[seed], fit.procrustes) for seed in seeds}
 
 
 def _trained(

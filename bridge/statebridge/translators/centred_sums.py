@@ -6,8 +6,15 @@ from collections.abc import Iterable
 
 import torch
 
+from statebridge.errors import TranslatorError
 from statebridge.translators.normalisation import l2_normalise
-from statebridge.translators.positions import PositionBatch, checked_batches, fixed_blocks
+from statebridge.translators.positions import (
+    BLOCK_SIZE,
+    NO_POSITIONS,
+    PositionBatch,
+    check_batch,
+    fixed_blocks,
+)
 from statebridge.translators.quality import TargetMeans, TargetMeanSums
 
 
@@ -40,27 +47,70 @@ class CentredSums:
         self.count = total
 
 
+class PositionSums:
+    """The sums over positions that come batch by batch, and the means of their receiver states.
+
+    However the stream is cut, the sums are the same to the bit. They are computed on `device`;
+    `normalize` L2-normalises both sides.
+    """
+
+    def __init__(self, *, normalize: bool, device: torch.device | str) -> None:
+        self.normalize = normalize
+        self._device = device
+        self._sums: CentredSums | None = None
+        self._means = TargetMeanSums()
+        self._widths: tuple[int, int] | None = None
+        self._seen = 0
+        self._held: list[PositionBatch] = []
+        self._count = 0
+
+    def add(self, batch: PositionBatch) -> None:
+        """Take in un-normalised sender (n, width_in) and receiver (n, width_out) states.
+
+        Raises as `positions.check_batch` does.
+        """
+        sender, receiver = batch
+        if self._widths is None:
+            self._widths = sender.shape[-1], receiver.shape[-1]
+        check_batch(batch, *self._widths, self._seen)
+        self._seen += len(sender)
+        self._held.append(batch)
+        self._count += len(sender)
+        if self._count >= BLOCK_SIZE:
+            *whole, last = fixed_blocks(self._held)
+            for block in whole:
+                self._take(*block)
+            self._held, self._count = [last], len(last[0])
+
+    def result(self) -> tuple[CentredSums, TargetMeans]:
+        """Return the sums and means over all that came; nothing can be added any more.
+
+        Raises:
+            TranslatorError: No position came.
+        """
+        for block in fixed_blocks(self._held):
+            self._take(*block)
+        self._held = []
+        if self._sums is None:
+            raise TranslatorError(NO_POSITIONS)
+        return self._sums, self._means.means()
+
+    def _take(self, sender: torch.Tensor, receiver: torch.Tensor) -> None:
+        x, y = sender.to(self._device), receiver.to(self._device)
+        if self._sums is None:
+            self._sums = CentredSums(x.shape[1], y.shape[1], x.device)
+        self._means.add(y)
+        self._sums.add(
+            l2_normalise(x) if self.normalize else x,
+            l2_normalise(y) if self.normalize else y,
+        )
+
+
 def gather_sums(
     batches: Iterable[PositionBatch], *, normalize: bool, device: torch.device | str
-) -> tuple[CentredSums, TargetMeans]:
-    """Return the sums over a stream of positions, and the means of its receiver states.
-
-    `batches` give un-normalised sender (n, width_in) and receiver (n, width_out) states;
-    `normalize` L2-normalises both. However the stream is cut, the sums are the same to the
-    bit. They are computed on `device`.
-
-    Raises as `positions.checked_batches` does.
-    """
-    sums: CentredSums | None = None
-    means = TargetMeanSums()
-    for sender, receiver in fixed_blocks(checked_batches(batches)):
-        x, y = sender.to(device), receiver.to(device)
-        if sums is None:
-            sums = CentredSums(x.shape[1], y.shape[1], x.device)
-        means.add(y)
-        sums.add(
-            l2_normalise(x) if normalize else x,
-            l2_normalise(y) if normalize else y,
-        )
-    assert sums is not None, "checked_batches refuses an empty stream"  # noqa: S101
-    return sums, means.means()
+) -> PositionSums:
+    """Return the sums over a stream of positions; see `PositionSums`."""
+    sums = PositionSums(normalize=normalize, device=device)
+    for batch in batches:
+        sums.add(batch)
+    return sums

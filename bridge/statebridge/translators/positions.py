@@ -11,6 +11,8 @@ from statebridge.errors import NumericError, TranslatorError
 PositionBatch = tuple[torch.Tensor, torch.Tensor]
 """Sender states (n, width_in) and receiver states (n, width_out) of the same n positions."""
 
+NO_POSITIONS = "the corpus gave no positions; a translator needs some text"
+
 BLOCK_SIZE = 4096
 """Positions that are worked on at once: about 28 MB a side in float64 at width 896."""
 
@@ -56,7 +58,7 @@ def checked_batches(
             seen += len(sender)
             yield sender, receiver
     if not seen:
-        raise TranslatorError("the corpus gave no positions; a translator needs some text")
+        raise TranslatorError(NO_POSITIONS)
 
 
 def fixed_blocks(

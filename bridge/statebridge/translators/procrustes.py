@@ -19,7 +19,7 @@ import torch
 
 from statebridge.errors import TranslatorError
 from statebridge.translators.card import ProcrustesRecord
-from statebridge.translators.centred_sums import CentredSums, gather_sums
+from statebridge.translators.centred_sums import CentredSums, PositionSums, gather_sums
 from statebridge.translators.fit import Fit, solved
 from statebridge.translators.positions import PositionBatch
 from statebridge.translators.settings import ProcrustesSettings
@@ -73,6 +73,18 @@ def solve_procrustes(
     return weight, sums.mean_y - weight @ sums.mean_x, record
 
 
+def procrustes_from(sums: PositionSums, settings: ProcrustesSettings | None = None) -> Fit:
+    """Fit by the sums over a stream of positions; see `fit_procrustes`.
+
+    Raises as `PositionSums.result` and `solve_procrustes` do.
+    """
+    found, means = sums.result()
+    weight, bias, record = solve_procrustes(
+        found, settings or ProcrustesSettings(), normalize_target=sums.normalize
+    )
+    return solved(weight, bias, record, means, normalize_input=sums.normalize)
+
+
 def fit_procrustes(
     batches: Iterable[PositionBatch],
     settings: ProcrustesSettings | None = None,
@@ -86,10 +98,6 @@ def fit_procrustes(
     both are L2-normalised unless `normalize` is false. However the stream is cut, the
     result is the same to the bit. Sums and solution are computed on `device`.
 
-    Raises as `positions.checked_batches` and `solve_procrustes` do.
+    Raises as `PositionSums` and `solve_procrustes` do.
     """
-    sums, means = gather_sums(batches, normalize=normalize, device=device)
-    weight, bias, record = solve_procrustes(
-        sums, settings or ProcrustesSettings(), normalize_target=normalize
-    )
-    return solved(weight, bias, record, means, normalize_input=normalize)
+    return procrustes_from(gather_sums(batches, normalize=normalize, device=device), settings)

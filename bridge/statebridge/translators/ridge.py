@@ -13,7 +13,7 @@ import torch
 
 from statebridge.errors import TranslatorError
 from statebridge.translators.card import RidgeRecord
-from statebridge.translators.centred_sums import CentredSums, gather_sums
+from statebridge.translators.centred_sums import CentredSums, PositionSums, gather_sums
 from statebridge.translators.fit import Fit, solved
 from statebridge.translators.positions import PositionBatch
 from statebridge.translators.settings import RidgeSettings
@@ -73,6 +73,18 @@ def solve_ridge(
     return weight, bias, record
 
 
+def ridge_from(sums: PositionSums, settings: RidgeSettings | None = None) -> Fit:
+    """Fit by the sums over a stream of positions; see `fit_ridge`.
+
+    Raises as `PositionSums.result` and `solve_ridge` do.
+    """
+    found, means = sums.result()
+    weight, bias, record = solve_ridge(
+        found, settings or RidgeSettings(), normalize_target=sums.normalize
+    )
+    return solved(weight, bias, record, means, normalize_input=sums.normalize)
+
+
 def fit_ridge(
     batches: Iterable[PositionBatch],
     settings: RidgeSettings | None = None,
@@ -86,10 +98,6 @@ def fit_ridge(
     both are L2-normalised unless `normalize` is false. However the stream is cut, the
     result is the same to the bit. Sums and solution are computed on `device`.
 
-    Raises as `positions.checked_batches` and `solve_ridge` do.
+    Raises as `PositionSums` and `solve_ridge` do.
     """
-    sums, means = gather_sums(batches, normalize=normalize, device=device)
-    weight, bias, record = solve_ridge(
-        sums, settings or RidgeSettings(), normalize_target=normalize
-    )
-    return solved(weight, bias, record, means, normalize_input=normalize)
+    return ridge_from(gather_sums(batches, normalize=normalize, device=device), settings)

@@ -1,0 +1,84 @@
+"""Maps solved for in closed form: one pass over the corpus for all seeds, each its passages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from statebridge.engine import fitting
+from statebridge.engine.donors import row_key
+from statebridge.engine.fitting import fit_translators, paired_positions, read_corpus
+from statebridge.models.pair import Pair
+from statebridge.models.traced_model import TracedModel
+from statebridge.spec.experiment import Fit, Prompts
+from statebridge.translators import fit_procrustes, fit_ridge
+from tests.bridge.engine.tiny_experiment import engine_pair, neox_pair
+
+SEEDS = (1, 2, 3)
+
+
+@pytest.fixture(scope="module")
+def pair() -> Pair:
+    return engine_pair(neox_pair())
+
+
+def declared(kind: str, positions: str) -> Fit:
+    corpus = {"generate": {"rows": 150, "hops": [2], "seed": 4}, "positions": positions}
+    return Fit.model_validate({"kind": kind, "corpus": corpus})
+
+
+def weights_of(fitted: Any) -> dict[str, torch.Tensor]:
+    return dict(fitted.weights())
+
+
+@pytest.mark.parametrize("positions", ["all", "last"])
+@pytest.mark.parametrize("kind", ["ridge", "procrustes"])
+def test_each_seed_has_the_map_of_its_passages(pair: Pair, kind: str, positions: str) -> None:
+    fit = declared(kind, positions)
+    corpus = read_corpus(fit.corpus, Prompts())
+    together = fit_translators(pair, fit, corpus, SEEDS)
+    fitted_on = corpus.passages[: corpus.held_out_start]
+    for seed in SEEDS:
+        chosen = [
+            text for i, text in enumerate(fitted_on) if row_key(seed, str(i)) % fitting.SOLVED_FOLDS
+        ]
+        assert 0 < len(chosen) < len(fitted_on)
+        batches = paired_positions(pair, chosen, fit.corpus, lambda _: None)
+        alone = (
+            fit_ridge(batches, fit.ridge, normalize=fit.normalize)
+            if kind == "ridge"
+            else fit_procrustes(batches, fit.procrustes, normalize=fit.normalize)
+        )
+        assert together[seed].card is not None
+        found, expected = weights_of(together[seed]), weights_of(alone.translator)
+        # Batches of other passages are padded otherwise: states differ by float32 rounding,
+        # which an ill-conditioned solution makes larger.
+        for name, weight in expected.items():
+            torch.testing.assert_close(found[name], weight, rtol=1e-3, atol=1e-3)
+    first, second = (weights_of(together[seed])["weight"] for seed in SEEDS[:2])
+    assert not torch.allclose(first, second, rtol=1e-2, atol=1e-2)
+
+
+def test_more_seeds_take_no_more_passes_and_change_no_bit(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit = declared("ridge", "all")
+    corpus = read_corpus(fit.corpus, Prompts())
+    captured: list[int] = []
+    real = TracedModel.capture
+
+    def counted(self: TracedModel, batch: Any, *more: Any) -> torch.Tensor:
+        captured.append(len(batch.lengths))
+        return real(self, batch, *more)
+
+    monkeypatch.setattr(TracedModel, "capture", counted)
+    told: list[tuple[str, int, int]] = []
+    sums = fitting._solved(pair, fit, corpus, SEEDS, lambda *now: told.append(now))
+    # By sender and receiver.
+    assert sum(captured) == 2 * corpus.held_out_start
+    assert told[-1] == ("capture", corpus.held_out_start, corpus.held_out_start)
+    (alone,) = fitting._solved(pair, fit, corpus, SEEDS[1:2], lambda *_: None).values()
+    for name, weight in weights_of(alone.translator).items():
+        assert torch.equal(weights_of(sums[SEEDS[1]].translator)[name], weight)
