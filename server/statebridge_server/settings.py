@@ -106,6 +106,8 @@ class Limits(_Declared):
     """The largest `execution.max_lanes`."""
     new_tokens: Count = 1024
     """The largest `max_new_tokens` and `relay_max_new_tokens`."""
+    fit_positions: Count = 20_000_000
+    """That a translator may be fitted on: states of both models at each, on disk meanwhile."""
     fit_epochs: Count = 200
     fit_hidden_dim: Count = 16_384
     queue_length: Count = 1000

@@ -172,12 +172,16 @@ def _control_lanes(experiment: Experiment, settings: Settings, rows: int) -> int
 
 def _check_fit_limits(fit: Fit, settings: Settings, references: References) -> None:
     limits = settings.limits
-    if fit.corpus.generate is not None:
-        corpus_rows = fit.corpus.generate.rows
-        _at_most("translators.fit.corpus.generate.rows", corpus_rows, limits.rows)
-    elif fit.corpus.sha256 is not None:
-        passages = min(fit.corpus.max_passages, references.passages[fit.corpus.sha256])
-        _at_most("translators.fit.corpus.max_passages", passages, limits.rows)
+    corpus, where = fit.corpus, "translators.fit.corpus"
+    if corpus.generate is not None:
+        passages = corpus.generate.rows
+        _at_most(f"{where}.generate.rows", passages, limits.rows)
+    else:
+        held = 0 if corpus.sha256 is None else references.passages[corpus.sha256]
+        passages = min(corpus.max_passages, held)
+        _at_most(f"{where}.max_passages", passages, limits.rows)
+    positions = passages * (corpus.max_tokens if corpus.positions == "all" else 1)
+    _at_most(f"{where}: passages times max_tokens", positions, limits.fit_positions)
     _at_most("translators.fit.training.epochs", fit.training.epochs, limits.fit_epochs)
     hidden = fit.training.hidden_dim or 0
     _at_most("translators.fit.training.hidden_dim", hidden, limits.fit_hidden_dim)

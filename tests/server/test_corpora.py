@@ -143,6 +143,7 @@ def test_a_text_in_use_stays(client: httpx.Client, paused_server: RunningServer)
         ({"name": "x" * 256}, "translators.fit.corpus.name"),
         ({"name": "a\x1b[31m"}, "give printable characters"),
         ({"max_passages": 0}, "max_passages"),
+        ({"max_tokens": 10**6}, "passages times max_tokens: 24000000 is more than this server's"),
     ):
         answer = client.post("/v1/experiments", json=fitted_on({"sha256": SHA256} | wrong))
         assert_problem(answer, 422, said)
