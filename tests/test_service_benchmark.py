@@ -130,6 +130,6 @@ def test_the_quick_table_has_every_kind_of_turn(tmp_path: Path) -> None:
         assert turn["server"]["p50"] is not None
         assert load["own_delays"]["max"] >= load["own_delays"]["p50"] >= 0
     page = (tmp_path / "service.md").read_text("utf-8")
-    assert all(f"| {kind} |" in page for kind in ("library", "http", "loaded"))
+    assert all(f"| {kind} |" in page for kind in ("library", "http", "loaded", "p99"))
     assert "| p99 | " in page
     assert "| 95 % interval |" in page

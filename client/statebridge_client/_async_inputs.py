@@ -60,7 +60,7 @@ class AsyncCorpora:
             DatasetError: The file cannot be read, is not UTF-8 or holds no passage.
         """
         content = _uploads.read_text_file(path)
-        steps = _uploads.upload_corpus(content, name or Path(path).name)
+        steps = _uploads.upload_corpus(content, Path(path).name if name is None else name)
         return await self._sender.carry_out(steps)
 
     async def list(self) -> list[CorpusInfo]:

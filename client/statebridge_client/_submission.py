@@ -17,14 +17,14 @@ from __future__ import annotations
 import copy
 import json
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from statebridge.errors import ExperimentError
 from statebridge.spec import load_experiment, parse_experiment
 from statebridge.spec.experiment import Dataset, Experiment, Fit, TranslatorSets
-from statebridge.spec.files import set_field
+from statebridge.spec.files import declared_files, set_field
 from statebridge_client import _experiment_calls
 from statebridge_client._call import Steps
 from statebridge_client._records import ExperimentStatus
@@ -80,7 +80,7 @@ def _with_stored(content: Any, changes: dict[str, Any]) -> dict[str, Any]:
     except ExperimentError:
         return changes  # which are refused where the experiment is read
     stored = {}
-    for section, declared in _named(changed):
+    for section, declared in declared_files(changed):
         if (
             isinstance(declared, dict)
             and "sha256" in declared
@@ -90,21 +90,6 @@ def _with_stored(content: Any, changes: dict[str, Any]) -> dict[str, Any]:
             # All of it: the name of a set may have dots, as the way to a field has.
             stored[section] = changed[section]
     return changes | stored
-
-
-def _named(content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield what may name a stored file by its SHA-256, and the section that it stands in."""
-    yield "dataset", content.get("dataset")
-    translators = content.get("translators")
-    if not isinstance(translators, Mapping):
-        return
-    sets = translators.get("sets", {"": translators})
-    for declared in sets.values() if isinstance(sets, Mapping) else ():
-        fit = declared.get("fit", declared) if isinstance(declared, Mapping) else None
-        if isinstance(fit, Mapping):
-            yield "translators", fit.get("corpus")
-            if isinstance(fit.get("causal"), Mapping):
-                yield "translators", fit["causal"].get("rows")
 
 
 def _content(path: Path) -> Any:

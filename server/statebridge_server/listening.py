@@ -5,11 +5,31 @@ from __future__ import annotations
 import errno
 import socket
 from contextlib import ExitStack
+from typing import Any
 
 from statebridge.errors import EnvironmentFault, InputError
 
 BACKLOG = 2048
 """Connections that may wait to be taken up."""
+
+
+Address = tuple[Any, ...]
+"""As `socket.getaddrinfo` gives it."""
+
+
+def addresses_of(host: str, port: int) -> list[Address]:
+    """Return what `host` stands for.
+
+    Raises:
+        InputError: Nothing.
+    """
+    try:
+        found = socket.getaddrinfo(
+            host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except (OSError, UnicodeError):
+        raise InputError(f"host {host}: is no address of this machine; {_USUAL}") from None
+    return list(dict.fromkeys(found))
 
 
 def listening_sockets(host: str, port: int) -> list[socket.socket]:
@@ -19,15 +39,9 @@ def listening_sockets(host: str, port: int) -> list[socket.socket]:
         InputError: The host is unknown, or none of its addresses is this machine's.
         EnvironmentFault: The address is in use, or this user may not listen there.
     """
-    try:
-        found = socket.getaddrinfo(
-            host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-    except (OSError, UnicodeError):
-        raise InputError(f"host {host}: is no address of this machine; {_USUAL}") from None
     with ExitStack() as opened:
         sockets = []
-        for family, kind, protocol, _, address in dict.fromkeys(found):
+        for family, kind, protocol, _, address in addresses_of(host, port):
             try:
                 listener = opened.enter_context(socket.socket(family, kind, protocol))
                 _listen(listener, address)

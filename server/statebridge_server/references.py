@@ -7,9 +7,9 @@ server take their places; a path that a client gives is refused.
 from __future__ import annotations
 
 import json
-import re
 from typing import Any, TypeVar
 
+from statebridge.declared_sha256 import SHA256
 from statebridge.errors import ExperimentError
 from statebridge_server.layout import translator_path, upload_path
 from statebridge_server.store.database import Database
@@ -19,8 +19,6 @@ from statebridge_server.store.translators import visible_translator
 from statebridge_server.store.uploads import held_upload
 
 H = TypeVar("H", bound=Holder)
-
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class References:
@@ -137,7 +135,7 @@ class References:
         if declared.get("generate") is not None:
             return None
         sha256 = declared.get("sha256")
-        if not isinstance(sha256, str) or _SHA256.fullmatch(sha256) is None:
+        if not isinstance(sha256, str) or SHA256.fullmatch(sha256) is None:
             raise ExperimentError(f"{where}.sha256: give the 64 lower-case hex digits of an upload")
         held = held_upload(self._database, kind, self._principal, sha256)
         if held is None:

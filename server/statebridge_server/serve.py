@@ -15,7 +15,7 @@ from statebridge.errors import InputError, StatebridgeError
 from statebridge_server.api.app import create_app
 from statebridge_server.api.context import Server
 from statebridge_server.api.malformed import ProblemProtocol
-from statebridge_server.listening import listening_sockets
+from statebridge_server.listening import addresses_of, listening_sockets
 from statebridge_server.logs import configure_logs, log
 from statebridge_server.settings import Settings
 from statebridge_server.store.keys import usable_key
@@ -52,6 +52,7 @@ def serve(settings: Settings) -> None:
     app: FastAPI = create_app(settings)
     server: Server = app.state.server
     try:
+        addresses_of(settings.host, settings.port)  # a mistyped host needs no key
         if not settings.loopback and not usable_key(server.database):
             raise InputError(
                 f"host {settings.host}: other machines reach it and there is no key; make one with "
@@ -81,8 +82,8 @@ def serve(settings: Settings) -> None:
 
 
 def _set_aside_for_good() -> None:
-    # What was loaded stays to the end. Each full collection would look at all of it again, for a
-    # tenth of a second and more in which nobody is answered.
+    # What was loaded stays to the end. Each full collection would look at all of it again, for
+    # about a tenth of a second in which nobody is answered.
     gc.collect()
     gc.freeze()
     gc.collect()  # the next full collection is due by the number of objects that this one leaves

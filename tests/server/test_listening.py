@@ -37,25 +37,37 @@ def test_an_address_that_is_not_this_machines_is_refused(host: str) -> None:
         listening_sockets(host, free_port())
 
 
+def refused(server: RunningServer) -> tuple[int, str]:
+    """The exit code and the one line of a server that does not start."""
+    command = "from statebridge_client.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", command, "serve", "--config", str(server.config)],
+        env=server.environment,
+        cwd=server.folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(line)
+    return done.returncode, line
+
+
 def test_a_port_that_is_taken_is_one_line(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         server = RunningServer(tmp_path, {"pairs": {}}, port=taken.getsockname()[1])
-        command = "from statebridge_client.cli import main; main()"
-        done = subprocess.run(
-            [sys.executable, "-P", "-c", command, "serve", "--config", str(server.config)],
-            env=server.environment,
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-    assert done.stdout == ""
-    assert done.returncode == EnvironmentFault.exit_code, done.stderr
-    (line,) = done.stderr.splitlines()
+        code, line = refused(server)
+    assert code == EnvironmentFault.exit_code
     assert line.startswith(f"error: port {server.port} of 127.0.0.1 is in use"), line
     assert "--port" in line
-    with pytest.raises(json.JSONDecodeError):
-        json.loads(line)
+
+
+def test_a_mistyped_host_is_not_asked_for_a_key(tmp_path: Path) -> None:
+    code, line = refused(RunningServer(tmp_path, {"pairs": {}, "host": "nowhere.invalid"}))
+    assert code == InputError.exit_code
+    assert line.startswith("error: host nowhere.invalid: is no address of this machine"), line

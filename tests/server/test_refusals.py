@@ -184,6 +184,12 @@ def test_ids_that_name_nothing(client: httpx.Client, hostile: str, part: str) ->
     assert answer.headers["content-type"] == "application/problem+json"
 
 
+@pytest.mark.parametrize("kind", ["datasets", "corpora"])
+def test_a_hash_that_is_cut_short_is_told_so(client: httpx.Client, kind: str) -> None:
+    answer = client.get(f"/v1/{kind}/{'0' * 63}")
+    assert_problem(answer, 422, "path.sha256: give the 64 lower-case hex digits of a SHA-256")
+
+
 def test_ids_of_other_things_that_name_nothing(client: httpx.Client) -> None:
     for path in ("translators/..%2F..%2Fx/file", "translators/tr_1/card", "translators/%00"):
         assert client.get(f"/v1/{path}").status_code == 404

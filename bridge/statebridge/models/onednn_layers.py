@@ -1,9 +1,8 @@
 """Layers that multiply by oneDNN in float32 on x86 CPUs, where the engine asks for it.
 
-torch multiplies float32 matrices on a CPU by MKL, which takes its slower kernels on processors
-that are not Intel's; with few rows it is slow on any. torch also carries oneDNN, whose product it
-uses in compiled models alone. docs/benchmarks.md has the measurement. The sums are the same but for
-the order of their terms.
+torch multiplies float32 matrices on a CPU by MKL. It also carries oneDNN, whose product it uses in
+compiled models alone, and which is more than twice as quick on an AMD processor; docs/benchmarks.md
+has the measurement. The sums are the same but for the order of their terms.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from transformers.activations import GELUActivation
 from transformers.models.gpt_neox.modeling_gpt_neox import GPTNeoXMLP
 
 SMALLEST_WEIGHT = 2**17
-"""Entries of a weight; with smaller ones the call itself takes longer than the product."""
+"""Entries of a weight; with smaller ones and few rows torch's own product is the quicker one."""
 
 _asked: ContextVar[bool] = ContextVar("onednn_products", default=False)
 

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from statebridge.declared_numbers import NO_BOOLEAN
+from statebridge.declared_sha256 import Sha256
 
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1), NO_BOOLEAN]
 Hops = Annotated[int, Field(ge=2, le=4), NO_BOOLEAN]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -168,21 +168,37 @@ def _anchor_paths(data: dict[str, Any], folder: Path) -> None:
 
     for side in ("sender", "receiver"):
         anchor(data.get(side), "model", only_if_marked=True)
-    anchor(data.get("dataset"), "path")
-    declared = data.get("translators")
-    sets = declared.get("sets", declared) if isinstance(declared, dict) else None
-    several = isinstance(sets, dict) and sets is not declared
-    for translators in sets.values() if several and isinstance(sets, dict) else [sets]:
-        if not isinstance(translators, dict):
-            continue
-        fit = translators.get("fit", translators)
-        if isinstance(fit, dict):
-            anchor(fit.get("corpus"), "path")
-            causal = fit.get("causal")
-            anchor(causal.get("rows") if isinstance(causal, dict) else None, "path")
+    for _, holder in declared_files(data):
+        anchor(holder, "path")
+    for translators in _translator_sets(data):
         if "fit" not in translators and "corpus" not in translators:  # a file for each seed
-            for key in translators:
-                anchor(translators, key)
+            for seed in translators:
+                anchor(translators, seed)
+
+
+def declared_files(data: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield what may name a file of rows or of text, and the top-level field that it stands in.
+
+    That is the dataset, and of each fit its corpus and the rows of `causal`; whatever is declared
+    there, right or wrong.
+    """
+    yield "dataset", data.get("dataset")
+    for declared in _translator_sets(data):
+        fit = declared.get("fit", declared)
+        if isinstance(fit, dict):
+            yield "translators", fit.get("corpus")
+            causal = fit.get("causal")
+            yield "translators", causal.get("rows") if isinstance(causal, dict) else None
+
+
+def _translator_sets(data: Mapping[str, Any]) -> Iterator[dict[Any, Any]]:
+    declared = data.get("translators")
+    if not isinstance(declared, dict):
+        return
+    sets = declared.get("sets", {"": declared})
+    for each in sets.values() if isinstance(sets, dict) else ():
+        if isinstance(each, dict):
+            yield each
 
 
 def _message(error: ValidationError, where: str, lines: Lines) -> str:

@@ -138,4 +138,5 @@ def _validation(error: RequestValidationError) -> str:
     first = faults[0]
     where = ".".join(str(part) for part in first["loc"])
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return f"{where}: {first['msg']}{more}"
+    said = first["msg"].removeprefix("Value error, ")
+    return f"{where}: {said}{more}"

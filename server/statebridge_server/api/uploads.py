@@ -14,6 +14,7 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import Path as PathParameter
 from fastapi import Query, Request, Response
 
+from statebridge import declared_sha256
 from statebridge.errors import InputError
 from statebridge_server.api.context import Server, body_chunks
 from statebridge_server.api.problems import ProblemError, not_found
@@ -25,11 +26,10 @@ from statebridge_server.store.uploads import Held
 
 H = TypeVar("H", bound=Holder)
 
-_PATTERN = r"^[0-9a-f]{64}$"
-Sha256 = Annotated[str, PathParameter(pattern=_PATTERN)]
+Sha256 = Annotated[declared_sha256.Sha256, PathParameter()]
 ExpectedSha256 = Annotated[
-    str | None,
-    Query(alias="sha256", pattern=_PATTERN, description="Of the body; refused if it is another."),
+    declared_sha256.Sha256 | None,
+    Query(alias="sha256", description="Of the body; refused if it is another."),
 ]
 
 _checks = CapacityLimiter(2)

@@ -209,7 +209,10 @@ def test_a_wrong_side_is_named(sides: str, message: str) -> None:
     [
         ("{}", "dataset: give either path (a file) or generate (rows made here)"),
         ("{path: a, generate: {rows: 3}}", "dataset: give either path (a file) or generate"),
-        ("{path: a, sha256: 504e}", "dataset.sha256: string should match pattern"),
+        (
+            "{path: a, sha256: 504e}",
+            "dataset.sha256: give the 64 lower-case hex digits of a SHA-256, not '504e'",
+        ),
         ("{path: 5}", "dataset.path: input is not a valid path"),
         ("{path: a, format: csv}", "dataset.format: input should be 'jsonl', 'hotpotqa'"),
         ("{path: a, fields: {id: 3}}", "dataset.fields.id: input should be a valid string, not 3"),
