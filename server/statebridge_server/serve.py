@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from statebridge.errors import InputError, StatebridgeError
 from statebridge_server.api.app import create_app
 from statebridge_server.api.context import Server
-from statebridge_server.api.malformed import ProblemProtocol
+from statebridge_server.api.http_protocol import BoundedProtocol
 from statebridge_server.listening import addresses_of, listening_sockets
 from statebridge_server.logs import configure_logs, log
 from statebridge_server.settings import Settings
@@ -68,10 +68,9 @@ def serve(settings: Settings) -> None:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=CLOSE_SECONDS,
-        # The parser is chosen: another one that happens to be installed may bound no header.
-        http=ProblemProtocol,
+        http=BoundedProtocol,
+        loop="uvloop",
         ws="none",
-        h11_max_incomplete_event_size=64 * 1024,
     )
     # uvicorn sends itself the signal again once it has stopped. A stop that was asked for is no
     # failure, and a container's exit code should say so.

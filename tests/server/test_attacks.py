@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from statebridge_server.api.http_protocol import MOST_BYTES
 from tests.server.conftest import tiny_experiment
 from tests.server.running_server import RunningServer, ended, submit
 from tests.server.test_jobs import LONG
@@ -259,6 +260,64 @@ def test_heads_that_are_none_or_too_long(paused_server: RunningServer) -> None:
             assert 400 <= int(answer.split()[1]) < 500, (sent[:60], answer[:200])
 
 
+def test_heads_that_never_end_are_cut_off(paused_server: RunningServer) -> None:
+    """However it comes, no head, chunk size or trailer is kept beyond its bound."""
+    post = head(paused_server, "POST /v1/datasets HTTP/1.1", "Transfer-Encoding: chunked")
+    kinds = {
+        "line": (b"GET /", b"a"),
+        "header": (b"GET /v1/pairs HTTP/1.1\r\nX: ", b"a"),
+        "headers": (b"GET /v1/pairs HTTP/1.1\r\n", b"a: b\r\n"),
+        "line ends": (b"", b"\r\n"),
+        "chunk extension": (post + b"1;", b"a"),
+        "trailers": (post + b"1\r\nx\r\n0\r\n", b"a: b\r\n"),
+    }
+    for kind, (begin, part) in kinds.items():
+        with socket.create_connection(("127.0.0.1", paused_server.port), timeout=60) as raw:
+            raw.sendall(begin)
+            # More than lies between two sockets: some of it must have been read, or refused.
+            for _ in range(300):
+                try:
+                    raw.sendall(part * (100_000 // len(part)))
+                except (BrokenPipeError, ConnectionResetError):
+                    break
+            else:
+                pytest.fail(f"{kind}: 30 MB were taken")
+
+
+@pytest.mark.parametrize("over", [False, True])
+def test_the_bound_of_a_head_is_exact(paused_server: RunningServer, over: bool) -> None:
+    given = head(paused_server, "GET /v1/pairs HTTP/1.1")
+    named = sum(len(line) + 2 for line in given.split(b"\r\n")[1:-2]) + len("/v1/pairs")
+    filled = f"X: {'a' * (MOST_BYTES - named - 5 + over)}"
+    answer = exchange(paused_server, head(paused_server, "GET /v1/pairs HTTP/1.1", filled))
+    assert int(answer.split()[1]) == (400 if over else 200), answer[:300]
+
+
+@pytest.mark.parametrize("hosts", [(), ("127.0.0.1", "127.0.0.1"), ("127.0.0.1", "evil.example")])
+def test_one_host_is_named(paused_server: RunningServer, hosts: tuple[str, ...]) -> None:
+    lines = ("GET /v1/pairs HTTP/1.1", *(f"Host: {host}" for host in hosts), "", "")
+    answer = exchange(paused_server, "\r\n".join(lines).encode())
+    assert answer.startswith(b"HTTP/1.1 400 "), answer
+
+
+def test_an_answer_on_its_way_is_not_written_into(paused_server: RunningServer) -> None:
+    """Behind a request that is being answered comes what is no HTTP: the connection closes."""
+    good = head(paused_server, "GET /v1/pairs HTTP/1.1").replace(b"Connection: close\r\n", b"")
+    answer = exchange(paused_server, good + b"\0" * 100)
+    assert b" 400 " not in answer.split(b"\r\n\r\n")[0]
+    last = head(paused_server, "GET /healthz HTTP/1.1")
+    answer = exchange(paused_server, good + last)
+    assert answer.count(b"HTTP/1.1 200 OK") == 2, answer  # each whole, and in order
+    assert answer.index(b'"pairs"') < answer.index(b'"status"')
+
+
+def test_trailers_change_no_header(paused_server: RunningServer) -> None:
+    post = head(paused_server, "POST /v1/score HTTP/1.1", "Transfer-Encoding: chunked")
+    trailers = b"Origin: https://evil.example\r\nHost: evil.example\r\n\r\n"
+    answer = exchange(paused_server, post + b"2\r\n{}\r\n0\r\n" + trailers)
+    assert answer.startswith(b"HTTP/1.1 422 "), answer
+
+
 def test_what_is_no_http_gets_a_problem_too(paused_server: RunningServer) -> None:
     for sent in (b"GET  /v1/pairs HTTP/1.1\r\n\r\n", b"\0" * 100 + b"\r\n\r\n"):
         top, _, body = exchange(paused_server, sent).partition(b"\r\n\r\n")
@@ -336,9 +395,12 @@ def test_a_name_that_looks_like_a_path_is_a_name(
 
 
 def test_methods_that_no_route_has(client: httpx.Client) -> None:
-    for method in ("PUT", "PATCH", "TRACE", "PROPFIND", "A" * 200):
+    for method in ("PUT", "PATCH", "TRACE", "PROPFIND"):
         answer = client.request(method, "/v1/experiments")
         assert_problem(answer, 405, "")
+    for method in ("GETS", "A" * 200):
+        answer = client.request(method, "/v1/experiments")
+        assert_problem(answer, 400, "its method is unknown")
     assert client.get(
         "/v1/pairs", headers={"Upgrade": "websocket", "Connection": "Upgrade"}
     ).is_success
