@@ -19,6 +19,7 @@ from starlette.requests import ClientDisconnect
 from statebridge.data.strict_json import JsonError, parse
 from statebridge_server.api.problems import ProblemError
 from statebridge_server.api.shared_reads import SharedReads
+from statebridge_server.api.shared_timer import SharedTimer
 from statebridge_server.settings import Settings, is_loopback
 from statebridge_server.store.changes import Changes
 from statebridge_server.store.database import Database
@@ -32,6 +33,9 @@ from statebridge_server.store.keys import (
     find_key,
 )
 from statebridge_server.supervisor import Supervisor
+
+EVENT_SECONDS = 0.3
+"""Between two looks for new events."""
 
 
 class Heartbeat:
@@ -63,6 +67,7 @@ class Server:
     heartbeats: dict[int, Heartbeat] = field(default_factory=lambda: defaultdict(Heartbeat))
     """By slot of the worker."""
     event_streams: int = 0
+    event_timer: SharedTimer = field(default_factory=lambda: SharedTimer(EVENT_SECONDS))
     keys_exist: bool = False
     """Once a key was made there is always one, so the question is asked no more."""
     changes: Changes = field(init=False)

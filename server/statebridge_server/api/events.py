@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
@@ -19,7 +18,6 @@ from statebridge_server.store.jobs import ENDED, visible_job
 from statebridge_server.store.keys import Principal
 from statebridge_server.store.tables import Event, Job
 
-POLL_SECONDS = 0.3
 LOOK_SECONDS = 5.0
 """Between looks at the experiment itself, which may have been deleted."""
 
@@ -110,6 +108,6 @@ async def _events(server: Server, who: Principal, job: Job, after: int) -> Async
                 yield ": still here\n\n"
                 sent = time.monotonic()
             if not events:
-                await asyncio.sleep(POLL_SECONDS)
+                await server.event_timer.wait()
     finally:
         server.event_streams -= 1
