@@ -39,19 +39,19 @@ def test_a_poller_counts_what_it_is_answered(monkeypatch: pytest.MonkeyPatch) ->
             for status in (b"200 OK", b"503 Busy"):
                 heard.append(await reader.readuntil(b"\r\n\r\n"))
                 writer.write(b"HTTP/1.1 %b\r\nContent-Length: 3\r\n\r\nyes" % status)
-        writer.close()  # the third request finds the connection closed
+            heard.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.close()  # on the third request, unanswered
 
     async def talk() -> None:
         server = await asyncio.start_server(answer, "127.0.0.1", 0)
         address: tuple[str, int] = server.sockets[0].getsockname()[:2]
         content = pollers.request("/v1/experiments/exp_1", "here", "sb_key", "application/json")
-        connection = await asyncio.open_connection(*address)
-        task = asyncio.create_task(pollers.poll(connection, address, content, 0.0, 0.2))
+        poller = pollers.Poller(address, 0.2)
+        await poller.connect()
+        poller.start(content, 0.0)
         while sum(seen.statuses.values()) < 3:
             await asyncio.sleep(0.01)
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        poller.stop()
         server.close()
         await asyncio.gather(*filter(None, answering))
         await asyncio.sleep(0.05)  # the transports close in the loop's next turns
@@ -63,20 +63,26 @@ def test_a_poller_counts_what_it_is_answered(monkeypatch: pytest.MonkeyPatch) ->
     assert all(b"Authorization: Bearer sb_key\r\n" in request for request in heard)
 
 
+def test_an_answer_is_one_once_all_of_it_has_come() -> None:
+    answer = b"HTTP/1.1 404 Not Found\r\nX: y\r\nContent-Length: 3\r\n\r\nyes"
+    assert [pollers.whole(answer[:end]) for end in range(len(answer))] == [None] * len(answer)
+    assert pollers.whole(answer) == 404
+
+
 def test_a_late_generator_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = pollers.Seen()
     monkeypatch.setattr(pollers, "SEEN", seen)
 
     async def work() -> None:
         task = asyncio.create_task(pollers.watch_delays())
-        await asyncio.sleep(0.05)
-        time.sleep(0.1)  # as a machine that has no time for this process
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(2.5 * pollers.TICK_SECONDS)
+        time.sleep(2 * pollers.TICK_SECONDS)  # as a machine that has no time for this process
+        await asyncio.sleep(1.5 * pollers.TICK_SECONDS)
         task.cancel()
 
     asyncio.run(work())
     delays = seen.record(1.0, 0.0)["own_delays"]
-    assert delays["max"] > 80
+    assert delays["max"] > 800 * pollers.TICK_SECONDS
     assert delays["p50"] < delays["max"]
 
 
