@@ -11,28 +11,18 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from statebridge_server.store.changes import Changes
+from statebridge_server.api.kept_answers import Answer, KeptAnswers
+from statebridge_server.api.repeated_requests import RepeatedRequests
 
 POLLED = re.compile(r"/v1/experiments(/[^/]*)?")
 DECIDING = (b"authorization", b"host", b"origin", b"cookie", b"x-forwarded-for")
 """Headers that who asks depends on, or might one day."""
 
-MOST_ANSWERS, MOST_BYTES = 1000, 32_768
-"""Kept at a time, and of each body."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    start: Message
-    body: Message
-    route: Any
-    state: Mapping[str, Any]
+MOST_BYTES = 32_768
+"""Of a body that is kept."""
 
 
 class _Reading:
@@ -47,7 +37,7 @@ class _Reading:
 
     def __init__(self, version: int) -> None:
         self.version = version
-        self.answer: asyncio.Future[_Answer | None] = asyncio.get_running_loop().create_future()
+        self.answer: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
 
 
 class AnswerCache:
@@ -58,10 +48,8 @@ class AnswerCache:
     the way of all others and of the event loop.
     """
 
-    def __init__(self, app: ASGIApp, changes: Changes) -> None:
-        self._app, self._changes = app, changes
-        self._version: int | None = None
-        self._answers: dict[bytes, _Answer] = {}
+    def __init__(self, app: ASGIApp, answers: KeptAnswers, repeated: RepeatedRequests) -> None:
+        self._app, self._answers, self._repeated = app, answers, repeated
         self._readings: dict[bytes, _Reading] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -73,32 +61,22 @@ class AnswerCache:
         ):
             await self._app(scope, receive, send)
             return
-        key, version = _key(scope), self._now()
+        key, version = _key(scope), self._answers.now()
         reading = self._readings.get(key)
         if reading is not None and reading.version != version:
             # Begun before a commit that this client may know of. The next one is begun after it.
             await asyncio.shield(reading.answer)
-            version, reading = self._now(), self._readings.get(key)
+            version, reading = self._answers.now(), self._readings.get(key)
         answer = self._answers.get(key)
         if answer is None and reading is not None:
             answer = await asyncio.shield(reading.answer)
         if answer is not None:
             await _give(answer, scope, send)
+            self._repeated.remember(scope, key)
         elif reading is None and version is not None:
             await self._read(scope, receive, send, version, key)
         else:  # nothing that others may have either
             await self._app(scope, receive, send)
-
-    def _now(self) -> int | None:
-        """Return the version of the database, having dropped the answers of any other.
-
-        Asked before anything is read: what is read is then at least as new.
-        """
-        version = self._changes.version()
-        if version is None or version != self._version:
-            self._version = version
-            self._answers.clear()
-        return version
 
     async def _read(
         self, scope: Scope, receive: Receive, send: Send, version: int, key: bytes
@@ -116,7 +94,7 @@ class AnswerCache:
                 # Before anything is sent: that may take as long as its client likes.
                 self._end(reading, key, _answer(scope, sent))
             if first:
-                await send(sent[0])
+                await send(dict(sent[0]))  # a copy: whoever sends it on adds headers
             await send(message)
 
         try:
@@ -124,29 +102,28 @@ class AnswerCache:
         finally:
             self._end(reading, key, None)  # it failed, or was cancelled
 
-    def _end(self, reading: _Reading, key: bytes, answer: _Answer | None) -> None:
+    def _end(self, reading: _Reading, key: bytes, answer: Answer | None) -> None:
         if reading.answer.done():
             return
-        newest = reading.version == self._version
-        if answer is not None and newest and len(self._answers) < MOST_ANSWERS:
-            self._answers[key] = answer
+        if answer is not None:
+            self._answers.keep(key, answer, reading.version)
         reading.answer.set_result(answer)
         del self._readings[key]
 
 
-def _answer(scope: Scope, sent: list[Message]) -> _Answer | None:
+def _answer(scope: Scope, sent: list[Message]) -> Answer | None:
     """Return a whole answer to keep; None for a refusal, which names its request, or a long one."""
     if len(sent) != 2 or "route" not in scope:
         return None
     start, body = sent
     if start["status"] != 200 or len(body["body"]) > MOST_BYTES:
         return None
-    return _Answer(start, body, scope["route"], {"key_id": scope["state"].get("key_id")})
+    return Answer(start, body, scope["route"], scope["state"].get("key_id"))
 
 
-async def _give(known: _Answer, scope: Scope, send: Send) -> None:
+async def _give(known: Answer, scope: Scope, send: Send) -> None:
     scope["route"] = known.route
-    scope["state"].update(known.state, from_memory=True)
+    scope["state"].update(key_id=known.key_id, from_memory=True)
     # Copied: whoever sends it on adds headers.
     await send(dict(known.start))
     await send(known.body)

@@ -9,9 +9,14 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from statebridge_server.api.problems import problem_response
+from statebridge_server.api.repeated_requests import WHOLE_REQUEST, RepeatedRequests
 
 MOST_BYTES = 64 * 1024
 """Of a request's line and headers together, and of what may stand between two parts of a body."""
+
+
+REPEATED = "repeated_requests"
+"""In the state of the application's lifespan: the requests that are known by their bytes."""
 
 
 class HeadError(Exception):
@@ -23,26 +28,54 @@ class BoundedProtocol(HttpToolsProtocol):
 
     The parser keeps a head until its end, however long that is; here it is refused. Its one answer
     of its own gives place to problem details. Trailers, which come after the application has read
-    the headers, are dropped.
+    the headers, are dropped. A request that comes again and has a kept answer is not parsed.
     """
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
+        self._repeated: RepeatedRequests | None = self.app_state.get(REPEATED)
         self._in_head = False
         self._unfinished = 0
         """Bytes since anything was last given on: of a head, a chunk's size or a trailer."""
+        self._begun = 0
+        """Requests that began in what came last."""
+        self._between = True
+        """Whether what comes next begins a request."""
 
     def data_received(self, data: bytes) -> None:
-        """Parse what has come."""
+        """Parse what has come, unless all of it is known."""
+        quiet = self._is_quiet()
+        if quiet and self._repeated is not None:
+            answer = self._repeated.answer(data, self.server_state.default_headers)
+            if answer is not None:
+                self.transport.write(answer)
+                self.on_response_complete()
+                return
+        self._begun = 0
         self._unfinished += len(data)
         super().data_received(data)
-        if self._unfinished > MOST_BYTES and not self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        if self._unfinished > MOST_BYTES:
             self.send_400_response("The request's head does not end.")
+        elif quiet and self._begun == 1 and self._between and self.cycle.keep_alive:
+            # The application is a task of the event loop, which has not begun.
+            self.scope["state"][WHOLE_REQUEST] = data
+
+    def _is_quiet(self) -> bool:
+        """Whether nothing is under way: no request, no answer, no end of the connection."""
+        return (
+            self._between
+            and (self.cycle is None or (self.cycle.response_complete and self.cycle.keep_alive))
+            and not self.flow.write_paused
+            and not self.transport.is_closing()
+        )
 
     def on_message_begin(self) -> None:
         """Begin a request."""
         super().on_message_begin()
-        self._in_head = True
+        self._begun += 1
+        self._in_head, self._between = True, False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header up, and leave a trailer."""
@@ -74,6 +107,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """End a request."""
         self._unfinished = 0
+        self._between = not self.parser.should_upgrade()
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:

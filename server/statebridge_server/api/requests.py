@@ -22,6 +22,7 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 _UNSEEN = frozenset({"/healthz", "/readyz", "/metrics"})
 """Routes that machines ask for all the time."""
 
+Header = tuple[bytes, bytes]
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -49,6 +50,30 @@ class RequestMetrics:
             registry=registry,
         )
 
+    def record(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
+        """Count a request that was answered, and log it."""
+        route = getattr(scope.get("route"), "path", "unmatched")
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        self.count.labels(method, route, str(status)).inc()
+        if not route.endswith("/events"):
+            self.seconds.labels(method, route).observe(seconds)
+        from_memory = scope["state"].get("from_memory", False)
+        if from_memory:
+            self.from_memory.labels(route).inc()
+        # A hundred polls a second would be two gigabytes a day.
+        level = logging.DEBUG if from_memory or route in _UNSEEN else logging.INFO
+        if not _log.isEnabledFor(level):
+            return
+        fields: dict[str, Any] = {
+            "request_id": request_id,
+            "method": method,
+            "path": scope["path"][:200],
+            "status": status,
+            "milliseconds": round(seconds * 1000, 2),
+            "key": scope["state"].get("key_id"),
+        }
+        log(_log, level, "request", **fields)
+
 
 class RequestContext:
     """ASGI middleware; the client's X-Request-Id is kept where it is a plain word."""
@@ -70,11 +95,7 @@ class RequestContext:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [
-                    *message.get("headers", ()),
-                    (b"x-request-id", request_id.encode("ascii")),
-                    (b"x-content-type-options", b"nosniff"),
-                ]
+                message["headers"] = [*message.get("headers", ()), *headers_of_each(request_id)]
             await send(message)
 
         try:
@@ -86,30 +107,15 @@ class RequestContext:
                 answer = problem_response(scope, 500, "the server failed; the log has this id")
                 await answer(scope, receive, send_with_id)
         finally:
-            self._record(scope, request_id, status, time.perf_counter() - began)
+            self._metrics.record(scope, request_id, status, time.perf_counter() - began)
 
-    def _record(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", "unmatched")
-        method = scope["method"] if scope["method"] in _METHODS else "other"
-        self._metrics.count.labels(method, route, str(status)).inc()
-        if not route.endswith("/events"):
-            self._metrics.seconds.labels(method, route).observe(seconds)
-        from_memory = scope["state"].get("from_memory", False)
-        if from_memory:
-            self._metrics.from_memory.labels(route).inc()
-        # A hundred polls a second would be two gigabytes a day.
-        level = logging.DEBUG if from_memory or route in _UNSEEN else logging.INFO
-        if not _log.isEnabledFor(level):
-            return
-        fields: dict[str, Any] = {
-            "request_id": request_id,
-            "method": method,
-            "path": scope["path"][:200],
-            "status": status,
-            "milliseconds": round(seconds * 1000, 2),
-            "key": scope["state"].get("key_id"),
-        }
-        log(_log, level, "request", **fields)
+
+def headers_of_each(request_id: str) -> tuple[Header, Header]:
+    """Return what stands in every answer."""
+    return (
+        (b"x-request-id", request_id.encode("ascii")),
+        (b"x-content-type-options", b"nosniff"),
+    )
 
 
 def _request_id(scope: Scope) -> str:
