@@ -214,6 +214,7 @@ def test_requests_that_two_servers_would_read_differently(paused_server: Running
     """What a proxy may end elsewhere than we do is refused, and no second request is seen."""
     inner = "GET /v1/smuggled HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
     chunked = "Transfer-Encoding: chunked"
+    upgrade = ("Connection: Upgrade", "Upgrade: h2c")
     post = "POST /v1/experiments HTTP/1.1"
     for headers, body in (
         (("Content-Length: 4", "Content-Length: 40"), "abcd" + inner),
@@ -224,6 +225,10 @@ def test_requests_that_two_servers_would_read_differently(paused_server: Running
         (("Content-Length: 4", chunked), "0\r\n\r\n" + inner),
         (("Transfer-Encoding: chunked, identity",), inner),
         (("Transfer-Encoding: xchunked",), inner),
+        (("Transfer-Encoding: identity",), inner),
+        (("Transfer-Encoding: chunked;x",), "0\r\n\r\n" + inner),
+        ((*upgrade, f"Content-Length: {len(inner)}"), inner),
+        ((*upgrade, chunked), f"{len(inner):x}\r\n{inner}\r\n0\r\n\r\n"),
         ((chunked, chunked), "0\r\n\r\n" + inner),
         ((chunked,), "zz\r\n" + inner),
         ((chunked,), "fffffffffffffffffffff\r\n" + inner),
@@ -304,7 +309,8 @@ def test_an_answer_on_its_way_is_not_written_into(paused_server: RunningServer) 
     """Behind a request that is being answered comes what is no HTTP: the connection closes."""
     good = head(paused_server, "GET /v1/pairs HTTP/1.1").replace(b"Connection: close\r\n", b"")
     answer = exchange(paused_server, good + b"\0" * 100)
-    assert b" 400 " not in answer.split(b"\r\n\r\n")[0]
+    assert answer.startswith(b"HTTP/1.1 200 OK")
+    assert answer.count(b"HTTP/1.1 ") == 1
     last = head(paused_server, "GET /healthz HTTP/1.1")
     answer = exchange(paused_server, good + last)
     assert answer.count(b"HTTP/1.1 200 OK") == 2, answer  # each whole, and in order

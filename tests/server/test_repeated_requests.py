@@ -291,16 +291,6 @@ def test_nothing_is_answered_behind_the_end() -> None:
     talk(work)
 
 
-def test_nothing_is_answered_behind_an_upgrade() -> None:
-    async def work(made: Talk) -> None:
-        await made.know(request())
-        await made.say(request(PATH, "Upgrade: websocket", "Connection: Upgrade"))
-        made.protocol.data_received(request())
-        assert b" 200 " not in made.taken()
-
-    talk(work)
-
-
 def test_over_a_socket(paused_server: RunningServer) -> None:
     with paused_server.client() as client:
         job = client.post("/v1/experiments", json=tiny_experiment()).json()["id"]

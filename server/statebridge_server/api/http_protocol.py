@@ -6,14 +6,18 @@ import secrets
 from http import HTTPStatus
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from statebridge_server.api.problems import problem_response
-from statebridge_server.api.repeated_requests import WHOLE_REQUEST, RepeatedRequests
+from statebridge_server.api.repeated_requests import LONGEST, WHOLE_REQUEST, RepeatedRequests
 
 MOST_BYTES = 64 * 1024
 """Of a request's line and headers together, and of what may stand between two parts of a body."""
 
+
+MOST_WAITING = 100
+"""Requests of one connection that wait for the answers in front of them."""
 
 REPEATED = "repeated_requests"
 """In the state of the application's lifespan: the requests that are known by their bytes."""
@@ -41,9 +45,12 @@ class BoundedProtocol(HttpToolsProtocol):
         """Requests that began in what came last."""
         self._between = True
         """Whether what comes next begins a request."""
+        self._upgrading = self._refused = False
 
     def data_received(self, data: bytes) -> None:
         """Parse what has come, unless all of it is known."""
+        if self._refused:
+            return
         quiet = self._is_quiet()
         if quiet and self._repeated is not None:
             answer = self._repeated.answer(data, self.server_state.default_headers)
@@ -51,16 +58,47 @@ class BoundedProtocol(HttpToolsProtocol):
                 self.transport.write(answer)
                 self.on_response_complete()
                 return
+        self._unset_keepalive_if_required()
         self._begun = 0
         self._unfinished += len(data)
-        super().data_received(data)
-        if self.transport.is_closing():
+        rest: bytes | None = data
+        try:
+            while rest is not None:
+                rest = self._parse(rest)
+        except httptools.HttpParserError:
+            self._refuse("Invalid HTTP request received.")
             return
         if self._unfinished > MOST_BYTES:
-            self.send_400_response("The request's head does not end.")
-        elif quiet and self._begun == 1 and self._between and self.cycle.keep_alive:
+            self._refuse("A part of a request does not end.")
+        elif self._is_quiet():  # what came was the rest of a request that was answered before
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+        elif (
+            quiet
+            and self._begun == 1
+            and self._between
+            and self.cycle.keep_alive
+            and len(data) <= LONGEST
+        ):
             # The application is a task of the event loop, which has not begun.
             self.scope["state"][WHOLE_REQUEST] = data
+
+    def _parse(self, data: bytes) -> bytes | None:
+        """Parse bytes; return what is to be parsed in the place of what the parser left."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            # No other protocol is spoken here, so the wish is passed over (RFC 9110, section 7.8).
+            # The parser would leave the body out, or take it for the next request.
+            version = self.parser.get_http_version().encode("ascii")
+            lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)]
+            lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+            self._upgrading = False
+            return b"\r\n".join([*lines, b"", b""]) + data[upgrade.args[0] :]
+        return None
 
     def _is_quiet(self) -> bool:
         """Whether nothing is under way: no request, no answer, no end of the connection."""
@@ -88,15 +126,27 @@ class BoundedProtocol(HttpToolsProtocol):
         Raises:
             HeadError: Refused; the parser turns it into an error of its own.
         """
-        self._in_head, self._unfinished = False, 0
-        size, hosts = len(self.url), 0
+        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+            self._upgrading = True  # it comes again without that
+            return
+        size, hosts, codings = len(self.url), 0, []
         for name, value in self.headers:
             size += len(name) + len(value) + 4  # of colon, space and the line's end
             hosts += name == b"host"
-        if size > MOST_BYTES or hosts > 1:
+            if name == b"transfer-encoding":
+                codings.append(value.lower())
+        if (
+            size > MOST_BYTES
+            or hosts > 1
+            # RFC 9112, section 3.2
+            or (hosts == 0 and self.parser.get_http_version() == "1.1")
+            # The parser refuses these too, but after it has given the request on.
+            or codings not in ([], [b"chunked"])
+            or self.parser.should_upgrade()
+            or len(self.pipeline) >= MOST_WAITING
+        ):
             raise HeadError
-        if hosts == 0 and self.parser.get_http_version() == "1.1":
-            raise HeadError  # RFC 9112, section 3.2
+        self._in_head, self._unfinished = False, 0
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -106,15 +156,31 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """End a request."""
-        self._unfinished = 0
-        self._between = not self.parser.should_upgrade()
+        if self._upgrading:
+            return
+        self._unfinished, self._between = 0, True
         super().on_message_complete()
 
-    def send_400_response(self, msg: str) -> None:
-        """Refuse what cannot be read as a request, and close the connection."""
+    def _refuse(self, msg: str) -> None:
+        """Refuse what cannot be read as a request; the connection ends, with what is answered."""
+        self._refused = True
+        if self.transport.is_closing():
+            return
+        head = self._in_head or self._between
         if self.cycle is not None and not self.cycle.response_complete:
-            # Another request's answer is on its way, in which a second one would be garbage.
-            self.logger.warning("%s (behind a request that is being answered)", msg)
+            if head:
+                # What is under way was sent in good order, and is answered.
+                self.logger.warning("%s (behind a request that is being answered)", msg)
+                self.cycle.keep_alive = False
+                return
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+            if self.cycle.response_started or self.pipeline:
+                # A second answer would be garbage in the first one.
+                self.logger.warning("%s (in a request that is being answered)", msg)
+                self.transport.close()
+                return
+        elif not head:  # it was answered before it had come
             self.transport.close()
             return
         request_id = secrets.token_hex(8)

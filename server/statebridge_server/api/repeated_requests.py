@@ -21,6 +21,8 @@ WHOLE_REQUEST = "whole_request"
 """In a request's state: its bytes, where they came alone and leave the connection open."""
 
 LONGEST = 4096
+"""Of the requests that are known, in bytes."""
+
 MOST_REQUESTS = 1000
 """Known at a time."""
 
@@ -40,11 +42,14 @@ class RepeatedRequests:
         request = scope["state"].get(WHOLE_REQUEST)
         if request is None or any(name in ANSWERED_TO for name, _ in scope["headers"]):
             return
+        digest = _digest(request)
+        if digest in self._asked:
+            return
         if len(self._asked) >= MOST_REQUESTS:
             self._asked.clear()
         said = {name: scope[name] for name in ("method", "path", "route")}
         state = {"key_id": scope["state"].get("key_id"), "from_memory": True}
-        self._asked[_digest(request)] = (key, {**said, "state": state})
+        self._asked[digest] = (key, {**said, "state": state})
 
     def answer(self, request: bytes, headers: Iterable[Header]) -> bytes | None:
         """Return the answer to a request as it goes over the wire; None where it must be read.
