@@ -80,6 +80,48 @@ def test_what_is_in_order_is_answered_before_the_end() -> None:
     talk(work)
 
 
+@pytest.mark.parametrize("target", ["http://here", "http://here?x", "http://a:99999999/", "x y"])
+def test_a_url_that_is_none_costs_nobody_an_answer(target: str) -> None:
+    async def work(made: Talk) -> None:
+        assert statuses(await made.say(request(target))) == [400]
+        assert made.wire.closing
+        made.connect()
+        assert (
+            statuses(await made.say(request() + request(PATH + "2") + request(target))) == [200] * 2
+        )
+        assert made.wire.closing
+
+    talk(work)
+
+
+def test_a_body_that_breaks_waits_for_the_answers_in_front_of_it() -> None:
+    async def work(made: Talk) -> None:
+        post = request("/v1/score", "Transfer-Encoding: chunked", line=POST)
+        answer = await made.say(request() + request(PATH + "2") + post + b"zz\r\n")
+        assert statuses(answer) == [200, 200, 400]
+        assert made.wire.closing
+        assert made.asked == [PATH, PATH + "2"]
+
+    talk(work)
+
+
+def test_a_trailer_that_closes_does_close() -> None:
+    async def work(made: Talk) -> None:
+        await made.know(request())
+        chunked = request("/v1/score", "Transfer-Encoding: chunked", line=POST)
+        end = b"0\r\nConnection: close\r\n\r\n"
+        assert statuses(await made.say(chunked + end + request())) == [200]
+        assert made.wire.closing
+        # Also where the answer was there before the trailer.
+        made.connect()
+        put = request(PATH, "Transfer-Encoding: chunked", line="PUT {} HTTP/1.1")
+        assert statuses(await made.say(put)) == [200]
+        assert await made.say(end) == b""
+        assert made.wire.closing
+
+    talk(work)
+
+
 def test_requests_that_wait_are_bounded() -> None:
     async def work(made: Talk) -> None:
         made.protocol.data_received(request("/v1/slow"))

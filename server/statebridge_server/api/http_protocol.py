@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
-from http import HTTPStatus
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from starlette.responses import Response
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from statebridge_server.api.problems import problem_response
 from statebridge_server.api.repeated_requests import LONGEST, WHOLE_REQUEST, RepeatedRequests
@@ -146,8 +147,8 @@ class BoundedProtocol(HttpToolsProtocol):
             or len(self.pipeline) >= MOST_WAITING
         ):
             raise HeadError
+        super().on_headers_complete()  # which may refuse the URL
         self._in_head, self._unfinished = False, 0
-        super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """Give a part of the body on."""
@@ -160,6 +161,11 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self._unfinished, self._between = 0, True
         super().on_message_complete()
+        if not self.parser.should_keep_alive():
+            # A trailer can say so too; the parser reads nothing behind it.
+            self.cycle.keep_alive = False
+            if self.cycle.response_complete:
+                self.transport.close()
 
     def _refuse(self, msg: str) -> None:
         """Refuse what cannot be read as a request; the connection ends, with what is answered."""
@@ -173,9 +179,14 @@ class BoundedProtocol(HttpToolsProtocol):
                 self.logger.warning("%s (behind a request that is being answered)", msg)
                 self.cycle.keep_alive = False
                 return
+            if self.pipeline:
+                # The broken one is the last of them: those in front are answered, then it is.
+                refusal: Any = _refusal(msg, self.logger)  # an application of its own
+                self.pipeline[0] = (self.cycle, refusal)
+                return
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-            if self.cycle.response_started or self.pipeline:
+            if self.cycle.response_started:
                 # A second answer would be garbage in the first one.
                 self.logger.warning("%s (in a request that is being answered)", msg)
                 self.transport.close()
@@ -183,20 +194,23 @@ class BoundedProtocol(HttpToolsProtocol):
         elif not head:  # it was answered before it had come
             self.transport.close()
             return
-        request_id = secrets.token_hex(8)
-        self.logger.warning("%s (request id %s)", msg, request_id)
-        answer = problem_response(
-            {"state": {"request_id": request_id}},
-            400,
-            "the request cannot be read as HTTP: its method is unknown, it is malformed, or its "
-            f"line and headers are over {MOST_BYTES // 1024} KiB",
-        )
-        headers = [
-            *answer.raw_headers,
-            (b"x-request-id", request_id.encode("ascii")),
-            (b"connection", b"close"),
-        ]
-        lines = [b"HTTP/1.1 400 " + HTTPStatus.BAD_REQUEST.phrase.encode("ascii")]
-        lines += [name + b": " + value for name, value in headers]
-        self.transport.write(b"\r\n".join([*lines, b"", bytes(answer.body)]))
+        answer = _refusal(msg, self.logger)
+        lines = [STATUS_LINE[answer.status_code]]
+        lines += [name + b": " + value + b"\r\n" for name, value in answer.raw_headers]
+        self.transport.write(b"".join([*lines, b"\r\n", bytes(answer.body)]))
         self.transport.close()
+
+
+def _refusal(msg: str, logger: logging.Logger) -> Response:
+    """Return the answer to what cannot be read as a request, having logged it."""
+    request_id = secrets.token_hex(8)
+    logger.warning("%s (request id %s)", msg, request_id)
+    answer = problem_response(
+        {"state": {"request_id": request_id}},
+        400,
+        "the request cannot be read as HTTP: its method is unknown, it is malformed, or its "
+        f"line and headers are over {MOST_BYTES // 1024} KiB",
+    )
+    answer.headers["x-request-id"] = request_id
+    answer.headers["connection"] = "close"
+    return answer
