@@ -50,7 +50,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what has come, unless all of it is known."""
-        if self._refused:
+        if self._refused or self.transport.is_closing():
             return
         quiet = self._is_quiet()
         if quiet and self._repeated is not None:
