@@ -331,6 +331,7 @@ def test_what_is_no_http_gets_a_problem_too(paused_server: RunningServer) -> Non
         fields = dict(line.split(": ", 1) for line in top.decode("ascii").lower().split("\r\n")[1:])
         assert fields["content-type"] == "application/problem+json"
         assert fields["connection"] == "close"
+        assert fields["x-content-type-options"] == "nosniff"
         problem = json.loads(body)
         assert problem["status"] == 400
         assert problem["request_id"] == fields["x-request-id"]

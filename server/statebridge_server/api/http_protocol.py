@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import secrets
 from typing import Any
 
 import httptools
@@ -12,10 +11,10 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from statebridge_server.api.problems import problem_response
 from statebridge_server.api.repeated_requests import LONGEST, WHOLE_REQUEST, RepeatedRequests
+from statebridge_server.api.requests import headers_of_each, new_request_id
 
 MOST_BYTES = 64 * 1024
 """Of a request's line and headers together, and of what may stand between two parts of a body."""
-
 
 MOST_WAITING = 100
 """Requests of one connection that wait for the answers in front of them."""
@@ -25,7 +24,7 @@ REPEATED = "repeated_requests"
 
 
 class HeadError(Exception):
-    """A request's line and headers say too much, or not which host is meant."""
+    """A request's line and headers say too much, or too little, or what is not spoken here."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -33,7 +32,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     The parser keeps a head until its end, however long that is; here it is refused. Its one answer
     of its own gives place to problem details. Trailers, which come after the application has read
-    the headers, are dropped. A request that comes again and has a kept answer is not parsed.
+    the headers, change none of them. A wish for another protocol is passed over, with nothing of
+    the request lost. A request that comes again and has a kept answer is not parsed.
     """
 
     def __init__(self, *given: Any, **named: Any) -> None:
@@ -203,7 +203,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
 def _refusal(msg: str, logger: logging.Logger) -> Response:
     """Return the answer to what cannot be read as a request, having logged it."""
-    request_id = secrets.token_hex(8)
+    request_id = new_request_id()
     logger.warning("%s (request id %s)", msg, request_id)
     answer = problem_response(
         {"state": {"request_id": request_id}},
@@ -211,6 +211,5 @@ def _refusal(msg: str, logger: logging.Logger) -> Response:
         "the request cannot be read as HTTP: its method is unknown, it is malformed, or its "
         f"line and headers are over {MOST_BYTES // 1024} KiB",
     )
-    answer.headers["x-request-id"] = request_id
-    answer.headers["connection"] = "close"
+    answer.raw_headers += [*headers_of_each(request_id), (b"connection", b"close")]
     return answer

@@ -7,7 +7,6 @@ first; where its answer still holds, there is nothing left to find out.
 from __future__ import annotations
 
 import hashlib
-import secrets
 import time
 from collections.abc import Iterable
 
@@ -15,7 +14,12 @@ from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from statebridge_server.api.kept_answers import KeptAnswers
-from statebridge_server.api.requests import Header, RequestMetrics, headers_of_each
+from statebridge_server.api.requests import (
+    Header,
+    RequestMetrics,
+    headers_of_each,
+    new_request_id,
+)
 
 WHOLE_REQUEST = "whole_request"
 """In a request's state: its bytes, where they came alone and leave the connection open."""
@@ -69,7 +73,7 @@ class RepeatedRequests:
         if answer is None:
             return None
         status, body = answer.start["status"], answer.body["body"]
-        request_id = secrets.token_hex(8)
+        request_id = new_request_id()
         lines = [STATUS_LINE[status]]
         for name, value in (*headers, *answer.start["headers"], *headers_of_each(request_id)):
             lines += (name, b": ", value, b"\r\n")

@@ -118,10 +118,15 @@ def headers_of_each(request_id: str) -> tuple[Header, Header]:
     )
 
 
+def new_request_id() -> str:
+    """Return an id for a request whose client gave none."""
+    return secrets.token_hex(8)
+
+
 def _request_id(scope: Scope) -> str:
     for name, value in scope["headers"]:
         if name == b"x-request-id":
             text: str = value.decode("latin-1")
             if _CLIENT_ID.fullmatch(text):
                 return text
-    return secrets.token_hex(8)
+    return new_request_id()
