@@ -23,8 +23,9 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from statebridge.errors import InputError
+from statebridge.errors import InputError, nearest
 from statebridge.spec.experiment import Device, Dtype
+from statebridge.spec.files import model_of
 
 CONFIG_VARIABLE = "STATEBRIDGE_CONFIG"
 """Names the settings file where `--config` is not given."""
@@ -206,12 +207,26 @@ def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
         if given:
             settings = fixed_settings(settings.model_dump() | given)
     except ValidationError as error:
-        first = error.errors()[0]
+        # A name that is unknown explains one that is missing.
+        first = max(error.errors(), key=lambda each: each["type"] == "extra_forbidden")
         field = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{chosen or 'settings'}: {field}: {first['msg']}") from None
+        problem = first["msg"]
+        if first["type"] == "extra_forbidden":
+            problem = f"unknown field; {nearest(str(first['loc'][-1]), _known(first['loc'][:-1]))}"
+        raise InputError(f"{chosen or 'settings'}: {field}: {problem}") from None
     except SettingsError as error:
         raise InputError(f"settings: {error}; give JSON in that variable") from None
     return settings
+
+
+def _known(location: tuple[str | int, ...]) -> list[str]:
+    """Return the fields that a place in the settings has."""
+    model: type[BaseModel] = Settings
+    for part in location:
+        field = model.model_fields.get(str(part))
+        # Else it is a key of the operator's own, such as a pair's name.
+        model = (model_of(field.annotation) if field else None) or model
+    return list(model.model_fields)
 
 
 def fixed_settings(values: dict[str, Any]) -> Settings:

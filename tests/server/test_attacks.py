@@ -296,6 +296,7 @@ def test_the_bound_of_a_head_is_exact(paused_server: RunningServer, over: bool) 
     filled = f"X: {'a' * (MOST_BYTES - named - 5 + over)}"
     answer = exchange(paused_server, head(paused_server, "GET /v1/pairs HTTP/1.1", filled))
     assert int(answer.split()[1]) == (400 if over else 200), answer[:300]
+    assert (b"over 64 KiB" in answer) == over
 
 
 @pytest.mark.parametrize("hosts", [(), ("127.0.0.1", "127.0.0.1"), ("127.0.0.1", "evil.example")])
@@ -303,6 +304,7 @@ def test_one_host_is_named(paused_server: RunningServer, hosts: tuple[str, ...])
     lines = ("GET /v1/pairs HTTP/1.1", *(f"Host: {host}" for host in hosts), "", "")
     answer = exchange(paused_server, "\r\n".join(lines).encode())
     assert answer.startswith(b"HTTP/1.1 400 "), answer
+    assert b"Host: give it once" in answer
 
 
 def test_an_answer_on_its_way_is_not_written_into(paused_server: RunningServer) -> None:
@@ -407,7 +409,7 @@ def test_methods_that_no_route_has(client: httpx.Client) -> None:
         assert_problem(answer, 405, "")
     for method in ("GETS", "A" * 200):
         answer = client.request(method, "/v1/experiments")
-        assert_problem(answer, 400, "its method is unknown")
+        assert_problem(answer, 400, "or its method unknown")
     assert client.get(
         "/v1/pairs", headers={"Upgrade": "websocket", "Connection": "Upgrade"}
     ).is_success

@@ -47,6 +47,7 @@ def test_a_coding_that_is_refused_is_not_given_on(coding: str, version: str) -> 
             return
         assert made.asked == []
         assert statuses(answer) == [400]
+        assert b"Transfer-Encoding: give chunked" in answer
         assert made.wire.closing
 
     talk(work)

@@ -51,7 +51,10 @@ def test_the_command_line_wins_over_the_environment_and_that_over_the_file(
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("surprise: 1", "surprise"),
+        ("surprise: 1", "surprise: unknown field; known: "),
+        ("limits: {event_stream: 5}", "event_stream: unknown field; did you mean event_streams?"),
+        ("pairs: {a: {sendr: {model: b}}}", "pairs.a.sendr: unknown field; did you mean sender"),
+        ("pairs: {a: {sender: {modle: b}}}", "modle: unknown field; did you mean model"),
         ("port: 99999", "port"),
         ("- 1", "mapping"),
         ("a: [", "not YAML"),

@@ -281,18 +281,19 @@ def _known_fields(location: tuple[str | int, ...]) -> list[str]:
         if part == "fit":
             continue  # `translators: {fit: ...}` is read as the fit itself
         field = model.model_fields.get(str(part))
-        inner = _model_of(field.annotation) if field else None
+        inner = model_of(field.annotation) if field else None
         if inner is None:
             break
         model = inner
     return list(model.model_fields)
 
 
-def _model_of(annotation: Any) -> type[BaseModel] | None:
+def model_of(annotation: Any) -> type[BaseModel] | None:
+    """Return the model that a field's annotation names, alone or in a union, list or mapping."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     for argument in getattr(annotation, "__args__", ()):
-        found = _model_of(argument)
+        found = model_of(argument)
         if found is not None:
             return found
     return None

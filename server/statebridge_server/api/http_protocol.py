@@ -16,6 +16,8 @@ from statebridge_server.api.requests import headers_of_each, new_request_id
 MOST_BYTES = 64 * 1024
 """Of a request's line and headers together, and of what may stand between two parts of a body."""
 
+TOO_LARGE = f"its line and headers, or what frames its body, are over {MOST_BYTES // 1024} KiB"
+
 MOST_WAITING = 100
 """Requests of one connection that wait for the answers in front of them."""
 
@@ -47,6 +49,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._between = True
         """Whether what comes next begins a request."""
         self._upgrading = self._refused = False
+        self._reason: str | None = None
+        """Why a head that can be parsed was refused."""
 
     def data_received(self, data: bytes) -> None:
         """Parse what has come, unless all of it is known."""
@@ -70,6 +74,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse("Invalid HTTP request received.")
             return
         if self._unfinished > MOST_BYTES:
+            self._reason = TOO_LARGE
             self._refuse("A part of a request does not end.")
         elif self._is_quiet():  # what came was the rest of a request that was answered before
             self.timeout_keep_alive_task = self.loop.call_later(
@@ -130,25 +135,32 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
             self._upgrading = True  # it comes again without that
             return
+        self._reason = self._fault()
+        if self._reason is not None:
+            raise HeadError
+        super().on_headers_complete()  # which may refuse the URL
+        self._in_head, self._unfinished = False, 0
+
+    def _fault(self) -> str | None:
+        """Say what is wrong with a head that can be parsed; None where nothing is."""
         size, hosts, codings = len(self.url), 0, []
         for name, value in self.headers:
             size += len(name) + len(value) + 4  # of colon, space and the line's end
             hosts += name == b"host"
             if name == b"transfer-encoding":
                 codings.append(value.lower())
-        if (
-            size > MOST_BYTES
-            or hosts > 1
-            # RFC 9112, section 3.2
-            or (hosts == 0 and self.parser.get_http_version() == "1.1")
+        if size > MOST_BYTES:
+            return TOO_LARGE
+        if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
+            return "Host: give it once (RFC 9112, section 3.2)"
+        if codings not in ([], [b"chunked"]):
             # The parser refuses these too, but after it has given the request on.
-            or codings not in ([], [b"chunked"])
-            or self.parser.should_upgrade()
-            or len(self.pipeline) >= MOST_WAITING
-        ):
-            raise HeadError
-        super().on_headers_complete()  # which may refuse the URL
-        self._in_head, self._unfinished = False, 0
+            return "Transfer-Encoding: give chunked, or leave it out"
+        if self.parser.should_upgrade():
+            return "CONNECT: this is a server, not a proxy"
+        if len(self.pipeline) >= MOST_WAITING:
+            return f"more than {MOST_WAITING} requests wait on this connection"
+        return None
 
     def on_body(self, body: bytes) -> None:
         """Give a part of the body on."""
@@ -181,7 +193,7 @@ class BoundedProtocol(HttpToolsProtocol):
                 return
             if self.pipeline:
                 # The broken one is the last of them: those in front are answered, then it is.
-                refusal: Any = _refusal(msg, self.logger)  # an application of its own
+                refusal: Any = _refusal(msg, self._reason, self.logger)  # an application of its own
                 self.pipeline[0] = (self.cycle, refusal)
                 return
             self.cycle.disconnected = True
@@ -194,22 +206,21 @@ class BoundedProtocol(HttpToolsProtocol):
         elif not head:  # it was answered before it had come
             self.transport.close()
             return
-        answer = _refusal(msg, self.logger)
+        answer = _refusal(msg, self._reason, self.logger)
         lines = [STATUS_LINE[answer.status_code]]
         lines += [name + b": " + value + b"\r\n" for name, value in answer.raw_headers]
         self.transport.write(b"".join([*lines, b"\r\n", bytes(answer.body)]))
         self.transport.close()
 
 
-def _refusal(msg: str, logger: logging.Logger) -> Response:
+def _refusal(msg: str, reason: str | None, logger: logging.Logger) -> Response:
     """Return the answer to what cannot be read as a request, having logged it."""
     request_id = new_request_id()
     logger.warning("%s (request id %s)", msg, request_id)
     answer = problem_response(
         {"state": {"request_id": request_id}},
         400,
-        "the request cannot be read as HTTP: its method is unknown, it is malformed, or its "
-        f"line and headers are over {MOST_BYTES // 1024} KiB",
+        f"the request cannot be read as HTTP: {reason or 'it is malformed, or its method unknown'}",
     )
     answer.raw_headers += [*headers_of_each(request_id), (b"connection", b"close")]
     return answer
