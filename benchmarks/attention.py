@@ -24,8 +24,8 @@ import torch
 from transformers import DynamicCache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from statebridge.engine.lane_attention import attend
-from statebridge.engine.lane_cache import LaneCache
+from statebridge.engine.decoding.lane_attention import attend
+from statebridge.engine.decoding.lane_cache import LaneCache
 
 SHAPES = {"demo": (20, 6, 16), "160m": (5, 12, 64), "410m": (5, 16, 64)}
 """Rows, heads, head width of the receiver."""

@@ -13,7 +13,7 @@ import random
 import time
 from pathlib import Path
 
-from statebridge.results.table import CellResult, DatasetRow, ResultSet, RowResult
+from statebridge.records import CellResult, DatasetRow, ResultSet, RowResult
 from statebridge.stats import Mode, compare
 
 ROWS = 396

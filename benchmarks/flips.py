@@ -32,12 +32,12 @@ from transformers import NoRepeatNGramLogitsProcessor, RepetitionPenaltyLogitsPr
 
 from benchmarks.published_set import prompt_lengths
 from benchmarks.random_pairs import SIZES, random_pair, random_rows, random_workload
-from statebridge.engine.decoding import STEPS, decoding_step, step_on
-from statebridge.engine.plan import Group
-from statebridge.engine.shared_sweep import SharedSweep
-from statebridge.engine.workload import Workload
+from statebridge.engine.decoding.lanes import STEPS, decoding_step, step_on
+from statebridge.engine.executors.shared_path import SharedSweep
+from statebridge.engine.planning.groups import Group
+from statebridge.engine.planning.workload import Workload
+from statebridge.experiment.cells import Cell
 from statebridge.models.pair import Pair
-from statebridge.spec.cells import Cell
 from statebridge.translators import Translator
 
 CONDITIONS = ("no_inject", "additive", "replace", "scale_corrected", "best_alpha")

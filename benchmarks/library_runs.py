@@ -16,8 +16,8 @@ import torch
 import transformers
 
 from statebridge.engine.run import run_experiment
+from statebridge.experiment import load_experiment
 from statebridge.models.pair import Pair, load_pair
-from statebridge.spec import load_experiment
 
 
 def main() -> None:

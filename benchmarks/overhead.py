@@ -16,7 +16,7 @@ from benchmarks.random_pairs import SIZES, random_experiment, random_pair, rando
 from statebridge.commands.score_table import condition_scores
 from statebridge.engine.run import run_experiment
 from statebridge.models.pair import Pair
-from statebridge.results.rundir import read_run
+from statebridge.results.run_results import read_run
 
 TORCH, MODELS = "torch operations", "transformers and torch.nn in Python"
 STEP = "Statebridge's decoding, attention and writing of states in Python"

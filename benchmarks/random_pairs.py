@@ -13,14 +13,14 @@ import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from statebridge.data import DatasetRow, write_jsonl
-from statebridge.engine.plan import plan_groups
-from statebridge.engine.shared_sweep import SharedSweep
-from statebridge.engine.workload import Workload, prepare
+from statebridge.engine.executors.shared_path import SharedSweep
+from statebridge.engine.planning.groups import plan_groups
+from statebridge.engine.planning.workload import Workload, prepare
+from statebridge.experiment import Experiment, parse_experiment
+from statebridge.experiment.experiment import DEFAULT_SET
 from statebridge.models.onednn_layers import take_onednn
 from statebridge.models.pair import Pair
 from statebridge.models.traced_model import TracedModel
-from statebridge.spec import Experiment, parse_experiment
-from statebridge.spec.experiment import DEFAULT_SET
 from statebridge.translators import Translator, save_translator
 
 Shape = tuple[int, int, int]

@@ -26,7 +26,7 @@ COMMAND = "import sys; from statebridge_client.cli import main; sys.argv[0] = 's
 LOAD = (
     "import sys, time, torch, nnsight, transformers; "
     "from statebridge.models.loading import load_model; "
-    "from statebridge.spec.experiment import ModelAtLayer; "
+    "from statebridge.experiment.experiment import ModelAtLayer; "
     "began = time.perf_counter(); "
     "[load_model(ModelAtLayer(model=m, layer=0), dtype='float32', device='cpu') "
     "for m in sys.argv[1:]]; "

@@ -263,7 +263,7 @@ def main() -> int:
 
 def prepare(folder: Path) -> None:
     """Write a small random pair, settings that list it, and what the guide's lines expect."""
-    from statebridge.demo.random_pair import build_random_pair  # noqa: PLC0415 - loads torch
+    from scripts.random_pair import build_random_pair  # noqa: PLC0415 - loads torch
 
     build_random_pair(folder / "models")
     sides = {side: {"model": f"/models/random-{side}"} for side in ("sender", "receiver")}

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from statebridge.spec import Experiment, load_experiment
-from statebridge.spec.presets import CONDITIONS, PRESETS
+from statebridge.experiment import Experiment, load_experiment
+from statebridge.experiment.presets import CONDITIONS, PRESETS
 from statebridge_client.cli import app, main
 from tests.shared_data import SHARED
 from tests.tiny_models import save_pair_folder, tiny_neox, tiny_tokenizer
@@ -25,7 +25,14 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"```(\w*)\n(.*?)```", re.DOTALL)
 
 # Run by CI itself, by a person with a package index, or only with weights that are not here.
-ELSEWHERE = ("make ", "pip ", "python benchmarks/", "python scripts/", "hf download")
+ELSEWHERE = (
+    "make ",
+    "pip ",
+    "python benchmarks/",
+    "python scripts/",
+    "python -m scripts.",
+    "hf download",
+)
 
 
 def blocks(page: Path, language: str) -> list[str]:

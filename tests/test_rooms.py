@@ -17,20 +17,12 @@ LIBRARY = ROOT / "bridge" / "statebridge"
 ENGINE_PACKAGES = {"torch", "transformers", "nnsight", "safetensors", "psutil", "tokenizers"}
 
 # The heavy half, by the first part of a module's path inside the library.
-HEAVY_ROOMS = {"engine", "models", "demo"}
-HEAVY_TRANSLATOR_MODULES = {
-    path.stem
-    for path in (LIBRARY / "translators").glob("*.py")
-    if path.stem not in {"__init__", "settings", "card", "corpus"}
-}
+HEAVY_ROOMS = {"models", "translators", "channels", "engine"}
 
 
 def _is_heavy(module: str) -> bool:
     """Whether `statebridge.<module>` belongs to the heavy half."""
-    parts = module.split(".")
-    if parts[0] in HEAVY_ROOMS:
-        return True
-    return parts[0] == "translators" and len(parts) > 1 and parts[1] in HEAVY_TRANSLATOR_MODULES
+    return module.split(".", maxsplit=1)[0] in HEAVY_ROOMS
 
 
 def _imports(path: Path) -> set[str]:

@@ -12,28 +12,28 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from statebridge.engine.run import RunSummary, run_experiment
     from statebridge.errors import StatebridgeError
+    from statebridge.experiment import Condition, Experiment, load_experiment, parse_experiment
     from statebridge.models.pair import Pair, load_pair
+    from statebridge.records import CellResult, DatasetRow, ResultSet, RowResult
     from statebridge.results.sources import read_sources
-    from statebridge.results.table import CellResult, DatasetRow, ResultSet, RowResult
     from statebridge.scoring import score_cell, score_conditions
-    from statebridge.spec import Condition, Experiment, load_experiment, parse_experiment
     from statebridge.translators import Translator, load_translator, save_translator
 
 _MODULES = {
-    "CellResult": "results.table",
-    "Condition": "spec",
-    "DatasetRow": "results.table",
-    "Experiment": "spec",
+    "CellResult": "records",
+    "Condition": "experiment",
+    "DatasetRow": "records",
+    "Experiment": "experiment",
     "Pair": "models.pair",
-    "ResultSet": "results.table",
-    "RowResult": "results.table",
+    "ResultSet": "records",
+    "RowResult": "records",
     "RunSummary": "engine.run",
     "StatebridgeError": "errors",
     "Translator": "translators",
-    "load_experiment": "spec",
+    "load_experiment": "experiment",
     "load_pair": "models.pair",
     "load_translator": "translators",
-    "parse_experiment": "spec",
+    "parse_experiment": "experiment",
     "read_sources": "results.sources",
     "run_experiment": "engine.run",
     "save_translator": "translators",

@@ -20,7 +20,7 @@ from statebridge_client._submission import ExperimentLike
 if TYPE_CHECKING:
     import httpx
 
-    from statebridge.results.table import Direction
+    from statebridge.records import Direction
     from statebridge_client._records import State
     from statebridge_client._scores import Scores
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from statebridge.errors import ExperimentError
-from statebridge.spec.experiment import Experiment, Fit, TranslatorSets
+from statebridge.experiment.experiment import Experiment, Fit, TranslatorSets
 from statebridge_client import _submission
 from statebridge_client._call import Steps
 from statebridge_client._records import ExperimentStatus, TranslatorInfo

@@ -12,7 +12,7 @@ from statebridge_client import _results
 from statebridge_client._rows import Rows, chosen_rows
 
 if TYPE_CHECKING:
-    from statebridge.results.table import ResultSet
+    from statebridge.records import ResultSet
     from statebridge.scoring import ConditionScore
     from statebridge.stats import Comparison, Mode
     from statebridge_client._experiment_calls import ExportFormat
@@ -36,7 +36,7 @@ class LocalRun:
         Raises:
             ResultError: Not a run directory, or its files contradict each other.
         """
-        from statebridge.results.rundir import read_run  # noqa: PLC0415 - with its first use
+        from statebridge.results.run_results import read_run  # noqa: PLC0415 - with its first use
 
         return read_run(self.path)
 

@@ -17,7 +17,7 @@ from statebridge_client._rows import Rows, chosen_rows
 from statebridge_client._sender import Sender
 
 if TYPE_CHECKING:
-    from statebridge.results.table import ResultSet
+    from statebridge.records import ResultSet
     from statebridge.scoring import ConditionScore
     from statebridge.stats import Comparison, Mode
     from statebridge_client._experiment_calls import ExportFormat
@@ -115,7 +115,7 @@ class RemoteRun:
 
     def results(self) -> ResultSet:
         """Fetch the committed rows and return them as the library reads a run directory."""
-        from statebridge.results.rundir import read_run  # noqa: PLC0415 - with its first use
+        from statebridge.results.run_results import read_run  # noqa: PLC0415 - with its first use
 
         if self._folder is None:
             self._folder = folder_of(self)

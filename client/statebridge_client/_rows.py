@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import polars  # type: ignore[import-untyped,import-not-found,unused-ignore]
     import pyarrow
 
-    from statebridge.results.table import ResultSet, RowResult
+    from statebridge.records import ResultSet, RowResult
 
 
 class Rows:

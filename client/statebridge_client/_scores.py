@@ -13,7 +13,7 @@ from statebridge_client._records import RowScore
 if TYPE_CHECKING:
     import httpx
 
-    from statebridge.results.table import Direction
+    from statebridge.records import Direction
     from statebridge.scoring import ConditionScore
 
 

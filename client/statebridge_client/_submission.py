@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from statebridge.errors import ExperimentError
-from statebridge.spec import load_experiment, parse_experiment
-from statebridge.spec.experiment import Dataset, Experiment, Fit, TranslatorSets
-from statebridge.spec.files import declared_files, set_field
+from statebridge.experiment import load_experiment, parse_experiment
+from statebridge.experiment.experiment import Dataset, Experiment, Fit, TranslatorSets
+from statebridge.experiment.files import declared_files, set_field
 from statebridge_client import _experiment_calls
 from statebridge_client._call import Steps
 from statebridge_client._records import ExperimentStatus
@@ -43,7 +43,7 @@ def read_experiment(
     """Return a checked experiment; the SHA-256 of a dataset or a corpus may stand alone in it.
 
     Raises:
-        ExperimentError: As `statebridge.spec.load_experiment`.
+        ExperimentError: As `statebridge.experiment.load_experiment`.
     """
     changes = dict(overrides or {})
     if isinstance(given, Experiment):

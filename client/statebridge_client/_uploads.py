@@ -9,9 +9,9 @@ from pathlib import Path
 
 from statebridge.data import FieldMap, verify_sha256
 from statebridge.data.jsonl import row_line
+from statebridge.data.text_corpus import TextCorpus
 from statebridge.errors import DatasetError, NotFoundError, TranslatorError
-from statebridge.spec.experiment import Corpus, Dataset
-from statebridge.translators import TextCorpus
+from statebridge.experiment.experiment import Corpus, Dataset
 from statebridge_client import _input_calls
 from statebridge_client._call import Steps
 from statebridge_client._records import CorpusInfo, DatasetInfo, TranslatorInfo
@@ -26,7 +26,7 @@ def stored_dataset(dataset: Dataset) -> Steps[DatasetInfo]:
     Raises:
         DatasetError: Missing, unreadable, another hash than declared, or wrong rows.
     """
-    from statebridge.spec.resolve_dataset import (  # noqa: PLC0415 - loads every kind of dataset
+    from statebridge.tasks.declared_rows import (  # noqa: PLC0415 - loads every kind of dataset
         resolve_dataset,
     )
 

@@ -16,12 +16,12 @@ from statebridge.commands import (
     doctor,
     export,
     fit,
+    layer_search,
     report,
     run,
     schema,
     score,
     similarity,
-    sweep,
     validate,
 )
 from statebridge.errors import StatebridgeError
@@ -37,7 +37,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command()(run.run)
-app.command()(sweep.sweep)
+app.command()(layer_search.sweep)
 app.command()(fit.fit)
 app.command()(similarity.similarity)
 app.command()(doctor.doctor)

@@ -14,7 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import BinaryIO
 
-from statebridge.results.table import RowResult
+from statebridge.records import RowResult
 from statebridge.runs.directory import POSITIVE_CONTROL, ROWS, read_lane
 from statebridge.runs.lane_store import FoundLane, KeyedLine, LaneKey
 from statebridge_server.layout import run_path

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from statebridge.data import sha256_file
-from statebridge.spec.experiment import Experiment, Fit
+from statebridge.experiment.experiment import Experiment, Fit
 from statebridge_server.layout import run_path, translator_path
 from statebridge_server.store.database import Database
 from statebridge_server.store.tables import Job, Translator

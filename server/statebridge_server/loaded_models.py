@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from statebridge.errors import StatebridgeError
+from statebridge.experiment.experiment import Experiment, ModelAtLayer
 from statebridge.models.loading import load_model
 from statebridge.models.pair import Pair
 from statebridge.models.traced_model import TracedModel
-from statebridge.spec.experiment import Experiment, ModelAtLayer
 from statebridge_server.settings import ListedModel, Settings
 
 Side = Literal["sender", "receiver"]

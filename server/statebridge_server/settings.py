@@ -24,8 +24,8 @@ from pydantic_settings import (
 )
 
 from statebridge.errors import InputError, nearest
-from statebridge.spec.experiment import Device, Dtype
-from statebridge.spec.files import model_of
+from statebridge.experiment.experiment import Device, Dtype
+from statebridge.experiment.files import model_of
 
 CONFIG_VARIABLE = "STATEBRIDGE_CONFIG"
 """Names the settings file where `--config` is not given."""

@@ -14,8 +14,8 @@ from typing import Any
 
 from statebridge.demo.experiment import TAUGHT_CELLS
 from statebridge.errors import ExperimentError, nearest
-from statebridge.spec import PRESETS, experiment_cells, parse_experiment
-from statebridge.spec.experiment import Experiment, Fit
+from statebridge.experiment import PRESETS, experiment_cells, parse_experiment
+from statebridge.experiment.experiment import Experiment, Fit
 from statebridge_server.references import References
 from statebridge_server.settings import ListedPair, Settings
 from statebridge_server.store.database import Database

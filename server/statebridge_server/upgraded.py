@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pydantic import ValidationError
 
 from statebridge.errors import ExperimentError, ResultError
+from statebridge.experiment.experiment import Experiment
 from statebridge.runs.same_run import OtherRunError
-from statebridge.spec.experiment import Experiment
 from statebridge_server.store.tables import Job
 
 

@@ -236,7 +236,7 @@ def _reason(error: Exception) -> str:
 
 def _out_of_memory(error: BaseException | None) -> bool:
     """Whether an error, or what it was raised over, is that memory ran out."""
-    from statebridge.engine.memory import is_out_of_memory  # noqa: PLC0415 - after need_engine
+    from statebridge.engine.executors.memory import is_out_of_memory  # noqa: PLC0415 - after need_engine
 
     while error is not None:
         # The system says so of a file to map or a process to start.

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from statebridge.results.published import read_published
-from statebridge.results.rundir import read_run
+from statebridge.results.run_results import read_run
 from statebridge.translators import load_translator
 from statebridge_client.cli import main
 from tests.tiny_models import save_pair_folder, tiny_neox, tiny_tokenizer

@@ -11,9 +11,9 @@ import transformers
 from scripts.smollm2_folder import find_weights, write_folder
 
 from statebridge.data import generate_multihop
+from statebridge.experiment.experiment import ModelAtLayer
 from statebridge.models.loading import load_model
 from statebridge.models.pair import Pair
-from statebridge.spec.experiment import ModelAtLayer
 from tests.bridge.engine.tiny_experiment import random_translator, run_engine
 from tests.reference.oracle import OraclePair, run_cell
 

@@ -13,9 +13,9 @@ import httpx
 import pytest
 
 from statebridge.engine.run import run_experiment
-from statebridge.spec import parse_experiment
-from statebridge.spec.experiment import GeneratedRows
-from statebridge.spec.resolve_dataset import generated_rows
+from statebridge.experiment import parse_experiment
+from statebridge.experiment.experiment import GeneratedRows
+from statebridge.tasks.declared_rows import generated_rows
 from tests.server.conftest import tiny_experiment
 from tests.server.running_server import RunningServer, ended, running_server, submit
 from tests.server.test_refusals import assert_problem

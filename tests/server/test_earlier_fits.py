@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from statebridge.engine.run import run_experiment
+from statebridge.experiment import Experiment, parse_experiment
 from statebridge.models.pair import Pair, load_pair
-from statebridge.spec import Experiment, parse_experiment
 from statebridge_server.earlier_fits import EarlierFits
 
 FIT = {"kind": "ridge", "corpus": {"generate": {"rows": 20, "seed": 9}}}

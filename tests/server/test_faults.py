@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from statebridge.engine.run import run_experiment
-from statebridge.spec import parse_experiment
+from statebridge.experiment import parse_experiment
 from tests.server.conftest import tiny_experiment
 from tests.server.running_server import RunningServer, ended, eventually, kill, submit
 from tests.server.test_jobs import LONG, all_events

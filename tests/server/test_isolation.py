@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from statebridge.engine.run import run_experiment
-from statebridge.spec import parse_experiment
+from statebridge.experiment import parse_experiment
 from statebridge_server.store.database import Database
 from statebridge_server.store.keys import create_key
 from tests.server.conftest import tiny_experiment

@@ -14,9 +14,9 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import OperationalError
 
 from statebridge.engine.run import RunSummary, run_experiment
+from statebridge.experiment.experiment import Experiment
 from statebridge.models.pair import Pair
 from statebridge.runs.directory import POSITIVE_CONTROL, REUSED, ROWS, read_manifest
-from statebridge.spec.experiment import Experiment
 from statebridge_server.earlier_lanes import EarlierLanes
 from statebridge_server.job_progress import JobProgress
 from statebridge_server.layout import run_path

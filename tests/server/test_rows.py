@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from statebridge.engine.run import run_experiment
-from statebridge.results.rundir import read_run
-from statebridge.spec import parse_experiment
+from statebridge.experiment import parse_experiment
+from statebridge.results.run_results import read_run
 from statebridge.stats import compare
 from statebridge.stats.comparison import Settings
 from tests.server.conftest import tiny_experiment

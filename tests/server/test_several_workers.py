@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from statebridge.engine.run import run_experiment
-from statebridge.spec import parse_experiment
+from statebridge.experiment import parse_experiment
 from statebridge_server.store import turns
 from statebridge_server.store.database import Database
 from tests.server.conftest import tiny_experiment

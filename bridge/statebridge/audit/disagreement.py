@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, computed_field
 
 from statebridge.audit.labels import LABELS, Label, disagreement_label
 from statebridge.errors import ResultError, nearest
+from statebridge.records import CellResult, Direction, ResultSet
 from statebridge.results.resolved_condition import resolved_condition
-from statebridge.results.table import CellResult, Direction, ResultSet
 from statebridge.scoring.aggregate import CellScore, score_cell
 
 PER_CELL = 5

@@ -65,8 +65,8 @@ def generate(
     from pydantic import ValidationError
 
     from statebridge.data import write_jsonl
-    from statebridge.spec.experiment import GeneratedRows
-    from statebridge.spec.resolve_dataset import generated_rows
+    from statebridge.experiment.experiment import GeneratedRows
+    from statebridge.tasks.declared_rows import generated_rows
 
     declared = {"rows": rows, "task": task, "hops": hops or (2, 3, 4), "seed": seed}
     try:

@@ -25,12 +25,12 @@ def doctor(
 
     Exit code 1 with one line for each thing that is missing.
     """
-    from statebridge.spec import load_experiment
+    from statebridge.experiment import load_experiment
 
     overrides = read_changes(changes) | ({"execution.device": device} if device else {})
     experiment = load_experiment(file, overrides)
     need_engine()
-    from statebridge.engine.readiness import check_readiness
+    from statebridge.engine.planning.readiness import check_readiness
 
     checks = []
     for check in check_readiness(experiment, out):

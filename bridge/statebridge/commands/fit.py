@@ -17,7 +17,7 @@ from statebridge.commands.progress import progress_bars
 from statebridge.errors import ExperimentError
 
 if TYPE_CHECKING:
-    from statebridge.translators import QualityReport, TranslatorCard
+    from statebridge.results.translator_card import QualityReport, TranslatorCard
 
 Layers = Annotated[
     str | None,
@@ -45,8 +45,8 @@ def fit(
 
     Of several sets, each that declares a fit gets a folder of its own.
     """
-    from statebridge.spec import load_experiment
-    from statebridge.spec.experiment import DEFAULT_SET, Fit
+    from statebridge.experiment import load_experiment
+    from statebridge.experiment.experiment import DEFAULT_SET, Fit
 
     overrides = read_changes(changes) | ({"execution.device": device} if device else {})
     experiment = load_experiment(file, overrides)
@@ -56,9 +56,9 @@ def fit(
     if out.exists() and not out.is_dir():
         raise ExperimentError(f"--out {out}: is a file; give a folder for the translators")
     need_engine()
-    from statebridge.engine.fitting import fit_translators, layer_quality, read_corpus
+    from statebridge.engine.fitting.corpus_fit import fit_translators, layer_quality, read_corpus
     from statebridge.models.pair import load_pair
-    from statebridge.spec.resolve_dataset import resolve_dataset
+    from statebridge.tasks.declared_rows import resolve_dataset
     from statebridge.translators import save_translator
 
     rows, _ = resolve_dataset(experiment.dataset)

@@ -36,8 +36,8 @@ def report(
     from statebridge.audit import read_reading_sheet
     from statebridge.errors import ResultError
     from statebridge.report import write_report, write_sweep_report
+    from statebridge.results.layer_search import is_sweep, read_sweep
     from statebridge.results.sources import read_sources
-    from statebridge.results.sweep import is_sweep, read_sweep
     from statebridge.validation import validate
 
     command = shlex.join(["statebridge", "report", *map(str, sources), "--out", str(out)])

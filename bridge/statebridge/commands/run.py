@@ -37,7 +37,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Carry an experiment out; the same command again goes on where it stopped."""
-    from statebridge.spec import load_experiment
+    from statebridge.experiment import load_experiment
 
     overrides: dict[str, Any] = {
         "limit": limit,
@@ -52,7 +52,7 @@ def run(
     experiment = load_experiment(file, read_changes(changes) | given)
     need_engine()
     from statebridge.engine.run import run_experiment
-    from statebridge.results.rundir import read_run
+    from statebridge.results.run_results import read_run
 
     try:
         with progress_bars(quiet=as_json) as progress:

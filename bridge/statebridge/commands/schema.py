@@ -7,6 +7,6 @@ import json
 
 def schema() -> None:
     """Print the JSON Schema of an experiment file."""
-    from statebridge.spec import Experiment
+    from statebridge.experiment import Experiment
 
     print(json.dumps(Experiment.model_json_schema(), indent=2))

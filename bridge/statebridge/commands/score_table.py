@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from statebridge.results.table import ResultSet
+from statebridge.records import ResultSet
 from statebridge.scoring import ConditionScore, SeedMean, score_cell, score_conditions
 
 COLUMNS = (

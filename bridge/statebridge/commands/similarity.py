@@ -14,10 +14,10 @@ from statebridge.commands.progress import progress_bars
 from statebridge.errors import ExperimentError
 
 if TYPE_CHECKING:
-    from statebridge.engine.fitting import CorpusTexts
+    from statebridge.engine.fitting.corpus_fit import CorpusTexts
+    from statebridge.experiment import Experiment
+    from statebridge.experiment.experiment import Corpus
     from statebridge.results.layer_similarity import SimilarityMap
-    from statebridge.spec import Experiment
-    from statebridge.spec.experiment import Corpus
 
 Layers = Annotated[
     str | None,
@@ -48,7 +48,7 @@ def similarity(
     The corpus is the one that translators are fitted on, else the rows of the dataset.
     """
     from statebridge.commands.print_table import print_table
-    from statebridge.spec import load_experiment
+    from statebridge.experiment import load_experiment
 
     overrides = read_changes(changes) | ({"execution.device": device} if device else {})
     experiment = load_experiment(file, overrides)
@@ -58,7 +58,7 @@ def similarity(
     if out is not None and out.exists() and not out.is_dir():
         raise ExperimentError(f"--out {out}: is a file; give a folder")
     need_engine()
-    from statebridge.engine.similarity import layer_similarity
+    from statebridge.engine.similarity.layer_similarity import layer_similarity
     from statebridge.models.pair import load_pair
 
     corpus = _corpus(experiment)
@@ -91,7 +91,7 @@ def similarity(
 
 def _corpus(experiment: Experiment) -> Corpus | None:
     """Return the corpus of the first set of translators that is fitted."""
-    from statebridge.spec.experiment import Fit
+    from statebridge.experiment.experiment import Fit
 
     declared = experiment.translator_sets.values()
     return next((fit.corpus for fit in declared if isinstance(fit, Fit)), None)
@@ -99,9 +99,9 @@ def _corpus(experiment: Experiment) -> Corpus | None:
 
 def _texts(experiment: Experiment, corpus: Corpus | None) -> CorpusTexts:
     """Return the passages of the corpus, or the dataset's task prompts."""
-    from statebridge.engine.fitting import CorpusTexts, read_corpus
-    from statebridge.spec.resolve_dataset import resolve_dataset
-    from statebridge.translators import CorpusRecord
+    from statebridge.engine.fitting.corpus_fit import CorpusTexts, read_corpus
+    from statebridge.results.translator_card import CorpusRecord
+    from statebridge.tasks.declared_rows import resolve_dataset
 
     if corpus is not None:
         return read_corpus(corpus, experiment.prompts)

@@ -8,7 +8,7 @@ from statebridge.data.identity import overlap, row_identity, row_identity_sha256
 from statebridge.data.jsonl import FieldMap, iter_jsonl, read_jsonl, rows_sha256, write_jsonl
 from statebridge.data.multihop import generate_multihop, iter_multihop
 from statebridge.data.readers import FORMATS, read_dataset
-from statebridge.results.table import DatasetRow
+from statebridge.records import DatasetRow
 
 __all__ = [
     "CLEAN_EVAL_SHA256",

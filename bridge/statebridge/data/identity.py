@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 
-from statebridge.results.table import DatasetRow
+from statebridge.records import DatasetRow
 
 
 def row_identity_sha256(context: str, question: str, answer: str) -> str:

@@ -22,7 +22,7 @@ from statebridge.data.rows import (
 from statebridge.data.strict_json import JsonError, parse
 from statebridge.data.text_files import iter_lines
 from statebridge.errors import DatasetError
-from statebridge.results.table import DatasetRow
+from statebridge.records import DatasetRow
 
 ID_FIELDS = ("clean_eval_id", "id")
 """Where a row id is looked for, in this order, when no field is named."""

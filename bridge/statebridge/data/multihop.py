@@ -17,7 +17,7 @@ from typing import Literal
 from statebridge.data.identity import row_identity
 from statebridge.data.multihop_domains import DOMAINS, QUESTIONS, Domain
 from statebridge.errors import DatasetError, nearest
-from statebridge.results.table import DatasetRow
+from statebridge.records import DatasetRow
 
 KNOWN_HOPS = (2, 3, 4)
 Wording = Literal["varied", "plain"]

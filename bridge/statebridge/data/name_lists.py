@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from statebridge.errors import DatasetError
-from statebridge.results.table import DatasetRow
+from statebridge.records import DatasetRow
 
 _SEPARATOR = "|"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from statebridge.errors import DatasetError, nearest
-from statebridge.results.table import DatasetRow
+from statebridge.records import DatasetRow
 
 Attributes = Mapping[str, str | int | float | bool | None]
 

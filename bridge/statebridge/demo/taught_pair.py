@@ -1,6 +1,6 @@
 """The small GPT-NeoX pair that was taught to answer generated two-hop rows.
 
-Its files are package data, written by `scripts/train_demo_pair.py`.
+Its files are package data, written by `scripts/demo_pair/train.py`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def taught_pair_folders() -> dict[str, Path]:
             if not (folder / name).is_file():
                 raise PairError(
                     f"taught pair: no {name} in {folder}; install the package whole, or write "
-                    "the pair with scripts/train_demo_pair.py"
+                    "the pair with scripts/demo_pair/train.py"
                 )
     return folders
 

@@ -16,17 +16,22 @@ import torch
 
 from statebridge.cost import shape_from_config
 from statebridge.data import write_jsonl
-from statebridge.engine.lane_key import LaneKeys
-from statebridge.engine.lane_reuse import NOTHING_REUSED, set_aside
-from statebridge.engine.plan import lane_count, plan_groups
-from statebridge.engine.positive_control import control_experiment, control_pair, taught_experiment
-from statebridge.engine.run_groups import PlannedRun, Progress, run_groups
-from statebridge.engine.run_translators import run_translators
-from statebridge.engine.sender_check_plan import plan_sender_checks
-from statebridge.engine.sender_checks import run_sender_checks
-from statebridge.engine.sizing import choose_max_lanes
-from statebridge.engine.workload import Workload, prepare
+from statebridge.engine.executors.in_process import PlannedRun, Progress, run_groups
+from statebridge.engine.fitting.run_translators import run_translators
+from statebridge.engine.planning.groups import lane_count, plan_groups
+from statebridge.engine.planning.positive_control import (
+    control_experiment,
+    control_pair,
+    taught_experiment,
+)
+from statebridge.engine.planning.sizing import choose_max_lanes
+from statebridge.engine.planning.workload import Workload, prepare
+from statebridge.engine.reuse.lane_key import LaneKeys
+from statebridge.engine.reuse.lane_reuse import NOTHING_REUSED, set_aside
+from statebridge.engine.sender_checks.checks import run_sender_checks
+from statebridge.engine.sender_checks.plan import plan_sender_checks
 from statebridge.errors import ExperimentError, PairError
+from statebridge.experiment.experiment import Experiment
 from statebridge.models.loading import weights_sha256
 from statebridge.models.pair import Pair, load_pair
 from statebridge.models.traced_model import TracedModel
@@ -44,8 +49,7 @@ from statebridge.runs.directory import (
 from statebridge.runs.fit_store import FitStore
 from statebridge.runs.lane_store import LaneStore
 from statebridge.runs.same_run import check_same
-from statebridge.spec.experiment import Experiment
-from statebridge.spec.resolve_dataset import resolve_dataset
+from statebridge.tasks.declared_rows import resolve_dataset
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from statebridge.figures.drawing import Drawing, absent
 from statebridge.figures.grouping import ConditionCells, condition_cells
 from statebridge.figures.style import BLACK, BLUE, SKY, house_style, label_rows, new_figure
 from statebridge.figures.wording import extent, metric_label
-from statebridge.results.table import ResultSet
+from statebridge.records import ResultSet
 from statebridge.scoring import row_values
 
 _NAME, _TITLE = "containment", "Containment by condition"

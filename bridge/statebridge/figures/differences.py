@@ -31,7 +31,7 @@ from statebridge.figures.wording import (
     seeds_text,
     signed,
 )
-from statebridge.results.table import Direction
+from statebridge.records import Direction
 from statebridge.stats import Comparison, Difference, Interval, Stratification
 from statebridge.stats.pairing import is_zero_one
 

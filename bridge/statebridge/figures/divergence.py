@@ -10,7 +10,7 @@ from statebridge.figures.drawing import Drawing, absent
 from statebridge.figures.grouping import ConditionCells, condition_cells
 from statebridge.figures.style import house_style, literal, new_figure, series_styles
 from statebridge.figures.wording import extent
-from statebridge.results.table import ResultSet
+from statebridge.records import ResultSet
 
 
 def divergence_survival(results: ResultSet) -> Drawing:

@@ -18,7 +18,7 @@ from statebridge.figures.norms import (
     translator_cosine,
 )
 from statebridge.figures.strength import strength_curve
-from statebridge.results.table import ResultSet
+from statebridge.records import ResultSet
 from statebridge.stats import Comparison
 
 _SWEPT_METRICS = ("word_boundary_contains", "gold_logprob")

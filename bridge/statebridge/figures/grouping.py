@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from statebridge.figures.style import reading_order
-from statebridge.results.table import CellResult, Direction, ResultSet
+from statebridge.records import CellResult, Direction, ResultSet
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from statebridge.figures.drawing import Drawing
 from statebridge.figures.layers import layer_panel
 from statebridge.figures.style import WIDTH, house_style, literal, new_figure
 from statebridge.figures.wording import metric_label
-from statebridge.results.sweep import Layers
+from statebridge.results.layer_search import Layers
 from statebridge.stats.held_out_choice import CellMeans, HeldOutChoice
 
 _CONDITIONS = 4

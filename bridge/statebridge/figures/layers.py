@@ -24,8 +24,8 @@ from statebridge.figures.style import (
     reading_order,
 )
 from statebridge.figures.wording import metric_label, rows_text, seeds_text, signed
-from statebridge.results.sweep import Layers
-from statebridge.results.table import CellResult, Direction, ResultSet
+from statebridge.records import CellResult, Direction, ResultSet
+from statebridge.results.layer_search import Layers
 from statebridge.stats.pairing import PairedCondition, Pairing
 
 _NUMBERED = 12

@@ -20,7 +20,7 @@ from statebridge.figures.style import (
     new_figure,
 )
 from statebridge.figures.wording import extent, seeds_text
-from statebridge.results.table import ResultSet, RowResult
+from statebridge.records import ResultSet, RowResult
 from statebridge.tables.printed_value import MINUS
 
 _KINDS = (

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from statebridge.experiment.conditions import Condition
 from statebridge.figures.drawing import Drawing, absent
 from statebridge.figures.grouping import condition_cells
 from statebridge.figures.style import BLACK, GREY, house_style, literal, new_figure, series_styles
 from statebridge.figures.wording import interval_kind, metric_label, rows_text, seeds_text
+from statebridge.records import Direction, ResultSet
 from statebridge.results.resolved_condition import is_plain_baseline, resolved_condition
-from statebridge.results.table import Direction, ResultSet
-from statebridge.spec.conditions import Condition
 from statebridge.stats import Comparison, Difference
 
 

@@ -14,7 +14,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from statebridge.spec.presets import CONDITIONS, PUBLISHED
+from statebridge.experiment.presets import CONDITIONS, PUBLISHED
 
 BLACK = "#000000"
 BLUE = "#0072B2"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from statebridge.results.table import CellResult
+from statebridge.records import CellResult
 from statebridge.stats import Interval
 from statebridge.tables import Column
 from statebridge.tables.comparison_table import METHOD_NAMES

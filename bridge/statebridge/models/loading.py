@@ -14,9 +14,9 @@ import torch
 import transformers
 
 from statebridge.errors import EnvironmentFault, PairError
+from statebridge.experiment.experiment import ModelAtLayer
 from statebridge.models.onednn_layers import take_onednn
 from statebridge.models.traced_model import TracedModel, TraceOptions, check_finite_weights
-from statebridge.spec.experiment import ModelAtLayer
 
 
 def resolve_device(device: str, field: str = "device") -> torch.device:

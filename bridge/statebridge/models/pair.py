@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
+from statebridge.experiment.experiment import Execution, Experiment
 from statebridge.models.loading import load_model, resolve_device
 from statebridge.models.traced_model import TracedModel
-from statebridge.spec.experiment import Execution, Experiment
 
 
 @dataclass(frozen=True, slots=True)

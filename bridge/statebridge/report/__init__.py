@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from statebridge.report.sweep_write import write_sweep_report
+from statebridge.report.layer_search_write import write_sweep_report
 from statebridge.report.verdict import Verdict, verdicts
 from statebridge.report.write import write_report
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from statebridge.figures.grouping import ConditionCells, condition_cells
 from statebridge.figures.wording import metric_label
+from statebridge.records import CellResult, DatasetRow, ResultSet, RowResult
 from statebridge.report.roles import ROLE_WORDS, role
 from statebridge.results.resolved_condition import floor_of
-from statebridge.results.table import CellResult, DatasetRow, ResultSet, RowResult
 from statebridge.scoring import METRICS
 
 MOST_VALUES = 24

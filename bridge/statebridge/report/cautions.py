@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from statebridge.figures.grouping import ConditionCells
 from statebridge.figures.wording import joined, metric_label
+from statebridge.records import CellResult, ResultSet
 from statebridge.report.roles import role
-from statebridge.results.table import CellResult, ResultSet
 from statebridge.stats import Comparison, Difference
 from statebridge.stats.pairing import is_zero_one
 

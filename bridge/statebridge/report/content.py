@@ -11,6 +11,7 @@ from statebridge.figures import Drawing, gallery
 from statebridge.figures.cost import accuracy_against_cost
 from statebridge.figures.grouping import condition_cells
 from statebridge.figures.wording import metric_label, rows_text, seeds_text
+from statebridge.records import DatasetRow, ResultSet
 from statebridge.report.comparison_view import chain_view, difference_view, strata_view
 from statebridge.report.cost_view import CostView, cost_view
 from statebridge.report.experiment_view import ExperimentView, experiment_view
@@ -25,7 +26,6 @@ from statebridge.report.validation_view import (
     validation_sentence,
 )
 from statebridge.report.verdict import Verdict, judging_metric, verdicts
-from statebridge.results.table import DatasetRow, ResultSet
 from statebridge.stats import Comparison, compare
 from statebridge.stats.setting import channel_settings
 from statebridge.tables import Table

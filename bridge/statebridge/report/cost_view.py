@@ -8,8 +8,8 @@ from pathlib import Path
 
 from statebridge.errors import ResultError
 from statebridge.figures.wording import metric_label
+from statebridge.records import ResultSet
 from statebridge.results.cost import WAYS, ConditionCost, Way
-from statebridge.results.table import ResultSet
 from statebridge.runs.directory import session_seconds
 from statebridge.stats.method_scores import MethodScores, method_scores
 from statebridge.tables import Column, Range, Table

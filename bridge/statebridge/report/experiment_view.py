@@ -9,8 +9,8 @@ from typing import Any
 
 from statebridge.figures.grouping import ConditionCells, condition_cells
 from statebridge.figures.wording import joined
+from statebridge.records import CellResult, ResultSet
 from statebridge.results.resolved_condition import resolved_condition, uses_relay
-from statebridge.results.table import CellResult, ResultSet
 from statebridge.tables import Column, Table
 from statebridge.tables.table import Value
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from statebridge.figures.wording import metric_label
+from statebridge.records import ResultSet
 from statebridge.report.gap_sentences import gap_sentences
 from statebridge.report.sentences import SENSITIVE, sentence
-from statebridge.results.table import ResultSet
 from statebridge.stats import Difference, compare
 from statebridge.stats.setting import channel_settings
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from statebridge.experiment.conditions import Condition
 from statebridge.figures.grouping import ConditionCells
 from statebridge.results.resolved_condition import (
     is_plain_baseline,
@@ -12,7 +13,6 @@ from statebridge.results.resolved_condition import (
     uses_relay,
     writes_back_what_was_there,
 )
-from statebridge.spec.conditions import Condition
 
 Role = Literal["baseline", "relay", "channel", "self", "control", "unknown"]
 """`channel` carries the sender's states to the receiver; `control` writes something that

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from statebridge.figures.grouping import ConditionCells, condition_cells
+from statebridge.records import ResultSet
 from statebridge.report.roles import ROLE_WORDS, role
-from statebridge.results.table import ResultSet
 from statebridge.scoring import score_cell, score_conditions
 from statebridge.stats.compare import PUBLISHED_METRICS
 from statebridge.tables import Column, Table, table_one

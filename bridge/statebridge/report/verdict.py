@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from statebridge.experiment.conditions import Prompt
 from statebridge.figures.grouping import ConditionCells, condition_cells
+from statebridge.records import Direction, ResultSet
 from statebridge.report.cautions import cautions, unchanged_by_self_injection
 from statebridge.report.gap_sentences import gap_sentences
 from statebridge.report.headline import at_floor, headline
@@ -20,8 +22,6 @@ from statebridge.report.sentences import (
     own_content,
     sentence,
 )
-from statebridge.results.table import Direction, ResultSet
-from statebridge.spec.conditions import Prompt
 from statebridge.stats import Comparison, Difference
 from statebridge.stats.setting import ChannelSetting, channel_settings
 

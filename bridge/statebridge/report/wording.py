@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from statebridge.records import Direction
 from statebridge.report.headline import DESTROYED
 from statebridge.report.verdict import Verdict
-from statebridge.results.table import Direction
 
 DIRECTIONS: dict[Direction, str] = {"fwd": "Forward", "rev": "Reverse"}
 

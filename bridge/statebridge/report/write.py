@@ -11,10 +11,10 @@ from statebridge.data.atomic import atomic_writer
 from statebridge.errors import EnvironmentFault, ResultError
 from statebridge.figures import Drawing, save_figure
 from statebridge.figures.saving import figure_bytes
+from statebridge.records import DatasetRow, ResultSet
 from statebridge.report.content import gather
 from statebridge.report.html import html_report
 from statebridge.report.markdown import markdown_report
-from statebridge.results.table import DatasetRow, ResultSet
 from statebridge.stats import Comparison
 from statebridge.validation import ValidationReport
 

@@ -24,13 +24,13 @@ from statebridge.cost import (
     text_bytes,
 )
 from statebridge.errors import ResultError
+from statebridge.experiment.conditions import Condition, count
+from statebridge.records import CellResult, ResultSet, RowResult
 from statebridge.results.resolved_condition import (
     is_plain_baseline,
     resolved_condition,
     uses_relay,
 )
-from statebridge.results.table import CellResult, ResultSet, RowResult
-from statebridge.spec.conditions import Condition, count
 
 Way = tuple[Accounting, bool]
 """An accounting, and whether keys and values are cached."""

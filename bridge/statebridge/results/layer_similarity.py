@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from statebridge.translators.card import CorpusRecord
+from statebridge.results.translator_card import CorpusRecord
 
 FORMAT: Final = "statebridge.layer_similarity.v1"
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from statebridge.data.strict_json import JsonError, parse
 from statebridge.errors import ResultError
-from statebridge.results.table import CellResult, ResultSet, RowResult
+from statebridge.records import CellResult, ResultSet, RowResult
 
 SCHEMA_VERSIONS = ("h1_final_runner.v1",)
 """The schema versions that can be read; the last one is written."""

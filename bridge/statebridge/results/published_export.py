@@ -7,9 +7,9 @@ from pathlib import Path
 
 from statebridge.data.atomic import atomic_writer
 from statebridge.errors import EnvironmentFault, ResultError
+from statebridge.records import CellResult, ResultSet
 from statebridge.results.published import published_file_name
 from statebridge.results.published_writer import write_published
-from statebridge.results.table import CellResult, ResultSet
 from statebridge.runs.directory import session_seconds
 
 

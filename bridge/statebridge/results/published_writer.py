@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from statebridge.errors import ResultError, nearest
+from statebridge.records import CellResult, DatasetRow, RowResult
 from statebridge.results.published import SCHEMA_VERSIONS
-from statebridge.results.table import CellResult, DatasetRow, RowResult
 from statebridge.scoring.metrics import METRICS
 
 
@@ -16,7 +16,7 @@ def published_injection(cell: CellResult) -> dict[str, Any]:
     """Return a cell's `injection` block in the published words.
 
     A cell read from a published file has it already; a run directory's resolved condition
-    (`statebridge.spec.conditions`) is put into these words.
+    (`statebridge.experiment.conditions`) is put into these words.
 
     Raises:
         ResultError: The published format has no words for this condition.

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from pydantic import ValidationError
 
-from statebridge.results.table import CellResult
-from statebridge.spec.conditions import TEXT_PROMPTS, Condition
-from statebridge.spec.presets import CONDITIONS
+from statebridge.experiment.conditions import TEXT_PROMPTS, Condition
+from statebridge.experiment.presets import CONDITIONS
+from statebridge.records import CellResult
 
 
 def resolved_condition(cell: CellResult) -> Condition | None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from statebridge.data.jsonl import read_jsonl
 from statebridge.errors import ResultError
+from statebridge.records import CellResult, DatasetRow, ResultSet
 from statebridge.results.published import read_published
-from statebridge.results.rundir import read_run
-from statebridge.results.table import CellResult, DatasetRow, ResultSet
+from statebridge.results.run_results import read_run
 from statebridge.runs.directory import MANIFEST
 
 

@@ -26,7 +26,7 @@ from typing import Any
 
 from statebridge.data.atomic import atomic_writer
 from statebridge.errors import EnvironmentFault, NumericError, ResultError
-from statebridge.results.table import RowResult, Turn
+from statebridge.records import RowResult, Turn
 
 MANIFEST, DATASET, ROWS, SESSIONS, REUSED = (
     "manifest.json",

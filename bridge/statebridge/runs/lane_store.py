@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from statebridge.results.table import RowResult
+from statebridge.records import RowResult
 from statebridge.runs.directory import CommittedLine
 
 LaneKey = bytes

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from statebridge.errors import NumericError, ResultError, nearest
-from statebridge.results.table import CellResult, Direction, RowResult
+from statebridge.records import CellResult, Direction, RowResult
 from statebridge.scoring.metrics import METRICS
 
 ROW_NUMBERS = (

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from statebridge.data.name_lists import ALIASES, OPTIONS, SCORING, attribute_names
 from statebridge.data.numbers import as_number, first_number, last_number
 from statebridge.errors import DatasetError, nearest
-from statebridge.results.table import DatasetRow
+from statebridge.records import DatasetRow
 from statebridge.scoring.metrics import (
     first_answer_span,
     normalize,

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 
 from statebridge.errors import ResultError, nearest
-from statebridge.results.table import Direction, ResultSet
+from statebridge.records import Direction, ResultSet
 from statebridge.scoring.aggregate import MEASURES
 from statebridge.stats.comparison import (
     Comparison,

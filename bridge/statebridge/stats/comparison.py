@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from statebridge.results.table import Direction
+from statebridge.records import Direction
 from statebridge.stats.clustered import RESAMPLES, IntervalKind
 from statebridge.stats.equivalence import Equivalence
 from statebridge.stats.interaction import PERMUTATIONS

@@ -12,7 +12,7 @@ import math
 import numpy as np
 
 from statebridge.errors import ResultError
-from statebridge.results.table import Direction
+from statebridge.records import Direction
 from statebridge.stats.clustered import Floats, bca_bounds, clustered_interval
 from statebridge.stats.comparison import FailureChain, Share
 from statebridge.stats.interval import Interval

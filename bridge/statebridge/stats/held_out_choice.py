@@ -18,10 +18,10 @@ import numpy.typing as npt
 from scipy import stats
 
 from statebridge.errors import ResultError
-from statebridge.results.sweep import Layers, Split, SweepResults, restricted
-from statebridge.results.table import CellResult, ResultSet
+from statebridge.experiment.layer_search import candidates
+from statebridge.records import CellResult, ResultSet
+from statebridge.results.layer_search import Layers, Split, SweepResults, restricted
 from statebridge.scoring.aggregate import row_values
-from statebridge.spec.sweep import candidates
 from statebridge.stats.clustered import Floats
 from statebridge.stats.compare import compare
 from statebridge.stats.comparison import Comparison, Record, Settings

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from statistics import fmean
 
+from statebridge.records import ResultSet
 from statebridge.results.cost import ConditionCost, condition_costs
-from statebridge.results.table import ResultSet
 from statebridge.scoring import row_values
 from statebridge.stats.wilson import wilson_interval
 

@@ -14,9 +14,9 @@ from functools import cached_property
 import numpy as np
 
 from statebridge.errors import ResultError, nearest
+from statebridge.records import CellResult, Direction, ResultSet
 from statebridge.results.published import published_file_name
 from statebridge.results.resolved_condition import is_plain_baseline, resolved_condition
-from statebridge.results.table import CellResult, Direction, ResultSet
 from statebridge.scoring.aggregate import row_values
 from statebridge.scoring.metrics import METRICS
 from statebridge.stats.clustered import Floats

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from statebridge.experiment.conditions import TEXT_PROMPTS, Condition, Prompt
+from statebridge.records import Direction, ResultSet
 from statebridge.results.resolved_condition import resolved_condition
-from statebridge.results.table import Direction, ResultSet
-from statebridge.spec.conditions import TEXT_PROMPTS, Condition, Prompt
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from statebridge.results.table import CellResult, DatasetRow
+from statebridge.records import CellResult, DatasetRow
 
 PROMPT_LENGTH = "prompt_length"
 ATTRIBUTES = ("hops", "domain", "answer_type", PROMPT_LENGTH)

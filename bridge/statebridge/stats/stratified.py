@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from statebridge.results.table import Direction, ResultSet
+from statebridge.records import Direction, ResultSet
 from statebridge.stats.clustered import clustered_interval
 from statebridge.stats.comparison import Settings, Stratification, Stratum
 from statebridge.stats.interaction import InteractionTest

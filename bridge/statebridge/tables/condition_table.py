@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from statebridge.errors import ResultError, nearest
-from statebridge.results.table import ResultSet
+from statebridge.experiment.presets import CONDITIONS
+from statebridge.records import ResultSet
 from statebridge.scoring.aggregate import (
     MEASURES,
     ConditionScore,
@@ -13,7 +14,6 @@ from statebridge.scoring.aggregate import (
     score_cell,
     score_conditions,
 )
-from statebridge.spec.presets import CONDITIONS
 from statebridge.stats.compare import PUBLISHED_METRICS
 from statebridge.tables.measures import DEFAULT_DIGITS, DIGITS, HEADERS
 from statebridge.tables.table import Column, Spread, Table, Value

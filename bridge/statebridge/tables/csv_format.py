@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import io
 
+from statebridge.data.spreadsheet_text import guarded
 from statebridge.tables.flat import PlainValue, flat_columns
-from statebridge.tables.spreadsheet_text import guarded
 from statebridge.tables.table import Table
 
 
@@ -14,7 +14,7 @@ def to_csv(table: Table) -> str:
     """Return the table as CSV, with a header of column names and CR LF line ends.
 
     Text that a spreadsheet program could take for a formula has an apostrophe in front
-    (`statebridge.tables.spreadsheet_text`); true and false are `true` and `false`.
+    (`statebridge.data.spreadsheet_text`); true and false are `true` and `false`.
     """
     columns = flat_columns(table)
     text = io.StringIO(newline="")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from statebridge.errors import ResultError
-from statebridge.results.table import CellResult, DatasetRow, ResultSet, RowResult
+from statebridge.records import CellResult, DatasetRow, ResultSet, RowResult
 from statebridge.scoring.metrics import METRICS
 from statebridge.tables.measures import HEADERS
 from statebridge.tables.table import Column, Kind, Table, Value

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from statebridge.data.multihop_names import PEOPLE
 from statebridge.data.name_lists import ALIASES, SCORING, join_names
 from statebridge.errors import DatasetError
-from statebridge.results.table import DatasetRow
+from statebridge.records import DatasetRow
 from statebridge.tasks.dealing import dealt
 from statebridge.tasks.landmarks import COUNTRIES, LANDMARKS_PER_COUNTRY, Country
 

@@ -14,7 +14,7 @@ from scipy.stats import binomtest
 
 from statebridge.data.name_lists import OPTIONS, attribute_names
 from statebridge.errors import DatasetError, ResultError
-from statebridge.results.table import DatasetRow
+from statebridge.records import DatasetRow
 
 
 @dataclass(frozen=True, slots=True)

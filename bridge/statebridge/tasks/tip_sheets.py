@@ -17,7 +17,7 @@ from itertools import count, islice, product
 from statebridge.data.multihop_names import COMPANIES
 from statebridge.data.name_lists import OPTIONS, SCORING, join_names
 from statebridge.errors import DatasetError
-from statebridge.results.table import DatasetRow
+from statebridge.records import DatasetRow
 from statebridge.tasks.dealing import dealt
 from statebridge.tasks.tip_sheet_phrases import (
     FRAMES,

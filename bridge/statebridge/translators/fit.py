@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from statebridge.translators.card import ProcrustesRecord, RidgeRecord, TrainingRecord
+from statebridge.results.translator_card import ProcrustesRecord, RidgeRecord, TrainingRecord
 from statebridge.translators.quality import TargetMeans
 from statebridge.translators.translator import Translator
 

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from statebridge.errors import TranslatorError, nearest
-from statebridge.translators.settings import TranslatorKind
+from statebridge.experiment.translator_settings import TranslatorKind
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import torch
 
-from statebridge.translators.settings import CausalSettings, TrainingSettings
+from statebridge.experiment.translator_settings import CausalSettings, TrainingSettings
 
 
 def learning_rate_factor(

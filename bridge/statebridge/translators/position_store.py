@@ -10,13 +10,13 @@ from typing import Self
 import torch
 
 from statebridge.errors import EnvironmentFault, NumericError
+from statebridge.experiment.translator_settings import StoreDtype
 from statebridge.translators.positions import (
     BLOCK_SIZE,
     PositionBatch,
     check_batch,
     checked_batches,
 )
-from statebridge.translators.settings import StoreDtype
 from statebridge.translators.state_file import StateFile
 
 

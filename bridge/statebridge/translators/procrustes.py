@@ -18,11 +18,11 @@ from collections.abc import Iterable
 import torch
 
 from statebridge.errors import TranslatorError
-from statebridge.translators.card import ProcrustesRecord
+from statebridge.experiment.translator_settings import ProcrustesSettings
+from statebridge.results.translator_card import ProcrustesRecord
 from statebridge.translators.centred_sums import CentredSums, PositionSums, gather_sums
 from statebridge.translators.fit import Fit, solved
 from statebridge.translators.positions import PositionBatch
-from statebridge.translators.settings import ProcrustesSettings
 
 
 def solve_procrustes(

@@ -18,9 +18,9 @@ from typing import Any
 import torch
 
 from statebridge.errors import TranslatorError, nearest
-from statebridge.translators.card import ImportedRecord, TranslatorCard
+from statebridge.experiment.translator_settings import TranslatorKind
+from statebridge.results.translator_card import ImportedRecord, TranslatorCard
 from statebridge.translators.kinds import KINDS
-from statebridge.translators.settings import TranslatorKind
 from statebridge.translators.translator import Translator
 
 ARCHITECTURES: dict[str, TranslatorKind] = {

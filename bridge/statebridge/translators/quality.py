@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from statebridge.errors import TranslatorError
-from statebridge.translators.card import QualityReport, SpaceQuality
+from statebridge.results.translator_card import QualityReport, SpaceQuality
 from statebridge.translators.normalisation import l2_normalise
 from statebridge.translators.positions import PositionBatch, checked_batches, fixed_blocks
 from statebridge.translators.translator import Translator

@@ -12,11 +12,11 @@ from collections.abc import Iterable
 import torch
 
 from statebridge.errors import TranslatorError
-from statebridge.translators.card import RidgeRecord
+from statebridge.experiment.translator_settings import RidgeSettings
+from statebridge.results.translator_card import RidgeRecord
 from statebridge.translators.centred_sums import CentredSums, PositionSums, gather_sums
 from statebridge.translators.fit import Fit, solved
 from statebridge.translators.positions import PositionBatch
-from statebridge.translators.settings import RidgeSettings
 
 
 def solve_ridge(

@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 
 from statebridge.data.atomic import atomic_writer
 from statebridge.errors import EnvironmentFault, TranslatorError
-from statebridge.translators.card import (
+from statebridge.results.translator_card import (
     CausalRecord,
     CorpusRecord,
     FitRecord,

@@ -18,7 +18,8 @@ from fractions import Fraction
 import torch
 
 from statebridge.errors import NumericError, TranslatorError
-from statebridge.translators.card import EpochRecord, TrainingRecord
+from statebridge.experiment.translator_settings import TrainingSettings, TranslatorKind
+from statebridge.results.translator_card import EpochRecord, TrainingRecord
 from statebridge.translators.fit import Fit, finished
 from statebridge.translators.kinds import initialise
 from statebridge.translators.normalisation import l2_normalise
@@ -26,7 +27,6 @@ from statebridge.translators.optimiser import Optimiser
 from statebridge.translators.position_store import PositionStore
 from statebridge.translators.positions import PositionBatch
 from statebridge.translators.quality import target_means
-from statebridge.translators.settings import TrainingSettings, TranslatorKind
 from statebridge.translators.translator import Translator
 
 # Batches drawn from the store at a time: one gather for many steps, yet little memory.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 
 from statebridge.errors import NumericError, TranslatorError
-from statebridge.translators.card import TranslatorCard
+from statebridge.results.translator_card import TranslatorCard
 from statebridge.translators.kinds import build_map
 from statebridge.translators.normalisation import l2_normalise
 

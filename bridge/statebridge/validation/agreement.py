@@ -7,8 +7,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from typing import TypeVar
 
+from statebridge.records import CellResult, Direction, ResultSet
 from statebridge.results.resolved_condition import resolved_condition, uses_relay
-from statebridge.results.table import CellResult, Direction, ResultSet
 from statebridge.validation.expectation import Expectation, Setting
 from statebridge.validation.report import Finding, Severity, finding
 

@@ -14,12 +14,12 @@ from pydantic import (
     model_validator,
 )
 
-from statebridge.declared_sha256 import Sha256
 from statebridge.errors import ExperimentError, nearest
-from statebridge.results.table import Direction
+from statebridge.experiment.declared_sha256 import Sha256
+from statebridge.records import Direction
 from statebridge.validation.report import Severity
 
-# Not those of `statebridge.spec.experiment`, which may itself hold an expectation.
+# Not those of `statebridge.experiment.experiment`, which may itself hold an expectation.
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Count = Annotated[int, Field(ge=1)]
 Setting = bool | int | float | str | None

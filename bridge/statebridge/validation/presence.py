@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from statebridge.results.table import CellResult, Direction, ResultSet
+from statebridge.records import CellResult, Direction, ResultSet
 from statebridge.validation.expectation import Expectation, ExpectedCondition
 from statebridge.validation.report import Finding, finding
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, computed_field
 
-from statebridge.results.table import CellResult, Direction
+from statebridge.records import CellResult, Direction
 
 Severity = Literal["blocking", "warning"]
 """`blocking`: the results cannot be used as what they are declared to be. `warning`: they

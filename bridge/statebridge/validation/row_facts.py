@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from statebridge.records import CellResult, ResultSet, RowResult
 from statebridge.results.resolved_condition import resolved_condition
-from statebridge.results.table import CellResult, ResultSet, RowResult
 from statebridge.validation.expectation import Expectation
 from statebridge.validation.report import Finding, Severity, finding
 

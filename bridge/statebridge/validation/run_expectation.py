@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from statebridge.errors import ResultError
-from statebridge.results.table import ResultSet
+from statebridge.records import ResultSet
 from statebridge.validation.expectation import Expectation
 
 

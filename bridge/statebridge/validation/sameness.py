@@ -11,14 +11,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 
+from statebridge.experiment.conditions import Condition
+from statebridge.records import CellResult, ResultSet, RowResult
 from statebridge.results.resolved_condition import (
     floor_of,
     is_plain_baseline,
     resolved_condition,
     writes_back_what_was_there,
 )
-from statebridge.results.table import CellResult, ResultSet, RowResult
-from statebridge.spec.conditions import Condition
 from statebridge.validation.report import Finding, Severity, finding
 
 TOO_FEW_ROWS = 20

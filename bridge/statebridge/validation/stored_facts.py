@@ -16,7 +16,7 @@ from typing import Any
 
 from statebridge.data.strict_json import JsonError, parse
 from statebridge.errors import ResultError
-from statebridge.results.table import CellResult, ResultSet, RowResult
+from statebridge.records import CellResult, ResultSet, RowResult
 from statebridge.scoring.metrics import METRICS
 from statebridge.validation.expectation import Expectation
 from statebridge.validation.report import Finding, finding

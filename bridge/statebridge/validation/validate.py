@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import get_args
 
-from statebridge.results.table import CellResult, ResultSet
+from statebridge.records import CellResult, ResultSet
 from statebridge.validation.agreement import data_hash, decoding, gold, models, prompt_lengths
 from statebridge.validation.expectation import Expectation
 from statebridge.validation.presence import cell_presence, row_presence

@@ -9,7 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
-from statebridge.translators import TextCorpus
+from statebridge.data.text_corpus import TextCorpus
 from statebridge_server.api import uploads
 from statebridge_server.api.context import Reader, Server, ServerState, Submitter, refuse_nul
 from statebridge_server.api.problems import ProblemError

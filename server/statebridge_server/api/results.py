@@ -16,8 +16,8 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 from starlette.responses import Response, StreamingResponse
 
-from statebridge.results.rundir import read_run
-from statebridge.results.table import ResultSet
+from statebridge.records import ResultSet
+from statebridge.results.run_results import read_run
 from statebridge.runs.directory import ROWS, read_manifest, whole_groups
 from statebridge.scoring import score_cell, score_conditions
 from statebridge.stats.comparison import Comparison

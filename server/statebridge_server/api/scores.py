@@ -9,7 +9,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from statebridge.results.table import CellResult, ResultSet, RowResult
+from statebridge.records import CellResult, ResultSet, RowResult
 from statebridge.scoring.metrics import METRICS
 from statebridge_server.api.context import Reader, ServerState, parse_json, read_body
 from statebridge_server.api.problems import ProblemError

@@ -14,8 +14,8 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import Path as PathParameter
 from fastapi import Query, Request, Response
 
-from statebridge import declared_sha256
 from statebridge.errors import InputError
+from statebridge.experiment import declared_sha256
 from statebridge_server.api.context import Server, body_chunks
 from statebridge_server.api.problems import ProblemError, not_found
 from statebridge_server.layout import INCOMING, upload_path

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from statebridge.results.table import CellResult, DatasetRow, ResultSet, RowResult
+from statebridge.records import CellResult, DatasetRow, ResultSet, RowResult
 
 TEXTS = {
     "V": "Paris. It is the capital of France",  # verbose_correct

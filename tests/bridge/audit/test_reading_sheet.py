@@ -17,8 +17,8 @@ from statebridge.audit import (
     write_reading_sheet,
 )
 from statebridge.audit.reading_sheet import COLUMNS, sheet_key
+from statebridge.data.spreadsheet_text import unguarded
 from statebridge.errors import EnvironmentFault, ResultError
-from statebridge.tables.spreadsheet_text import unguarded
 from tests.bridge.audit.disagreeing_cells import cell, results
 
 Fill = Callable[[int, dict[str, str]], str]

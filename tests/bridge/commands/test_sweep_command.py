@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from statebridge_client.cli import main
-from tests.bridge.sweep.declared import EXPERIMENT
+from tests.bridge.layer_search.declared import EXPERIMENT
 from tests.tiny_models import save_pair_folder, tiny_neox, tiny_tokenizer
 
 

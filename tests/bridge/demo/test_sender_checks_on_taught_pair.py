@@ -5,22 +5,22 @@ from __future__ import annotations
 import json
 
 import pytest
+from scripts.demo_pair.lessons import held_out_rows
 
-from statebridge.demo.lessons import held_out_rows
 from statebridge.demo.taught_pair import TAUGHT, taught_pair_folders
-from statebridge.engine.sender_check_plan import plan_sender_checks
-from statebridge.engine.sender_checks import run_sender_checks
-from statebridge.engine.workload import prepare
+from statebridge.engine.planning.workload import prepare
+from statebridge.engine.sender_checks.checks import run_sender_checks
+from statebridge.engine.sender_checks.plan import plan_sender_checks
+from statebridge.experiment import parse_experiment
+from statebridge.experiment.experiment import ModelAtLayer
 from statebridge.models.loading import load_model
 from statebridge.models.pair import Pair
 from statebridge.models.traced_model import TracedModel
-from statebridge.spec import parse_experiment
-from statebridge.spec.experiment import ModelAtLayer
 from statebridge.stats.sender_effect import AnswerChange, sender_effects
 
 pytestmark = pytest.mark.skipif(
     not (TAUGHT / "sender" / "model.safetensors").is_file(),
-    reason="the taught pair's files are not there; scripts/train_demo_pair.py writes them",
+    reason="the taught pair's files are not there; scripts/demo_pair/train.py writes them",
 )
 
 ROWS = 60

@@ -9,11 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-
-from statebridge.data import overlap, row_identity
-from statebridge.data.multihop_domains import DOMAINS
-from statebridge.demo import taught_pair
-from statebridge.demo.lessons import (
+from scripts.demo_pair.lessons import (
     DISTRACTORS,
     END,
     HELD_OUT_SEED,
@@ -29,13 +25,17 @@ from statebridge.demo.lessons import (
     read_facts,
     training_rows,
 )
+from scripts.demo_pair.teaching import COURSES, Phase, accuracy, teach
+from scripts.demo_pair.untaught import Shape, new_model
+
+from statebridge.data import overlap, row_identity
+from statebridge.data.multihop_domains import DOMAINS
+from statebridge.demo import taught_pair
 from statebridge.demo.taught_pair import SIDES, taught_pair_folders
-from statebridge.demo.teaching import COURSES, Phase, accuracy, teach
-from statebridge.demo.untaught import Shape, new_model
 from statebridge.errors import PairError
+from statebridge.experiment.experiment import GeneratedRows, ModelAtLayer, Prompts
 from statebridge.models.loading import load_model, weights_sha256
-from statebridge.spec.experiment import GeneratedRows, ModelAtLayer, Prompts
-from statebridge.spec.resolve_dataset import generated_rows
+from statebridge.tasks.declared_rows import generated_rows
 
 TARGETS = {"sender": 0.95, "receiver": 0.60}
 """What each model must answer of 100 held-out rows."""

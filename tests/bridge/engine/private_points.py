@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from statebridge.results.table import RowResult
-from statebridge.spec import CONDITIONS
+from statebridge.experiment import CONDITIONS
+from statebridge.records import RowResult
 from tests.bridge.engine.tiny_experiment import (
     EngineRun,
     llama_pair,

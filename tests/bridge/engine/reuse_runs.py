@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from statebridge.engine.plain_sweep import PlainSweep
-from statebridge.engine.plan import Group
-from statebridge.engine.shared_sweep import SharedSweep
+from statebridge.engine.executors.plain_path import PlainSweep
+from statebridge.engine.executors.shared_path import SharedSweep
+from statebridge.engine.planning.groups import Group
+from statebridge.experiment import Experiment, parse_experiment
 from statebridge.models.pair import Pair
 from statebridge.runs.directory import read_lane
 from statebridge.runs.lane_store import FoundLane, KeyedLine, LaneKey
-from statebridge.spec import Experiment, parse_experiment
 from tests.bridge.engine.tiny_experiment import engine_pair
 from tests.reference.oracle import OraclePair
 from tests.tiny_models import tiny_neox, tiny_tokenizer

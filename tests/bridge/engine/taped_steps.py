@@ -16,8 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import DynamicCache
 
-from statebridge.engine.decoding import Prefilled
-from statebridge.engine.lane_cache import LaneCache
+from statebridge.engine.decoding.lane_cache import LaneCache
+from statebridge.engine.decoding.lanes import Prefilled
 from statebridge.models.token_batch import TokenBatch
 from statebridge.models.traced_model import TracedModel
 from tests.tiny_models import tiny_tokenizer

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from statebridge.engine.chat import TEMPLATE_DATE, as_turns, encoded, template_tail
-from statebridge.engine.prompts import shared_end
+from statebridge.engine.planning.chat import TEMPLATE_DATE, as_turns, encoded, template_tail
+from statebridge.engine.planning.prompts import shared_end
 from statebridge.errors import ExperimentError, PairError
 from statebridge.models.pair import Pair
 from tests.bridge.engine.private_points import CLOSE, PAIRS, translators_of

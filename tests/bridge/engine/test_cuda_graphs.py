@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from statebridge.engine.decoding import DecodingSettings, Prefilled, decode_lanes, prefill
-from statebridge.engine.sampling import Draws
-from statebridge.engine.static_holds import WARM_UP, give_back, held_for
+from statebridge.engine.cuda_graphs.static_holds import WARM_UP, give_back, held_for
+from statebridge.engine.decoding.lanes import DecodingSettings, Prefilled, decode_lanes, prefill
+from statebridge.engine.decoding.sampling import Draws
 from statebridge.models.token_batch import TokenBatch, to_device, to_host
 from statebridge.models.traced_model import TracedModel
 from tests.bridge.engine.taped_steps import traced

@@ -11,9 +11,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from statebridge.engine.donors import choose_donors, row_key
-from statebridge.engine.noise import PerRowNoise, PublishedNoise
-from statebridge.results.table import DatasetRow
+from statebridge.channels.donors import choose_donors, row_key
+from statebridge.channels.noise import PerRowNoise, PublishedNoise
+from statebridge.records import DatasetRow
 from tests.bridge.engine.tiny_experiment import (
     SEEDS,
     dataset_rows,

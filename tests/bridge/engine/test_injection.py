@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from statebridge.engine.injection import Written, check_positions, position_mask, write_states
+from statebridge.channels.operators import Written, check_positions, position_mask, write_states
 from statebridge.errors import ExperimentError
+from statebridge.experiment.conditions import Condition
 from statebridge.models.token_batch import TokenBatch
-from statebridge.spec.conditions import Condition
 
 LENGTHS = (1, 3, 4)
 WIDTH = 3

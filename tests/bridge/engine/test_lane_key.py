@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import torch
 
-from statebridge.engine.lane_key import LaneKeys
-from statebridge.engine.workload import prepare
+from statebridge.engine.planning.workload import prepare
+from statebridge.engine.reuse.lane_key import LaneKeys
 from statebridge.models.loading import weights_sha256
 from statebridge.models.pair import Pair
-from statebridge.results.table import DatasetRow
+from statebridge.records import DatasetRow
 from statebridge.translators import Translator
 from tests.bridge.engine.reuse_runs import experiment_of, tiny_pair
 from tests.bridge.engine.tiny_experiment import random_translator

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from statebridge.engine.fitting import fit_translators, paired_positions, read_corpus
+from statebridge.engine.fitting.corpus_fit import fit_translators, paired_positions, read_corpus
 from statebridge.engine.run import run_experiment
 from statebridge.errors import PairError
+from statebridge.experiment.experiment import Experiment, Fit
 from statebridge.models.pair import Pair, load_pair
 from statebridge.models.traced_model import TracedModel
-from statebridge.results.rundir import read_run
-from statebridge.spec.experiment import Experiment, Fit
+from statebridge.results.run_results import read_run
 from tests.tiny_models import (
     save_pair_folder,
     tiny_llama,

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from statebridge.engine.measures import CHUNK, answer_inputs, measure_gold
+from statebridge.engine.executors.measures import CHUNK, answer_inputs, measure_gold
 
 VOCAB = 5
 logits = st.lists(st.floats(-30, 30), min_size=VOCAB, max_size=VOCAB)

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from statebridge.engine.plain_sweep import PlainSweep
-from statebridge.engine.plan import Group
-from statebridge.engine.shared_sweep import SharedSweep
-from statebridge.results.table import DatasetRow
+from statebridge.engine.executors.plain_path import PlainSweep
+from statebridge.engine.executors.shared_path import SharedSweep
+from statebridge.engine.planning.groups import Group
+from statebridge.records import DatasetRow
 from tests.bridge.engine.tiny_experiment import (
     engine_pair,
     neox_pair,

@@ -12,6 +12,7 @@ import pytest
 import torch
 from transformers.models.gpt_neox.modeling_gpt_neox import GPTNeoXMLP
 
+from statebridge.experiment.experiment import ModelAtLayer
 from statebridge.models import onednn_layers
 from statebridge.models.loading import load_model
 from statebridge.models.onednn_layers import (
@@ -22,7 +23,6 @@ from statebridge.models.onednn_layers import (
     take_onednn,
 )
 from statebridge.models.token_batch import TokenBatch
-from statebridge.spec.experiment import ModelAtLayer
 from tests.bridge.engine.tiny_experiment import (
     dataset_rows,
     engine_pair,

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from statebridge.engine import shared_sweep
-from statebridge.engine.memory import halving, is_out_of_memory
+from statebridge.engine.executors import shared_path as shared_sweep
+from statebridge.engine.executors.memory import halving, is_out_of_memory
 from statebridge.errors import EnvironmentFault
-from statebridge.results.table import RowResult
+from statebridge.records import RowResult
 from tests.bridge.engine.tiny_experiment import (
     dataset_rows,
     engine_pair,

@@ -13,7 +13,7 @@ from functools import cache
 import pytest
 import torch
 
-from statebridge.results.table import RowResult
+from statebridge.records import RowResult
 from tests.bridge.engine.tiny_experiment import (
     SEEDS,
     dataset_rows,

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from statebridge.engine.positive_control import control_experiment, taught_experiment
+from statebridge.engine.planning.positive_control import control_experiment, taught_experiment
 from statebridge.engine.run import run_experiment
+from statebridge.experiment.experiment import Experiment
+from statebridge.records import ResultSet
 from statebridge.report.positive_control import positive_control_view, positive_control_views
-from statebridge.results.rundir import read_run
-from statebridge.results.table import ResultSet
-from statebridge.spec.experiment import Experiment
+from statebridge.results.run_results import read_run
 from tests.bridge.stats.tables import SEEDS, cell, results
 from tests.tiny_models import save_pair_folder, tiny_neox, tiny_tokenizer
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from statebridge.spec import PRESETS
+from statebridge.experiment import PRESETS
 from tests.bridge.engine.private_points import (
     ALL,
     LAST_ONLY,

@@ -10,10 +10,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from statebridge.engine.donors import choose_donors
-from statebridge.engine.injection import position_mask
-from statebridge.engine.noise import PerRowNoise
-from statebridge.engine.prompts import PromptTable, shared_end
+from statebridge.channels.donors import choose_donors
+from statebridge.channels.noise import PerRowNoise
+from statebridge.channels.operators import position_mask
+from statebridge.engine.planning.prompts import PromptTable, shared_end
 from statebridge.models.token_batch import TokenBatch
 from tests.bridge.engine.tiny_experiment import (
     dataset_rows,

@@ -11,7 +11,7 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from statebridge.errors import ExperimentError, PairError, StatebridgeError
-from statebridge.results.table import DatasetRow
+from statebridge.records import DatasetRow
 from tests.bridge.engine.tiny_experiment import (
     engine_pair,
     neox_pair,

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import NoRepeatNGramLogitsProcessor, RepetitionPenaltyLogitsProcessor
 
-from statebridge.engine.processors import ban_repeated_ngrams, penalise_repetition
+from statebridge.engine.decoding.processors import ban_repeated_ngrams, penalise_repetition
 from statebridge.models.token_batch import TokenBatch
 
 VOCAB = 7

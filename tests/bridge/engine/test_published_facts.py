@@ -11,13 +11,13 @@ import nnsight
 import pytest
 from transformers import AutoTokenizer
 
-from statebridge.engine.plan import lane_count, plan_groups
-from statebridge.engine.prompts import tokenise
-from statebridge.engine.workload import Workload, prepare
+from statebridge.engine.planning.groups import lane_count, plan_groups
+from statebridge.engine.planning.prompts import tokenise
+from statebridge.engine.planning.workload import Workload, prepare
+from statebridge.experiment import parse_experiment
 from statebridge.models.pair import Pair
 from statebridge.models.traced_model import TracedModel
-from statebridge.spec import parse_experiment
-from statebridge.spec.resolve_dataset import resolve_dataset
+from statebridge.tasks.declared_rows import resolve_dataset
 from tests.bridge.engine.tiny_experiment import random_translator
 from tests.shared_data import SHARED, needs_shared
 from tests.tiny_models import tiny_neox

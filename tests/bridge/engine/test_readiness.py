@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from statebridge.engine.readiness import Check, check_readiness
+from statebridge.engine.planning.readiness import Check, check_readiness
 from statebridge.engine.run import run_experiment
 from statebridge.errors import StatebridgeError
-from statebridge.spec import Experiment, parse_experiment
+from statebridge.experiment import Experiment, parse_experiment
 from tests.tiny_models import save_pair_folder, tiny_neox, tiny_tokenizer
 
 LONG = "What is " + "the place of " * 30 + "it?"

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from statebridge.errors import ExperimentError, RemoteError
+from statebridge.experiment import parse_experiment
 from statebridge.models.loading import trace_options
 from statebridge.models.pair import Pair
 from statebridge.models.traced_model import TracedModel
-from statebridge.spec import parse_experiment
 from tests.bridge.engine.fake_host import FakeHost
 from tests.bridge.engine.tiny_experiment import (
     dataset_rows,

@@ -13,7 +13,7 @@ import pytest
 
 from statebridge.engine.run import RunSummary, run_experiment
 from statebridge.models.pair import Pair
-from statebridge.results.rundir import read_run
+from statebridge.results.run_results import read_run
 from statebridge.runs.directory import REUSED, ROWS, SESSIONS, read_lane, read_manifest
 from statebridge.runs.lane_store import FoundLane
 from statebridge.translators import save_translator

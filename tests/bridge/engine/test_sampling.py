@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import TopPLogitsWarper
 
-from statebridge.engine.sampling import row_uniforms, sample_tokens
+from statebridge.engine.decoding.sampling import row_uniforms, sample_tokens
 from statebridge.errors import ExperimentError
 from tests.bridge.engine.tiny_experiment import (
     EngineRun,

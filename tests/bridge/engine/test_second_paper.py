@@ -12,12 +12,12 @@ import pytest
 from statebridge.cost import shape_from_config
 from statebridge.engine.run import run_experiment
 from statebridge.errors import PairError
+from statebridge.experiment import parse_experiment
 from statebridge.models.pair import Pair
+from statebridge.records import ResultSet
 from statebridge.report import write_report
 from statebridge.results.cost import condition_costs
-from statebridge.results.rundir import read_run
-from statebridge.results.table import ResultSet
-from statebridge.spec import parse_experiment
+from statebridge.results.run_results import read_run
 from statebridge.stats import Settings, compare
 from statebridge.validation import validate
 from statebridge.validation.run_expectation import run_expectation

@@ -17,20 +17,20 @@ from typing import Any
 import pytest
 import torch
 
+from statebridge.engine.planning.workload import prepare
 from statebridge.engine.run import run_experiment
-from statebridge.engine.sender_check_plan import SenderCheckPlan, plan_sender_checks
-from statebridge.engine.sender_checks import run_sender_checks
-from statebridge.engine.workload import prepare
+from statebridge.engine.sender_checks.checks import run_sender_checks
+from statebridge.engine.sender_checks.plan import SenderCheckPlan, plan_sender_checks
 from statebridge.errors import ExperimentError, NumericError, PairError
+from statebridge.experiment import parse_experiment
 from statebridge.models.pair import Pair
+from statebridge.records import DatasetRow
 from statebridge.results.sender_checks import (
     SENDER_CHECKS,
     AnswerMeasure,
     SenderChecks,
     read_sender_checks,
 )
-from statebridge.results.table import DatasetRow
-from statebridge.spec import parse_experiment
 from statebridge.translators import Translator
 from tests.bridge.engine.tiny_experiment import (
     dataset_rows,

@@ -8,13 +8,17 @@ from typing import Any
 import pytest
 import torch
 
-from statebridge.engine import similarity
-from statebridge.engine.fitting import CorpusTexts
-from statebridge.engine.similarity import block_indices, capture_layers, layer_similarity
+from statebridge.engine.fitting.corpus_fit import CorpusTexts
+from statebridge.engine.similarity import layer_similarity as similarity
+from statebridge.engine.similarity.layer_similarity import (
+    block_indices,
+    capture_layers,
+    layer_similarity,
+)
 from statebridge.errors import EnvironmentFault, NumericError, PairError, TranslatorError
 from statebridge.models.pair import Pair
 from statebridge.models.token_batch import TokenBatch
-from statebridge.translators.card import CorpusRecord
+from statebridge.results.translator_card import CorpusRecord
 from tests.bridge.engine.tiny_experiment import engine_pair, mixed_pair, neox_pair
 from tests.reference.oracle import OraclePair
 from tests.tiny_models import mixed_rows, tiny_llama_tokenizer

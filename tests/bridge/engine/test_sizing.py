@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from statebridge.engine import decoding, sizing
-from statebridge.engine.decoding import decoding_step
-from statebridge.engine.shared_sweep import SharedSweep
-from statebridge.engine.sizing import choose_max_lanes, lane_bytes
-from statebridge.engine.static_holds import StepHold
+from statebridge.engine.cuda_graphs.static_holds import StepHold
+from statebridge.engine.decoding import lanes as decoding
+from statebridge.engine.decoding.lanes import decoding_step
+from statebridge.engine.executors.shared_path import SharedSweep
+from statebridge.engine.planning import sizing
+from statebridge.engine.planning.sizing import choose_max_lanes, lane_bytes
 from tests.bridge.engine.tiny_experiment import (
     dataset_rows,
     engine_pair,

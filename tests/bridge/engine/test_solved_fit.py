@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from statebridge.engine import fitting
-from statebridge.engine.donors import row_key
-from statebridge.engine.fitting import fit_translators, paired_positions, read_corpus
+from statebridge.channels.donors import row_key
+from statebridge.engine.fitting import corpus_fit as fitting
+from statebridge.engine.fitting.corpus_fit import fit_translators, paired_positions, read_corpus
+from statebridge.experiment.experiment import Fit, Prompts
 from statebridge.models.pair import Pair
 from statebridge.models.traced_model import TracedModel
-from statebridge.spec.experiment import Fit, Prompts
 from statebridge.translators import fit_procrustes, fit_ridge
 from tests.bridge.engine.tiny_experiment import engine_pair, neox_pair
 

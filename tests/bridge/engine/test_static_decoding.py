@@ -11,17 +11,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from statebridge.engine import decoding
-from statebridge.engine.decoding import (
+from statebridge.engine.cuda_graphs.static_decoding import decode_static
+from statebridge.engine.cuda_graphs.static_holds import WARM_UP, StepHold
+from statebridge.engine.decoding import lanes as decoding
+from statebridge.engine.decoding.lanes import (
     DecodingSettings,
     Prefilled,
     decode_lanes,
     decoding_step,
     prefill,
 )
-from statebridge.engine.sampling import Draws
-from statebridge.engine.static_decoding import decode_static
-from statebridge.engine.static_holds import WARM_UP, StepHold
+from statebridge.engine.decoding.sampling import Draws
 from statebridge.models.token_batch import TokenBatch
 from statebridge.models.traced_model import TracedModel
 from tests.bridge.engine.taped_steps import TapeRecorder, lanes_sharing, traced

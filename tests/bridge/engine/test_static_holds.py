@@ -11,10 +11,9 @@ from weakref import WeakKeyDictionary
 import pytest
 import torch
 
-from statebridge.engine import decoding, static_decoding, static_holds
-from statebridge.engine.decoding import DecodingSettings, Prefilled, decode_lanes, prefill
-from statebridge.engine.static_decoding import decode_static
-from statebridge.engine.static_holds import (
+from statebridge.engine.cuda_graphs import static_decoding, static_holds
+from statebridge.engine.cuda_graphs.static_decoding import decode_static
+from statebridge.engine.cuda_graphs.static_holds import (
     MOST_LAYOUTS,
     MOST_STEPS,
     WORTH_RECORDING,
@@ -22,6 +21,8 @@ from statebridge.engine.static_holds import (
     give_back,
     held_for,
 )
+from statebridge.engine.decoding import lanes as decoding
+from statebridge.engine.decoding.lanes import DecodingSettings, Prefilled, decode_lanes, prefill
 from statebridge.models.token_batch import TokenBatch
 from statebridge.models.traced_model import TracedModel
 from tests.bridge.engine.taped_steps import TapeRecorder, lanes_sharing, traced

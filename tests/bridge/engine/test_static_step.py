@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import torch
 
-from statebridge.engine.decoding import DecodingSettings, Prefilled, prefill
-from statebridge.engine.lane_attention import lane_attention
-from statebridge.engine.sampling import Draws
-from statebridge.engine.static_cache import layout_of
-from statebridge.engine.static_lanes import LaneState, StaticLanes
-from statebridge.engine.static_shapes import StepShape, bucket
-from statebridge.engine.static_step import StaticStep
+from statebridge.engine.cuda_graphs.static_cache import layout_of
+from statebridge.engine.cuda_graphs.static_lanes import LaneState, StaticLanes
+from statebridge.engine.cuda_graphs.static_shapes import StepShape, bucket
+from statebridge.engine.cuda_graphs.static_step import StaticStep
+from statebridge.engine.decoding.lane_attention import lane_attention
+from statebridge.engine.decoding.lanes import DecodingSettings, Prefilled, prefill
+from statebridge.engine.decoding.sampling import Draws
 from statebridge.models.token_batch import TokenBatch
 from statebridge.models.traced_model import TracedModel
 from tests.bridge.engine.taped_steps import Operations, Tape, lanes_sharing, traced

@@ -12,10 +12,10 @@ import yaml
 
 from statebridge.engine.run import run_experiment
 from statebridge.errors import ResultError, TranslatorError
-from statebridge.results.rundir import read_run
+from statebridge.experiment import load_experiment, parse_experiment
+from statebridge.results.run_results import read_run
 from statebridge.runs.directory import ROWS as ROWS_FILE
 from statebridge.runs.directory import read_manifest
-from statebridge.spec import load_experiment, parse_experiment
 from statebridge.translators import load_translator, save_translator
 from statebridge_client.cli import main
 from tests.bridge.engine.private_points import check_same

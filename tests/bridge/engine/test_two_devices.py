@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 import torch
 
+from statebridge.engine.fitting.stitched import stitched_cross_entropy
 from statebridge.engine.run import run_experiment
-from statebridge.engine.similarity import layer_similarity
-from statebridge.engine.stitched import stitched_cross_entropy
+from statebridge.engine.similarity.layer_similarity import layer_similarity
 from statebridge.errors import EnvironmentFault
+from statebridge.experiment import parse_experiment
+from statebridge.experiment.experiment import Experiment
 from statebridge.models import loading
 from statebridge.models import pair as pair_module
 from statebridge.models.pair import Pair, load_pair, same_device
-from statebridge.results.rundir import read_run
-from statebridge.spec import parse_experiment
-from statebridge.spec.experiment import Experiment
+from statebridge.results.run_results import read_run
 from tests.bridge.engine.emulated_devices import ONE, OTHER, MixedError, emulated_devices
 from tests.bridge.engine.test_similarity import corpus
 from tests.bridge.engine.tiny_experiment import neox_pair, random_translator

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from statebridge.errors import ExperimentError, PairError, StatebridgeError, TranslatorError
-from statebridge.results.table import DatasetRow
+from statebridge.records import DatasetRow
 from tests.bridge.engine.tiny_experiment import (
     dataset_rows,
     engine_pair,

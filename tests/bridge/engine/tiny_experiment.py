@@ -10,14 +10,14 @@ from typing import Any
 import nnsight
 import torch
 
-from statebridge.engine.plain_sweep import PlainSweep
-from statebridge.engine.plan import plan_groups
-from statebridge.engine.shared_sweep import SharedSweep
-from statebridge.engine.workload import Workload, prepare
+from statebridge.engine.executors.plain_path import PlainSweep
+from statebridge.engine.executors.shared_path import SharedSweep
+from statebridge.engine.planning.groups import plan_groups
+from statebridge.engine.planning.workload import Workload, prepare
+from statebridge.experiment import parse_experiment
 from statebridge.models.pair import Pair
 from statebridge.models.traced_model import TracedModel
-from statebridge.results.table import DatasetRow, RowResult
-from statebridge.spec import parse_experiment
+from statebridge.records import DatasetRow, RowResult
 from statebridge.translators import Translator
 from tests.reference.oracle import OraclePair
 from tests.tiny_models import tiny_llama, tiny_neox, tiny_tokenizer

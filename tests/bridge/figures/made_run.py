@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from statebridge.results.table import CellResult, DatasetRow, Direction, ResultSet, RowResult
-from statebridge.spec.conditions import Condition
-from statebridge.spec.presets import CONDITIONS
+from statebridge.experiment.conditions import Condition
+from statebridge.experiment.presets import CONDITIONS
+from statebridge.records import CellResult, DatasetRow, Direction, ResultSet, RowResult
 
 SEEDS = (42, 123, 456)
 TOKENS = 6

@@ -17,7 +17,7 @@ from statebridge.figures import Drawing
 from statebridge.figures.strength import strength_series
 from statebridge.figures.style import house_style, series_styles
 from statebridge.figures.wording import percent
-from statebridge.results.table import CellResult, ResultSet
+from statebridge.records import CellResult, ResultSet
 from statebridge.scoring import row_values
 from statebridge.stats import Comparison, Settings, compare
 from tests.bridge.figures.made_run import PUBLISHED, SEEDS, TOKENS, made_run, sweep, without

@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from statebridge.errors import EnvironmentFault, NumericError, PairError
+from statebridge.experiment import parse_experiment
+from statebridge.experiment.experiment import ModelAtLayer
 from statebridge.models.loading import (
     load_model,
     resolve_device,
@@ -19,8 +21,6 @@ from statebridge.models.loading import (
 from statebridge.models.pair import load_pair
 from statebridge.models.token_batch import TokenBatch
 from statebridge.models.traced_model import TracedModel, check_finite
-from statebridge.spec import parse_experiment
-from statebridge.spec.experiment import ModelAtLayer
 from tests.tiny_models import (
     VOCAB,
     save_pair_folder,

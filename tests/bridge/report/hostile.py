@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from statebridge.results.table import DatasetRow, ResultSet, RowResult
+from statebridge.records import DatasetRow, ResultSet, RowResult
 from tests.bridge.stats.tables import cell
 
 HOSTILE = (

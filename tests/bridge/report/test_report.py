@@ -15,8 +15,8 @@ import pytest
 
 from statebridge.audit import audit, read_reading_sheet, write_reading_sheet
 from statebridge.errors import EnvironmentFault, ResultError
+from statebridge.records import DatasetRow, ResultSet
 from statebridge.report import write_report
-from statebridge.results.table import DatasetRow, ResultSet
 from statebridge.stats import Settings, compare
 from statebridge.validation import Expectation, published_expectation, validate
 from tests.bridge.figures.made_run import made_run

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from statebridge.records import ResultSet
 from statebridge.report import write_report
-from statebridge.results.table import ResultSet
 from statebridge.scoring import word_boundary_contains
 from statebridge.stats import Settings, compare
 from tests.bridge.figures.made_run import SEEDS, made_run

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from statebridge.records import ResultSet
 from statebridge.report import write_report
 from statebridge.report.sender_view import SenderView, sender_view
 from statebridge.results.sender_checks import SenderChecks, write_sender_checks
-from statebridge.results.table import ResultSet
 from statebridge.stats import Settings, compare
 from tests.bridge.figures.made_run import made_run
 from tests.bridge.results.made_checks import check, made_checks

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from statebridge.experiment.conditions import Condition
+from statebridge.records import CellResult, ResultSet
 from statebridge.report import Verdict, verdicts
-from statebridge.results.table import CellResult, ResultSet
-from statebridge.spec.conditions import Condition
 from statebridge.stats import Settings, compare
 from tests.bridge.figures.made_run import made_run
 from tests.bridge.stats.tables import SEEDS, cell, measured, results

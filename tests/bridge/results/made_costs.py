@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from statebridge.cost import ModelShape
-from statebridge.results.table import CellResult, DatasetRow, ResultSet, RowResult, Turn
-from statebridge.spec.conditions import Condition
-from statebridge.spec.presets import CONDITIONS
+from statebridge.experiment.conditions import Condition
+from statebridge.experiment.presets import CONDITIONS
+from statebridge.records import CellResult, DatasetRow, ResultSet, RowResult, Turn
 
 SENDER = ModelShape(3, 24, 3, 3, 8, 96, False, 421, False)
 RECEIVER = ModelShape(4, 32, 4, 2, 8, 96, True, 421, True)

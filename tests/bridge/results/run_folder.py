@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from statebridge.data import write_jsonl
-from statebridge.results.table import DatasetRow, RowResult
+from statebridge.experiment.presets import CONDITIONS
+from statebridge.records import DatasetRow, RowResult
 from statebridge.runs.directory import DATASET, FORMAT, MANIFEST, ROWS, lane_line
-from statebridge.spec.presets import CONDITIONS
 
 ROWS_OF_DATASET = [
     DatasetRow("b", "Bob in Lima.", "Where is Bob?", "Lima", {"hops": 2, "domain": "geography"}),

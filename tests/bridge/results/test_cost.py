@@ -15,8 +15,8 @@ from statebridge.cost import (
     published_partial,
 )
 from statebridge.errors import ResultError
+from statebridge.experiment.conditions import Condition
 from statebridge.results.cost import WAYS, ConditionCost, Way, condition_costs
-from statebridge.spec.conditions import Condition
 from tests.bridge.results.made_costs import LAYER, METHODS, RECEIVER, SENDER, made_costs
 
 

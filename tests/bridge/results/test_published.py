@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from statebridge.errors import ResultError
+from statebridge.experiment.presets import PUBLISHED
+from statebridge.records import CellResult, DatasetRow, RowResult
 from statebridge.results.published import published_file_name, read_published
 from statebridge.results.published_writer import published_injection, write_published
-from statebridge.results.table import CellResult, DatasetRow, RowResult
-from statebridge.spec.presets import PUBLISHED
 from tests.shared_data import SHARED, needs_shared
 
 

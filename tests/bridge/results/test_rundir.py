@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from statebridge.errors import StatebridgeError
-from statebridge.results.rundir import first_difference, read_run
-from statebridge.results.table import RowResult
+from statebridge.records import RowResult
+from statebridge.results.run_results import first_difference, read_run
 from statebridge.runs.directory import DATASET, MANIFEST, ROWS
 from tests.bridge.results.run_folder import CELLS, ROWS_OF_DATASET, lane, manifest, write_run
 

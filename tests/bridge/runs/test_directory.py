@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from statebridge.errors import EnvironmentFault, NumericError, ResultError, StatebridgeError
-from statebridge.results.table import RowResult
+from statebridge.records import RowResult
 from statebridge.runs.directory import (
     DATASET,
     FORMAT,

@@ -20,7 +20,7 @@ GROUPS = 200
 COMMITTING = f"""
 GROUPS = {GROUPS}
 import random, sys
-from statebridge.results.table import RowResult
+from statebridge.records import RowResult
 from statebridge.runs.directory import open_run
 
 draw = random.Random(0)

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 import torch
 
-from statebridge.engine.plain_sweep import PlainSweep
+from statebridge.engine.executors.plain_path import PlainSweep
+from statebridge.engine.executors.shared_path import SharedSweep
 from statebridge.engine.run import RunSummary, run_experiment
-from statebridge.engine.shared_sweep import SharedSweep
 from statebridge.errors import EnvironmentFault, NumericError, ResultError, StatebridgeError
+from statebridge.experiment import Experiment, parse_experiment
 from statebridge.models.pair import Pair
-from statebridge.results.rundir import read_run
+from statebridge.results.run_results import read_run
 from statebridge.runs.directory import (
     DATASET,
     MANIFEST,
@@ -26,7 +27,6 @@ from statebridge.runs.directory import (
     read_manifest,
     whole_groups,
 )
-from statebridge.spec import Experiment, parse_experiment
 from statebridge.translators import save_translator
 from tests.bridge.engine.tiny_experiment import engine_pair, random_translator
 from tests.bridge.runs.limits import file_size_limit

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from statebridge.errors import NumericError, ResultError
-from statebridge.results.table import CellResult, RowResult
+from statebridge.records import CellResult, RowResult
 from statebridge.scoring import (
     MEASURES,
     METRICS,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from statebridge.results.table import CellResult, RowResult
+from statebridge.records import CellResult, RowResult
 from statebridge.scoring import ConditionScore, SeedMean, score_cell, score_conditions
 from tests.shared_data import SHARED, needs_shared
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from statebridge.results.table import CellResult, DatasetRow, Direction, ResultSet, RowResult
+from statebridge.records import CellResult, DatasetRow, Direction, ResultSet, RowResult
 
 METRIC = "word_boundary_contains"
 SEEDS = (42, 123, 456)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from statebridge.errors import ResultError
-from statebridge.results.table import CellResult, DatasetRow, ResultSet
+from statebridge.records import CellResult, DatasetRow, ResultSet
 from statebridge.stats import Comparison, Difference, SeedDifference, Settings, compare
 from statebridge.stats.bootstrap import stable_seed
 from statebridge.stats.effect_size import minimal_detectable_effect

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from statebridge.errors import ResultError
-from statebridge.results.table import CellResult, ResultSet
+from statebridge.records import CellResult, ResultSet
 from statebridge.stats import FailureChain, compare
 from statebridge.stats.failure_chain import failure_chain
 from statebridge.stats.pairing import Pairing

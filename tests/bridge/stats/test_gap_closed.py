@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from statebridge.results.table import CellResult, ResultSet
+from statebridge.records import CellResult, ResultSet
 from statebridge.stats import GapClosed, Settings, compare
 from statebridge.stats.setting import channel_settings
 from tests.bridge.stats.tables import METRIC, SEEDS, cell, measured, results

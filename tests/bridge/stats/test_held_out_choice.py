@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from statebridge.errors import ResultError
-from statebridge.results.sweep import Layers, Split, SweepResults, restricted, split_rows
+from statebridge.results.layer_search import Layers, Split, SweepResults, restricted, split_rows
 from statebridge.stats import Settings
 from statebridge.stats.held_out_choice import choose, choose_held_out
-from tests.bridge.sweep.declared import LAYERS, made_sweep
+from tests.bridge.layer_search.declared import LAYERS, made_sweep
 
 QUICK = Settings(stratify_by=(), resamples=200)
 NAMES = ("private_last", "half")

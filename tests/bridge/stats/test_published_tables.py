@@ -6,8 +6,8 @@ import random
 
 import pytest
 
+from statebridge.records import ResultSet
 from statebridge.results.published import read_published
-from statebridge.results.table import ResultSet
 from statebridge.scoring.metrics import METRICS
 from statebridge.stats import Comparison, compare
 from statebridge.stats.bootstrap import stable_seed

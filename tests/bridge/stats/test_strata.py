@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from statebridge.results.table import CellResult, DatasetRow
+from statebridge.records import CellResult, DatasetRow
 from statebridge.stats import Settings, compare
 from statebridge.stats.clustered import Floats
 from statebridge.stats.interaction import InteractionTest

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from statebridge.data.spreadsheet_text import guarded, unguarded
 from statebridge.errors import EnvironmentFault, ResultError
 from statebridge.tables import (
     FORMATS,
@@ -26,7 +27,6 @@ from statebridge.tables import (
 )
 from statebridge.tables.latex_format import escape_latex
 from statebridge.tables.markdown_format import escape_markdown
-from statebridge.tables.spreadsheet_text import guarded, unguarded
 
 COLUMNS = (
     Column("name", "the name"),

@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from statebridge.errors import NumericError, ResultError
+from statebridge.records import DatasetRow, ResultSet, RowResult
 from statebridge.results.published import read_published
-from statebridge.results.table import DatasetRow, ResultSet, RowResult
 from statebridge.scoring import score_cell
 from statebridge.tables import row_table, to_parquet
 from statebridge.tables.row_table import RECORDED

@@ -12,7 +12,7 @@ from statebridge.data import FieldMap, read_jsonl, row_identity, rows_sha256, wr
 from statebridge.data.multihop_names import PEOPLE
 from statebridge.data.name_lists import attribute_names
 from statebridge.errors import DatasetError
-from statebridge.results.table import DatasetRow
+from statebridge.records import DatasetRow
 from statebridge.scoring.conventions import row_correct
 from statebridge.tasks import COUNTRIES, countries_rows
 from statebridge.tasks.countries import MAX_ROWS, QUESTION, TEMPLATES

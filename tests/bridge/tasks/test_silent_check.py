@@ -6,7 +6,7 @@ import random
 import pytest
 
 from statebridge.errors import DatasetError, ResultError
-from statebridge.results.table import DatasetRow
+from statebridge.records import DatasetRow
 from statebridge.tasks import chance_level, countries_rows, silent_verdict, tip_sheets_rows
 from tests.bridge.data.refusal import refused
 

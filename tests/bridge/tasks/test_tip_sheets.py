@@ -17,7 +17,7 @@ from statebridge.data import FieldMap, read_jsonl, row_identity, rows_sha256, wr
 from statebridge.data.multihop_names import COMPANIES
 from statebridge.data.name_lists import attribute_names
 from statebridge.errors import DatasetError
-from statebridge.results.table import DatasetRow
+from statebridge.records import DatasetRow
 from statebridge.scoring.conventions import row_correct
 from statebridge.tasks import tip_sheets_rows
 from statebridge.tasks.tip_sheet_phrases import FRAMES, GENERAL, HEADINGS, QUESTIONS, SECTORS

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from statebridge.data.text_corpus import TextCorpus
 from statebridge.errors import DatasetError, TranslatorError
-from statebridge.translators.corpus import TextCorpus
 from tests.bridge.translators.refusal import refused
 from tests.shared_data import SHARED, needs_shared
 

@@ -5,11 +5,11 @@ import scipy.linalg
 import torch
 
 from statebridge.errors import NumericError, TranslatorError
-from statebridge.translators.card import ProcrustesRecord
+from statebridge.experiment.translator_settings import ProcrustesSettings
+from statebridge.results.translator_card import ProcrustesRecord
 from statebridge.translators.fit import Fit
 from statebridge.translators.positions import BLOCK_SIZE
 from statebridge.translators.procrustes import fit_procrustes
-from statebridge.translators.settings import ProcrustesSettings
 from tests.bridge.translators.live_tensors import PeakBytes
 from tests.bridge.translators.refusal import refused
 from tests.bridge.translators.synthetic_states import linear_pair, normal

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from statebridge.errors import NumericError, TranslatorError
-from statebridge.translators.card import ImportedRecord
+from statebridge.results.translator_card import ImportedRecord
 from statebridge.translators.storage import load_translator, save_translator
 from tests.bridge.translators.refusal import refused
 from tests.bridge.translators.synthetic_states import normal

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from statebridge.errors import NumericError, TranslatorError
-from statebridge.translators.card import SpaceQuality
+from statebridge.results.translator_card import SpaceQuality
 from statebridge.translators.kinds import initialise
 from statebridge.translators.positions import BLOCK_SIZE
 from statebridge.translators.quality import TargetMeans, measure_quality, target_means

@@ -10,7 +10,12 @@ import safetensors.torch
 import torch
 
 from statebridge.errors import EnvironmentFault, NumericError, TranslatorError
-from statebridge.translators.card import (
+from statebridge.experiment.translator_settings import (
+    TRANSLATOR_KINDS,
+    CausalSettings,
+    TrainingSettings,
+)
+from statebridge.results.translator_card import (
     CausalRecord,
     CorpusRecord,
     ImportedRecord,
@@ -24,7 +29,6 @@ from statebridge.translators.position_store import PositionStore
 from statebridge.translators.procrustes import fit_procrustes
 from statebridge.translators.quality import measure_quality
 from statebridge.translators.ridge import fit_ridge
-from statebridge.translators.settings import TRANSLATOR_KINDS, CausalSettings, TrainingSettings
 from statebridge.translators.storage import load_translator, make_card, save_translator
 from statebridge.translators.training import train_translator
 from statebridge.translators.translator import Translator

@@ -9,12 +9,16 @@ import torch
 from transformers.optimization import get_linear_schedule_with_warmup
 
 from statebridge.errors import NumericError, TranslatorError
-from statebridge.translators.card import TrainingRecord
+from statebridge.experiment.translator_settings import (
+    TRANSLATOR_KINDS,
+    TrainingSettings,
+    TranslatorKind,
+)
+from statebridge.results.translator_card import TrainingRecord
 from statebridge.translators.fit import Fit
 from statebridge.translators.optimiser import learning_rate_factor
 from statebridge.translators.position_store import PositionStore
 from statebridge.translators.quality import measure_quality, target_means
-from statebridge.translators.settings import TRANSLATOR_KINDS, TrainingSettings, TranslatorKind
 from statebridge.translators.training import (
     TrainingProgress,
     train_translator,

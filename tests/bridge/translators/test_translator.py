@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from statebridge.errors import NumericError, TranslatorError
+from statebridge.experiment.translator_settings import TRANSLATOR_KINDS
 from statebridge.translators.kinds import KINDS, initialise, rescale
 from statebridge.translators.normalisation import l2_normalise
-from statebridge.translators.settings import TRANSLATOR_KINDS
 from statebridge.translators.translator import Translator
 from tests.bridge.translators.refusal import refused
 from tests.bridge.translators.synthetic_states import normal

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from statebridge.data.clean_eval import CLEAN_EVAL_SHA256
+from statebridge.records import CellResult, ResultSet, RowResult
 from statebridge.results.published import published_file_name, read_published
 from statebridge.results.published_writer import write_published
-from statebridge.results.table import CellResult, ResultSet, RowResult
 from statebridge.validation import Expectation, ValidationReport, validate
 
 SHA = "a" * 64

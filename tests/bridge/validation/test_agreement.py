@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from statebridge.results.table import DatasetRow, ResultSet
+from statebridge.records import DatasetRow, ResultSet
 from statebridge.validation import validate
 from statebridge.validation.agreement import decoding_settings
 from tests.bridge.validation.findings import found, only

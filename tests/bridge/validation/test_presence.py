@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from statebridge.results.table import ResultSet
+from statebridge.records import ResultSet
 from statebridge.validation import Expectation, validate
 from tests.bridge.validation.findings import found, only
 from tests.bridge.validation.made_results import (

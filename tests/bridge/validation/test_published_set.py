@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from statebridge.records import ResultSet
 from statebridge.results.published import read_published
-from statebridge.results.table import ResultSet
 from statebridge.validation import published_expectation, validate
 from tests.bridge.validation.findings import found
 from tests.bridge.validation.made_results import SHUFFLES, made_cell, write_file

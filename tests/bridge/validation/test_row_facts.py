@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from statebridge.results.table import ResultSet
+from statebridge.records import ResultSet
 from statebridge.validation import Check, Expectation, validate
 from tests.bridge.validation.findings import found, only
 from tests.bridge.validation.made_results import (

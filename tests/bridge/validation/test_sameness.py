@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from statebridge.results.table import CellResult, ResultSet
+from statebridge.records import CellResult, ResultSet
 from statebridge.validation import validate
 from tests.bridge.validation.findings import found, only
 from tests.bridge.validation.made_results import (

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from statebridge.errors import ResultError
+from statebridge.records import ResultSet
 from statebridge.results.published import read_published
-from statebridge.results.table import ResultSet
 from statebridge.validation import Expectation, Original, ValidationReport, rows_digest, validate
 from tests.bridge.validation.findings import only
 from tests.bridge.validation.made_results import made_cell, read_edited, row_id, write_file

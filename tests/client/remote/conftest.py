@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from statebridge.engine.run import run_experiment
-from statebridge.spec import load_experiment
+from statebridge.experiment import load_experiment
 from statebridge_client import Client, LocalRun, RemoteRun
 from statebridge_client.cli import main
 from tests.server.conftest import pair_folder, pair_settings, server, tiny_experiment

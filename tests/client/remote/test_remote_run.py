@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from statebridge.errors import NotFoundError, ResultError, RunFailedError
-from statebridge.results.rundir import read_run
-from statebridge.results.table import ResultSet, RowResult
+from statebridge.records import ResultSet, RowResult
+from statebridge.results.run_results import read_run
 from statebridge_client import Client, LocalRun, RemoteRun
 from tests.server.conftest import tiny_experiment
 from tests.server.test_jobs import LONG

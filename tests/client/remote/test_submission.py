@@ -13,9 +13,9 @@ import yaml
 from statebridge.data import FieldMap
 from statebridge.engine.run import run_experiment
 from statebridge.errors import DatasetError, ExperimentError, NotFoundError, TranslatorError
-from statebridge.spec import load_experiment
-from statebridge.spec.experiment import GeneratedRows
-from statebridge.spec.resolve_dataset import generated_rows
+from statebridge.experiment import load_experiment
+from statebridge.experiment.experiment import GeneratedRows
+from statebridge.tasks.declared_rows import generated_rows
 from statebridge_client import Client, LocalRun, RemoteRun
 from tests.server.conftest import tiny_experiment
 

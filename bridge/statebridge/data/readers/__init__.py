@@ -16,7 +16,7 @@ from statebridge.data.readers.musique import iter_musique
 from statebridge.data.readers.twowiki import iter_2wikimultihopqa
 from statebridge.data.rows import Place, distinct_rows
 from statebridge.errors import DatasetError, nearest
-from statebridge.results.table import DatasetRow
+from statebridge.records import DatasetRow
 
 
 @dataclass(frozen=True, slots=True)

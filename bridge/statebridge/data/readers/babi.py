@@ -15,7 +15,7 @@ from statebridge.data.readers.paragraphs import checked_context
 from statebridge.data.rows import Place, answer_type, make_row
 from statebridge.data.text_files import iter_lines
 from statebridge.errors import DatasetError
-from statebridge.results.table import DatasetRow
+from statebridge.records import DatasetRow
 
 _NUMBERED = re.compile(r"([0-9]{1,9}) (.*)", re.DOTALL)
 

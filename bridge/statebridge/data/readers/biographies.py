@@ -15,7 +15,7 @@ from statebridge.data.name_lists import ALIASES, SCORING, join_names
 from statebridge.data.readers.records import iter_records
 from statebridge.data.rows import Place, answer_type, id_field, make_row, text_field
 from statebridge.errors import DatasetError
-from statebridge.results.table import DatasetRow
+from statebridge.records import DatasetRow
 
 _USED = ("id", "context", "question", "answer", ALIASES)
 

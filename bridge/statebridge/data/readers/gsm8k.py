@@ -14,7 +14,7 @@ from statebridge.data.readers.question_context import in_context
 from statebridge.data.readers.records import iter_records
 from statebridge.data.rows import Place, make_row, text_field
 from statebridge.errors import DatasetError
-from statebridge.results.table import DatasetRow
+from statebridge.records import DatasetRow
 
 _MARK = "####"
 

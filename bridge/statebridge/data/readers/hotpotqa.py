@@ -16,7 +16,7 @@ from statebridge.data.readers.paragraphs import Context, Paragraph, checked_cont
 from statebridge.data.readers.records import iter_records
 from statebridge.data.rows import Attributes, Place, answer_type, id_field, make_row, text_field
 from statebridge.errors import DatasetError
-from statebridge.results.table import DatasetRow
+from statebridge.records import DatasetRow
 
 
 def iter_hotpotqa(path: Path, *, context: str = "gold") -> Iterator[tuple[Place, DatasetRow]]:

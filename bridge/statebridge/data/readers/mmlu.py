@@ -21,7 +21,7 @@ from statebridge.data.readers.records import iter_records
 from statebridge.data.rows import Place, checked_text, kind, make_row, text_field
 from statebridge.data.text_files import iter_lines
 from statebridge.errors import DatasetError
-from statebridge.results.table import DatasetRow
+from statebridge.records import DatasetRow
 
 _FIELDS = ("question", "A", "B", "C", "D", "answer")
 _SPLITS = ("_test", "_val", "_dev")

@@ -15,7 +15,7 @@ from statebridge.data.readers.paragraphs import Paragraph, checked_context, join
 from statebridge.data.readers.records import iter_records
 from statebridge.data.rows import Place, answer_type, id_field, make_row, text_field
 from statebridge.errors import DatasetError, nearest
-from statebridge.results.table import DatasetRow
+from statebridge.records import DatasetRow
 
 _UNANSWERABLE = ("drop", "keep")
 

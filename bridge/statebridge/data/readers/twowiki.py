@@ -10,7 +10,7 @@ from statebridge.data.readers.paragraphs import checked_context
 from statebridge.data.readers.records import iter_records
 from statebridge.data.rows import Place, kind
 from statebridge.errors import DatasetError
-from statebridge.results.table import DatasetRow
+from statebridge.records import DatasetRow
 
 
 def iter_2wikimultihopqa(

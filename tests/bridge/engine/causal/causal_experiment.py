@@ -10,14 +10,14 @@ from typing import Any
 
 import torch
 
-from statebridge.engine.frozen_rows import FrozenRows, freeze_rows
+from statebridge.engine.fitting.frozen_rows import FrozenRows, freeze_rows
+from statebridge.experiment.conditions import Condition
+from statebridge.experiment.experiment import Causal, Dataset, Experiment
+from statebridge.experiment.translator_settings import CausalSettings
 from statebridge.models.pair import Pair
-from statebridge.results.table import DatasetRow
-from statebridge.spec.conditions import Condition
-from statebridge.spec.experiment import Causal, Dataset, Experiment
+from statebridge.records import DatasetRow
 from statebridge.translators import Translator
 from statebridge.translators.kinds import initialise
-from statebridge.translators.settings import CausalSettings
 from tests.bridge.engine.tiny_experiment import dataset_rows
 from tests.tiny_models import mixed_rows
 

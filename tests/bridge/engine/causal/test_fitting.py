@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from statebridge.engine.causal_rows import choose_rows
-from statebridge.engine.fitting import fit_translators, read_corpus
+from statebridge.engine.fitting.causal_rows import choose_rows
+from statebridge.engine.fitting.corpus_fit import fit_translators, read_corpus
 from statebridge.errors import TranslatorError
+from statebridge.experiment.experiment import Causal, Corpus, Dataset, Fit, GeneratedRows, Prompts
 from statebridge.models.pair import Pair
-from statebridge.results.table import DatasetRow
-from statebridge.spec.experiment import Causal, Corpus, Dataset, Fit, GeneratedRows, Prompts
-from statebridge.translators.card import TranslatorCard
+from statebridge.records import DatasetRow
+from statebridge.results.translator_card import TranslatorCard
 from tests.bridge.engine.causal.causal_experiment import (
     causal_of,
     experiment_of,

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from statebridge.engine.causal_loss import row_losses
-from statebridge.engine.plan import plan_groups
-from statebridge.engine.shared_sweep import SharedSweep
-from statebridge.engine.workload import prepare
+from statebridge.engine.executors.shared_path import SharedSweep
+from statebridge.engine.fitting.causal_loss import row_losses
+from statebridge.engine.planning.groups import plan_groups
+from statebridge.engine.planning.workload import prepare
+from statebridge.experiment.conditions import Condition
+from statebridge.experiment.experiment import DEFAULT_SET
 from statebridge.models.pair import Pair
-from statebridge.spec.conditions import Condition
-from statebridge.spec.experiment import DEFAULT_SET
 from statebridge.translators import Translator
 from tests.bridge.engine.causal.causal_experiment import (
     causal_of,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from statebridge.engine.causal_training import train_causally
-from statebridge.engine.frozen_rows import FrozenRows
+from statebridge.engine.fitting.causal_training import train_causally
+from statebridge.engine.fitting.frozen_rows import FrozenRows
 from statebridge.errors import (
     DatasetError,
     ExperimentError,
@@ -15,9 +15,10 @@ from statebridge.errors import (
     PairError,
     TranslatorError,
 )
+from statebridge.experiment.conditions import Condition
 from statebridge.models.pair import Pair
-from statebridge.spec.conditions import Condition
-from statebridge.translators import StateOrigin, Translator, make_card
+from statebridge.results.translator_card import StateOrigin
+from statebridge.translators import Translator, make_card
 from tests.bridge.engine.causal.causal_experiment import (
     QUICK,
     causal_of,

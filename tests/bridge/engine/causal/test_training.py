@@ -13,10 +13,10 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from statebridge.engine.causal_training import train_causally
-from statebridge.engine.frozen_rows import FrozenRows
+from statebridge.engine.fitting.causal_training import train_causally
+from statebridge.engine.fitting.frozen_rows import FrozenRows
 from statebridge.models.pair import Pair
-from statebridge.results.table import DatasetRow
+from statebridge.records import DatasetRow
 from tests.bridge.engine.causal.causal_experiment import (
     QUICK,
     causal_of,

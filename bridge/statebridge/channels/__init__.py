@@ -1,0 +1,1 @@
+"""Channels: what a condition reads, maps and writes. Needs torch."""

@@ -1,0 +1,95 @@
+"""`statebridge sweep`: carry an experiment out at many pairs of layers, and choose one."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from statebridge.commands.engine_extra import need_engine
+from statebridge.commands.options import AsJson, Device, ExperimentFile, Set, read_changes
+from statebridge.commands.progress import progress_bars
+
+
+def sweep(
+    file: ExperimentFile,
+    out: Annotated[Path, typer.Option(help="Sweep directory; an earlier sweep there goes on.")],
+    limit: Annotated[int | None, typer.Option(help="Run the first rows only.", min=1)] = None,
+    device: Device = None,
+    max_lanes: Annotated[
+        int | None, typer.Option(help="Lanes decoded together; sized from memory if not given.")
+    ] = None,
+    no_decode: Annotated[
+        bool,
+        typer.Option("--no-decode", help="Measure log-probability, rank and KL; no text."),
+    ] = False,
+    changes: Set = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run an experiment at each pair of layers, and choose one on rows that are not reported on.
+
+    The same command again goes on where it stopped; `statebridge report` draws the map.
+    """
+    from statebridge.errors import ExperimentError
+    from statebridge.experiment import load_experiment
+
+    overrides: dict[str, Any] = {
+        "limit": limit,
+        "execution.device": device,
+        "execution.max_lanes": max_lanes,
+        "decode": False if no_decode else None,
+    }
+    given = {key: value for key, value in overrides.items() if value is not None}
+    experiment = load_experiment(file, read_changes(changes) | given)
+    if experiment.sweep is None:
+        raise ExperimentError(
+            f"{file}: sweep: missing; declare the layers to sweep, or use `statebridge run`"
+        )
+    need_engine()
+    from statebridge.engine.layer_search.search import run_sweep
+    from statebridge.report.layer_search_sentences import (
+        choice_headline,
+        firmness,
+        reported_findings,
+    )
+    from statebridge.results.layer_search import read_sweep
+    from statebridge.stats.held_out_choice import choose_held_out
+
+    try:
+        with progress_bars(quiet=as_json) as progress:
+            summary = run_sweep(experiment, out, progress=progress)
+    except KeyboardInterrupt:
+        print("interrupted; the same command again goes on where it stopped", file=sys.stderr)
+        raise typer.Exit(130) from None
+    choice = choose_held_out(read_sweep(out))
+    findings = reported_findings(choice)
+    if as_json:
+        print(
+            json.dumps(
+                {
+                    "directory": str(summary.directory),
+                    "pairs": summary.runs,
+                    "lanes": summary.lanes,
+                    "resumed_lanes": summary.resumed_lanes,
+                    "reused_lanes": summary.reused_lanes,
+                    "seconds": round(summary.seconds, 3),
+                    "choice": choice.on_choosing.model_dump(mode="json"),
+                    "reported": findings,
+                }
+            )
+        )
+        return
+    console = Console()
+    for line in (choice_headline(choice), *findings, *firmness(choice)):
+        console.print(line, highlight=False, markup=False)
+    resumed = f", {summary.resumed_lanes} were there already" if summary.resumed_lanes else ""
+    console.print(
+        f"\n{summary.lanes} lanes at {summary.runs} pairs of layers ({summary.reused_lanes} taken "
+        f"from another pair{resumed}) in {summary.seconds:.1f} s, written to {summary.directory}",
+        soft_wrap=True,
+        highlight=False,
+    )

@@ -1,0 +1,1 @@
+"""Decoding of a group of lanes after their prefill."""

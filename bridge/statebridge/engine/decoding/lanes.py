@@ -1,0 +1,232 @@
+"""Decoding of a group of lanes after their prefill, without traces: greedy, or sampled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+
+from statebridge.engine.cuda_graphs.static_decoding import decode_static
+from statebridge.engine.cuda_graphs.static_holds import StepHold, held_for
+from statebridge.engine.decoding.lane_attention import lane_attention
+from statebridge.engine.decoding.lane_cache import LaneCache
+from statebridge.engine.decoding.processors import ban_repeated_ngrams, penalise_repetition
+from statebridge.engine.decoding.sampling import Draws
+from statebridge.models.token_batch import TokenBatch, to_device, to_host
+from statebridge.models.traced_model import TracedModel
+
+RETIRE_SHARE = 0.25
+"""Finished lanes leave the batch once they are this share of it; each time costs one copy."""
+
+GPU_LOOK_EVERY = 8
+"""Steps between two looks at which lanes have finished: each waits for the GPU."""
+
+Step = Literal["dynamic", "static", "graph"]
+"""How a step runs: over what is filled, over the whole capacity, or that as a CUDA graph."""
+
+STEPS: tuple[Step, ...] = get_args(Step)
+
+_chosen: dict[str, Step] = {"cuda": "graph"}
+"""By the device's type; else "dynamic"."""
+
+
+@contextmanager
+def decoding_step(step: Step | None) -> Iterator[None]:
+    """Let every group be decoded in one kind of step, on every device; None changes nothing."""
+    before = dict(_chosen)
+    if step is not None:
+        _chosen.update(cpu=step, cuda=step)
+    try:
+        yield
+    finally:
+        _chosen.clear()
+        _chosen.update(before)
+
+
+def step_on(device: torch.device) -> Step:
+    """Return the kind of step that groups on a device are decoded in."""
+    return _chosen.get(device.type, "dynamic")
+
+
+@dataclass(frozen=True, slots=True)
+class DecodingSettings:
+    """What `generate` would be given."""
+
+    max_new_tokens: int
+    repetition_penalty: float
+    no_repeat_ngram_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Prefilled:
+    """Lanes whose prompt has gone through the model.
+
+    Attributes:
+        batch: The prompts.
+        cache: Keys and values of all blocks, with room for the new tokens.
+        logits: (lanes, vocabulary) at each prompt's last token.
+    """
+
+    batch: TokenBatch
+    cache: LaneCache
+    logits: torch.Tensor
+
+    def keep(self, lanes: list[int]) -> Prefilled:
+        """Return some of the lanes; the cache is narrowed in place."""
+        self.cache.keep(lanes, self.logits.device)
+        return Prefilled(self.batch.select(lanes), self.cache, self.logits[lanes])
+
+
+def decode_lanes(
+    model: TracedModel,
+    lanes: Prefilled,
+    settings: DecodingSettings,
+    *,
+    draws: Draws | None = None,
+    look_every: int | None = None,
+    step: Step | None = None,
+) -> list[list[int]]:
+    """Return the new tokens of each lane, the end token included where it was reached.
+
+    Equal to Hugging Face's greedy `generate` with the same two processors on each row
+    alone; as there, scores are compared in float32 whatever the model's dtype. With `draws`
+    tokens are sampled from what the processors leave, each lane by numbers of its own. The
+    lanes' cache is used up.
+
+    Args:
+        draws: Numbers for at least as many steps; None decodes greedily.
+        look_every: Steps between two looks at which lanes have finished; None looks at
+            every step on a CPU and at every eighth on a GPU. It changes no token.
+        step: None takes CUDA graphs on a GPU and the dynamic step on a CPU. In float32 it
+            changes no token, near ties within rounding apart.
+
+    Raises:
+        ValueError: A CUDA graph is asked for where there is no GPU.
+    """
+    device = lanes.logits.device
+    look_every = look_every or (GPU_LOOK_EVERY if device.type == "cuda" else 1)
+    step = step or step_on(device)
+    if step != "dynamic":
+        if step == "graph" and device.type != "cuda":
+            raise ValueError(f"a CUDA graph cannot be captured on {device}; it needs a GPU")
+        found = decode_static(
+            model,
+            lanes,
+            settings,
+            held_for(model) if step == "graph" else StepHold(None),
+            draws=draws,
+            look_every=look_every,
+            retire_share=RETIRE_SHARE,
+        )
+        if found is not None:
+            return found
+    return _decode_dynamic(model, lanes, settings, draws, look_every)
+
+
+def _decode_dynamic(
+    model: TracedModel,
+    lanes: Prefilled,
+    settings: DecodingSettings,
+    draws: Draws | None,
+    look_every: int,
+) -> list[list[int]]:
+    """Decode in steps over the positions that are filled, lanes retired as they finish."""
+    device, batch = lanes.logits.device, lanes.batch
+    prompt = batch.ids.shape[1]
+    steps = settings.max_new_tokens
+    count = batch.ids.shape[0]
+    end_ids = torch.tensor(model.end_ids, dtype=torch.int64, device=device)
+
+    sequence = torch.empty((count, prompt + steps), dtype=torch.int64, device=device)
+    sequence[:, :prompt] = batch.ids
+    mask = torch.ones((count, prompt + steps), dtype=torch.bool, device=device)
+    mask[:, :prompt] = batch.mask
+    lengths = to_device(torch.tensor(batch.lengths), device)
+    active = torch.arange(count, device=device)
+    done = torch.zeros(count, dtype=torch.bool, device=device)
+    new_tokens = torch.zeros((count, steps), dtype=torch.int64, device=device)
+    new_counts = torch.full((count,), steps, dtype=torch.int64, device=device)
+
+    logits, cache = lanes.logits.clone(), lanes.cache
+    with torch.no_grad(), lane_attention(model, cache) as extra:
+        for step in range(steps):
+            end = prompt + step
+            # These are nobody else's, so that in float32 they are changed where they stand.
+            scores = logits.to(torch.float32)
+            seen = sequence[:, :end], mask[:, :end]
+            penalise_repetition(scores, *seen, settings.repetition_penalty)
+            ban_repeated_ngrams(scores, *seen, settings.no_repeat_ngram_size)
+            chosen = scores.argmax(dim=-1) if draws is None else draws.choose(scores, active, step)
+            sequence[:, end] = chosen
+            new_tokens[active, step] = chosen
+            ended = torch.isin(chosen, end_ids) & ~done
+            new_counts[active] = torch.where(ended, step + 1, new_counts[active])
+            done |= ended
+            if step == steps - 1:
+                break
+            if (step + 1) % look_every == 0:
+                finished = int(done.sum())
+                if finished == done.numel():
+                    break
+                if finished >= RETIRE_SHARE * done.numel():
+                    kept = (~done).nonzero()[:, 0]
+                    cache.keep(kept.tolist(), device)
+                    sequence, mask, done = sequence[kept], mask[kept], done[kept]
+                    lengths, active, chosen = lengths[kept], active[kept], chosen[kept]
+            logits = model.module(
+                input_ids=chosen[:, None],
+                position_ids=(lengths + step)[:, None],
+                attention_mask=_visible(mask[:, : end + 1], extra) if batch.padded else None,
+                past_key_values=cache,
+                use_cache=True,
+                **extra,
+            ).logits[:, -1]
+    found = to_host(torch.cat((new_tokens, new_counts[:, None]), dim=1)).tolist()
+    return [row[: row[-1]] for row in found]
+
+
+def _visible(mask: torch.Tensor, extra: Mapping[str, object]) -> torch.Tensor:
+    # In four dimensions a mask is taken as it is, not worked out anew at every step.
+    return mask[:, None, None, :] if extra else mask.long()
+
+
+def answer_logits(model: TracedModel, lanes: Prefilled, inputs: torch.Tensor) -> torch.Tensor:
+    """Return the logits at tokens that follow the lanes' prompts; the lanes stay as they were.
+
+    Args:
+        inputs: (lanes, n) token ids, right-padded; what pads is never seen by a real token.
+
+    Returns:
+        (lanes, n, vocabulary).
+    """
+    added = inputs.shape[1]
+    lengths = to_device(torch.tensor(lanes.batch.lengths), inputs.device)
+    positions = lengths[:, None] + torch.arange(added, device=inputs.device)
+    if model.window is not None:
+        # Only what pads a shorter answer can lie beyond the window.
+        positions = positions.clamp(max=model.window - 1)
+    mask = torch.nn.functional.pad(lanes.batch.mask, (0, added), value=True)
+    with torch.no_grad(), lane_attention(model, lanes.cache) as extra:
+        logits: torch.Tensor = model.module(
+            input_ids=inputs,
+            position_ids=positions,
+            attention_mask=mask.long() if lanes.batch.padded else None,
+            past_key_values=lanes.cache,
+            use_cache=True,
+            **extra,
+        ).logits
+    lanes.cache.forget(added)
+    return logits
+
+
+def prefill(model: TracedModel, batch: TokenBatch, room: int) -> Prefilled:
+    """Run prompts through the whole model, nothing written, with room for `room` tokens."""
+    cache = LaneCache(len(model.block_paths), batch.ids.shape[1] + room)
+    with torch.no_grad():
+        output = model.module(
+            **batch.inputs(), past_key_values=cache, use_cache=True, logits_to_keep=1
+        )
+    return Prefilled(batch, cache, output.logits[:, -1])

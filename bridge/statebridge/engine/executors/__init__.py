@@ -1,0 +1,1 @@
+"""Executors: how groups of rows are carried out."""

@@ -1,0 +1,303 @@
+"""The shared sweep: row-major, nothing that is the same computed twice.
+
+For a group of rows: one sender pass, one receiver pass through the blocks up to and with
+the injection layer for all cells, the upper blocks once per cell, and one joint decoding of
+all lanes. Captures and writes happen in nnsight traces; decoding after the prefill runs
+natively.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from transformers import DynamicCache
+
+from statebridge.channels.debate import check_room, tell, told_alike
+from statebridge.channels.relay import Side, side_of
+from statebridge.channels.states import SenderStates, capture_sender, written_states
+from statebridge.engine.decoding.lane_attention import attends_by_lane
+from statebridge.engine.decoding.lane_cache import LaneCache
+from statebridge.engine.decoding.lanes import (
+    DecodingSettings,
+    Prefilled,
+    answer_logits,
+    decode_lanes,
+    prefill,
+)
+from statebridge.engine.decoding.precision import exact_float32
+from statebridge.engine.decoding.sampling import ANSWER, Draws, row_uniforms
+from statebridge.engine.executors.lane_result import LaneRow, Norms, lane_row, row_norms
+from statebridge.engine.executors.measures import GoldMeasures, answer_inputs, measure_gold
+from statebridge.engine.executors.memory import halving
+from statebridge.engine.planning.groups import Group
+from statebridge.engine.planning.prompts import TokenIds
+from statebridge.engine.planning.workload import Workload, seed_of
+from statebridge.experiment.cells import Cell
+from statebridge.experiment.conditions import TEXT_PROMPTS, Condition, Prompt
+from statebridge.models.onednn_layers import onednn_products
+from statebridge.models.token_batch import TokenBatch
+from statebridge.models.traced_model import TracedModel
+
+
+@dataclass(frozen=True, slots=True)
+class _Lower:
+    """A group's receiver pass up to the injection layer, shared by all cells."""
+
+    prompt: Prompt
+    rows: tuple[int, ...]
+    batch: TokenBatch
+    own: torch.Tensor
+    cache: DynamicCache
+    sent: SenderStates | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Lane:
+    cell: Cell
+    place: int
+    """Where the row stands in the group."""
+    reported: bool = True
+    """False for a baseline lane that only serves the divergence."""
+
+    @property
+    def baseline(self) -> bool:
+        """Whether nothing is written: what the divergence of the others is measured from."""
+        return self.cell.condition.source == "none"
+
+
+class SharedSweep:
+    """Runs groups on the pair that this process holds."""
+
+    def __init__(self, workload: Workload, max_lanes: int) -> None:
+        self._work = workload
+        self._max_lanes = max_lanes
+        check_room(workload)
+        exact_float32()
+        decoding = workload.experiment.decoding
+        self._decoding = DecodingSettings(
+            decoding.max_new_tokens, decoding.repetition_penalty, decoding.no_repeat_ngram_size
+        )
+
+    def run(self, group: Group) -> list[LaneRow]:
+        """Run a group; its lanes come back in the order of rows, then cells."""
+        run = self._run_told if group.prompt in TEXT_PROMPTS else self._run_written
+        with onednn_products():
+            lanes = halving(lambda rows: run(rows, group.cells), group.rows, "row")
+        cell_order = {cell: place for place, cell in enumerate(group.cells)}
+        row_order = {row: place for place, row in enumerate(group.rows)}
+        return sorted(lanes, key=lambda lane: (row_order[lane[1]], cell_order[lane[0]]))
+
+    def _run_written(self, rows: Sequence[int], cells: Sequence[Cell]) -> list[LaneRow]:
+        lower = self._lower_pass(tuple(rows), cells)
+        lanes = [
+            _Lane(cell, place)
+            for cell in cells
+            for place, row in enumerate(rows)
+            if self._work.included(cell, row)
+        ]
+        if not any(lane.baseline for lane in lanes):
+            nothing = Condition(name="baseline", source="none", prompt=lower.prompt)
+            lanes += [_Lane(Cell(nothing, None), i, reported=False) for i in range(len(rows))]
+        # Baseline lanes go first: the divergence of the others is measured against them.
+        lanes.sort(key=lambda lane: not lane.baseline)
+        baseline: dict[int, torch.Tensor] = {}
+        results: list[LaneRow] = []
+        for start in range(0, len(lanes), self._max_lanes):
+            results += halving(
+                lambda some: self._upper_pass(some, lower, baseline),
+                lanes[start : start + self._max_lanes],
+                "lane",
+            )
+        return results
+
+    def _lower_pass(self, rows: tuple[int, ...], cells: Sequence[Cell]) -> _Lower:
+        receiver = self._work.pair.receiver
+        sent = capture_sender(self._work, cells, rows)
+        read = cells[0].condition.prompt
+        prompts = [self._work.prompts.read(read)[row] for row in rows]
+        batch = TokenBatch.pack(prompts, receiver.pad_id, receiver.device)
+        cache = DynamicCache()
+        own = receiver.capture(batch, cache)
+        return _Lower(read, rows, batch, own, cache, sent)
+
+    def _upper_pass(
+        self, lanes: Sequence[_Lane], lower: _Lower, baseline: dict[int, torch.Tensor]
+    ) -> list[LaneRow]:
+        receiver = self._work.pair.receiver
+        states, norms = self._states(lanes, lower)
+        places = [lane.place for lane in lanes]
+        batch = lower.batch.select(places)
+        answers = [self._work.answers[lower.prompt][lower.rows[place]] for place in places]
+        cache = LaneCache(len(receiver.block_paths), batch.ids.shape[1] + self._room(answers))
+        logits = self._prefill_upper(receiver, batch, states, cache)
+        blocks = range(receiver.layer + 1)
+        if attends_by_lane(receiver):
+            cache.share_from(lower.cache, blocks, places, lower.batch.mask)
+        else:
+            cache.fill_from(lower.cache, blocks, places)
+        for lane, row_logits in zip(lanes, logits, strict=True):
+            if lane.baseline:
+                baseline[lane.place] = row_logits
+        against = torch.stack([baseline[place] for place in places])
+        prefilled = Prefilled(batch, cache, logits)
+        gold = self._measure(prefilled, answers, against)
+        drawn = [(lane.cell, lower.rows[lane.place]) for lane in lanes]
+        tokens = self._decode(prefilled, drawn, [lane.reported for lane in lanes])
+        return [
+            (
+                lane.cell,
+                lower.rows[lane.place],
+                lane_row(
+                    self._work,
+                    lane.cell,
+                    lower.rows[lane.place],
+                    tokens=tokens[i],
+                    norms=norms[i],
+                    gold=gold[i],
+                ),
+            )
+            for i, lane in enumerate(lanes)
+            if lane.reported
+        ]
+
+    def _states(self, lanes: Sequence[_Lane], lower: _Lower) -> tuple[torch.Tensor, list[Norms]]:
+        """Return the state each lane goes on from, (lanes, positions, width), and its norms."""
+        states = lower.own.new_empty((len(lanes), *lower.own.shape[1:]))
+        norms = [Norms()] * len(lanes)
+        by_cell: dict[Cell, list[int]] = {}
+        for i, lane in enumerate(lanes):
+            by_cell.setdefault(lane.cell, []).append(i)
+        for cell, members in by_cell.items():
+            places = [lanes[i].place for i in members]
+            index = torch.tensor(places, device=lower.own.device)
+            own = lower.own[index]
+            if cell.condition.source == "none":
+                states[members] = own
+                continue
+            rows = [lower.rows[place] for place in places]
+            batch = lower.batch.select(places)
+            written = written_states(self._work, cell, rows, own, batch, lower.sent)
+            states[members] = written.states
+            for i, lane_norms in zip(members, row_norms(written), strict=True):
+                norms[i] = lane_norms
+        return states, norms
+
+    @staticmethod
+    def _prefill_upper(
+        receiver: TracedModel, batch: TokenBatch, states: torch.Tensor, cache: LaneCache
+    ) -> torch.Tensor:
+        """Run the blocks above the injection layer on given states; logits of the last token."""
+        lower_paths = receiver.block_paths[: receiver.layer + 1]
+        model, inputs = receiver.model, batch.inputs()
+        with (
+            torch.no_grad(),
+            model.trace(
+                inputs,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+                **receiver.options(),
+            ),
+        ):
+            for path in lower_paths:
+                model.get(path).skip(states)
+            last = model.output.logits[:, -1].save()
+        logits: torch.Tensor = last
+        return logits
+
+    def _measure(
+        self,
+        lanes: Prefilled,
+        answers: Sequence[tuple[int, ...]],
+        baseline: torch.Tensor,
+    ) -> list[GoldMeasures]:
+        """Score the gold answers on the lanes' keys and values, which are left as they were."""
+        receiver = self._work.pair.receiver
+        inputs = answer_inputs(answers, receiver.pad_id, lanes.logits.device)
+        later = None if inputs is None else answer_logits(receiver, lanes, inputs)
+        return measure_gold(lanes.logits, later, answers, baseline)
+
+    def _decode(
+        self, lanes: Prefilled, drawn: Sequence[tuple[Cell, int]], wanted: Sequence[bool]
+    ) -> list[list[int] | None]:
+        if not self._work.experiment.decode:
+            return [None] * len(wanted)
+        kept = [i for i, want in enumerate(wanted) if want]
+        if not kept:
+            return [None] * len(wanted)
+        if not all(wanted):
+            lanes = lanes.keep(kept)
+        receiver, steps = self._work.pair.receiver, self._decoding.max_new_tokens
+        draws = self._draws(receiver, [drawn[i] for i in kept], ANSWER, steps)
+        decoded = iter(decode_lanes(receiver, lanes, self._decoding, draws=draws))
+        return [next(decoded) if want else None for want in wanted]
+
+    def _room(self, answers: Sequence[tuple[int, ...]]) -> int:
+        longest = max(len(answer) for answer in answers) - 1
+        new_tokens = self._decoding.max_new_tokens if self._work.experiment.decode else 0
+        return max(longest, new_tokens)
+
+    def _run_told(self, rows: Sequence[int], cells: Sequence[Cell]) -> list[LaneRow]:
+        work, receiver = self._work, self._work.pair.receiver
+        against = self._baseline_logits(rows)
+        results: list[LaneRow] = []
+        for alike in told_alike(cells):
+            told = tell(work, alike[0], rows, partial(self._speak, alike[0], rows))
+            batch = TokenBatch.pack(told.prompts, receiver.pad_id, receiver.device)
+            lanes = prefill(receiver, batch, self._room(told.answers))
+            gold = self._measure(lanes, told.answers, against)
+            drawn = [(alike[0], row) for row in rows]
+            tokens = self._decode(lanes, drawn, [True] * len(rows))
+            results += [
+                (
+                    cell,
+                    row,
+                    lane_row(work, cell, row, tokens=tokens[i], gold=gold[i], relay=told.relays[i]),
+                )
+                for cell in alike
+                for i, row in enumerate(rows)
+            ]
+        return results
+
+    def _speak(
+        self,
+        cell: Cell,
+        rows: Sequence[int],
+        side: Side,
+        turn: int,
+        prompts: Sequence[TokenIds],
+        new_tokens: int,
+    ) -> list[list[int]]:
+        model = side_of(self._work, side)
+        batch = TokenBatch.pack(prompts, model.pad_id, model.device)
+        settings = replace(self._decoding, max_new_tokens=new_tokens)
+        lanes = [(cell, row) for row in rows]
+        draws = self._draws(model, lanes, f"{side} {turn}", new_tokens)
+        return decode_lanes(model, prefill(model, batch, new_tokens), settings, draws=draws)
+
+    def _draws(
+        self, model: TracedModel, lanes: Sequence[tuple[Cell, int]], text: str, steps: int
+    ) -> Draws | None:
+        """Return the numbers that a text of each lane is drawn by, where the model that writes
+        it is; None for greedy decoding.
+        """
+        sample = self._work.experiment.decoding.sample
+        if sample is None:
+            return None
+        rows = self._work.rows
+        numbers = [row_uniforms(seed_of(c), rows[row].row_id, text, steps) for c, row in lanes]
+        uniforms = torch.tensor(numbers, dtype=torch.float64, device=model.device)
+        return Draws(sample.temperature, sample.top_p, uniforms)
+
+    def _baseline_logits(self, rows: Sequence[int]) -> torch.Tensor:
+        receiver = self._work.pair.receiver
+        prompts = [self._work.prompts.receiver[row] for row in rows]
+        batch = TokenBatch.pack(prompts, receiver.pad_id, receiver.device)
+        with torch.no_grad():
+            logits: torch.Tensor = receiver.module(
+                **batch.inputs(), use_cache=False, logits_to_keep=1
+            ).logits[:, -1]
+        return logits

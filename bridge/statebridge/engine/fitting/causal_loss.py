@@ -1,0 +1,94 @@
+"""What a translator is trained for through the receiver: the receiver's own next tokens.
+
+The written state enters the upper blocks exactly as in a run (`write_states`); the blocks up
+to the injection layer are skipped, since nothing that is written reaches them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from statebridge.channels.operators import write_states
+from statebridge.engine.fitting.frozen_rows import FrozenBatch
+from statebridge.experiment.conditions import Condition
+from statebridge.models.token_batch import TokenBatch
+from statebridge.models.traced_model import TracedModel
+
+Translate = Callable[[torch.Tensor], torch.Tensor]
+"""Maps sender states (positions, sender width) to (positions, receiver width)."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowLosses:
+    """Both terms of each row's loss, (rows,), nats.
+
+    Attributes:
+        gold: Mean cross-entropy over the gold answer's tokens.
+        divergence: KL(skyline || receiver) of the next token after the prompt.
+    """
+
+    gold: torch.Tensor
+    divergence: torch.Tensor
+
+
+def row_losses(
+    receiver: TracedModel, condition: Condition, rows: FrozenBatch, translate: Translate
+) -> RowLosses:
+    """Write the translated states as the condition declares and return the rows' losses.
+
+    Differentiable in whatever `translate` depends on, where gradients are enabled.
+    """
+    translated = translate(rows.sent)
+    source = translated.new_zeros(*rows.read.shape, translated.shape[-1])
+    source[rows.read] = translated
+    written = write_states(
+        condition, rows.own, rows.prompts, source, rows.source, rows.spans
+    ).states
+    # Left-padded like the prompts, so that each answer ends where its row does.
+    width = rows.whole.ids.shape[1]
+    states = torch.stack(
+        [
+            torch.nn.functional.pad(
+                torch.cat((prompt[prompt.shape[0] - length :], answer)),
+                (0, 0, width - length - answer.shape[0], 0),
+            )
+            for prompt, length, answer in zip(
+                written, rows.prompts.lengths, rows.after, strict=True
+            )
+        ]
+    )
+    longest = max(len(answer) for answer in rows.answers)
+    logits = _upper_logits(receiver, rows.whole, states, longest)
+    exact = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    scores = logits.to(exact).log_softmax(dim=-1)
+    targets = torch.zeros(len(rows.answers), longest, dtype=torch.int64)
+    real = torch.zeros(len(rows.answers), longest, dtype=torch.bool)
+    for place, answer in enumerate(rows.answers):
+        targets[place, longest - len(answer) :] = torch.tensor(answer)
+        real[place, longest - len(answer) :] = True
+    targets, real = targets.to(scores.device), real.to(scores.device)
+    of_gold = scores.gather(2, targets[..., None])[..., 0]
+    counts = real.sum(dim=1)
+    gold = -torch.where(real, of_gold, 0).sum(dim=1) / counts
+    after_prompt = scores[torch.arange(len(counts), device=scores.device), longest - counts]
+    weight = rows.skyline.exp()
+    # A token that the skyline excludes (-inf) weighs nothing; 0 · inf would be NaN.
+    terms = torch.where(weight == 0, 0.0, weight * (rows.skyline - after_prompt))
+    return RowLosses(gold=gold, divergence=terms.sum(dim=-1))
+
+
+def _upper_logits(
+    receiver: TracedModel, batch: TokenBatch, states: torch.Tensor, keep: int
+) -> torch.Tensor:
+    """Run the blocks above the injection layer on given states; logits of the last tokens."""
+    lower_paths = receiver.block_paths[: receiver.layer + 1]
+    model, inputs = receiver.model, batch.inputs()
+    with model.trace(inputs, use_cache=False, logits_to_keep=keep, **receiver.options()):
+        for path in lower_paths:
+            model.get(path).skip(states)
+        kept = model.output.logits.save()
+    logits: torch.Tensor = kept
+    return logits

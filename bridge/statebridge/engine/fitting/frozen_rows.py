@@ -1,0 +1,249 @@
+"""What the two frozen models say of the rows trained on: computed once, kept on disk.
+
+While a translator is trained, neither model changes, so the sender's states, the receiver's
+own states at the injection layer and the skyline are the same in every epoch and for every
+seed. Memory is that of one micro-batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+import torch
+
+from statebridge.channels.operators import ALIGNED_AT_THE_END, position_mask
+from statebridge.engine.fitting.causal_rows import ChosenRows, choose_rows
+from statebridge.engine.planning.prompts import Span, TokenIds
+from statebridge.engine.planning.workload import Workload, prepare
+from statebridge.errors import EnvironmentFault, TranslatorError
+from statebridge.experiment.conditions import Condition
+from statebridge.experiment.experiment import DEFAULT_SET, Causal, Experiment
+from statebridge.models.pair import Pair
+from statebridge.models.token_batch import TokenBatch
+from statebridge.records import DatasetRow
+from statebridge.translators import Translator
+from statebridge.translators.state_file import StateFile
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenBatch:
+    """Some rows, with all that no map changes.
+
+    Attributes:
+        prompts: The receiver's prompts.
+        whole: The same, each followed by its gold answer but for the last token.
+        own: (rows, positions of `prompts`, receiver width) its own states there; 0 at padding.
+        after: Of each row, (answer tokens - 1, receiver width): its states at the answer.
+        sent: (positions read of all rows, sender width), row by row.
+        source: The prompts that the positions read are counted in.
+        read: (rows, positions of `source`) bool: where `sent` belongs.
+        spans: As `write_states` takes them.
+        answers: Gold token ids.
+        skyline: (rows, vocabulary) log-probabilities of the next token after the task prompt.
+    """
+
+    prompts: TokenBatch
+    whole: TokenBatch
+    own: torch.Tensor
+    after: tuple[torch.Tensor, ...]
+    sent: torch.Tensor
+    source: TokenBatch
+    read: torch.Tensor
+    spans: tuple[Span, ...] | None
+    answers: tuple[TokenIds, ...]
+    skyline: torch.Tensor
+
+
+class FrozenRows:
+    """The rows of a causal training and the frozen models' states at them."""
+
+    def __init__(self, workload: Workload, causal: Causal, chosen: ChosenRows) -> None:
+        self.pair = workload.pair
+        self.causal = causal
+        self.chosen = chosen
+        self.condition: Condition = causal.condition
+        self._work = workload
+        self._answers = workload.answers[self.condition.prompt]
+        receiver = self.pair.receiver
+        exact = receiver.dtype == torch.float64
+        dtype: Literal["float32", "float64"] = "float64" if exact else "float32"
+        vocabulary = int(receiver.module.config.get_text_config().vocab_size)
+        self._sent = StateFile(self.pair.sender.width, dtype)
+        self._own = StateFile(receiver.width, dtype)
+        self._skyline = StateFile(vocabulary, dtype)
+        self._sent_start = [0]
+        self._own_start = [0]
+
+    def __len__(self) -> int:
+        return len(self.chosen.rows)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the disk space back; nothing can be read afterwards."""
+        for file in (self._sent, self._own, self._skyline):
+            file.close()
+
+    def capture(self, rows: Sequence[int]) -> None:
+        """Run both models over the next rows and keep what they say."""
+        sender, receiver, prompts = self.pair.sender, self.pair.receiver, self._work.prompts
+        sent_ids = [prompts.sender[row] for row in rows]
+        sent_batch = TokenBatch.pack(sent_ids, sender.pad_id, sender.device)
+        read = position_mask(sent_batch, self.condition.source_positions, self._spans(rows))
+        sent = sender.capture(sent_batch)[read]
+        whole = self._whole(rows)
+        own = receiver.capture(whole)[whole.mask]
+        task = [prompts.receiver[row] for row in rows]
+        task_batch = TokenBatch.pack(task, receiver.pad_id, receiver.device)
+        with torch.no_grad():
+            logits = receiver.module(
+                **task_batch.inputs(), use_cache=False, logits_to_keep=1
+            ).logits[:, -1]
+        skyline = logits.to(self._skyline.dtype).log_softmax(dim=-1)
+        try:
+            self._sent.write(sent)
+            self._own.write(own)
+            self._skyline.write(skyline)
+        except OSError as error:
+            raise EnvironmentFault(
+                f"cannot store the states of training row {rows[0]} on: {error.strerror}; a row "
+                f"takes about {self._bytes_per_row(rows)} bytes of temporary space"
+            ) from error
+        for count in read.sum(dim=1).tolist():
+            self._sent_start.append(self._sent_start[-1] + count)
+        for length in whole.lengths:
+            self._own_start.append(self._own_start[-1] + length)
+
+    def batch(self, rows: Sequence[int]) -> FrozenBatch:
+        """Return some rows, in that order, on the receiver's device."""
+        condition, receiver, work = self.condition, self.pair.receiver, self._work
+        ids = [work.prompts.read(condition.prompt)[row] for row in rows]
+        prompts = TokenBatch.pack(ids, receiver.pad_id, receiver.device)
+        width = prompts.ids.shape[1]
+        own = torch.zeros(len(rows), width, receiver.width, dtype=receiver.dtype)
+        after = []
+        for place, row in enumerate(rows):
+            states = self._own.read(slice(self._own_start[row], self._own_start[row + 1]))
+            states = states.to(receiver.dtype)
+            length = len(ids[place])
+            own[place, width - length :] = states[:length]
+            after.append(states[length:].to(receiver.device))
+        spans = self._spans(rows)
+        source = prompts
+        if condition.source_positions not in ALIGNED_AT_THE_END:
+            sent_ids = [work.prompts.sender[row] for row in rows]
+            source = TokenBatch.pack(sent_ids, receiver.pad_id, receiver.device)
+        return FrozenBatch(
+            prompts=prompts,
+            whole=self._whole(rows),
+            own=own.to(receiver.device),
+            after=tuple(after),
+            sent=self.sent(rows),
+            source=source,
+            read=position_mask(source, condition.source_positions, spans),
+            spans=spans,
+            answers=tuple(self._answers[row] for row in rows),
+            skyline=torch.cat([self._skyline.read(slice(row, row + 1)) for row in rows]).to(
+                receiver.device
+            ),
+        )
+
+    def sent(self, rows: Sequence[int]) -> torch.Tensor:
+        """Return the sender's states at the positions read, (positions of all rows, width)."""
+        starts = self._sent_start
+        parts = [self._sent.read(slice(starts[row], starts[row + 1])) for row in rows]
+        return torch.cat(parts).to(self.pair.receiver.device)
+
+    def _whole(self, rows: Sequence[int]) -> TokenBatch:
+        prompts = self._work.prompts.read(self.condition.prompt)
+        receiver = self.pair.receiver
+        ids = [(*prompts[row], *self._answers[row][:-1]) for row in rows]
+        return TokenBatch.pack(ids, receiver.pad_id, receiver.device)
+
+    def _spans(self, rows: Sequence[int]) -> tuple[Span, ...] | None:
+        table, condition = self._work.prompts, self.condition
+        found = (table.span(condition.prompt, condition.positions, row) for row in rows)
+        return tuple(span for span in found if span is not None) or None
+
+    def _bytes_per_row(self, rows: Sequence[int]) -> int:
+        positions = sum(self._whole(rows).lengths) // len(rows)
+        return self._skyline.bytes_per_state + positions * self._own.bytes_per_state
+
+
+def freeze_rows(
+    experiment: Experiment,
+    pair: Pair,
+    causal: Causal,
+    evaluated: Sequence[DatasetRow],
+    progress: Callable[[int, int], None] = lambda *_: None,
+) -> FrozenRows:
+    """Choose the rows of a causal training and run both models over them once.
+
+    Args:
+        experiment: Gives prompts and decoding limits.
+        evaluated: Rows that must not be trained on.
+        progress: Called with rows done and rows in all.
+
+    Raises:
+        TranslatorError: The rows are evaluated ones or too few, or the pair runs remotely.
+        PairError, ExperimentError: As `prepare`, for the condition that is trained through.
+        DatasetError: The file of rows is missing, unreadable or not the one declared.
+        EnvironmentFault: No disk space for the states.
+    """
+    if experiment.remote is not None:
+        raise TranslatorError(
+            f"causal: the experiment runs remotely ({experiment.remote}), and training through "
+            "the receiver needs its weights here; leave remote out"
+        )
+    chosen = choose_rows(causal, evaluated)
+    workload = prepare(_as_experiment(experiment, causal), pair, chosen.rows, _stand_in(pair))
+    frozen = FrozenRows(workload, causal, chosen)
+    try:
+        size = causal.training.batch_rows
+        for start in range(0, len(frozen), size):
+            stop = min(start + size, len(frozen))
+            frozen.capture(range(start, stop))
+            progress(stop, len(frozen))
+    except BaseException:
+        with suppress(Exception):
+            frozen.close()
+        raise
+    return frozen
+
+
+_SEED = 0
+
+
+def _as_experiment(experiment: Experiment, causal: Causal) -> Experiment:
+    """Return the training rows under the one condition as an experiment of their own."""
+    return Experiment(
+        name=experiment.name,
+        sender=experiment.sender,
+        receiver=experiment.receiver,
+        dataset=causal.rows,
+        translators={_SEED: Path("in-training.safetensors")},
+        conditions=[causal.condition.model_copy(update={"translator": None})],
+        seeds=(_SEED,),
+        dtype=experiment.dtype,
+        prompts=experiment.prompts,
+        decoding=experiment.decoding,
+    )
+
+
+def _stand_in(pair: Pair) -> dict[tuple[str, int], Translator]:
+    # Nothing is translated while rows are captured; each map's widths are checked in training.
+    return {(DEFAULT_SET, _SEED): Translator("affine", pair.sender.width, pair.receiver.width)}

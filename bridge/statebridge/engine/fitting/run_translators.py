@@ -1,0 +1,106 @@
+"""The translators of a run: loaded from files, or fitted into the run directory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from statebridge.data import sha256_file
+from statebridge.engine.fitting.corpus_fit import fit_translators, read_corpus
+from statebridge.engine.planning.workload import TranslatorKey
+from statebridge.engine.reuse.fit_key import FitKeys
+from statebridge.experiment.experiment import DEFAULT_SET, Experiment, Fit
+from statebridge.models.pair import Pair
+from statebridge.records import DatasetRow
+from statebridge.runs.directory import RunDirectory
+from statebridge.runs.fit_store import FitStore
+from statebridge.translators import Translator, load_translator, save_translator
+from statebridge.translators.storage import card_path
+
+Progress = Callable[[str, int, int], None]
+"""Called with a stage (`capture`, `train`, `quality`), done, and total."""
+
+
+def run_translators(
+    experiment: Experiment,
+    pair: Pair,
+    rows: Sequence[DatasetRow],
+    directory: RunDirectory,
+    progress: Progress,
+    fits: FitStore | None = None,
+) -> tuple[dict[TranslatorKey, Translator], dict[str, Any]]:
+    """Return the translators that the conditions use, and where each comes from.
+
+    Origins are keyed by `SEED` where the experiment has one set of translators, by
+    `SET/SEED` where it has several. What `fits` has is taken rather than fitted again, and it is
+    told of what is fitted.
+    """
+    taking = any(isinstance(declared, Fit) for declared in experiment.translator_sets.values())
+    keys = FitKeys(experiment, pair, rows) if fits is not None and taking else None
+    earlier = (fits, keys) if fits is not None and keys is not None and keys.complete else None
+    used = {experiment.translator_set(c) for c in experiment.resolved_conditions if c.translates}
+    dtype = torch.float64 if pair.receiver.dtype == torch.float64 else torch.float32
+    translators: dict[TranslatorKey, Translator] = {}
+    origins: dict[str, Any] = {}
+    for name, declared in experiment.translator_sets.items():
+        if name not in used:
+            continue
+        files = (
+            _fitted_files(experiment, name, declared, pair, rows, directory, progress, earlier)
+            if isinstance(declared, Fit)
+            else {seed: declared[seed] for seed in experiment.seeds}
+        )
+        for seed, path in files.items():
+            translator = load_translator(path, dtype=dtype, device=pair.receiver.device)
+            translators[name, seed] = translator
+            origins[str(seed) if name == DEFAULT_SET else f"{name}/{seed}"] = {
+                "file": path.name,
+                "sha256": sha256_file(path),
+                "kind": translator.kind,
+                "quality": (
+                    [report.model_dump(mode="json") for report in translator.card.quality]
+                    if translator.card
+                    else []
+                ),
+            }
+    return translators, origins
+
+
+def _fitted_files(
+    experiment: Experiment,
+    name: str,
+    fit: Fit,
+    pair: Pair,
+    rows: Sequence[DatasetRow],
+    directory: RunDirectory,
+    progress: Progress,
+    earlier: tuple[FitStore, FitKeys] | None,
+) -> Mapping[int, Path]:
+    folder = directory.path / "translators"
+    if name != DEFAULT_SET:
+        folder /= name
+    files = {seed: folder / f"seed{seed}.safetensors" for seed in experiment.seeds}
+    # The card is written last: without it the process was killed in between.
+    missing = [seed for seed, path in files.items() if not card_path(path).exists()]
+    if missing:
+        corpus = read_corpus(fit.corpus, experiment.prompts, rows)
+        keys: dict[int, str] = {}
+        if earlier is not None:
+            store, fit_keys = earlier
+            keys = {seed: fit_keys.of(fit, corpus, seed) for seed in missing}
+            missing = [seed for seed in missing if not store.take(keys[seed], files[seed])]
+        fitted = (
+            fit_translators(
+                pair, fit, corpus, missing, progress, experiment=experiment, evaluated=rows
+            )
+            if missing
+            else {}
+        )
+        for seed, translator in fitted.items():
+            save_translator(translator, files[seed])
+            if earlier is not None:
+                earlier[0].keep(keys[seed], files[seed])
+    return files

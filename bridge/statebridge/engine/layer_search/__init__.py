@@ -1,0 +1,1 @@
+"""Layer searches: one experiment at many pairs of layers."""

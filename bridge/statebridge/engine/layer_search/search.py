@@ -1,0 +1,191 @@
+"""Carrying a sweep out: one run for each pair of layers, of a pair that is loaded once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from statebridge.engine.executors.in_process import Progress
+from statebridge.engine.layer_search.captures import swept_pair
+from statebridge.engine.layer_search.lanes import SweepLanes
+from statebridge.engine.planning.sizing import free_bytes
+from statebridge.engine.run import run_experiment
+from statebridge.errors import DatasetError, ExperimentError, PairError
+from statebridge.experiment.experiment import Experiment
+from statebridge.experiment.layer import Layer
+from statebridge.experiment.layer_search import Sweep
+from statebridge.models.layers import resolve_layer
+from statebridge.models.pair import Pair, load_pair
+from statebridge.models.traced_model import TracedModel
+from statebridge.records import DatasetRow
+from statebridge.results.layer_search import LANES, SweepPlan, SweptRun, open_plan, split_rows
+from statebridge.scoring.conventions import row_convention
+from statebridge.tasks.declared_rows import resolve_dataset
+
+KEPT_SHARE = 0.2
+"""Of the memory free after loading that states kept for later layers may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class SweepSummary:
+    """What a call of `run_sweep` did."""
+
+    directory: Path
+    runs: int
+    """Pairs of layers."""
+    lanes: int
+    """Lanes of all runs."""
+    resumed_lanes: int
+    """Lanes that were there already."""
+    reused_lanes: int
+    """Lanes that were taken from the run of another pair of layers."""
+    seconds: float
+    """Wall time of this call, loading left out."""
+
+
+def run_sweep(
+    experiment: Experiment,
+    out: str | Path,
+    *,
+    pair: Pair | None = None,
+    progress: Progress = lambda *_: None,
+) -> SweepSummary:
+    """Carry a sweep out into a directory; go on where an earlier call stopped.
+
+    Each pair of layers is an ordinary run of the same experiment, in a directory of its own,
+    with translators fitted at its layers. Shared between them are the loaded pair, passes that
+    capture states (one for all layers, as far as memory allows), and lanes that do not depend on
+    the sender.
+
+    Args:
+        experiment: As declared, with `sweep`.
+        out: The sweep's directory; made if needed.
+        pair: A pair that is loaded already, at any layers; loaded from the experiment if not given.
+        progress: Called with the stages of a run, and with `sweep`, pairs of layers done, and
+            pairs in all.
+
+    Raises:
+        ExperimentError: The experiment has no sweep.
+        PairError: A layer does not exist, or two that are listed are one.
+        ResultError: Too few rows to split, or a directory that holds something else.
+        StatebridgeError: Whatever is wrong with a run.
+    """
+    sweep = experiment.sweep
+    if sweep is None:
+        raise ExperimentError(
+            "sweep: missing; declare the layers to sweep, or start the file with `statebridge run`"
+        )
+    out = Path(out)
+    rows, dataset_sha256 = resolve_dataset(experiment.dataset)
+    rows = rows[: experiment.limit]
+    if sweep.choose.metric == "task_correct":
+        _check_conventions(rows)
+    split = split_rows([row.row_id for row in rows], sweep.choose.share, sweep.choose.seed)
+    progress("load", 0, 1)
+    # Which layers exist is known once the models are loaded; every model has a first one.
+    pair = pair or load_pair(_at(experiment, (0, 0)))
+    progress("load", 1, 1)
+    layers = swept_layers(pair, sweep)
+    runs = _named(layers, pair)
+    plan = SweepPlan(
+        experiment=experiment.model_dump(mode="json", exclude={"execution"}),
+        dataset_sha256=dataset_sha256,
+        split=split,
+        runs=runs,
+    )
+    open_plan(out, plan)
+    lanes = SweepLanes(
+        out, LANES, frozenset(c.name for c in experiment.resolved_conditions if not c.reads_sender)
+    )
+    devices = (pair.sender.device, pair.receiver.device)
+    budget = int(KEPT_SHARE * min(free_bytes(device) for device in devices))
+    swept = swept_pair(pair, [own for own, _ in layers], [other for _, other in layers], budget)
+    clock = time.monotonic()
+    total, resumed, reused = 0, 0, 0
+    for place, run in enumerate(runs):
+        progress("sweep", place, len(runs))
+        summary = run_experiment(
+            _at(experiment, run.layers),
+            out / run.directory,
+            pair=Pair(
+                swept.sender.at_layer(run.sender_layer),
+                swept.receiver.at_layer(run.receiver_layer),
+            ),
+            progress=lambda stage, *counts: (
+                # Loaded once, and said so.
+                None if stage == "load" else progress(stage, *counts)
+            ),
+            reuse=lanes,
+        )
+        total += summary.lanes
+        resumed += summary.resumed_lanes
+        reused += summary.reused_lanes
+    (out / LANES).unlink(missing_ok=True)
+    progress("sweep", len(runs), len(runs))
+    return SweepSummary(out, len(runs), total, resumed, reused, time.monotonic() - clock)
+
+
+def swept_layers(pair: Pair, sweep: Sweep) -> list[tuple[int, int]]:
+    """Return the sender's and the receiver's block of each run, counted from 0.
+
+    Raises:
+        PairError: A layer does not exist, or two pairs that are listed are one.
+    """
+    found: dict[tuple[int, int], tuple[Layer, Layer]] = {}
+    theirs = "sender_layers" if sweep.pairs == "same" else "receiver_layers"
+    for declared in sweep.layer_pairs:
+        layers = (
+            _block(pair.sender, declared[0], "sender_layers"),
+            _block(pair.receiver, declared[1], theirs),
+        )
+        if layers in found:
+            raise PairError(
+                f"sweep: {_both(found[layers])} and {_both(declared)} are the same blocks, "
+                f"{_both(layers)}; list each once"
+            )
+        found[layers] = declared
+    return list(found)
+
+
+def _block(model: TracedModel, layer: Layer, where: str) -> int:
+    try:
+        return resolve_layer(layer, model.block_paths, model.name)
+    except PairError as error:
+        raise PairError(f"sweep.{where}: {error}") from None
+
+
+def _both(layers: tuple[Layer, Layer]) -> str:
+    return f"{layers[0]} to {layers[1]}"
+
+
+def _named(layers: Sequence[tuple[int, int]], pair: Pair) -> tuple[SweptRun, ...]:
+    blocks = max(len(pair.sender.block_paths), len(pair.receiver.block_paths))
+    digits = max(2, len(str(blocks - 1)))
+    return tuple(
+        SweptRun(
+            sender_layer=own,
+            receiver_layer=other,
+            directory=f"s{own:0{digits}}-r{other:0{digits}}",
+        )
+        for own, other in layers
+    )
+
+
+def _at(experiment: Experiment, layers: tuple[int, int]) -> Experiment:
+    """Return the experiment of one pair of layers."""
+    sides = {
+        side: getattr(experiment, side).model_copy(update={"layer": layer})
+        for side, layer in zip(("sender", "receiver"), layers, strict=True)
+    }
+    return experiment.model_copy(update={**sides, "sweep": None})
+
+
+def _check_conventions(rows: Sequence[DatasetRow]) -> None:
+    lacking = next((row.row_id for row in rows if row_convention(row) is None), None)
+    if lacking is not None:
+        raise DatasetError(
+            f"sweep.choose.metric: row {lacking} names no scoring convention, so it has no "
+            "task_correct; choose by word_boundary_contains or gold_logprob"
+        )

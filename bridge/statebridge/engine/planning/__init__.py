@@ -1,0 +1,1 @@
+"""Planning: from an experiment to groups of rows, prompts and donors."""

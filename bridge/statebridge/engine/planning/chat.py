@@ -1,0 +1,111 @@
+"""Prompts put through a tokenizer's chat template, as the one turn of a user.
+
+An instruction-tuned model reads its prompts so; a base model reads the text as it is. The
+generation prompt follows the turn, and the template's special tokens are the only ones: the
+tokenizer adds none of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import takewhile
+from typing import Any
+
+from statebridge.errors import PairError
+from statebridge.experiment.experiment import Chat
+
+TEMPLATE_DATE = "26 Jul 2024"
+"""What a template that asks for the day is told (the day in Llama 3's own file), so that a run
+reads the same prompts whenever it is made."""
+
+
+def takes_template(tokenizer: Any, chat: Chat, name: str) -> bool:
+    """Whether a model's prompts are put through its chat template.
+
+    Raises:
+        PairError: A template is required, and the tokenizer has none.
+    """
+    if chat == "none":
+        return False
+    if getattr(tokenizer, "chat_template", None):
+        return True
+    if chat == "required":
+        raise PairError(
+            f"{name}: its tokenizer has no chat template, and prompts.chat is required; use an "
+            "instruction-tuned model, or chat: none (auto takes a template where there is one)"
+        )
+    return False
+
+
+def as_turns(tokenizer: Any, texts: Sequence[str], name: str) -> list[str]:
+    """Return each text as a user's turn with the generation prompt after it.
+
+    Raises:
+        PairError: The template cannot be used.
+    """
+    try:
+        return [
+            tokenizer.apply_chat_template(
+                [{"role": "user", "content": text}],
+                tokenize=False,
+                add_generation_prompt=True,
+                date_string=TEMPLATE_DATE,
+            )
+            for text in texts
+        ]
+    except Exception as error:  # whatever a template of somebody else's may raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise PairError(
+            f"{name}: its chat template fails on a single user turn: {reason}; use chat: none"
+        ) from None
+
+
+def encoded(
+    tokenizer: Any, texts: Sequence[str], chat: Chat, name: str
+) -> tuple[list[list[int]], bool]:
+    """Return the token ids of each text as the model reads it, and whether in its template.
+
+    Raises:
+        PairError: As `takes_template` and `as_turns`.
+    """
+    templated = takes_template(tokenizer, chat, name)
+    if not texts:
+        return [], templated
+    if templated:
+        turns = as_turns(tokenizer, texts, name)
+        return tokenizer(turns, add_special_tokens=False)["input_ids"], True
+    return tokenizer(list(texts))["input_ids"], False
+
+
+def encoded_answer(
+    tokenizer: Any, text: str, answer: str, chat: Chat, name: str
+) -> tuple[int, ...]:
+    """Return the ids of the answer as they follow a prompt.
+
+    The ids of prompt + answer after the prompt's own, where the prompt's ids are a prefix of
+    them; else (a tokenizer that merges across the join) the ids of the answer alone. A space
+    stands before the answer after text as it is; the turn of a template begins without one.
+
+    Raises:
+        PairError: As `takes_template` and `as_turns`.
+    """
+    if takes_template(tokenizer, chat, name):
+        text, said, settings = as_turns(tokenizer, [text], name)[0], answer, _NO_SPECIALS
+    else:
+        said, settings = f" {answer}", {}
+    prompt, joined = tokenizer([text, text + said], **settings)["input_ids"]
+    if joined[: len(prompt)] == prompt and len(joined) > len(prompt):
+        return tuple(joined[len(prompt) :])
+    return tuple(tokenizer(said, add_special_tokens=False)["input_ids"])
+
+
+_NO_SPECIALS = {"add_special_tokens": False}
+
+
+def template_tail(tokenizer: Any, chat: Chat, name: str) -> int:
+    """Return how many tokens at the end of every prompt are the template's; 0 without one."""
+    (first, second), templated = encoded(tokenizer, ["a", "7"], chat, name)
+    if not templated:
+        return 0
+    pairs = zip(reversed(first), reversed(second), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))

@@ -1,0 +1,303 @@
+"""Prompts as token ids, for both models, and the gold answers that follow them."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
+
+from statebridge.engine.planning.chat import encoded, encoded_answer, takes_template
+from statebridge.errors import PairError
+from statebridge.experiment.conditions import Positions, Prompt
+from statebridge.experiment.experiment import Chat, Decoding, Prompts
+from statebridge.models.pair import Pair
+from statebridge.models.traced_model import TracedModel
+from statebridge.records import DatasetRow
+
+TokenIds = tuple[int, ...]
+
+Span = tuple[int, int]
+"""First position and the one after the last, counted back from the prompt's end: (-3, 0)."""
+
+TEXTLESS: tuple[Prompt, ...] = ("task", "question_only", "placeholder")
+"""What the receiver can read that no model has to write first."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptTable:
+    """Token ids of every prompt that is known before a model runs, by row index.
+
+    Attributes:
+        sender: Sender's ids.
+        receiver: Receiver's ids of the task prompt; the same object as the sender's where
+            ids agree.
+        private: Receiver's ids of the prompts without the context, of those in use.
+        slots: Where the placeholders stand, of the placeholder prompt, if it is in use.
+        cut: Rows whose prompt was cut on either side, the prompts in use considered.
+    """
+
+    sender: tuple[TokenIds, ...]
+    receiver: tuple[TokenIds, ...]
+    private: Mapping[Prompt, tuple[TokenIds, ...]] = field(default_factory=dict)
+    slots: tuple[Span, ...] = ()
+    cut: frozenset[int] = frozenset()
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Lengths of the receiver's task prompt by row index."""
+        return tuple(len(ids) for ids in self.receiver)
+
+    def read(self, prompt: Prompt) -> tuple[TokenIds, ...]:
+        """Return the receiver's ids of a prompt; a relay's row is planned by its task prompt."""
+        return self.private.get(prompt, self.receiver)
+
+    def ids_match(self, row: int) -> bool:
+        """Whether sender and receiver read the same token ids."""
+        return self.sender[row] == self.receiver[row]
+
+    def lengths_match(self, row: int) -> bool:
+        """Whether sender and receiver read as many tokens."""
+        return len(self.sender[row]) == len(self.receiver[row])
+
+    def span(self, prompt: Prompt, positions: Positions, row: int) -> Span | None:
+        """Return where named positions stand in a row's prompt; None for all others.
+
+        The `question` is what the ends of the sender's and the receiver's prompts share.
+        """
+        if positions == "placeholder":
+            return self.slots[row]
+        if positions == "question":
+            count = shared_end(self.sender[row], self.read(prompt)[row])
+            # A context may end in the very token that stands for its own.
+            return -min(count, -self.slots[row][1] if prompt == "placeholder" else count), 0
+        return None
+
+
+def shared_end(first: TokenIds, second: TokenIds) -> int:
+    """Return how many tokens at the end two prompts share."""
+    pairs = zip(reversed(first), reversed(second), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def tokenise(
+    model: TracedModel,
+    texts: Sequence[str],
+    row_ids: Sequence[str],
+    limit: int,
+    chat: Chat = "none",
+) -> tuple[tuple[int, ...], ...]:
+    """Return token ids of each text, cut on the right at `limit` tokens.
+
+    A turn of a chat template is never cut: its end is what the model answers to.
+
+    Raises:
+        PairError: A text gives no token, an id outside the model's vocabulary, or a turn of
+            more than `limit` tokens; or the model lacks the template that it needs.
+    """
+    whole, templated = encoded(model.tokenizer, texts, chat, model.name)
+    found = [tuple(ids if templated else ids[:limit]) for ids in whole]
+    vocabulary = _vocabulary(model)
+    for row_id, ids in zip(row_ids, found, strict=True):
+        if len(ids) > limit:
+            raise PairError(
+                f"row {row_id}: {len(ids)} prompt tokens in {model.name}'s chat template, which "
+                f"cannot be cut at {limit}; raise decoding.max_prompt_tokens"
+            )
+        if not ids:
+            raise PairError(f"row {row_id}: the prompt has no tokens in {model.name}'s tokenizer")
+        if max(ids) >= vocabulary:
+            raise PairError(
+                f"row {row_id}: token id {max(ids)} is outside the vocabulary of {model.name} "
+                f"({vocabulary}); the tokenizer belongs to another model"
+            )
+    return tuple(found)
+
+
+def check_window(
+    model: TracedModel, lengths: Sequence[int], row_ids: Sequence[str], new_tokens: int
+) -> None:
+    """Refuse prompts that, with their new tokens, reach beyond the context window.
+
+    Raises:
+        PairError: Names the first such row.
+    """
+    if model.window is None:
+        return
+    for row_id, length in zip(row_ids, lengths, strict=True):
+        if length + new_tokens > model.window:
+            raise PairError(
+                f"row {row_id}: {length} prompt tokens and {new_tokens} new ones reach beyond "
+                f"the context window of {model.name} ({model.window}); lower "
+                "decoding.max_prompt_tokens or decoding.max_new_tokens"
+            )
+
+
+def check_answer_window(
+    model: TracedModel,
+    prompts: Sequence[Sequence[int]],
+    answers: Sequence[Sequence[int]],
+    row_ids: Sequence[str],
+) -> None:
+    """Refuse gold answers that, after their prompts, reach beyond the context window.
+
+    Raises:
+        PairError: Names the first such row.
+    """
+    for row_id, prompt, answer in zip(row_ids, prompts, answers, strict=True):
+        if model.window is not None and len(prompt) + len(answer) > model.window:
+            raise PairError(
+                f"row {row_id}: {len(prompt)} prompt tokens and {len(answer)} of the answer reach "
+                f"beyond the context window of {model.name} ({model.window}); lower "
+                "decoding.max_prompt_tokens"
+            )
+
+
+def build_prompts(
+    pair: Pair,
+    rows: Sequence[DatasetRow],
+    prompts: Prompts,
+    decoding: Decoding,
+    *,
+    sender: bool,
+    used: Collection[Prompt],
+) -> PromptTable:
+    """Tokenise the prompts in use for the receiver and, where `sender`, for the sender too.
+
+    The receiver's task prompt is always made: its length decides who gives to whom.
+
+    Raises:
+        PairError: A prompt has no tokens, does not fit a model's window or vocabulary, or
+            placeholders cannot stand where the context's tokens do.
+    """
+    row_ids = [row.row_id for row in rows]
+    limit = decoding.max_prompt_tokens
+    cut: set[int] = set()
+
+    def read(model: TracedModel, template: str, new_tokens: int | None) -> tuple[TokenIds, ...]:
+        """Tokenise for a model; None for new tokens where it never runs on the prompt."""
+        # One token more than is kept tells which prompts are cut; a chat's turns never are.
+        more = not takes_template(model.tokenizer, prompts.chat, model.name)
+        whole = tokenise(model, _texts(template, rows), row_ids, limit + more, prompts.chat)
+        ids = tuple(prompt[:limit] for prompt in whole)
+        if new_tokens is not None:
+            cut.update(row for row, prompt in enumerate(whole) if len(prompt) > limit)
+            check_window(model, [len(prompt) for prompt in ids], row_ids, new_tokens)
+        return ids
+
+    alone = set(used) <= {"question_only"}
+    receiver = read(pair.receiver, prompts.task, None if alone else decoding.max_new_tokens)
+    private: dict[Prompt, tuple[TokenIds, ...]] = {}
+    slots: tuple[Span, ...] = ()
+    if "question_only" in used:
+        template, new_tokens = prompts.question_only, decoding.max_new_tokens
+        private["question_only"] = read(pair.receiver, template, new_tokens)
+    if "placeholder" in used:
+        private["placeholder"], slots = _placeholder_prompts(pair, rows, prompts, receiver)
+    if not sender:
+        return PromptTable(receiver, receiver, private, slots, frozenset(cut))
+    sent = read(pair.sender, prompts.to_sender, 0)
+    # The same object where ids agree, so that rows are compared at once.
+    sent = receiver if sent == receiver else sent
+    return PromptTable(sent, receiver, private, slots, frozenset(cut))
+
+
+def prompt_text(prompts: Prompts, prompt: Prompt, row: DatasetRow) -> str:
+    """Return a row's prompt as text (of the placeholder prompt, with its context)."""
+    template = prompts.question_only if prompt == "question_only" else prompts.task
+    return template.format(context=row.context, question=row.question)
+
+
+def _texts(template: str, rows: Sequence[DatasetRow]) -> list[str]:
+    return [template.format(context=row.context, question=row.question) for row in rows]
+
+
+def _placeholder_prompts(
+    pair: Pair, rows: Sequence[DatasetRow], prompts: Prompts, task: Sequence[TokenIds]
+) -> tuple[tuple[TokenIds, ...], tuple[Span, ...]]:
+    """Return the task prompts with every token of the context replaced, and where these stand."""
+    model, token = pair.receiver, _placeholder_id(pair.receiver, prompts)
+    before = _before_context(prompts.task)
+    if not getattr(model.tokenizer, "is_fast", False):
+        raise PairError(
+            f"{model.name}: its tokenizer does not say which text a token stands for, so the "
+            "placeholder prompt cannot be made; use prompt: question_only"
+        )
+    texts = _texts(prompts.task, rows)
+    offsets = model.tokenizer(texts, return_offsets_mapping=True)["offset_mapping"]
+    made: list[TokenIds] = []
+    spans: list[Span] = []
+    for row, ids, places in zip(rows, task, offsets, strict=True):
+        start = len(before.format(context=row.context, question=row.question))
+        end = start + len(row.context)
+        all_slots = [i for i, (a, b) in enumerate(places) if a < end and b > start]
+        slots = [i for i in all_slots if i < len(ids)]
+        if not slots:
+            why = (
+                f"begins after the first {len(ids)} tokens, where prompts are cut; raise "
+                "decoding.max_prompt_tokens, or use prompt: question_only"
+                if all_slots
+                else "is empty, so no placeholder stands for it; use prompt: question_only"
+            )
+            raise PairError(f"row {row.row_id}: its context {why}")
+        first, after = slots[0], slots[-1] + 1
+        made.append((*ids[:first], *[token] * (after - first), *ids[after:]))
+        spans.append((first - len(ids), after - len(ids)))
+    return tuple(made), tuple(spans)
+
+
+def _before_context(template: str) -> str:
+    """Return what stands before the one {context} of a template, as a template."""
+    before, found = "", 0
+    for literal, name, _, _ in string.Formatter().parse(template):
+        if found == 0:
+            before += literal.replace("{", "{{").replace("}", "}}")
+            before += "{question}" if name == "question" else ""
+        found += name == "context"
+    if found == 0:
+        raise PairError("prompts.task has no {context}, so no placeholder can stand for it")
+    if found > 1:
+        raise PairError(
+            f"prompts.task has {{context}} {found} times; the placeholder prompt needs it once"
+        )
+    return before
+
+
+def _placeholder_id(model: TracedModel, prompts: Prompts) -> int:
+    text = prompts.placeholder_token
+    if text is None:
+        return model.pad_id
+    ids = model.tokenizer(text, add_special_tokens=False)["input_ids"]
+    if len(ids) != 1:
+        raise PairError(
+            f"prompts.placeholder_token: {text!r} is {len(ids)} tokens in {model.name}'s "
+            "tokenizer; give the text of a single one"
+        )
+    return int(ids[0])
+
+
+def answer_ids(
+    model: TracedModel, prompt_text: str, answer: str, chat: Chat = "none"
+) -> tuple[int, ...]:
+    """Return the gold answer's token ids as they follow the whole prompt, uncut.
+
+    A space stands before it after text as it is, and none after a chat template's turn; see
+    `statebridge.engine.planning.chat.encoded_answer`.
+
+    Raises:
+        PairError: The answer gives no token, or an id outside the model's vocabulary.
+    """
+    ids = encoded_answer(model.tokenizer, prompt_text, answer, chat, model.name)
+    if not ids:
+        raise PairError(f"answer {answer!r} has no tokens in {model.name}'s tokenizer")
+    vocabulary = _vocabulary(model)
+    if max(ids) >= vocabulary:
+        raise PairError(
+            f"answer {answer!r}: token id {max(ids)} is outside the vocabulary of {model.name} "
+            f"({vocabulary}); the tokenizer belongs to another model"
+        )
+    return ids
+
+
+def _vocabulary(model: TracedModel) -> int:
+    return int(model.module.config.get_text_config().vocab_size)

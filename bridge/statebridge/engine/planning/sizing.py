@@ -1,0 +1,88 @@
+"""How many lanes go together: bytes of one lane against the memory that is free."""
+
+from __future__ import annotations
+
+import psutil
+import torch
+
+from statebridge.engine.cuda_graphs.static_shapes import StepShape
+from statebridge.engine.cuda_graphs.static_step import why_not_static
+from statebridge.engine.decoding.lane_attention import attends_by_lane
+from statebridge.engine.decoding.lanes import step_on
+from statebridge.engine.planning.workload import Workload
+
+MEMORY_SHARE = 0.5
+"""Of the memory free after loading that a group's lanes may take."""
+
+CPU_LANES_LARGE, CPU_LANES_SMALL, GPU_LANES = 128, 512, 2048
+"""Beyond these a larger group was not faster; small means under `SMALL_MODEL` weights."""
+
+SMALL_MODEL = 50_000_000
+
+FILLED_UP = 1.25
+"""How many lanes a step of static shapes has at most for each of a large group."""
+
+
+def lane_bytes(workload: Workload) -> int:
+    """Return an upper estimate of the bytes that one lane takes while it is decoded."""
+    receiver = workload.pair.receiver
+    config = receiver.module.config.get_text_config()
+    decoding = workload.experiment.decoding
+    prompt, new = max(workload.prompts.lengths, default=1), decoding.max_new_tokens
+    item = torch.finfo(receiver.dtype).bits // 8
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    head_width = getattr(config, "head_dim", None) or receiver.width // config.num_attention_heads
+    position = int(2 * heads * head_width * item)  # its keys and values in one block
+    depth, shared = len(receiver.block_paths), 0
+    if attends_by_lane(receiver):
+        # Up to the injection layer the prompt's entries are a row's, not a lane's.
+        shared = receiver.layer + 1
+
+    def entries(prompt: int) -> float:
+        by_row = prompt / len(workload.cells)
+        return position * ((depth - shared) * (prompt + new) + shared * (by_row + new))
+
+    memory = entries(prompt)
+    scores = int(config.vocab_size)
+    if workload.experiment.decode and _is_static(workload, prompt + new):
+        # The prefilled entries are copied into buffers of full capacity, which stand already;
+        # their lanes are filled up by a quarter at most.
+        memory += FILLED_UP * entries(StepShape.around(1, prompt, new).prompt)
+        memory += scores * item
+    else:
+        # Retiring lanes copies one layer's buffers while the old ones still stand.
+        memory += position * (prompt + new)
+    # Scores and their processed copy, and a chunk of distributions in float64.
+    memory += scores * (2 * item + 8)
+    states = 4 * receiver.width * (prompt + new) * 4
+    return int(memory + states)
+
+
+def _is_static(workload: Workload, positions: int) -> bool:
+    receiver = workload.pair.receiver
+    if step_on(receiver.device) == "dynamic":
+        return False
+    return why_not_static(receiver, positions) is None
+
+
+def free_bytes(device: torch.device) -> int:
+    """Return the memory that is free on a device."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free)
+    return int(psutil.virtual_memory().available)
+
+
+def choose_max_lanes(workload: Workload) -> int:
+    """Return the number of lanes to run together, at least one."""
+    declared = workload.experiment.execution.max_lanes
+    if declared is not None:
+        return declared
+    receiver = workload.pair.receiver
+    if receiver.device.type == "cuda":
+        cap = GPU_LANES
+    else:
+        weights = sum(parameter.numel() for parameter in receiver.module.parameters())
+        cap = CPU_LANES_SMALL if weights < SMALL_MODEL else CPU_LANES_LARGE
+    fitting = int(free_bytes(receiver.device) * MEMORY_SHARE // lane_bytes(workload))
+    return max(1, min(cap, fitting))

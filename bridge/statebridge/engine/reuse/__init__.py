@@ -1,0 +1,1 @@
+"""Reuse: keys of lanes and fits, and lanes that earlier runs computed."""

@@ -1,0 +1,256 @@
+"""The key of a lane: a digest of everything that its result is a function of.
+
+Names that say nothing of the work are left out: `skyline` and `no_inject` have one key, and a
+seed counts only where something is drawn from it, not where it names a translator, whose
+weights count instead. So a key is found again whatever the experiment around the lane is.
+
+How lanes are grouped is no part of it. Tokens do not depend on that; measured values may, in
+their last digits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from statebridge.engine.planning.workload import Workload
+from statebridge.experiment.cells import Cell
+from statebridge.experiment.conditions import TEXT_PROMPTS, Prompt
+from statebridge.models.loading import weights_sha256
+from statebridge.models.traced_model import TracedModel
+from statebridge.runs.directory import FORMAT
+from statebridge.runs.lane_store import LaneKey
+from statebridge.translators import Translator
+
+KEY_FORMAT = 2
+"""To be raised whenever the same inputs give another result or another set of fields."""
+
+
+class LaneKeys:
+    """The keys of a workload's lanes."""
+
+    def __init__(self, workload: Workload, identity: Mapping[str, Any]) -> None:
+        """Take a workload and the identity of its run, as the manifest states it.
+
+        Of the identity the models' hashes, the versions and the devices are read.
+        """
+        self._work = workload
+        self._hashes = {side: identity["pair"][side]["weights_sha256"] for side in _SIDES}
+        self._common = digest(
+            {
+                "key": KEY_FORMAT,
+                "run": FORMAT,
+                "versions": identity["versions"],
+                "device": identity["device"],
+                "path": workload.experiment.path,
+                "remote": workload.experiment.remote,
+                "decode": workload.experiment.decode,
+                "receiver": model_digest(workload.pair.receiver, self._hashes["receiver"]),
+            }
+        )
+        self._sender = model_digest(workload.pair.sender, self._hashes["sender"])
+        if identity["sender_device"] is not None:
+            self._sender = digest([self._sender, identity["sender_device"]])
+        self._translators = {
+            key: _translator(translator) for key, translator in workload.translators.items()
+        }
+        self._cells = {cell: self._of_cell(cell) for cell in workload.cells}
+        self._rows: dict[tuple[Prompt, int], str] = {}
+        self._sent: dict[int, str] = {}
+        self._drawn_before: dict[Prompt, list[str]] = {}
+
+    @property
+    def complete(self) -> bool:
+        """Whether all weights are here, so that keys say what they must."""
+        return None not in self._hashes.values()
+
+    def of(self, cell: Cell, row: int) -> LaneKey:
+        """Return the key of a row (its index in the dataset) in a cell."""
+        parts = {
+            "cell": self._cells[cell],
+            "row": self._of_row(cell.condition.prompt, row),
+            "sent": self._of_sender(cell, row),
+            "draw": self._of_draw(cell, row),
+        }
+        return hashlib.sha256(_canonical(parts)).digest()
+
+    def _of_cell(self, cell: Cell) -> str:
+        work, condition = self._work, cell.condition
+        relays = condition.prompt in TEXT_PROMPTS
+        decoding = work.experiment.decoding.model_dump(mode="json")
+        if not relays:
+            # The prompt's limit shows in the ids; without decoding the rest does nothing.
+            for name in ("relay_max_new_tokens", "max_prompt_tokens"):
+                del decoding[name]
+            decoding = decoding if work.experiment.decode else {}
+        parts: dict[str, Any] = {
+            "common": self._common,
+            # Whose states a lone row takes shows in the donor.
+            "condition": condition.model_dump(
+                mode="json", exclude={"name", "translator", "lone_rows"}
+            ),
+            "decoding": decoding,
+        }
+        if condition.source != "none":
+            parts["receiver_layer"] = work.pair.receiver.layer_path
+        if condition.reads_sender:
+            parts["sender_layer"] = work.pair.sender.layer_path
+        if condition.reads_sender or relays:
+            parts["sender"] = self._sender
+        if condition.translates:
+            parts["translator"] = self._translators[work.translator_key(cell)]
+        if relays:
+            parts["templates"] = self._templates(condition.prompt)
+        return digest(parts)
+
+    def _templates(self, prompt: Prompt) -> Any:
+        """Return what makes the prompts that are not known before a model has written."""
+        prompts, pair = self._work.experiment.prompts, self._work.pair
+        sides = pair.sender, pair.receiver
+        chats = [getattr(model.tokenizer, "chat_template", None) for model in sides]
+        chat = None if prompts.chat == "none" else [prompts.chat, *chats]
+        if prompt == "relay":
+            return [prompts.relay_sender, prompts.relay_receiver, chat]
+        first = [prompts.to_sender, prompts.question_only]
+        return [*first, prompts.debate_sender, prompts.debate_receiver, chat]
+
+    def _of_row(self, prompt: Prompt, row: int) -> str:
+        known = self._rows.get((prompt, row))
+        if known is not None:
+            return known
+        work, source = self._work, self._work.rows[row]
+        parts: dict[str, Any] = {
+            "id": source.row_id,
+            "gold": source.answer,
+            # Of a relay, what the divergence is measured from.
+            "read": work.prompts.read(prompt)[row],
+        }
+        if prompt in TEXT_PROMPTS:
+            parts["text"] = [source.context, source.question]
+        else:
+            parts["answer"] = work.answers[prompt][row]
+        return self._rows.setdefault((prompt, row), digest(parts))
+
+    def _of_sender(self, cell: Cell, row: int) -> Any:
+        """Return what follows from the sender's prompts: states, positions, what is noted."""
+        work, condition = self._work, cell.condition
+        prompts = work.prompts
+        named = (condition.positions, condition.source_positions)
+        parts: dict[str, Any] = {
+            "spans": [prompts.span(condition.prompt, positions, row) for positions in named]
+        }
+        if condition.source != "none" and not condition.private:
+            parts["match"] = [prompts.ids_match(row), prompts.lengths_match(row)]
+        if condition.reads_sender:
+            origin = work.donor(cell, row) if condition.shuffled else row
+            parts["length"] = len(prompts.sender[row])
+            parts["ids"] = self._sent.get(origin) or self._sent.setdefault(
+                origin, digest(prompts.sender[origin])
+            )
+            if condition.shuffled:
+                parts["donor"] = [work.rows[origin].row_id, origin == row]
+        return parts
+
+    def _of_draw(self, cell: Cell, row: int) -> Any:
+        # Numbers for sampled texts are keyed by the row id as well.
+        sampled = cell.seed if self._work.experiment.sampled else None
+        return [sampled, self._of_noise(cell, row)]
+
+    def _of_noise(self, cell: Cell, row: int) -> Any:
+        if cell.condition.source != "random":
+            return None
+        rng, prompt = self._work.experiment.rng, cell.condition.prompt
+        if rng == "per-row":  # by seed and row id
+            return [rng, cell.seed]
+        if prompt not in self._drawn_before:
+            running, marks = hashlib.sha256(), []
+            for ids in self._work.prompts.read(prompt):
+                marks.append(running.hexdigest())
+                running.update(f"{len(ids)},".encode())
+            self._drawn_before[prompt] = marks
+        # One stream: a row's draw begins where those of the rows before it end.
+        return [rng, cell.seed, self._drawn_before[prompt][row]]
+
+
+_SIDES = ("sender", "receiver")
+
+
+def model_digest(model: TracedModel, weights: str | None) -> str:
+    """Digest a model and its tokenizer: equal weights may be read in more than one way."""
+    module = model.module
+    config = module.config.to_dict()
+    for name in ("_name_or_path", "transformers_version"):
+        config.pop(name, None)
+    generation = getattr(module, "generation_config", None)
+    return digest(
+        {
+            "weights": weights,
+            "dtype": str(model.dtype),
+            "device": model.device.type,
+            "class": type(module).__name__,
+            "config": config,
+            "attention": getattr(module.config, "_attn_implementation", None),
+            "generation": None if generation is None else generation.to_dict(),
+            "end_ids": model.end_ids,
+            "pad_id": model.pad_id,
+            "tokenizer": _tokenizer(model.tokenizer),
+        }
+    )
+
+
+def _tokenizer(tokenizer: Any) -> str:
+    fast = getattr(tokenizer, "backend_tokenizer", None)
+    if fast is None:
+        content: Any = tokenizer.get_vocab()
+    else:
+        content = json.loads(fast.to_str())
+        # How it was last called, not what it is.
+        for name in ("truncation", "padding"):
+            content.pop(name, None)
+    return digest(
+        {
+            "class": type(tokenizer).__name__,
+            "content": content,
+            "special": tokenizer.all_special_tokens,
+            "tidies": getattr(tokenizer, "clean_up_tokenization_spaces", None),
+        }
+    )
+
+
+def _translator(translator: Translator) -> str:
+    return digest(
+        {
+            "kind": translator.kind,
+            "widths": [translator.width_in, translator.width_out],
+            "options": translator.options,
+            "normalize_input": translator.normalize_input,
+            "dtype": str(translator.dtype),
+            "weights": weights_sha256(translator),
+        }
+    )
+
+
+def digest(value: Any) -> str:
+    """Return the SHA-256, in hex, of a value in canonical JSON."""
+    return hashlib.sha256(_canonical(value)).hexdigest()
+
+
+def _canonical(value: Any) -> bytes:
+    text = json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=_plain
+    )
+    return text.encode("ascii")
+
+
+def _plain(value: Any) -> Any:
+    """Put into JSON what configurations hold beside it."""
+    if isinstance(value, torch.dtype):
+        return str(value)
+    if isinstance(value, set | frozenset):
+        return sorted(value)
+    to_dict = getattr(value, "to_dict", None)
+    return to_dict() if callable(to_dict) else repr(value)

@@ -1,0 +1,1 @@
+"""Checks inside the sender: is what it sends used there?"""

@@ -1,0 +1,1 @@
+"""Similarity of the states of two models, layer by layer."""

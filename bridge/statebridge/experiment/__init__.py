@@ -1,0 +1,20 @@
+"""Experiment files: what is declared before anything runs. Torch-free."""
+
+from __future__ import annotations
+
+from statebridge.experiment.cells import Cell, experiment_cells
+from statebridge.experiment.conditions import Condition
+from statebridge.experiment.experiment import Experiment
+from statebridge.experiment.files import load_experiment, parse_experiment
+from statebridge.experiment.presets import CONDITIONS, PRESETS
+
+__all__ = [
+    "CONDITIONS",
+    "PRESETS",
+    "Cell",
+    "Condition",
+    "Experiment",
+    "experiment_cells",
+    "load_experiment",
+    "parse_experiment",
+]

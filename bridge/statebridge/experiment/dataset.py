@@ -1,0 +1,119 @@
+"""What an experiment runs over: rows of a file, or rows made here; text to fit on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from statebridge.experiment.declared_numbers import NO_BOOLEAN
+from statebridge.experiment.declared_sha256 import Sha256
+
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1), NO_BOOLEAN]
+Hops = Annotated[int, Field(ge=2, le=4), NO_BOOLEAN]
+
+
+class Declared(BaseModel):
+    """A part of an experiment file: unknown fields are refused, nothing changes later."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class GeneratedRows(Declared):
+    """Rows made here; nothing is downloaded."""
+
+    rows: Annotated[int, Field(ge=1, le=1_000_000), NO_BOOLEAN]
+    task: Literal["multihop", "countries", "tip_sheets"] = "multihop"
+    """Chains of invented facts; places and their countries; notes on companies. The last two
+    are tasks of arXiv 2501.14082, with rows of our own."""
+    hops: Annotated[tuple[Hops, ...], Field(min_length=1)] = (2, 3, 4)
+    """Of multihop."""
+    distractors: Annotated[int, Field(ge=0, le=50), NO_BOOLEAN] = 2
+    """Of multihop."""
+    domains: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    """Of multihop: the worlds that rows are set in, in turn; all if not given."""
+    wording: Literal["varied", "plain"] = "varied"
+    """Of multihop: `plain` says each fact and each question in one way only."""
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _options_fit(self) -> GeneratedRows:
+        given = {"hops", "distractors", "domains", "wording"} & self.model_fields_set
+        changed = sorted(
+            name for name in given if getattr(self, name) != type(self).model_fields[name].default
+        )
+        if self.task != "multihop" and changed:
+            raise ValueError(f"task {self.task} has no {changed[0]}; leave it out")
+        return self
+
+
+class Fields(Declared):
+    """Which field of a JSONL row holds what."""
+
+    id: str | None = None
+    context: str = "context"
+    question: str = "question"
+    answer: str = "answer"
+
+
+class Dataset(Declared):
+    """The rows to run over: a file, or generated rows."""
+
+    path: Path | None = None
+    format: Literal[
+        "jsonl",
+        "hotpotqa",
+        "musique",
+        "2wikimultihopqa",
+        "babi",
+        "gsm8k",
+        "mmlu",
+        "biographies",
+    ] = "jsonl"
+    sha256: Sha256 | None = None
+    fields: Fields = Fields()
+    options: dict[Literal["context", "unanswerable"], str] = {}
+    """Of the format's reader, such as `context: all` for every paragraph, not the gold ones."""
+    generate: GeneratedRows | None = None
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Dataset:
+        if (self.path is None) == (self.generate is None):
+            raise ValueError("give either path (a file) or generate (rows made here)")
+        return self
+
+
+CorpusPositions = Literal["all", "last"]
+"""Which tokens of a passage a translator is fitted on."""
+
+
+def _on_one_line(name: str) -> str:
+    if not name.isprintable():
+        raise ValueError("give printable characters")
+    return name
+
+
+class Corpus(Declared):
+    """Text to fit a translator on: a text file, or generated rows."""
+
+    path: Path | None = None
+    sha256: Sha256 | None = None
+    name: (
+        Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_on_one_line)] | None
+    ) = None
+    """What cards call a text file; its name without the folder, where not given."""
+    generate: GeneratedRows | None = None
+    max_passages: Annotated[int, Field(ge=1), NO_BOOLEAN] = 5000
+    max_tokens: Annotated[int, Field(ge=1), NO_BOOLEAN] = 256
+    positions: CorpusPositions = "all"
+    """Of each passage: every token, which takes one tokenizer, or the last one, where any two
+    models meet (arXiv 2501.14082)."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Corpus:
+        if (self.path is None) == (self.generate is None):
+            raise ValueError("give either path (a text file) or generate (rows made here)")
+        if self.generate is not None and self.name is not None:
+            raise ValueError("name is that of a text file; leave it out with generate")
+        return self

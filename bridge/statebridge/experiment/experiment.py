@@ -1,0 +1,435 @@
+"""The experiment file as one pydantic model; its JSON Schema is `statebridge schema`."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    GetJsonSchemaHandler,
+    Tag,
+    field_validator,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from statebridge.errors import ExperimentError, nearest
+from statebridge.experiment.conditions import NAME, Condition
+from statebridge.experiment.dataset import Corpus, Dataset, Declared, GeneratedRows, Seed
+from statebridge.experiment.declared_numbers import NO_BOOLEAN
+from statebridge.experiment.layer import Layer
+from statebridge.experiment.layer_search import Sweep, check_sweep
+from statebridge.experiment.presets import resolve_conditions
+from statebridge.experiment.translator_settings import (
+    CausalSettings,
+    ProcrustesSettings,
+    RidgeSettings,
+    TrainingSettings,
+)
+
+__all__ = ["Corpus", "Dataset", "GeneratedRows", "Seed"]  # of `statebridge.experiment.dataset`
+Dtype = Literal["float32", "float64", "bfloat16", "float16"]
+Chat = Literal["none", "auto", "required"]
+
+
+class ModelAtLayer(Declared):
+    """One side of the pair: a model and the block whose output is read or written."""
+
+    model: Annotated[str, Field(min_length=1)]
+    """Hub id, or a local folder (a path that starts with `.`, `/` or `~`)."""
+    layer: Layer
+    revision: str | None = None
+
+
+class Causal(Declared):
+    """Training on through the frozen receiver, from the fitted map."""
+
+    rows: Dataset
+    """Rows to train on; never one that is evaluated, which is checked by its identity."""
+    limit: Annotated[int, Field(ge=2), NO_BOOLEAN] | None = None
+    """Train on the first rows only."""
+    through: str | Condition = "private_last"
+    """The condition whose writing the map is trained for, by name or declared."""
+    training: CausalSettings = CausalSettings()
+
+    @model_validator(mode="after")
+    def _translates(self) -> Causal:
+        try:
+            (condition,) = resolve_conditions([self.through])
+        except ExperimentError as error:
+            raise ValueError(f"through: {error}") from None
+        except ValueError:
+            raise ValueError(f"through: {self.through} is a preset; name one condition") from None
+        if condition.source != "translated":
+            raise ValueError(
+                f"through: {condition.name} writes source {condition.source}; a map can only be "
+                "trained through a condition of source translated"
+            )
+        return self
+
+    @cached_property
+    def condition(self) -> Condition:
+        """The condition that `through` stands for."""
+        return resolve_conditions([self.through])[0]
+
+
+class Fit(Declared):
+    """How to fit the translators that the experiment needs, one per seed."""
+
+    kind: Literal[
+        "affine", "mlp_1hidden", "mlp_3hidden", "low_rank", "gated", "ridge", "procrustes"
+    ] = "affine"
+    """`ridge` and `procrustes` are solved in closed form, the others trained."""
+    corpus: Corpus
+    training: TrainingSettings = TrainingSettings()
+    """For affine and the MLPs."""
+    ridge: RidgeSettings = RidgeSettings()
+    """For ridge: an affine map in closed form."""
+    procrustes: ProcrustesSettings = ProcrustesSettings()
+    """For procrustes: a rotation, in closed form."""
+    normalize: bool = True
+    rank: Annotated[int, Field(ge=1), NO_BOOLEAN] | None = None
+    """Of a low_rank map."""
+    causal: Causal | None = None
+    """Train the fitted map on through the receiver."""
+
+    @model_validator(mode="after")
+    def _rank_fits(self) -> Fit:
+        if self.kind == "low_rank" and self.rank is None:
+            raise ValueError("kind low_rank needs rank")
+        if self.kind != "low_rank" and self.rank is not None:
+            raise ValueError(f"kind {self.kind} has no rank; leave it out, or take kind low_rank")
+        return self
+
+    @model_validator(mode="after")
+    def _hidden_dim_fits(self) -> Fit:
+        given = self.training.hidden_dim is not None
+        if self.kind.startswith("mlp") and not given:
+            raise ValueError(f"kind {self.kind} needs training.hidden_dim, its hidden width")
+        if given and not self.kind.startswith("mlp"):
+            raise ValueError(f"kind {self.kind} has no hidden layer; leave training.hidden_dim out")
+        return self
+
+
+def _unwrap_fit(value: Any) -> Any:
+    if isinstance(value, dict) and "fit" in value:
+        if len(value) > 1:
+            raise ValueError("give either fit or files by seed, not both")
+        return value["fit"]
+    return value
+
+
+def _files_or_fit(value: Any) -> str:
+    if isinstance(value, TranslatorSets) or (isinstance(value, dict) and "sets" in value):
+        return "sets"
+    fit = isinstance(value, Fit) or (
+        isinstance(value, dict) and ("fit" in value or "corpus" in value)
+    )
+    return "fit" if fit else "files"
+
+
+class _InFit:
+    """Shows a fit in the JSON Schema as it is written in a file: `fit: {...}`."""
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {
+            "type": "object",
+            "properties": {"fit": handler(schema)},
+            "required": ["fit"],
+            "additionalProperties": False,
+        }
+
+
+class TranslatorSets(Declared):
+    """Several sets of translators side by side; a condition names the one that it uses.
+
+    A condition that names none uses the first.
+    """
+
+    sets: Annotated[
+        dict[
+            Annotated[str, Field(pattern=NAME, max_length=80)],
+            Annotated[
+                Annotated[dict[Seed, Path], Tag("files")]
+                | Annotated[Fit, BeforeValidator(_unwrap_fit), _InFit(), Tag("fit")],
+                Discriminator(_files_or_fit),
+            ],
+        ],
+        Field(min_length=1),
+    ]
+
+
+DEFAULT_SET = "default"
+"""Name of the only set of translators, where an experiment has one."""
+
+
+class Prompts(Declared):
+    """Prompt templates; those with a context are the exact strings of arXiv 2606.03280."""
+
+    task: str = "Context: {context}\nQ: {question}\nA:"
+    """Read by the sender, and by the receiver where a condition does not say otherwise."""
+    sender: str | None = None
+    """Read by the sender in place of `task`."""
+    question_only: str = "Q: {question}\nA:"
+    """Read by the receiver where the context is private to the sender."""
+    placeholder_token: Annotated[str, Field(min_length=1)] | None = None
+    """Text of the one token that stands for each of the context's in the `placeholder` prompt;
+    the pad token if not given, which is the end token where the tokenizer has none."""
+    relay_sender: str = "{context}\n\nKey facts:"
+    relay_receiver: str = "{relay}\nQ: {question}\nA:"
+    debate_sender: str = (
+        "Context: {context}\nQ: {question}\nYour answer: {own}\nAnother answer: {other}\nA:"
+    )
+    """Read by the sender from a debate's second round on: `{own}` is its last answer, `{other}`
+    the receiver's. In the first it reads `sender`, and the receiver `question_only`."""
+    debate_receiver: str = "Q: {question}\nYour answer: {own}\nAnother answer: {other}\nA:"
+    chat: Chat = "none"
+    """Put every prompt through the model's chat template, as one user's turn: `none` of them,
+    those of a model that has a template (`auto`), or all (`required`)."""
+
+    @property
+    def to_sender(self) -> str:
+        """The template that the sender reads where its states are taken."""
+        return self.task if self.sender is None else self.sender
+
+    @field_validator(
+        "task",
+        "sender",
+        "question_only",
+        "relay_sender",
+        "relay_receiver",
+        "debate_sender",
+        "debate_receiver",
+    )
+    @classmethod
+    def _known_fields(cls, template: str | None, info: Any) -> str | None:
+        if template is None:
+            return None
+        allowed = {"context", "question"}
+        if info.field_name == "relay_receiver":
+            allowed = {"context", "question", "relay"}
+        if info.field_name in ("debate_sender", "debate_receiver"):
+            allowed = {"context", "question", "own", "other"}
+        if info.field_name == "question_only":
+            allowed = {"question"}
+        try:
+            parts = [part for part in string.Formatter().parse(template) if part[1] is not None]
+        except ValueError as error:
+            raise ValueError(f"not a template: {error}; write a literal brace twice") from None
+        used = {str(name) for _, name, _, _ in parts}
+        if any(specification or conversion for _, _, specification, conversion in parts):
+            raise ValueError(
+                "a placeholder takes no conversion or format: write {question} as it is"
+            )
+        if not used <= allowed:
+            raise ValueError(
+                f"unknown placeholder {sorted(used - allowed)}; allowed: {sorted(allowed)}"
+            )
+        if not template:
+            raise ValueError("the template is empty")
+        return template
+
+
+class Sample(Declared):
+    """Sampling, with numbers keyed by (seed, row id)."""
+
+    temperature: Annotated[float, NO_BOOLEAN] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1), NO_BOOLEAN] = 1.0
+    """Sample from the fewest tokens whose probabilities reach this."""
+
+    @field_validator("temperature")
+    @classmethod
+    def _above_zero(cls, temperature: float) -> float:
+        if temperature <= 0:
+            raise ValueError(
+                f"{temperature:g} is no temperature; give one above 0, or leave sample out for "
+                "greedy decoding"
+            )
+        return temperature
+
+
+class Decoding(Declared):
+    """Greedy or sampled decoding, with Hugging Face's meaning of the two processors."""
+
+    max_new_tokens: Annotated[int, Field(ge=1, le=65536), NO_BOOLEAN] = 64
+    relay_max_new_tokens: Annotated[int, Field(ge=1, le=65536), NO_BOOLEAN] = 128
+    repetition_penalty: Annotated[float, Field(gt=0), NO_BOOLEAN] = 1.3
+    no_repeat_ngram_size: Annotated[int, Field(ge=0), NO_BOOLEAN] = 3
+    max_prompt_tokens: Annotated[int, Field(ge=1), NO_BOOLEAN] = 256
+    """Longer prompts are cut on the right."""
+    sample: Sample | None = None
+    """Sample every text; each condition then runs under every seed. None decodes greedily."""
+
+
+class PositiveControl(Declared):
+    """The same apparatus where transfer exists, in the private setting: the receiver to itself,
+    and the taught pair.
+    """
+
+    rows: Annotated[int, Field(ge=1), NO_BOOLEAN] = 64
+    """The first rows of the dataset; of the taught pair, as many rows of its own."""
+    taught_pair: bool = True
+    """Also run the pair that comes with Statebridge and is known to transfer; never remotely."""
+
+
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
+
+
+class Execution(Declared):
+    """How to run; nothing here may change a token."""
+
+    path: Literal["auto", "shared", "plain"] = "auto"
+    """`auto` is the shared sweep, and the plain one where the experiment runs remotely."""
+    device: Device = "auto"
+    """Where the models are; with `sender_device`, the receiver and the translators."""
+    sender_device: Device | None = None
+    """Where the sender is; None puts it on the same device as the receiver."""
+    max_lanes: Annotated[int, Field(ge=1), NO_BOOLEAN] | None = None
+    """Lanes decoded together; None sizes the groups from free memory."""
+    reuse: bool = True
+    """Take what earlier runs computed, where the run has access to any (on a server)."""
+
+
+class Experiment(Declared):
+    """A declared experiment: pair, dataset, translators, conditions, seeds, decoding."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    direction: Literal["fwd", "rev"] = "fwd"
+    """Which way the pair is used; names the published result files."""
+    sender: ModelAtLayer
+    receiver: ModelAtLayer
+    dataset: Dataset
+    limit: Annotated[int, Field(ge=1), NO_BOOLEAN] | None = None
+    """Run the first rows only; draws and donors stay those of the whole dataset."""
+    translators: (
+        Annotated[
+            Annotated[dict[Seed, Path], Tag("files")]
+            | Annotated[Fit, BeforeValidator(_unwrap_fit), _InFit(), Tag("fit")]
+            | Annotated[TranslatorSets, Tag("sets")],
+            Discriminator(_files_or_fit),
+        ]
+        | None
+    ) = None
+    """A file for each seed, `fit: {...}`, or several of these as `sets: {name: ...}`."""
+    conditions: str | list[str | Condition] = "published"
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (42, 123, 456)
+    rng: Literal["per-row", "published"] = "per-row"
+    """Draws keyed by (seed, row id), or the published streams exactly."""
+    dtype: Dtype = "float32"
+    prompts: Prompts = Prompts()
+    decoding: Decoding = Decoding()
+    decode: bool = True
+    """False measures log-probability, rank and KL only: no text is generated."""
+    positive_control: PositiveControl | None = None
+    """Also run the positive control; the report then says whether transfer was detected."""
+    remote: str | None = None
+    """None runs here; `local` through nnsight's serialisation here; `ndif` or a URL remotely."""
+    execution: Execution = Execution()
+    sender_checks: bool = False
+    """True also replaces states inside the sender, to see whether what is sent is used there."""
+    sweep: Sweep | None = None
+    """Run at many pairs of layers, with `statebridge sweep`; the layers above then do nothing."""
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) != len(seeds):
+            raise ValueError(f"a seed is listed twice in {list(seeds)}")
+        return seeds
+
+    @field_validator("remote")
+    @classmethod
+    def _remote_known(cls, remote: str | None) -> str | None:
+        if remote is None or remote in ("local", "ndif"):
+            return remote
+        if remote.startswith(("http://", "https://")):
+            return remote
+        raise ValueError("give local, ndif, or a URL that starts with http:// or https://")
+
+    @model_validator(mode="after")
+    def _complete(self) -> Experiment:
+        try:
+            conditions = self.resolved_conditions
+        except ExperimentError as error:
+            raise ValueError(str(error)) from None
+        translating = [c.name for c in conditions if c.translates]
+        if translating and self.translators is None:
+            raise ValueError(
+                f"translators: missing, and {translating[0]} needs them; "
+                "give a file for each seed, or fit: {...}"
+            )
+        sets = self.translator_sets
+        for condition in conditions:
+            named = condition.translator
+            if named is not None and named not in sets:
+                raise ValueError(
+                    f"conditions: {condition.name} uses the translators {named!r}; "
+                    f"{nearest(named, sets)}"
+                )
+        for name, declared in sets.items() if translating else ():
+            if isinstance(declared, Fit):
+                continue
+            missing = [seed for seed in self.seeds if seed not in declared]
+            if missing:
+                where = "" if name == DEFAULT_SET else f" in {name}"
+                raise ValueError(f"translators: no file for seed {missing[0]}{where}")
+        if self.remote is not None and self.execution.path == "shared":
+            raise ValueError("remote: needs execution.path plain (one remote job per model)")
+        if self.sampled and self.path == "plain":
+            raise ValueError(
+                "decoding.sample: the plain path only decodes greedily; use execution.path shared, "
+                "which does not run remotely, or leave sample out"
+            )
+        slotted = next((c.name for c in conditions if c.prompt == "placeholder"), None)
+        if slotted is not None and self.prompts.chat != "none":
+            raise ValueError(
+                f"prompts.chat: {slotted} reads placeholders, which have no place in a chat "
+                "template; use chat: none, or prompt: question_only"
+            )
+        if self.sender_checks and not any(c.reads_sender for c in conditions):
+            raise ValueError(
+                "sender_checks: no condition reads the sender's states, so there is nothing to "
+                "check; add one of source translated, shuffled or sender, or leave it out"
+            )
+        if self.sweep is not None:
+            check_sweep(self)
+        return self
+
+    @property
+    def path(self) -> Literal["shared", "plain"]:
+        """The path that the run takes."""
+        if self.execution.path == "auto":
+            return "shared" if self.remote is None else "plain"
+        return self.execution.path
+
+    @property
+    def sampled(self) -> bool:
+        """Whether texts are drawn, so that every condition differs between seeds."""
+        return self.decode and self.decoding.sample is not None
+
+    @property
+    def translator_sets(self) -> Mapping[str, Mapping[int, Path] | Fit]:
+        """The sets of translators by name; the only one is named `default`."""
+        if self.translators is None:
+            return {}
+        if isinstance(self.translators, TranslatorSets):
+            return self.translators.sets
+        return {DEFAULT_SET: self.translators}
+
+    def translator_set(self, condition: Condition) -> str:
+        """Return the name of the set of translators that a condition uses."""
+        return condition.translator or next(iter(self.translator_sets), DEFAULT_SET)
+
+    @cached_property
+    def resolved_conditions(self) -> tuple[Condition, ...]:
+        """The conditions that the preset and condition names stand for, in order."""
+        return resolve_conditions(self.conditions)

@@ -1,0 +1,107 @@
+"""How a translator is to be fitted: the settings that an experiment file may carry.
+
+Free of torch, so that the light half can read and check an experiment.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from statebridge.experiment.declared_numbers import NO_BOOLEAN
+
+TranslatorKind = Literal["affine", "mlp_1hidden", "mlp_3hidden", "low_rank", "gated"]
+"""Names of the maps; `kinds.KINDS` says how each is built."""
+
+TRANSLATOR_KINDS: tuple[TranslatorKind, ...] = get_args(TranslatorKind)
+
+StoreDtype = Literal["float32", "float16"]
+
+Beta = Annotated[float, Field(ge=0, lt=1), NO_BOOLEAN]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class TrainingSettings(_Settings):
+    """Gradient training; the defaults are those of arXiv 2606.03280.
+
+    What the paper leaves open is set to the default of `torch.optim.AdamW` (`betas`,
+    `eps`, `weight_decay`).
+    """
+
+    hidden_dim: Annotated[int, Field(ge=1), NO_BOOLEAN] | None = None
+    """Width of every hidden layer; needed by the MLPs, refused by the others."""
+    epochs: Annotated[int, Field(ge=1), NO_BOOLEAN] = 30
+    batch_size: Annotated[int, Field(ge=1), NO_BOOLEAN] = 32
+    """Positions a step."""
+    learning_rate: Annotated[float, Field(gt=0), NO_BOOLEAN] = 1e-4
+    warmup_steps: Annotated[int, Field(ge=0), NO_BOOLEAN] = 100
+    decay: Literal["linear", "none"] = "linear"
+    """After the warm-up: linearly to zero over the remaining steps, or constant."""
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
+    eps: Annotated[float, Field(gt=0), NO_BOOLEAN] = 1e-8
+    weight_decay: Annotated[float, Field(ge=0), NO_BOOLEAN] = 0.01
+    max_gradient_norm: Annotated[float, Field(gt=0), NO_BOOLEAN] | None = 1.0
+    """None: gradients are not clipped."""
+    validation_fraction: Annotated[float, Field(gt=0, lt=1), NO_BOOLEAN] = 0.1
+    """Share of the positions, taken from the end, that chooses the epoch."""
+    store_dtype: StoreDtype = "float32"
+    """How positions are kept on disk while training; float16 halves the space."""
+
+
+class CausalSettings(_Settings):
+    """Training a translator through the frozen receiver, for its effect and not for fit.
+
+    The loss of a row is gold_weight · cross-entropy (nats a token of the gold answer) +
+    skyline_weight · KL(skyline || receiver) of the next token after the prompt, the skyline
+    being the receiver with the whole task prompt and nothing written.
+    """
+
+    gold_weight: Annotated[float, Field(ge=0), NO_BOOLEAN] = 1.0
+    skyline_weight: Annotated[float, Field(ge=0), NO_BOOLEAN] = 1.0
+    epochs: Annotated[int, Field(ge=1), NO_BOOLEAN] = 20
+    """At most; training stops early."""
+    batch_rows: Annotated[int, Field(ge=1), NO_BOOLEAN] = 16
+    """Rows a step; the activations of so many are held at a time."""
+    learning_rate: Annotated[float, Field(gt=0), NO_BOOLEAN] = 2e-3
+    warmup_steps: Annotated[int, Field(ge=0), NO_BOOLEAN] = 20
+    decay: Literal["linear", "none"] = "linear"
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
+    eps: Annotated[float, Field(gt=0), NO_BOOLEAN] = 1e-8
+    weight_decay: Annotated[float, Field(ge=0), NO_BOOLEAN] = 0.0
+    max_gradient_norm: Annotated[float, Field(gt=0), NO_BOOLEAN] | None = 1.0
+    validation_fraction: Annotated[float, Field(gt=0, lt=1), NO_BOOLEAN] = 0.1
+    """Share of the rows, held out, that chooses the epoch and stops training."""
+    patience: Annotated[int, Field(ge=1), NO_BOOLEAN] = 3
+    """Epochs without a better validation loss before training stops."""
+
+    @model_validator(mode="after")
+    def _some_objective(self) -> CausalSettings:
+        if self.gold_weight == 0 and self.skyline_weight == 0:
+            raise ValueError(
+                "gold_weight and skyline_weight are both 0, which leaves nothing to train for"
+            )
+        return self
+
+
+class RidgeSettings(_Settings):
+    """Closed-form ridge regression of an affine translator."""
+
+    regularisation: Annotated[float, Field(ge=0), NO_BOOLEAN] = 1e-4
+    """Penalty on the weights (not the bias), relative to the mean variance of an input
+    dimension; 0 is ordinary least squares."""
+    max_condition_number: Annotated[float, Field(gt=1), NO_BOOLEAN] = 1e12
+    """Of the penalised matrix that is solved. Float64 carries about 16 digits, so at 1e12
+    some four are left in the worst direction."""
+    allow_underdetermined: bool = False
+    """Fit from fewer positions than width + 1, which only the penalty then determines."""
+
+
+class ProcrustesSettings(_Settings):
+    """Closed-form orthogonal map between the two spaces."""
+
+    scale: bool = True
+    """Multiply the rotation by the one number that fits best; false leaves lengths alone."""

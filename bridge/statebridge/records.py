@@ -1,0 +1,145 @@
+"""Results as plain tables: rows in cells, cells in a result set.
+
+Everything after the run (scoring, statistics, validation, audit, figures, report) reads
+these three classes and nothing else, whether they came from a run directory
+(`statebridge.results.run_results`) or from published result files
+(`statebridge.results.published`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+Direction = Literal["fwd", "rev"]
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What a model wrote before the receiver's answer: a relay, or an answer in a debate."""
+
+    model: Literal["sender", "receiver"]
+    text: str
+    """Without special tokens, stripped."""
+    prompt_len: int
+    """Tokens that it read."""
+    new_tokens: int
+    """Tokens that it generated, the end token included where it was reached."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowResult:
+    """What one dataset row gave in one cell (a *lane*).
+
+    A field is None where it does not apply to the condition, was not measured (a run
+    with `--no-decode` has no prediction), or is absent from a published file.
+    """
+
+    row_id: str
+    gold: str
+    prediction: str | None
+    """Decoded new tokens without special tokens, stripped."""
+    token_ids: tuple[int, ...] | None = None
+    """New tokens as generated, the end token included where it was reached."""
+    prompt_len_sender: int | None = None
+    prompt_len_receiver: int | None = None
+    token_ids_match: bool | None = None
+    seq_len_match: bool | None = None
+    translated_norm_mean: float | None = None
+    """Mean over the positions read of the L2 norm of the source state, before any rescaling:
+    the translated state, or, as published, the raw noise, the receiver's own state, zero."""
+    receiver_norm_mean: float | None = None
+    """Mean over the prompt of the L2 norm of the receiver's own state."""
+    injected_norm_mean: float | None = None
+    """Mean L2 norm of what was added (`add`) or written (every other operator)."""
+    source_cosine_mean: float | None = None
+    """Mean over the positions written of the cosine of the source state and the receiver's
+    own; a zero state has cosine 0. Not part of the published files."""
+    donor_row_id: str | None = None
+    donor_self_fallback: bool | None = None
+    relay: str | None = None
+    """The sender's text that the receiver read last."""
+    relay_prompt_len: int | None = None
+    """Length in tokens of the prompt to which the sender wrote it."""
+    turns: tuple[Turn, ...] | None = None
+    """All that was written before the answer, in order, where the prompt holds such text."""
+    gold_logprob: float | None = None
+    """Log-probability (nats) of the whole gold answer after the prompt."""
+    gold_token_count: int | None = None
+    gold_rank: int | None = None
+    """Rank, from 1, of the gold answer's first token in the next-token distribution."""
+    kl_from_no_inject: float | None = None
+    """KL(nothing written || this cell) of the next-token distribution, in nats: from `no_inject`,
+    or from the receiver alone with the same private prompt."""
+    task_correct: bool | None = None
+    """Whether the prediction is right by the task's own convention
+    (`statebridge.scoring.conventions`); None where the row names none."""
+    prediction_changed: bool | None = None
+    """Whether the new tokens differ from those of the same prompt with nothing written."""
+    first_changed_token: int | None = None
+    """Index, from 0, of the first new token that differs; None when none does."""
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetRow:
+    """One example as the run saw it."""
+
+    row_id: str
+    context: str
+    question: str
+    answer: str
+    attributes: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
+    """Everything else the source carried that can stratify: hops, domain, answer type."""
+
+
+@dataclass(slots=True)
+class CellResult:
+    """One condition under one seed: the unit of a published result file."""
+
+    condition: str
+    seed: int | None
+    """None for a deterministic condition."""
+    direction: Direction
+    rows: list[RowResult]
+    source: Path
+    """The file or directory it was read from; for messages."""
+    dataset_sha256: str | None = None
+    decoding: Mapping[str, Any] = field(default_factory=dict)
+    """max_new_tokens, repetition_penalty, no_repeat_ngram_size, as recorded."""
+    models: Mapping[str, Any] = field(default_factory=dict)
+    injection: Mapping[str, Any] = field(default_factory=dict)
+    """The condition as resolved (run directory) or the `injection` block (published)."""
+    complete: bool = True
+    """False while rows that the plan asks for are missing."""
+    source_rows: int | None = None
+    """Rows of the dataset before exclusions (strict control), where recorded."""
+    excluded_rows: int | None = None
+
+    @property
+    def name(self) -> str:
+        """`condition` or `condition/seedN`: unique within one direction of a result set."""
+        return self.condition if self.seed is None else f"{self.condition}/seed{self.seed}"
+
+
+@dataclass(slots=True)
+class ResultSet:
+    """Cells that belong together, and the rows that they are about."""
+
+    cells: list[CellResult]
+    dataset: dict[str, DatasetRow] = field(default_factory=dict)
+    """By row id; empty where only published files were given."""
+    manifest: Mapping[str, Any] | None = None
+    """The run directory's manifest, where there is one."""
+    positive_control: ResultSet | None = None
+    """The run's positive control, where it has one."""
+    taught_pair: ResultSet | None = None
+    """The same code on the taught pair, where the run has that control."""
+
+    def cell(self, condition: str, seed: int | None = None) -> CellResult | None:
+        """Return the cell of a condition and seed, or None."""
+        for cell in self.cells:
+            if cell.condition == condition and cell.seed == seed:
+                return cell
+        return None

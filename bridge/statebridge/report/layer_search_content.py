@@ -1,0 +1,181 @@
+"""What the report on a sweep says, gathered once and written as HTML and as Markdown."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+
+from statebridge.figures import Drawing
+from statebridge.figures.layer_choice import layer_choice
+from statebridge.figures.strength import strength_curve
+from statebridge.figures.wording import metric_label, rows_text
+from statebridge.report.comparison_view import difference_view
+from statebridge.report.layer_search_sentences import (
+    choice_headline,
+    chosen_setting,
+    firmness,
+    reported_findings,
+)
+from statebridge.results.layer_search import SweepResults
+from statebridge.stats import Settings
+from statebridge.stats.held_out_choice import CellMeans, HeldOutChoice, choose_held_out
+from statebridge.tables import Column, Table
+
+_SHOWN = 10
+"""Cells that the report itself shows; the CSV file holds all."""
+
+
+@dataclass(frozen=True, slots=True)
+class SweepContent:
+    """The report's parts."""
+
+    title: str
+    subtitle: str
+    headline: str
+    findings: tuple[str, ...]
+    """From the reporting rows."""
+    firmness: tuple[str, ...]
+    """From the choosing rows."""
+    differences: tuple[Table, ...]
+    """At the chosen layers, on the reporting rows."""
+    highest: Table
+    cells: Table
+    """Every condition at every pair of layers."""
+    notes: tuple[str, ...]
+    drawings: tuple[Drawing, ...]
+    not_drawn: tuple[Drawing, ...]
+    steps: tuple[str, ...]
+    experiment_json: str
+    choice: HeldOutChoice
+
+
+def gather_sweep(
+    sweep: SweepResults,
+    *,
+    settings: Settings | None = None,
+    title: str | None = None,
+    command: str | None = None,
+    figures: bool = True,
+) -> SweepContent:
+    """Return what a report on a sweep says; see `statebridge.report.write_sweep_report`.
+
+    Raises:
+        ResultError: The results cannot be compared, or a row has no value of the metric.
+    """
+    choice = choose_held_out(sweep, settings)
+    comparison, setting = choice.comparison, chosen_setting(choice)
+    metric, name = choice.on_choosing.metric, sweep.plan.experiment["name"]
+    drawings: list[Drawing] = []
+    if figures:
+        drawings.append(layer_choice(choice, setting.floor))
+        curve = strength_curve(choice.reported, comparison, metric)
+        drawings.append(replace(curve, title=f"{curve.title}, {_place(choice)}"))
+    views = [difference_view(comparison, setting.floor, each) for each in comparison.metrics]
+    notes = [*comparison.warnings, *(w for d in comparison.differences for w in d.warnings)]
+    cells = _cells(sweep, choice)
+    return SweepContent(
+        title=title or f"Statebridge sweep: {name}",
+        subtitle=f"{len(sweep.runs)} pairs of layers, "
+        f"{rows_text([len(choice.split.choosing) + len(choice.split.reporting)])}.",
+        headline=choice_headline(choice),
+        findings=tuple(reported_findings(choice)),
+        firmness=tuple(firmness(choice)),
+        differences=tuple(
+            replace(
+                view,
+                title=f"{view.title}, {_place(choice)}",
+            )
+            for view in views
+            if view is not None
+        ),
+        highest=_highest(cells, choice),
+        cells=cells,
+        notes=tuple(dict.fromkeys(notes)),
+        drawings=tuple(drawing for drawing in drawings if drawing.figure is not None),
+        not_drawn=tuple(drawing for drawing in drawings if drawing.figure is None),
+        steps=(
+            "statebridge sweep experiment.json --out sweep",
+            command or "statebridge report sweep --out report",
+        ),
+        experiment_json=json.dumps(sweep.plan.experiment, indent=2, ensure_ascii=False),
+        choice=choice,
+    )
+
+
+def _place(choice: HeldOutChoice) -> str:
+    chosen = choice.on_choosing.chosen
+    return f"sender layer {chosen.sender_layer}, receiver layer {chosen.receiver_layer}"
+
+
+def _cells(sweep: SweepResults, choice: HeldOutChoice) -> Table:
+    conditions = {c.name: c for c in sweep.plan.declared.resolved_conditions}
+    folders = {run.layers: run.directory for run in sweep.plan.runs}
+    metric = metric_label(choice.on_choosing.metric)
+
+    def row(cell: CellMeans) -> tuple[str | bool | int | float | None, ...]:
+        condition = conditions[cell.condition]
+        return (
+            cell.sender_layer,
+            cell.receiver_layer,
+            folders[cell.sender_layer, cell.receiver_layer],
+            cell.condition,
+            condition.source,
+            condition.operator,
+            condition.weight,
+            str(condition.positions),
+            condition.translator,
+            cell.seeds,
+            cell.candidate,
+            cell.chosen,
+            cell.choosing_rows,
+            cell.choosing_mean,
+            cell.reporting_rows,
+            cell.reporting_mean,
+        )
+
+    return Table(
+        title="Every condition at every pair of layers",
+        columns=(
+            Column("sender_layer", "sender layer", "integer"),
+            Column("receiver_layer", "receiver layer", "integer"),
+            Column("directory", "directory"),
+            Column("condition", "condition"),
+            Column("source", "source", printed=False),
+            Column("operator", "operator", printed=False),
+            Column("weight", "weight", "number", printed=False),
+            Column("positions", "positions", printed=False),
+            Column("translator", "translator", printed=False),
+            Column("seeds", "seeds", "integer", printed=False),
+            Column("candidate", "chosen among", "boolean", printed=False),
+            Column("chosen", "chosen", "boolean"),
+            Column("choosing_rows", "rows chosen on", "integer", printed=False),
+            Column("choosing_mean", "mean, rows chosen on", "number"),
+            Column("reporting_rows", "rows reported on", "integer", printed=False),
+            Column("reporting_mean", "mean, rows reported on", "number"),
+        ),
+        rows=tuple(row(cell) for cell in choice.cells),
+        notes=(f"Means of {metric}, over rows and seeds.",),
+    )
+
+
+def _highest(cells: Table, choice: HeldOutChoice) -> Table:
+    names = [column.name for column in cells.columns]
+    among, mean = names.index("candidate"), names.index("choosing_mean")
+    eligible = [row for row in cells.rows if row[among]]
+    # Ties stay in the order of the sweep, as in the choice.
+    ordered = sorted(eligible, key=lambda row: -_number(row[mean]))
+    left = len(eligible) - _SHOWN
+    more = f" {left} lower ones are in cells.csv." if left > 0 else ""
+    return replace(
+        cells,
+        title="The highest cells by the rows chosen on",
+        rows=tuple(ordered[:_SHOWN]),
+        notes=(
+            f"{cells.notes[0]} Only that of the chosen cell on the {len(choice.split.reporting)} "
+            f"rows reported on is free of choice.{more}",
+        ),
+    )
+
+
+def _number(value: object) -> float:
+    return value if isinstance(value, float) else float("-inf")

@@ -1,0 +1,214 @@
+"""A sweep's directory: its plan, and one run directory for each pair of layers.
+
+sweep.json   the experiment, the layers of each run, and the split of the rows
+s06-r12/     the run that reads sender layer 6 and writes receiver layer 12
+lanes.jsonl  while the sweep runs: lanes that do not depend on the sender, to be taken again
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from statebridge.data.atomic import atomic_writer
+from statebridge.errors import EnvironmentFault, ResultError
+from statebridge.experiment.experiment import Experiment
+from statebridge.records import ResultSet
+from statebridge.results.run_results import read_run
+from statebridge.runs.directory import MANIFEST
+from statebridge.runs.same_run import check_same
+
+SWEEP, LANES = "sweep.json", "lanes.jsonl"
+FORMAT = "statebridge.sweep.v1"
+LEAST_ROWS = 10
+"""In either part of a split."""
+
+Layers = tuple[int, int]
+"""Sender's layer, receiver's layer, counted from 0."""
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Split(_Record):
+    """The rows that are chosen on, and those that what is chosen is reported on."""
+
+    share: float
+    seed: int
+    choosing: tuple[str, ...]
+    """Row ids, in the order of the dataset."""
+    reporting: tuple[str, ...]
+
+
+class SweptRun(_Record):
+    """One run of a sweep."""
+
+    sender_layer: int
+    receiver_layer: int
+    directory: str
+
+    @property
+    def layers(self) -> Layers:
+        """Sender's and receiver's layer."""
+        return self.sender_layer, self.receiver_layer
+
+
+class SweepPlan(_Record):
+    """What `sweep.json` states."""
+
+    format: str = FORMAT
+    experiment: dict[str, Any]
+    """As declared, without `execution`."""
+    dataset_sha256: str
+    split: Split
+    runs: tuple[SweptRun, ...]
+
+    @property
+    def declared(self) -> Experiment:
+        """The experiment."""
+        return Experiment.model_validate(self.experiment)
+
+
+@dataclass(frozen=True, slots=True)
+class SweepResults:
+    """A finished sweep: its plan and the results at each pair of layers."""
+
+    path: Path
+    plan: SweepPlan
+    runs: Mapping[Layers, ResultSet]
+    """In the order of the plan."""
+
+
+def split_rows(row_ids: Sequence[str], share: float, seed: int) -> Split:
+    """Split rows into those to choose on and those to report on, by a hash of seed and row id.
+
+    A row's part does not depend on which other rows there are.
+
+    Raises:
+        ResultError: A part would hold fewer than ten rows.
+    """
+    choosing = tuple(row_id for row_id in row_ids if _place(seed, row_id) < share)
+    chosen = set(choosing)
+    reporting = tuple(row_id for row_id in row_ids if row_id not in chosen)
+    if min(len(choosing), len(reporting)) < LEAST_ROWS:
+        raise ResultError(
+            f"sweep.choose: of {len(row_ids)} rows {len(choosing)} would be chosen on and "
+            f"{len(reporting)} reported on, and each needs {LEAST_ROWS}; run more rows, or give "
+            "another share"
+        )
+    return Split(share=share, seed=seed, choosing=choosing, reporting=reporting)
+
+
+def _place(seed: int, row_id: str) -> float:
+    digest = hashlib.sha256(f"statebridge held-out choice|{seed}|{row_id}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def restricted(results: ResultSet, row_ids: Iterable[str]) -> ResultSet:
+    """Return results over some of their rows only; nothing of the others is in what is returned."""
+    kept = frozenset(row_ids)
+    cells = [
+        replace(cell, rows=[row for row in cell.rows if row.row_id in kept], excluded_rows=None)
+        for cell in results.cells
+    ]
+    dataset = {row_id: row for row_id, row in results.dataset.items() if row_id in kept}
+    return ResultSet(cells=cells, dataset=dataset)
+
+
+def is_sweep(path: str | Path) -> bool:
+    """Whether a directory is a sweep's."""
+    return (Path(path) / SWEEP).is_file()
+
+
+def open_plan(path: Path, plan: SweepPlan) -> None:
+    """Write a sweep's plan into its directory, made if needed; an earlier one must be the same.
+
+    Raises:
+        ResultError: The path is a file, or a directory that holds another sweep or something else.
+        EnvironmentFault: It cannot be made or written.
+    """
+    file = path / SWEEP
+    if path.exists() and not path.is_dir():
+        raise ResultError(f"{path}: is a file; give a directory for the sweep")
+    if file.exists():
+        earlier = _read_plan(file)
+        check_same(plan.model_dump(mode="json"), earlier.model_dump(mode="json"), file)
+        return
+    try:
+        strangers = sorted(p.name for p in path.iterdir()) if path.is_dir() else []
+        # What a killed process had not yet renamed into place is no stranger.
+        strangers = [name for name in strangers if not name.startswith(f".{SWEEP}.")]
+        if strangers:
+            raise ResultError(
+                f"{path}: holds {strangers[0]} and no {SWEEP}; give an empty or new directory"
+            )
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EnvironmentFault(
+            f"{path}: cannot be made: {error.strerror}; give a directory that is writable"
+        ) from None
+    with atomic_writer(file) as stream:
+        stream.write(plan.model_dump_json(indent=2).encode("utf-8") + b"\n")
+
+
+def read_sweep(path: str | Path) -> SweepResults:
+    """Read a finished sweep.
+
+    Raises:
+        ResultError: Not a sweep's directory, a run is missing or not finished, or a run or the
+            split is not that of the plan.
+    """
+    path = Path(path)
+    if not is_sweep(path):
+        raise ResultError(f"{path}: no {SWEEP}; give a directory that `statebridge sweep` wrote")
+    plan = _read_plan(path / SWEEP)
+    runs = {run.layers: _read_swept(path, run, plan) for run in plan.runs}
+    stated = plan.split
+    for layers, results in runs.items():
+        if split_rows(list(results.dataset), stated.share, stated.seed) != stated:
+            raise ResultError(
+                f"{path / SWEEP}: the split is not that of its seed and the rows of layers "
+                f"{layers[0]} and {layers[1]}; restore the file"
+            )
+    return SweepResults(path, plan, runs)
+
+
+def _read_swept(path: Path, run: SweptRun, plan: SweepPlan) -> ResultSet:
+    folder = path / run.directory
+    if not (folder / MANIFEST).is_file():
+        raise ResultError(f"{folder}: is not there yet; start `statebridge sweep` again to go on")
+    results = read_run(folder)
+    manifest = results.manifest or {}
+    found = tuple(manifest["pair"][side]["layer"] for side in ("sender", "receiver"))
+    if found != run.layers or manifest["dataset"]["sha256"] != plan.dataset_sha256:
+        raise ResultError(
+            f"{folder}: is a run of layers {found[0]} and {found[1]} over rows "
+            f"{manifest['dataset']['sha256'][:12]}, not the one that {SWEEP} states"
+        )
+    unfinished = next((cell for cell in results.cells if not cell.complete), None)
+    if unfinished is not None:
+        raise ResultError(
+            f"{folder}: cell {unfinished.name} is not finished; start `statebridge sweep` again "
+            "to go on"
+        )
+    return results
+
+
+def _read_plan(file: Path) -> SweepPlan:
+    try:
+        data = json.loads(file.read_bytes())
+        if not isinstance(data, dict) or data.get("format") != FORMAT:
+            raise ResultError(f"{file}: not a sweep of format {FORMAT}")
+        plan = SweepPlan.model_validate(data)
+        Experiment.model_validate(plan.experiment)
+    except (OSError, ValidationError, ValueError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise ResultError(f"{file}: not the plan of a sweep: {said}") from None
+    return plan

@@ -1,0 +1,55 @@
+"""From a declared dataset to its rows and its hash."""
+
+from __future__ import annotations
+
+from statebridge.data import (
+    FieldMap,
+    generate_multihop,
+    read_dataset,
+    rows_sha256,
+    sha256_file,
+    verify_sha256,
+)
+from statebridge.errors import DatasetError
+from statebridge.experiment.experiment import Dataset, GeneratedRows
+from statebridge.records import DatasetRow
+from statebridge.tasks import countries_rows, tip_sheets_rows
+
+
+def resolve_dataset(dataset: Dataset) -> tuple[list[DatasetRow], str]:
+    """Return the rows of a declared dataset and the SHA-256 of its file or canonical form.
+
+    Raises:
+        DatasetError: Missing, unreadable, another hash than declared, or wrong rows.
+    """
+    if dataset.generate is not None:
+        rows = generated_rows(dataset.generate)
+        digest = rows_sha256(rows)
+        if dataset.sha256 is not None and dataset.sha256 != digest:
+            raise DatasetError(
+                f"dataset.generate: the rows have SHA-256 {digest}, not the declared "
+                f"{dataset.sha256}"
+            )
+        return rows, digest
+    path = dataset.path
+    if path is None:
+        raise DatasetError("dataset: neither path nor generate is given")
+    digest = verify_sha256(path, dataset.sha256) if dataset.sha256 else sha256_file(path)
+    fields = FieldMap(**dataset.fields.model_dump())
+    return read_dataset(path, dataset.format, fields, **dataset.options), digest
+
+
+def generated_rows(settings: GeneratedRows) -> list[DatasetRow]:
+    """Return the rows that the generator makes of these settings."""
+    if settings.task == "countries":
+        return countries_rows(settings.rows, seed=settings.seed)
+    if settings.task == "tip_sheets":
+        return tip_sheets_rows(settings.rows, seed=settings.seed)
+    return generate_multihop(
+        settings.rows,
+        hops=settings.hops,
+        distractors=settings.distractors,
+        seed=settings.seed,
+        domains=settings.domains,
+        wording=settings.wording,
+    )

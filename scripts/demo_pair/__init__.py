@@ -1,0 +1,1 @@
+"""Training of the taught pair, whose weights are package data of `statebridge.demo`."""

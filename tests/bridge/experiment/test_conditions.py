@@ -1,0 +1,180 @@
+"""The algebra of conditions: what may be declared, and what contradicts itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from statebridge.experiment import Condition
+from statebridge.experiment.conditions import SENDER_SOURCES, count, describe
+
+SOURCES = ("none", "translated", "receiver", "random", "zero", "shuffled", "sender")
+
+
+def _condition(**fields: Any) -> Condition:
+    return Condition(**{"name": "mine", "source": "translated", **fields})
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"source": "none", "operator": "add"}, "takes no operator or weight"),
+        ({"source": "none", "weight": 0.5}, "takes no operator or weight"),
+        ({"source": "none", "match_norm": True}, "takes no operator or weight"),
+        ({"source": "none", "positions": "last"}, "takes no positions"),
+        ({"source": "none", "source_positions": "last"}, "has no source_positions"),
+        ({"source": "zero", "source_positions": (0,)}, "source zero has no source_positions"),
+        ({"source": "random", "source_positions": "last"}, "source random has no"),
+        ({"prompt": "relay"}, "the relay prompt goes with source none"),
+        ({"source": "receiver", "prompt": "relay"}, "the relay prompt goes with source none"),
+        ({"operator": "mean", "weight": 0.5}, "operator mean has no weight"),
+        ({"operator": "sum", "weight": 0.0}, "operator sum has no weight"),
+        ({"lone_rows": "drop"}, "lone_rows: drop goes with source shuffled"),
+        ({"align": "last_dimensions"}, "align goes with source sender"),
+        ({"positions": "last"}, "all positions read cannot be written at last position"),
+        ({"positions": (0, 1)}, "all positions read cannot be written at positions [0, 1]"),
+        ({"source_positions": (0, 1)}, "positions [0, 1] read cannot be written at all positions"),
+        ({"source_positions": (0, 1), "positions": "last"}, "read as many positions"),
+        ({"source_positions": (0, 1), "positions": (0, 1, 2)}, "read as many positions"),
+        ({"positions": ()}, "at least 1 item"),
+        ({"source_positions": ()}, "at least 1 item"),
+        ({"positions": "first"}, "Input should be 'all', 'last', 'question' or 'placeholder'"),
+        # The private setting.
+        ({"positions": "question"}, "question positions go with prompt: question_only or place"),
+        ({"source": "zero", "positions": "question"}, "question positions go with prompt"),
+        ({"source": "zero", "positions": "placeholder"}, "placeholder positions go with prompt"),
+        (
+            {"source": "zero", "positions": "placeholder", "prompt": "question_only"},
+            "placeholder positions go with prompt: placeholder",
+        ),
+        (
+            {"source_positions": "placeholder", "positions": "last", "prompt": "question_only"},
+            "placeholder positions go with prompt: placeholder",
+        ),
+        (
+            {"source_positions": "question", "prompt": "question_only"},
+            "question positions read cannot be written at all positions",
+        ),
+        (
+            {"positions": "question", "prompt": "question_only"},
+            "all positions read cannot be written at question positions",
+        ),
+        (
+            {"positions": "placeholder", "source_positions": "question", "prompt": "placeholder"},
+            "question positions read cannot be written at placeholder positions",
+        ),
+        (
+            {"positions": "last", "source_positions": "question", "prompt": "question_only"},
+            "question positions read cannot be written at last position",
+        ),
+        ({"source": "none", "prompt": "placeholder", "positions": "last"}, "takes no positions"),
+        (
+            {"source": "random", "prompt": "placeholder", "source_positions": "placeholder"},
+            "source random has no source_positions",
+        ),
+        ({"lone_rows": "nearest"}, "lone_rows: nearest goes with source shuffled"),
+        ({"source": "shuffled", "lone_rows": "nearest"}, "source_positions last or question"),
+        (
+            {
+                "source": "shuffled",
+                "lone_rows": "nearest",
+                "prompt": "placeholder",
+                "positions": "placeholder",
+                "source_positions": "placeholder",
+            },
+            "source_positions last or question",
+        ),
+        ({"source": "sender", "translator": "mine"}, "goes with source translated, not sender"),
+        ({"source": "random", "translator": "mine"}, "goes with source translated, not random"),
+        ({"translator": "../up"}, "pattern"),
+        ({"translator": ""}, "pattern"),
+        ({"prompt": "question"}, "'task', 'relay', 'question_only', 'placeholder' or 'debate'"),
+        ({"positions": (0.5,)}, "valid integer"),
+        ({"weight": float("nan")}, "finite number"),
+        ({"weight": float("inf")}, "finite number"),
+        ({"source": "translate"}, "'translated'"),
+        ({"operator": "replace"}, "'add', 'blend', 'mean' or 'sum'"),
+        ({"name": ""}, "pattern"),
+        ({"name": "../escape"}, "pattern"),
+        ({"name": "has space"}, "pattern"),
+        ({"name": "Upper"}, "pattern"),
+        ({"name": "a" * 81}, "at most 80"),
+        ({"colour": "red"}, "Extra inputs"),
+    ],
+)
+def test_contradictions_are_refused(fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        _condition(**fields)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"source": "none"},
+        {"source": "none", "prompt": "relay"},
+        {"source": "zero", "positions": (0, -1)},
+        {"source": "random", "match_norm": True, "positions": "last"},
+        {"source_positions": "last"},
+        {"source_positions": (-2,), "positions": (0, 1, 2)},
+        {"source_positions": (3, 1), "positions": (0, -1)},
+        {"source_positions": "last", "positions": "last", "operator": "mean"},
+        {"source": "sender", "align": "last_dimensions", "operator": "sum"},
+        {"source": "shuffled", "lone_rows": "drop"},
+        {"weight": -2},
+        {"weight": 0, "operator": "add"},
+        {"name": "0-a_b.c"},
+        {"source": "none", "prompt": "placeholder"},
+        {"prompt": "question_only", "positions": "question", "source_positions": "question"},
+        {"prompt": "question_only", "positions": "question", "source_positions": (3,)},
+        {"prompt": "question_only", "source_positions": "last"},
+        {"prompt": "placeholder", "positions": "question", "source_positions": "question"},
+        {"prompt": "placeholder", "positions": "placeholder", "source_positions": "placeholder"},
+        {"prompt": "placeholder"},
+        {"source": "receiver", "prompt": "question_only"},
+        {"source": "shuffled", "lone_rows": "nearest", "source_positions": "last"},
+        {"source": "shuffled", "translator": "mine"},
+        {"translator": "0-a_b.c"},
+    ],
+)
+def test_points_of_the_algebra_are_accepted(fields: dict[str, Any]) -> None:
+    condition = _condition(**fields)
+    assert Condition.model_validate(condition.model_dump(mode="json")) == condition
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_what_a_source_needs(source: str) -> None:
+    condition = _condition(source=source)
+    assert condition.seeded == (source in {"translated", "random", "shuffled"})
+    assert condition.reads_sender == (source in SENDER_SOURCES)
+    assert condition.translates == (source in {"translated", "shuffled"})
+
+
+def test_a_condition_is_a_value() -> None:
+    assert _condition() == _condition()
+    assert len({_condition(), _condition(), _condition(weight=0.5)}) == 2
+    with pytest.raises(ValidationError, match="frozen"):
+        _condition().weight = 2.0  # type: ignore[misc]
+
+
+def test_positions_in_words() -> None:
+    named = ("all", "last", (1, 2), "question", "placeholder")
+    assert [count(positions) for positions in named] == ["all", 1, 2, "question", "placeholder"]
+    assert [describe(positions) for positions in (*named, (-1, 0))] == [
+        "all positions",
+        "last position",
+        "positions [1, 2]",
+        "question positions",
+        "placeholder positions",
+        "positions [-1, 0]",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "private"),
+    [("task", False), ("relay", False), ("question_only", True), ("placeholder", True)],
+)
+def test_a_prompt_without_the_context_makes_it_private(prompt: Any, private: bool) -> None:
+    assert _condition(source="none", prompt=prompt).private is private

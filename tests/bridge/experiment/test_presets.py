@@ -1,0 +1,183 @@
+"""The named conditions, published and private, and the presets made of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from statebridge.errors import ExperimentError
+from statebridge.experiment import CONDITIONS, PRESETS, Condition, experiment_cells
+from statebridge.experiment.presets import resolve_conditions
+from tests.bridge.experiment.refusal import BASE, parsed
+
+TRANSLATORS = "translators: {42: a.pt, 123: b.pt, 456: c.pt}\n"
+DETERMINISTIC = {"no_inject", "nl_relay", "b_to_b_self_inject", "zero_replacement"}
+STRICT = "shuffled_translation_strict_matched"
+
+
+PUBLISHED = (
+    "no_inject",
+    "nl_relay",
+    "additive",
+    "replace",
+    "scale_corrected",
+    "best_alpha",
+    "b_to_b_self_inject",
+    "same_norm_random",
+    "shuffled_translation",
+    "zero_replacement",
+)
+PRIVATE = (
+    "question_only",
+    "skyline",
+    "private_last",
+    "private_last_shuffled",
+    "private_last_matched",
+    "private_last_matched_shuffled",
+    "private_last_random",
+    "private_last_zero",
+    "private_last_self",
+)
+FURTHER = (
+    "private_relay",
+    "private_question",
+    "private_question_shuffled",
+    "placeholder_only",
+    "private_placeholder",
+    "private_placeholder_shuffled",
+)
+ACTIVATIONS = (
+    "activation_sum",
+    "activation_mean",
+    "activation_replace",
+    "activation_replace_shuffled",
+)
+
+
+def test_the_presets_are_the_published_sets_and_one_extra_and_the_private_ones() -> None:
+    private = {"private", "private-all", "activations", "positive-control"}
+    assert set(PRESETS) == {"published", "published-strict", *private}
+    names = {preset: [c.name for c in conditions] for preset, conditions in PRESETS.items()}
+    assert names["published"] == list(PUBLISHED)
+    assert names["published-strict"] == [*names["published"], STRICT]
+    assert names["private"] == list(PRIVATE)
+    assert sorted(names["private-all"]) == sorted((*PRIVATE, *FURTHER))
+    bounds = ["question_only", "skyline"]
+    assert names["activations"] == [*bounds, "private_relay", *ACTIVATIONS]
+    control = ["private_last_self", "activation_replace", "activation_replace_shuffled"]
+    assert names["positive-control"] == [*bounds, *control]
+    assert set(CONDITIONS) == {*PUBLISHED, STRICT, *PRIVATE, *FURTHER, *ACTIVATIONS, "debate"}
+    published = (CONDITIONS[name] for name in (*PUBLISHED, STRICT))
+    assert {c.name for c in published if not c.seeded} == DETERMINISTIC
+
+
+def test_what_is_published_is_shared_and_what_is_private_is_not() -> None:
+    assert not any(CONDITIONS[name].private for name in (*PUBLISHED, STRICT))
+    shown = {"skyline": "task", "private_relay": "relay"}
+    for name in (*PRIVATE, *FURTHER, *ACTIVATIONS):
+        condition = CONDITIONS[name]
+        assert condition.private == (name not in shown)
+        assert condition.prompt == shown.get(name, condition.prompt)
+        if name.startswith(("private_last", "activation")):
+            assert condition.positions == "last"
+    assert parsed(BASE + "translators: {42: a, 123: b, 456: c}\n").resolved_conditions == tuple(
+        PRESETS["published"]
+    )
+
+
+@pytest.mark.parametrize(("preset", "cells"), [("private", 4 + 5 * 3), ("private-all", 6 + 9 * 3)])
+def test_three_seeds_give_the_cells_of_the_private_presets(preset: str, cells: int) -> None:
+    made = experiment_cells(parsed(f"{BASE}{TRANSLATORS}conditions: {preset}\n"))
+    assert len(made) == len({cell.name for cell in made}) == cells
+
+
+@pytest.mark.parametrize(("preset", "cells"), [("published", 22), ("published-strict", 25)])
+def test_three_seeds_give_the_published_files_and_zero_replacement(preset: str, cells: int) -> None:
+    made = experiment_cells(parsed(f"{BASE}{TRANSLATORS}conditions: {preset}\n"))
+    assert len(made) == len({cell.name for cell in made}) == cells
+    # 21 and 24 published files; zero_replacement is the extra of the same paper.
+    assert sum(cell.condition.name != "zero_replacement" for cell in made) == cells - 1
+    seeds = Counter(cell.condition.name for cell in made)
+    assert {name for name, count in seeds.items() if count == 1} == DETERMINISTIC
+    assert {count for name, count in seeds.items() if name not in DETERMINISTIC} == {3}
+    assert all((cell.seed is None) == (cell.condition.name in DETERMINISTIC) for cell in made)
+    assert [cell.name for cell in made if cell.condition.name == "replace"] == [
+        "replace/seed42",
+        "replace/seed123",
+        "replace/seed456",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("no_inject", ("none", "blend", 1.0, False, "all", "all")),
+        ("nl_relay", ("none", "blend", 1.0, False, "all", "all")),
+        ("additive", ("translated", "add", 0.01, False, "all", "last")),
+        ("replace", ("translated", "blend", 1.0, False, "all", "all")),
+        ("scale_corrected", ("translated", "blend", 1.0, True, "all", "all")),
+        ("best_alpha", ("translated", "blend", 0.30, True, "all", "all")),
+        ("b_to_b_self_inject", ("receiver", "blend", 1.0, False, "all", "all")),
+        ("same_norm_random", ("random", "blend", 1.0, True, "all", "all")),
+        ("shuffled_translation", ("shuffled", "blend", 1.0, True, "all", "all")),
+        (STRICT, ("shuffled", "blend", 1.0, True, "all", "all")),
+        ("zero_replacement", ("zero", "blend", 1.0, False, "all", "all")),
+    ],
+)
+def test_each_condition_is_the_published_one(name: str, written: tuple[Any, ...]) -> None:
+    c = CONDITIONS[name]
+    assert written == (
+        c.source,
+        c.operator,
+        c.weight,
+        c.match_norm,
+        c.positions,
+        c.source_positions,
+    )
+    assert c.prompt == ("relay" if name == "nl_relay" else "task")
+    assert c.lone_rows == ("drop" if name == STRICT else "self")
+
+
+def test_names_and_objects_mix_in_their_order() -> None:
+    own = Condition(name="half", source="receiver", weight=0.5)
+    found = resolve_conditions(["zero_replacement", own, "no_inject"])
+    assert [condition.name for condition in found] == ["zero_replacement", "half", "no_inject"]
+    assert resolve_conditions([CONDITIONS["replace"]]) == (CONDITIONS["replace"],)
+
+
+@pytest.mark.parametrize(
+    ("declared", "words"),
+    [
+        ("publishd", "did you mean published or published-strict?"),
+        ("replce", "did you mean replace"),
+        ("", "known: "),
+        (["no_inject", "no_inject"], "no_inject is listed twice"),
+        (["published", "replace"], "replace is listed twice"),
+        ("privat", "did you mean private"),
+        (["private", "question_only"], "question_only is listed twice"),
+        (
+            [Condition(name="skyline", source="none", prompt="question_only")],
+            "cannot mean something else",
+        ),
+        (["published", "published-strict"], "no_inject is listed twice"),
+        ([], "the list is empty"),
+        (
+            [
+                Condition(name="a", source="zero"),
+                Condition(name="a", source="receiver"),
+            ],
+            "two conditions are named a",
+        ),
+        (
+            [Condition(name="replace", source="zero")],
+            "replace is a published condition and cannot mean something else",
+        ),
+    ],
+)
+def test_what_names_nothing_or_two_things_is_refused(declared: Any, words: str) -> None:
+    with pytest.raises(ExperimentError) as caught:
+        resolve_conditions(declared)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)

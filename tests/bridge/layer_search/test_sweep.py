@@ -1,0 +1,202 @@
+"""A sweep on a tiny pair: its runs, its resumption, what it shares and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from statebridge.engine.layer_search.search import run_sweep
+from statebridge.engine.run import run_experiment
+from statebridge.errors import DatasetError, ExperimentError, PairError, ResultError
+from statebridge.models.pair import Pair
+from statebridge.report import write_sweep_report
+from statebridge.results.layer_search import LANES, SWEEP, SweepResults, read_sweep
+from statebridge.results.run_results import read_run
+from statebridge.stats import Settings
+from tests.bridge.layer_search.declared import EXPERIMENT, LAYERS, tiny_sweep
+from tests.bridge.layer_search.tiny_sweep import carried_out, tiny_pair
+
+QUICK = Settings(stratify_by=(), resamples=100)
+# The floor's lanes are taken from another run, so the others meet in other batches: float32
+# sums over a few hundred terms then differ by some 1e-6 of their size.
+CLOSE = {"rel": 1e-4, "abs": 1e-4}
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("sweep") / "out"
+    summary = carried_out(out)
+    # Of 28 rows: question_only and skyline at three later pairs of layers, and random states at
+    # the second sender layer, 2 seeds at 2 receiver layers.
+    assert (summary.runs, summary.resumed_lanes) == (4, 0)
+    assert summary.reused_lanes == 28 * (2 * 3 + 2 * 2)
+    return out
+
+
+@pytest.fixture(scope="module")
+def results(swept: Path) -> SweepResults:
+    return read_sweep(swept)
+
+
+def _bytes(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("rows.jsonl"))
+    }
+
+
+def test_noted_lanes_go_when_the_sweep_has_ended(swept: Path) -> None:
+    assert not (swept / LANES).exists()
+
+
+def test_there_is_a_run_for_each_pair_of_layers(results: SweepResults) -> None:
+    assert tuple(results.runs) == LAYERS
+    assert [run.directory for run in results.plan.runs] == [
+        "s00-r01", "s00-r03", "s02-r01", "s02-r03",
+    ]  # fmt: skip
+    for layers, run in results.runs.items():
+        assert run.manifest is not None
+        assert run.manifest["experiment"]["sweep"] is None
+        sides = run.manifest["pair"]
+        assert (sides["sender"]["layer"], sides["receiver"]["layer"]) == layers
+
+
+def test_each_run_is_what_it_would_be_alone(results: SweepResults, tmp_path: Path) -> None:
+    pair, experiment = tiny_pair(), tiny_sweep()
+    at = Pair(pair.sender.at_layer(2), pair.receiver.at_layer(3))
+    sides = {
+        side: getattr(experiment, side).model_copy(update={"layer": layer})
+        for side, layer in (("sender", 2), ("receiver", 3))
+    }
+    run_experiment(
+        experiment.model_copy(update={**sides, "sweep": None}), tmp_path / "alone", pair=at
+    )
+    alone = read_run(tmp_path / "alone")
+    assert len(alone.cells) == len(results.runs[2, 3].cells)
+    for cell in alone.cells:
+        other = results.runs[2, 3].cell(cell.condition, cell.seed)
+        assert other is not None
+        assert [row.row_id for row in cell.rows] == [row.row_id for row in other.rows]
+        assert [row.gold_logprob for row in other.rows] == pytest.approx(
+            [row.gold_logprob for row in cell.rows], **CLOSE
+        )
+
+
+class _KilledError(Exception):
+    pass
+
+
+def test_a_sweep_that_was_killed_goes_on_to_the_same_bytes(swept: Path, tmp_path: Path) -> None:
+    seen: list[tuple[str, int]] = []
+
+    def stop(stage: str, done: int, _total: int) -> None:
+        seen.append((stage, done))
+        # In the middle of the third run.
+        if ("sweep", 2) in seen and stage == "run" and done > 0:
+            raise _KilledError
+
+    with pytest.raises(_KilledError):
+        carried_out(tmp_path / "killed", stop)
+    assert not (tmp_path / "killed" / "s02-r03").exists()
+    with pytest.raises(ResultError, match="start `statebridge sweep` again to go on"):
+        read_sweep(tmp_path / "killed")
+    summary = carried_out(tmp_path / "killed")
+    assert 0 < summary.resumed_lanes < summary.lanes
+    assert _bytes(tmp_path / "killed") == _bytes(swept)
+
+
+def test_the_report_says_what_was_chosen_and_what_holds(
+    results: SweepResults, tmp_path: Path
+) -> None:
+    files = write_sweep_report(results, tmp_path, settings=QUICK, figures=False)
+    assert [path.name for path in files] == ["report.html", "report.md", "cells.csv"]
+    markdown = (tmp_path / "report.md").read_text()
+    split = results.plan.split
+    assert f"on {len(split.choosing)} of the 28 rows" in markdown
+    assert f"On the {len(split.reporting)} rows that had no part in the choice" in markdown
+    assert "2 of 2 seeds choose this cell" in markdown or "of 2 seeds choose" in markdown
+    lines = (tmp_path / "cells.csv").read_text().splitlines()
+    assert len(lines) == 1 + len(LAYERS) * 5
+    assert sum(",true,true," in line for line in lines) == 1
+    assert "Chosen:" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_the_report_draws_the_maps_and_the_curve(results: SweepResults, tmp_path: Path) -> None:
+    files = write_sweep_report(results, tmp_path, settings=QUICK)
+    assert {path.name for path in files if path.suffix == ".png"} == {
+        "layer_choice_gold_logprob.png",
+        "strength_curve_gold_logprob.png",
+    }
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("data:image/svg+xml;base64,") == 2
+
+
+@pytest.mark.parametrize(
+    ("layers", "said"),
+    [
+        ({"sender_layers": [0, 3]}, "sweep.sender_layers: layer 3 of tiny-sender is out of range"),
+        ({"sender_layers": [0, 3]}, "it has 3 blocks, 0 to 2"),
+        ({"receiver_layers": [-5, 0]}, "sweep.receiver_layers: layer -5 of tiny-receiver"),
+        ({"receiver_layers": ["h.1", 0]}, "is not a block of tiny-receiver"),
+        ({"sender_layers": [2, -1]}, "2 to 1 and -1 to 1 are the same blocks, 2 to 1"),
+        ({"receiver_layers": [0.5, 2]}, "0 to 0.5 and 0 to 2 are the same blocks, 0 to 2"),
+    ],
+)
+def test_layers_that_do_not_exist(layers: dict[str, Any], said: str, tmp_path: Path) -> None:
+    with pytest.raises(PairError) as caught:
+        carried_out(tmp_path / "out", sweep=EXPERIMENT["sweep"] | layers)
+    assert said in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_cannot_be_split_or_scored_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ResultError, match=r"of 12 rows .* each needs 10"):
+        carried_out(tmp_path / "out", limit=12)
+    by_task = EXPERIMENT["sweep"] | {"choose": {"metric": "task_correct"}}
+    with pytest.raises(DatasetError, match="names no scoring convention"):
+        carried_out(tmp_path / "out", sweep=by_task, decode=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_sweep_is_no_run_and_a_run_is_no_sweep(tmp_path: Path) -> None:
+    with pytest.raises(ExperimentError, match="start the file with `statebridge sweep`"):
+        run_experiment(tiny_sweep(), tmp_path / "out", pair=tiny_pair())
+    with pytest.raises(ExperimentError, match="declare the layers to sweep"):
+        run_sweep(tiny_sweep(sweep=None), tmp_path / "out", pair=tiny_pair())
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_directory_of_something_else_is_refused(swept: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ResultError, match=r"holds notes\.txt and no sweep\.json"):
+        carried_out(tmp_path)
+    with pytest.raises(ResultError, match="is a file"):
+        carried_out(tmp_path / "notes.txt")
+    with pytest.raises(ResultError, match=r"was started with another experiment\.seeds"):
+        carried_out(swept, seeds=[42])
+    with pytest.raises(ResultError, match=r"no sweep\.json"):
+        read_sweep(tmp_path)
+
+
+def test_damaged_sweeps_are_told(swept: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(swept, copy)
+    plan = json.loads((copy / SWEEP).read_text())
+    moved = plan["split"]["reporting"].pop()
+    plan["split"]["choosing"].append(moved)
+    (copy / SWEEP).write_text(json.dumps(plan))
+    with pytest.raises(ResultError, match="the split is not that of its seed"):
+        read_sweep(copy)
+    (copy / SWEEP).write_text("{}")
+    with pytest.raises(ResultError, match="not a sweep of format"):
+        read_sweep(copy)
+    (copy / SWEEP).write_bytes((swept / SWEEP).read_bytes())
+    shutil.rmtree(copy / "s02-r01")
+    shutil.copytree(swept / "s00-r01", copy / "s02-r01")
+    with pytest.raises(ResultError, match=r"is a run of layers 0 and 1 .* not the one"):
+        read_sweep(copy)

@@ -1,0 +1,24 @@
+"""The small sweep carried out on a tiny random pair."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+from statebridge.engine.executors.in_process import Progress
+from statebridge.engine.layer_search.search import SweepSummary, run_sweep
+from statebridge.models.pair import Pair
+from tests.bridge.engine.tiny_experiment import engine_pair, neox_pair
+from tests.bridge.layer_search.declared import tiny_sweep
+
+
+@functools.cache
+def tiny_pair() -> Pair:
+    """The pair, made once: a sender of 3 blocks, a receiver of 4."""
+    return engine_pair(neox_pair())
+
+
+def carried_out(out: Path, progress: Progress = lambda *_: None, **changes: Any) -> SweepSummary:
+    """Run the sweep into a directory."""
+    return run_sweep(tiny_sweep(**changes), out, pair=tiny_pair(), progress=progress)
