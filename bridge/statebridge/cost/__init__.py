@@ -17,7 +17,7 @@ from statebridge.cost.methods import (
     MethodCost,
     compute_ratios,
 )
-from statebridge.cost.shape import LLAMA_3_1_8B, LLAMA_3_2_3B, ModelShape, shape_from_config
+from statebridge.cost.shape import LLAMA_3_1_8B, LLAMA_3_2_3B, ModelShape
 from statebridge.cost.wire import DTYPE_BYTES, activation_bytes, text_bytes, token_bytes
 
 __all__ = [
@@ -37,7 +37,6 @@ __all__ = [
     "exact_partial",
     "published_forward",
     "published_partial",
-    "shape_from_config",
     "text_bytes",
     "token_bytes",
 ]

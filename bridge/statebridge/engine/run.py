@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 
-from statebridge.cost import shape_from_config
 from statebridge.data import write_jsonl
 from statebridge.engine.executors.in_process import PlannedRun, Progress, run_groups
 from statebridge.engine.fitting.run_translators import run_translators
@@ -32,6 +31,7 @@ from statebridge.engine.sender_checks.checks import run_sender_checks
 from statebridge.engine.sender_checks.plan import plan_sender_checks
 from statebridge.errors import ExperimentError, PairError
 from statebridge.experiment.experiment import Experiment
+from statebridge.models.families import shape_from_config
 from statebridge.models.loading import weights_sha256
 from statebridge.models.pair import Pair, load_pair
 from statebridge.models.traced_model import TracedModel

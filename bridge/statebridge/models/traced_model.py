@@ -1,13 +1,14 @@
 """A language model that is read and written through nnsight traces.
 
-Every trace touches one model only, so that each is one job of a remote back end. Code
-inside a `with ... trace` block runs where the model is: it uses torch and plain values,
-never functions of this library, which a remote host does not have.
+All bodies of traces are in this file. Each trace touches one model only, so that it is one job
+of a remote back end. Code inside a `with ... trace` block runs where the model is: it uses torch
+and plain values, never `self` or another name of this library, which a remote host lacks.
+A block's output is a tensor or a tuple that begins with it, by family; both are handled here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,7 +16,7 @@ import nnsight
 import torch
 
 from statebridge.errors import NumericError, PairError
-from statebridge.models.architectures import context_window, find_blocks, hidden_width
+from statebridge.models.families import context_window, find_blocks, hidden_width
 from statebridge.models.layers import resolve_layer
 from statebridge.models.token_batch import TokenBatch
 
@@ -150,28 +151,151 @@ class TracedModel:
         Raises:
             NumericError: A state at a real token is not finite.
         """
-        path, inputs = self.layer_path, batch.inputs()
-        cached = {} if cache is None else {"past_key_values": cache, "use_cache": True}
-        with torch.no_grad(), self.model.trace(inputs, **cached, **self.options()) as tracer:
-            output = self.model.get(path).output
-            state = (output[0] if isinstance(output, tuple) else output).save()
-            tracer.stop()
-        states: torch.Tensor = state
-        check_finite(states, batch.mask, f"{self.name} {path}")
+        (states,) = self._outputs(batch.inputs(), [self.layer_path], cache)
+        check_finite(states, batch.mask, f"{self.name} {self.layer_path}")
         return states
+
+    def capture_layers(self, batch: TokenBatch, layers: Sequence[int]) -> list[torch.Tensor]:
+        """Return the outputs of some blocks, given in rising order, as `capture` does for one.
+
+        One pass serves all of them; it stops after the last.
+
+        Raises:
+            NumericError: A state at a real token is not finite.
+        """
+        paths = [self.block_paths[layer] for layer in layers]
+        found = self._outputs(batch.inputs(), paths)
+        for path, states in zip(paths, found, strict=True):
+            check_finite(states, batch.mask.to(states.device), f"{self.name} {path}")
+        return found
+
+    def resume(
+        self, batch: TokenBatch, states: torch.Tensor, *, keep: int = 1, cache: Any = None
+    ) -> torch.Tensor:
+        """Run the blocks above the layer in use on given states; the blocks up to it are skipped.
+
+        Gradients flow where the states require them.
+
+        Args:
+            states: (rows, positions, width), in place of the layer's output.
+            keep: Number of last positions to give logits of; 0 gives those of all positions.
+            cache: A key-value cache, which is filled with the entries of the blocks above.
+
+        Returns:
+            Logits, (rows, keep, vocabulary).
+        """
+        nnsight_model, inputs = self.model, batch.inputs()
+        paths = self.block_paths[: self.layer + 1]
+        settings = {"past_key_values": cache, "use_cache": cache is not None}
+        settings |= {"logits_to_keep": keep, **self.options()}
+        with (
+            torch.set_grad_enabled(states.requires_grad),
+            nnsight_model.trace(inputs, **settings),
+        ):
+            for path in paths:
+                nnsight_model.get(path).skip(states)
+            saved = nnsight_model.output.logits.save()
+        logits: torch.Tensor = saved
+        return logits
+
+    def forward(
+        self,
+        inputs: Mapping[str, torch.Tensor],
+        states: torch.Tensor | None = None,
+        *,
+        keep: int = 0,
+    ) -> torch.Tensor:
+        """Run all blocks, with given states written at the first positions of the layer in use.
+
+        Unlike `resume` this works on every back end and for every family.
+
+        Args:
+            inputs: `input_ids`, and `attention_mask` and `position_ids` where rows are padded.
+            states: (rows, n, width), for the first n positions; None writes nothing.
+            keep: As in `resume`.
+
+        Returns:
+            Logits, (rows, keep, vocabulary).
+        """
+        nnsight_model, path = self.model, self.layer_path
+        settings = {"use_cache": False, "logits_to_keep": keep, **self.options()}
+        with torch.no_grad(), nnsight_model.trace(dict(inputs), **settings):
+            if states is not None:
+                block = nnsight_model.get(path)
+                output = block.output
+                own = output[0] if isinstance(output, tuple) else output
+                edited = torch.cat((states, own[:, states.shape[1] :]), dim=1)
+                block.output = (edited, *output[1:]) if isinstance(output, tuple) else edited
+            saved = nnsight_model.output.logits.save()
+        logits: torch.Tensor = saved
+        return logits
+
+    def generate(
+        self,
+        prompts: TokenBatch,
+        states: torch.Tensor | None,
+        settings: Mapping[str, Any],
+    ) -> list[list[int]]:
+        """Generate after prompts with Hugging Face's `generate`, the states written in the prefill.
+
+        Args:
+            prompts: (rows, positions).
+            states: (rows, positions, width), in place of the layer's output; None writes nothing.
+            settings: Keyword arguments of `generate`.
+
+        Returns:
+            New token ids of each row, up to and with the end token where it was reached.
+        """
+        nnsight_model, path = self.model, self.layer_path
+        inputs = {"input_ids": prompts.ids, "attention_mask": prompts.mask.long()}
+        keywords = {
+            **settings,
+            "pad_token_id": self.pad_id,
+            "eos_token_id": list(self.end_ids) or None,
+            **self.options(),
+        }
+        with torch.no_grad(), nnsight_model.generate(inputs, **keywords) as tracer:
+            if states is not None:
+                block = nnsight_model.get(path)
+                output = block.output
+                block.output = (states, *output[1:]) if isinstance(output, tuple) else states
+            saved = tracer.result.save()
+        new = saved[:, prompts.ids.shape[1] :].tolist()
+        return [_until_end(ids, self.end_ids) for ids in new]
+
+    def _outputs(
+        self, inputs: Mapping[str, torch.Tensor], paths: list[str], cache: Any = None
+    ) -> list[torch.Tensor]:
+        """Return the outputs of the blocks at some paths, in rising order; stop after the last."""
+        nnsight_model, inputs = self.model, dict(inputs)
+        settings = dict(self.options())
+        if cache is not None:
+            settings |= {"past_key_values": cache, "use_cache": True}
+        with torch.no_grad(), nnsight_model.trace(inputs, **settings) as tracer:
+            found = []
+            for path in paths:
+                output = nnsight_model.get(path).output
+                found.append(output[0] if isinstance(output, tuple) else output)
+            saved = nnsight.save(found)
+            tracer.stop()
+        return list(saved)
 
     def _check_output_shape(self) -> None:
         path = self.layer_path
         probe = {"input_ids": torch.tensor([[self.pad_id]], device=self.device)}
-        with torch.no_grad(), self.model.trace(probe, **self.options()) as tracer:
-            output = self.model.get(path).output
-            shape = nnsight.save(tuple((output[0] if isinstance(output, tuple) else output).shape))
-            tracer.stop()
-        if tuple(shape) != (1, 1, self.width):
+        shape = tuple(self._outputs(probe, [path])[0].shape)
+        if shape != (1, 1, self.width):
             raise PairError(
-                f"{self.name}: block {path} puts out shape {tuple(shape)} for one token; "
+                f"{self.name}: block {path} puts out shape {shape} for one token; "
                 f"(1, 1, {self.width}) was expected from the configuration"
             )
+
+
+def _until_end(ids: list[int], end_ids: Sequence[int]) -> list[int]:
+    for place, token in enumerate(ids):
+        if token in end_ids:
+            return ids[: place + 1]
+    return ids
 
 
 def check_finite(states: torch.Tensor, mask: torch.Tensor, where: str) -> None:

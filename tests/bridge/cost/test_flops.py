@@ -30,9 +30,9 @@ from statebridge.cost import (
     exact_partial,
     published_forward,
     published_partial,
-    shape_from_config,
 )
 from statebridge.errors import InputError
+from statebridge.models.families import shape_from_config
 from tests.bridge.data.refusal import refused
 
 TOLERANCE = 0.001

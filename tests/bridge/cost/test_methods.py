@@ -167,7 +167,6 @@ def test_public_names() -> None:
         "exact_partial",
         "published_forward",
         "published_partial",
-        "shape_from_config",
         "text_bytes",
         "token_bytes",
     ]

@@ -10,7 +10,8 @@ import nnsight
 import pytest
 import torch
 
-from statebridge.models.architectures import BLOCK_LISTS, find_blocks
+from statebridge.models.families import FAMILIES as KNOWN
+from statebridge.models.families import find_blocks
 from statebridge.models.token_batch import TokenBatch
 from statebridge.models.traced_model import TracedModel
 from tests.bridge.engine.tiny_experiment import (
@@ -212,4 +213,4 @@ def test_what_a_checkpoints_generation_config_asks_for_changes_nothing() -> None
 def test_the_table_of_families_is_the_one_tested() -> None:
     tested = {str(_model(family, 1).config.model_type) for family in FAMILIES}
     # Mistral and Gemma 1 share Llama's and Gemma 2's layout.
-    assert set(BLOCK_LISTS) - tested == {"mistral", "gemma"}
+    assert set(KNOWN) - tested == {"mistral", "gemma"}

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from statebridge.cost import shape_from_config
 from statebridge.engine.run import run_experiment
 from statebridge.errors import PairError
 from statebridge.experiment import parse_experiment
+from statebridge.models.families import shape_from_config
 from statebridge.models.pair import Pair
 from statebridge.records import ResultSet
 from statebridge.report import write_report

@@ -12,7 +12,6 @@ from statebridge.engine.fitting.corpus_fit import CorpusTexts
 from statebridge.engine.similarity import layer_similarity as similarity
 from statebridge.engine.similarity.layer_similarity import (
     block_indices,
-    capture_layers,
     layer_similarity,
 )
 from statebridge.errors import EnvironmentFault, NumericError, PairError, TranslatorError
@@ -127,7 +126,7 @@ def test_a_model_is_like_itself_at_its_own_layer() -> None:
 def test_one_trace_gives_what_capture_gives() -> None:
     model = engine_pair(neox_pair()).receiver
     batch = TokenBatch.pack([(5, 6, 7, 8), (9, 10)], model.pad_id)
-    for layer, states in zip((0, 2, 3), capture_layers(model, batch, (0, 2, 3)), strict=True):
+    for layer, states in zip((0, 2, 3), model.capture_layers(batch, (0, 2, 3)), strict=True):
         assert torch.equal(states, model.at_layer(layer).capture(batch))
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from statebridge.errors import PairError
-from statebridge.models.architectures import context_window, find_blocks, hidden_width
+from statebridge.models.families import context_window, find_blocks, hidden_width
 from statebridge.models.layers import resolve_layer
 from tests.tiny_models import tiny_gpt2, tiny_neox
 

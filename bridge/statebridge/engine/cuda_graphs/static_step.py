@@ -12,17 +12,15 @@ from typing import TYPE_CHECKING
 import torch
 
 from statebridge.engine.cuda_graphs.static_lanes import LaneState
-from statebridge.engine.decoding.lane_attention import FAMILIES, attends_by_lane
+from statebridge.engine.decoding.lane_attention import attends_by_lane
 from statebridge.engine.decoding.processors import ban_repeated_ngrams, penalise_repetition
 from statebridge.engine.decoding.sampling import sample_tokens
+from statebridge.models.families import families_with
 from statebridge.models.traced_model import TracedModel
 
 if TYPE_CHECKING:
     from statebridge.engine.decoding.lanes import DecodingSettings
     from statebridge.engine.decoding.sampling import Draws
-
-MASKED_FAMILIES = FAMILIES | {"gemma", "gemma3_text"}
-"""Model types that take a mask of all positions as it is; others work theirs out."""
 
 
 def why_not_static(model: TracedModel, capacity: int) -> str | None:
@@ -31,8 +29,9 @@ def why_not_static(model: TracedModel, capacity: int) -> str | None:
         return None
     config = model.module.config
     kind = config.model_type
-    if kind not in MASKED_FAMILIES:
-        return f"model type {kind} is not among {', '.join(sorted(MASKED_FAMILIES))}"
+    masked = families_with("whole_mask")
+    if kind not in masked:
+        return f"model type {kind} is not among {', '.join(masked)}"
     if config._attn_implementation != "sdpa":
         return f"its attention is {config._attn_implementation}, not sdpa"
     window = getattr(config, "sliding_window", None)

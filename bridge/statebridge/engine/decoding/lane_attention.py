@@ -19,13 +19,10 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from statebridge.engine.decoding.lane_cache import SharedPromptCache
+from statebridge.models.families import families_with
 from statebridge.models.traced_model import TracedModel
 
 NAME = "statebridge_lanes"
-
-FAMILIES = frozenset({"gpt_neox", "gpt2", "llama", "mistral", "qwen2", "qwen3"})
-"""Model types whose attention takes its keys from the cache as they are, and asks the
-attention interface; others decode as Hugging Face has it."""
 
 
 def attends_by_lane(model: TracedModel) -> bool:
@@ -37,7 +34,7 @@ def attends_by_lane(model: TracedModel) -> bool:
     config = model.module.config
     kinds = getattr(config, "layer_types", None) or ()
     return (
-        config.model_type in FAMILIES
+        config.model_type in families_with("lane_attention")
         and config._attn_implementation == "sdpa"
         and model.dtype in (torch.float32, torch.float64)
         and getattr(config, "sliding_window", None) is None

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Any
 
 import torch
 
@@ -161,29 +160,16 @@ class PlainSweep:
         new_tokens: int,
     ) -> list[list[int]]:
         """Generate greedily after prompts of one length; new tokens up to the end token."""
-        batch = TokenBatch.pack(prompts, model.pad_id, model.device)
-        inputs = {"input_ids": batch.ids, "attention_mask": batch.mask.long()}
-        nnsight_model, path = model.model, model.layer_path
-        settings: dict[str, Any] = {
+        decoding = self._work.experiment.decoding
+        settings = {
             "max_new_tokens": new_tokens,
             "do_sample": False,
             "num_beams": 1,
-            "repetition_penalty": self._work.experiment.decoding.repetition_penalty,
-            "no_repeat_ngram_size": self._work.experiment.decoding.no_repeat_ngram_size,
-            "pad_token_id": model.pad_id,
-            "eos_token_id": list(model.end_ids) or None,
+            "repetition_penalty": decoding.repetition_penalty,
+            "no_repeat_ngram_size": decoding.no_repeat_ngram_size,
         }
-        with (
-            torch.no_grad(),
-            nnsight_model.generate(inputs, **settings, **model.options()) as tracer,
-        ):
-            if states is not None:
-                block = nnsight_model.get(path)
-                output = block.output
-                block.output = (states, *output[1:]) if isinstance(output, tuple) else states
-            generated = tracer.result.save()
-        new = generated[:, batch.ids.shape[1] :].tolist()
-        return [_until_end(ids, model.end_ids) for ids in new]
+        batch = TokenBatch.pack(prompts, model.pad_id, model.device)
+        return model.generate(batch, states, settings)
 
     def _gold(
         self,
@@ -208,33 +194,13 @@ class PlainSweep:
         (rows, longest answer, vocabulary), from one trace over prompt and answer with the
         edit at the prompt's positions. Padding on the right is never seen by a real token.
         """
-        width, longest = len(prompts[0]), max(len(answer) for answer in answers)
+        longest = max(len(answer) for answer in answers)
         rows = [
             [*prompt, *answer[:-1], *[model.pad_id] * (longest - len(answer))]
             for prompt, answer in zip(prompts, answers, strict=True)
         ]
         inputs = {"input_ids": torch.tensor(rows, device=model.device)}
-        nnsight_model, path = model.model, model.layer_path
-        with (
-            torch.no_grad(),
-            nnsight_model.trace(inputs, logits_to_keep=longest, **model.options()),
-        ):
-            if states is not None:
-                block = nnsight_model.get(path)
-                output = block.output
-                own = output[0] if isinstance(output, tuple) else output
-                edited = torch.cat((states, own[:, width:]), dim=1)
-                block.output = (edited, *output[1:]) if isinstance(output, tuple) else edited
-            kept = nnsight_model.output.logits.save()
-        logits: torch.Tensor = kept
-        return logits
-
-
-def _until_end(ids: list[int], end_ids: Sequence[int]) -> list[int]:
-    for place, token in enumerate(ids):
-        if token in end_ids:
-            return ids[: place + 1]
-    return ids
+        return model.forward(inputs, states, keep=longest)
 
 
 def _by_length(prompts: Sequence[TokenIds]) -> list[list[int]]:

@@ -132,7 +132,7 @@ class SharedSweep:
         batch = lower.batch.select(places)
         answers = [self._work.answers[lower.prompt][lower.rows[place]] for place in places]
         cache = LaneCache(len(receiver.block_paths), batch.ids.shape[1] + self._room(answers))
-        logits = self._prefill_upper(receiver, batch, states, cache)
+        logits = receiver.resume(batch, states, cache=cache)[:, -1]
         blocks = range(receiver.layer + 1)
         if attends_by_lane(receiver):
             cache.share_from(lower.cache, blocks, places, lower.batch.mask)
@@ -184,29 +184,6 @@ class SharedSweep:
             for i, lane_norms in zip(members, row_norms(written), strict=True):
                 norms[i] = lane_norms
         return states, norms
-
-    @staticmethod
-    def _prefill_upper(
-        receiver: TracedModel, batch: TokenBatch, states: torch.Tensor, cache: LaneCache
-    ) -> torch.Tensor:
-        """Run the blocks above the injection layer on given states; logits of the last token."""
-        lower_paths = receiver.block_paths[: receiver.layer + 1]
-        model, inputs = receiver.model, batch.inputs()
-        with (
-            torch.no_grad(),
-            model.trace(
-                inputs,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-                **receiver.options(),
-            ),
-        ):
-            for path in lower_paths:
-                model.get(path).skip(states)
-            last = model.output.logits[:, -1].save()
-        logits: torch.Tensor = last
-        return logits
 
     def _measure(
         self,

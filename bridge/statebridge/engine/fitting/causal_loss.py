@@ -14,7 +14,6 @@ import torch
 from statebridge.channels.operators import write_states
 from statebridge.engine.fitting.frozen_rows import FrozenBatch
 from statebridge.experiment.conditions import Condition
-from statebridge.models.token_batch import TokenBatch
 from statebridge.models.traced_model import TracedModel
 
 Translate = Callable[[torch.Tensor], torch.Tensor]
@@ -61,7 +60,7 @@ def row_losses(
         ]
     )
     longest = max(len(answer) for answer in rows.answers)
-    logits = _upper_logits(receiver, rows.whole, states, longest)
+    logits = receiver.resume(rows.whole, states, keep=longest)
     exact = torch.float64 if logits.dtype == torch.float64 else torch.float32
     scores = logits.to(exact).log_softmax(dim=-1)
     targets = torch.zeros(len(rows.answers), longest, dtype=torch.int64)
@@ -78,17 +77,3 @@ def row_losses(
     # A token that the skyline excludes (-inf) weighs nothing; 0 · inf would be NaN.
     terms = torch.where(weight == 0, 0.0, weight * (rows.skyline - after_prompt))
     return RowLosses(gold=gold, divergence=terms.sum(dim=-1))
-
-
-def _upper_logits(
-    receiver: TracedModel, batch: TokenBatch, states: torch.Tensor, keep: int
-) -> torch.Tensor:
-    """Run the blocks above the injection layer on given states; logits of the last tokens."""
-    lower_paths = receiver.block_paths[: receiver.layer + 1]
-    model, inputs = receiver.model, batch.inputs()
-    with model.trace(inputs, use_cache=False, logits_to_keep=keep, **receiver.options()):
-        for path in lower_paths:
-            model.get(path).skip(states)
-        kept = model.output.logits.save()
-    logits: torch.Tensor = kept
-    return logits

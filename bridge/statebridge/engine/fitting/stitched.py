@@ -78,14 +78,7 @@ def stitched_cross_entropy(
 
 def _cross_entropy(model: TracedModel, batch: TokenBatch, states: torch.Tensor) -> float:
     """Return the summed cross-entropy of the next tokens with `states` written everywhere."""
-    nnsight_model, path, inputs = model.model, model.layer_path, batch.inputs()
-    written = states.to(model.dtype)
-    with torch.no_grad(), nnsight_model.trace(inputs, **model.options()):
-        block = nnsight_model.get(path)
-        output = block.output
-        block.output = (written, *output[1:]) if isinstance(output, tuple) else written
-        saved = nnsight_model.output.logits.save()
-    logits: torch.Tensor = saved
+    logits = model.forward(batch.inputs(), states.to(model.dtype))
     targets = torch.where(batch.mask[:, :-1], batch.ids[:, 1:], -100)
     return float(
         torch.nn.functional.cross_entropy(

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 
-from statebridge.engine.similarity.layer_similarity import capture_layers
 from statebridge.models.pair import Pair
 from statebridge.models.token_batch import TokenBatch
 from statebridge.models.traced_model import TracedModel
@@ -47,7 +46,7 @@ class LayerCaptures:
             size = batch.ids.numel() * model.width * model.dtype.itemsize * len(self.layers)
             if model.layer not in self.layers or size > self.budget:
                 return None
-            found = capture_layers(model, batch, self.layers)
+            found = model.capture_layers(batch, self.layers)
             self.passes += 1
             self.budget -= size
             self._kept[key] = dict(zip(self.layers, found, strict=True))

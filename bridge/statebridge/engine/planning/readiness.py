@@ -22,7 +22,7 @@ from statebridge.engine.planning.sizing import free_bytes
 from statebridge.errors import PairError, StatebridgeError
 from statebridge.experiment.cells import experiment_cells
 from statebridge.experiment.experiment import Experiment, Fit, ModelAtLayer
-from statebridge.models.architectures import find_blocks, hidden_width
+from statebridge.models.families import find_blocks, hidden_width
 from statebridge.models.layers import resolve_layer
 from statebridge.models.pair import Pair, pair_devices, same_device
 from statebridge.models.traced_model import TracedModel

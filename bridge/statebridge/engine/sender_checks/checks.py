@@ -26,7 +26,6 @@ from statebridge.engine.sender_checks.mean_states import MeanStates
 from statebridge.engine.sender_checks.plan import Check, SenderCheckPlan
 from statebridge.errors import NumericError
 from statebridge.models.token_batch import TokenBatch
-from statebridge.models.traced_model import TracedModel
 from statebridge.results.sender_checks import (
     AnswerMeasure,
     CheckedRow,
@@ -208,12 +207,12 @@ class _CheckRun:
             if lane.check is not None:
                 self._replace(states_of_lane, lane, lower, place)
         longest = max(len(answer) for lane in lanes for answer in answers[lane])
-        logits = upper_logits(
-            self._sender,
-            batch.select(sequences),
-            states,
-            longest,
-            skip=self._work.experiment.path == "shared",
+        chosen = batch.select(sequences)
+        # Skipped blocks need the model here; without skipping every back end will do.
+        logits = (
+            self._sender.resume(chosen, states, keep=longest)
+            if self._work.experiment.path == "shared"
+            else self._sender.forward(chosen.inputs(), states, keep=longest)
         )
         return {
             (lane, answer): self._measured(lane, of_lane[longest - len(answer) :], answer)
@@ -261,32 +260,3 @@ class _CheckRun:
 
 def _words(check: Check) -> str:
     return f"{check[1]} at {check[0].name}"
-
-
-def upper_logits(
-    model: TracedModel, batch: TokenBatch, states: torch.Tensor, keep: int, *, skip: bool
-) -> torch.Tensor:
-    """Go on from given states at the model's layer; logits (rows, keep, vocabulary) at the end.
-
-    Args:
-        states: (rows, positions, width) in place of the block's output.
-        keep: How many of the last positions to give logits of.
-        skip: Leave the blocks up to the layer out, as their result is known. Without it they
-            run and only their output is replaced, which works on every back end.
-    """
-    nnsight_model, inputs = model.model, batch.inputs()
-    lower_paths, path = model.block_paths[: model.layer + 1], model.layer_path
-    settings = {"use_cache": False, "logits_to_keep": keep}
-    if skip:
-        with torch.no_grad(), nnsight_model.trace(inputs, **settings, **model.options()):
-            for lower in lower_paths:
-                nnsight_model.get(lower).skip(states)
-            saved = nnsight_model.output.logits.save()
-    else:
-        with torch.no_grad(), nnsight_model.trace(inputs, **settings, **model.options()):
-            block = nnsight_model.get(path)
-            output = block.output
-            block.output = (states, *output[1:]) if isinstance(output, tuple) else states
-            saved = nnsight_model.output.logits.save()
-    logits: torch.Tensor = saved
-    return logits

@@ -11,7 +11,6 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 
-import nnsight
 import torch
 
 from statebridge.engine.fitting.corpus_fit import CorpusTexts
@@ -23,7 +22,7 @@ from statebridge.errors import EnvironmentFault, PairError, TranslatorError
 from statebridge.models.layers import resolve_layer
 from statebridge.models.pair import Pair
 from statebridge.models.token_batch import TokenBatch
-from statebridge.models.traced_model import TracedModel, check_finite
+from statebridge.models.traced_model import TracedModel
 from statebridge.results.layer_similarity import LayerSimilarity, SimilarityMap
 
 NEIGHBOURS = 10
@@ -125,31 +124,6 @@ def layer_similarity(  # noqa: PLR0913 - the last five have their defaults
     )
 
 
-def capture_layers(
-    model: TracedModel, batch: TokenBatch, layers: Sequence[int]
-) -> list[torch.Tensor]:
-    """Return the outputs of some blocks (in rising order), (texts, positions, width) each.
-
-    One trace, which stops after the last of them. Values at padding are meaningless.
-
-    Raises:
-        NumericError: A state at a real token is not finite.
-    """
-    nnsight_model, inputs = model.model, batch.inputs()
-    paths = [model.block_paths[layer] for layer in layers]
-    with torch.no_grad(), nnsight_model.trace(inputs, **model.options()) as tracer:
-        found = []
-        for path in paths:
-            output = nnsight_model.get(path).output
-            found.append(output[0] if isinstance(output, tuple) else output)
-        saved = nnsight.save(found)
-        tracer.stop()
-    states: list[torch.Tensor] = list(saved)
-    for path, layer_states in zip(paths, states, strict=True):
-        check_finite(layer_states, batch.mask.to(layer_states.device), f"{model.name} {path}")
-    return states
-
-
 def _capture_both(
     pair: Pair, texts: Sequence[TokenIds], ours: Sequence[int], theirs: Sequence[int]
 ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
@@ -157,10 +131,10 @@ def _capture_both(
     sent = TokenBatch.pack(texts, sender.pad_id, sender.device)
     if sender.model is receiver.model:
         union = sorted({*ours, *theirs})
-        states = dict(zip(union, capture_layers(sender, sent, union), strict=True))
+        states = dict(zip(union, sender.capture_layers(sent, union), strict=True))
         return [states[layer] for layer in ours], [states[layer] for layer in theirs]
     received = TokenBatch.pack(texts, receiver.pad_id, receiver.device)
-    return capture_layers(sender, sent, ours), capture_layers(receiver, received, theirs)
+    return sender.capture_layers(sent, ours), receiver.capture_layers(received, theirs)
 
 
 def block_indices(model: TracedModel, given: Sequence[int | float | str] | None) -> list[int]:

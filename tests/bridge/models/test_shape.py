@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 from transformers import GPT2Config, GPTNeoXConfig, LlamaConfig, MistralConfig, Qwen3Config
 
-from statebridge.cost import LLAMA_3_1_8B, LLAMA_3_2_3B, ModelShape, shape_from_config
+from statebridge.cost import LLAMA_3_1_8B, LLAMA_3_2_3B, ModelShape
 from statebridge.errors import PairError
+from statebridge.models.families import shape_from_config
 from tests.bridge.data.refusal import refused
 
 PYTHIA_160M: dict[str, Any] = {
