@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
-.PHONY: demo test test-quick test-real test-soak check format clean
+.PHONY: demo test test-quick test-real test-soak check format docs clean
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
@@ -28,14 +28,18 @@ test-real: $(READY)  ## opt-in: needs the weights that docs/real-models.md names
 test-soak: $(READY)  ## opt-in: sixty kills of the server at random moments; the GPU script in small
 	$(BIN)/python -m pytest -m soak
 
-check: $(READY)  ## format, lint, types
+check: $(READY)  ## format, lint, types, English
 	$(BIN)/ruff format --check bridge client server tests benchmarks scripts
 	$(BIN)/ruff check bridge client server tests benchmarks scripts
 	$(BIN)/mypy
+	$(BIN)/python scripts/check_english.py
+
+docs: $(READY)  ## the documentation as a site in site/; fails at a broken link
+	$(BIN)/mkdocs build --strict --quiet
 
 format: $(READY)
 	$(BIN)/ruff format bridge client server tests benchmarks scripts
 	$(BIN)/ruff check --fix bridge client server tests benchmarks scripts
 
 clean:
-	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build site .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,151 @@
+"""Registries: named things of one kind, each added by a decorator in a file of its own.
+
+    MODES: Registry[Mode] = Registry(
+        "comparison mode",
+        package="statebridge.papers",
+        module="comparison",
+        group="statebridge.comparison_modes",
+        error=ResultError,
+    )
+
+    @MODES.add("published")
+    def published(...): ...
+
+    MODES.get("published")
+
+The first look-up imports the modules that add to the registry: those of a package of ours,
+then those that installed distributions declare as entry points of `group`. Something new is
+therefore one new file. A module may add to a registry while it is imported, but must not look
+anything up in it.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from threading import RLock
+from typing import Generic, TypeVar
+
+from statebridge.errors import EnvironmentFault, InputError, StatebridgeError, nearest
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """Named things of one kind, in the order in which they were added.
+
+    Args:
+        kind: The kind of thing in the singular, for messages: "channel".
+        package: Package of ours whose modules add to the registry; all of its direct modules,
+            or with `module` the module of that name in each of its sub-packages that has one.
+        module: See `package`.
+        group: Group of the entry points through which other distributions add theirs. An entry
+            point names a module, or an object in it; importing the module adds the thing.
+        error: Class of the error for an unknown name and for a name given twice.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        *,
+        package: str | None = None,
+        module: str | None = None,
+        group: str | None = None,
+        error: type[StatebridgeError] = InputError,
+    ) -> None:
+        self._kind, self._package, self._module = kind, package, module
+        self._group, self._error = group, error
+        self._things: dict[str, T] = {}
+        self._lock = RLock()
+        self._loaded = False
+
+    def add(self, name: str) -> Callable[[T], T]:
+        """Return a decorator that adds what it decorates under `name`.
+
+        A class or function that is defined again, as when a notebook's cell runs twice,
+        replaces the former one.
+
+        Raises:
+            StatebridgeError: (the registry's `error`) Another thing has the name.
+        """
+
+        def added(thing: T) -> T:
+            former = self._things.get(name, thing)
+            if former is not thing and not _is_definition_of(former, thing):
+                raise self._error(
+                    f"{self._kind} {name!r} is there already, from {_module_of(former)}; "
+                    f"give that of {_module_of(thing)} another name"
+                )
+            self._things[name] = thing
+            return thing
+
+        return added
+
+    def get(self, name: str) -> T:
+        """Return the thing of that name.
+
+        Raises:
+            StatebridgeError: (the registry's `error`) Nothing has the name.
+            EnvironmentFault: An installed entry point cannot be imported.
+        """
+        self._load()
+        if name not in self._things:
+            raise self._error(f"unknown {self._kind} {name!r}; {nearest(name, self._things)}")
+        return self._things[name]
+
+    def names(self) -> tuple[str, ...]:
+        """Return all names."""
+        self._load()
+        return tuple(self._things)
+
+    def values(self) -> tuple[T, ...]:
+        """Return all things."""
+        self._load()
+        return tuple(self._things.values())
+
+    def __contains__(self, name: object) -> bool:
+        """Return whether something has the name."""
+        return name in self.names()
+
+    def _load(self) -> None:
+        with self._lock:
+            if self._loaded:
+                return
+            for name in self._modules():
+                import_module(name)
+            for entry in entry_points(group=self._group) if self._group else ():
+                try:
+                    entry.load()
+                except Exception as error:
+                    raise EnvironmentFault(
+                        f"{self._kind} {entry.name!r}, installed as {entry.value}, cannot be "
+                        f"imported: {error}; repair or uninstall it"
+                    ) from error
+            self._loaded = True
+
+    def _modules(self) -> Iterator[str]:
+        if self._package is None:
+            return
+        for found in pkgutil.iter_modules(import_module(self._package).__path__):
+            name = f"{self._package}.{found.name}"
+            if self._module is None:
+                yield name
+            elif found.ispkg and find_spec(f"{name}.{self._module}"):
+                yield f"{name}.{self._module}"
+
+
+def _module_of(thing: object) -> str:
+    return str(getattr(thing, "__module__", type(thing).__module__))
+
+
+def _is_definition_of(former: object, thing: object) -> bool:
+    """Whether both are one class or function of one module, defined again."""
+    name = getattr(thing, "__qualname__", None)
+    return (
+        name is not None
+        and name == getattr(former, "__qualname__", None)
+        and _module_of(former) == _module_of(thing)
+    )

@@ -1,0 +1,1 @@
+"""Tests of the documentation: the site, the recipes, the tutorial, the English."""
