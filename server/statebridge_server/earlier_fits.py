@@ -1,9 +1,9 @@
-"""The translators that a key's earlier jobs fitted, as a job's run asks for them.
+"""Translators that the earlier jobs of the same key fitted.
 
-    fits/OWNER/KEY.safetensors, KEY.json    links to what a job fitted
+    fits/OWNER/KEY.safetensors, KEY.json    hard links to a fitted translator and its card
 
-Links take no room. One that is the last of its file, since the experiments and translators that
-it was made from were deleted, goes when the same owner's next fit is kept.
+Links take no room. Once the experiments and translators of a file are deleted, its link here is
+the last one; it is deleted when the next fit of the same owner is kept.
 """
 
 from __future__ import annotations
@@ -19,33 +19,30 @@ FITS = "fits"
 
 
 class EarlierFits:
-    """A `statebridge.runs.fit_store.FitStore` over one owner's jobs.
-
-    Nobody learns by it what others have fitted, as with lanes (`statebridge_server.earlier_lanes`).
-    """
+    """A `statebridge.runs.reuse.FitStore` over the jobs of one owner."""
 
     def __init__(self, owner: str, data: Path = Path()) -> None:
-        """Take who asks, and the data directory: the worker's working directory."""
+        """Take the owner and the data directory, which is the worker's working directory."""
         self._folder = data / FITS / owner
 
     def take(self, key: str, path: Path) -> bool:
-        """Link a translator into a run; False where there is none, or it is damaged."""
+        """Link a translator into a run; return False if there is none or it is damaged."""
         weights = self._folder / f"{key}.safetensors"
         try:
             card = json.loads(weights.with_suffix(".json").read_bytes())
             if card["weights_sha256"] != sha256_file(weights):
                 return False
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.unlink(missing_ok=True)  # of a worker that died before it wrote the card
+            path.unlink(missing_ok=True)  # left by a worker that died before it wrote the card
             os.link(weights, path)
-            # The card last: with it the translator counts as there.
+            # The card last: a translator counts as present once it has its card.
             os.link(weights.with_suffix(".json"), path.with_suffix(".json"))
         except (OSError, ValueError, KeyError, TypeError):
             return False
         return True
 
     def keep(self, key: str, path: Path) -> None:
-        """Link a fitted translator; where that cannot be done it is fitted again some day."""
+        """Link a fitted translator; if the link fails, the translator is fitted again one day."""
         kept = self._folder / f"{key}.safetensors"
         with suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True)

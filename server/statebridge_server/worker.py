@@ -26,7 +26,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from statebridge.commands.engine_extra import need_engine
 from statebridge.errors import StatebridgeError
 from statebridge_server.earlier_fits import EarlierFits
-from statebridge_server.earlier_lanes import EarlierLanes
 from statebridge_server.fitted import keep_fitted_translators
 from statebridge_server.job_progress import CancelledError, JobProgress, StoppedError
 from statebridge_server.layout import run_path
@@ -36,6 +35,7 @@ from statebridge_server.slots import become_only_worker, pairs_for_others, take_
 from statebridge_server.storage_trouble import DATABASE_TROUBLE, passing_trouble
 from statebridge_server.store import turns
 from statebridge_server.store.database import Database
+from statebridge_server.store.lanes import EarlierLanes
 from statebridge_server.store.tables import Job
 from statebridge_server.upgraded import carried_on, stored_experiment
 

@@ -5,26 +5,26 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.exc import OperationalError
 
 from statebridge.engine.run import RunSummary, run_experiment
 from statebridge.experiment.experiment import Experiment
 from statebridge.models.pair import Pair
 from statebridge.runs.directory import POSITIVE_CONTROL, REUSED, ROWS, read_manifest
-from statebridge_server.earlier_lanes import EarlierLanes
 from statebridge_server.job_progress import JobProgress
 from statebridge_server.layout import run_path
 from statebridge_server.store import jobs, turns
 from statebridge_server.store.database import Database
 from statebridge_server.store.events import events_after
 from statebridge_server.store.keys import LOCAL, create_key
-from statebridge_server.store.lanes import StoredLane, record_lanes
+from statebridge_server.store.lanes import EarlierLanes
 from statebridge_server.store.tables import Job, Lane
 from tests.bridge.engine.reuse_runs import computed, experiment_of, tiny_pair
 from tests.server.conftest import tiny_experiment
@@ -67,7 +67,7 @@ class Jobs:
             self.folder(job),
             pair=self.pair,
             progress=JobProgress(self.database, job.id, stop),
-            reuse=EarlierLanes(self.database, job, self.data),
+            reuse=EarlierLanes(self.database, job),
         )
 
     def found(self, job: Job) -> Job:
@@ -121,7 +121,6 @@ def test_the_same_again_is_taken_whole_and_said(
     assert [data["done"] for data in told if data.get("stage") == "reuse"] == [LANES]
     # And the first may go: what was taken from it stands on its own.
     jobs.delete_job(work.database, first.id)
-    (work.folder(first) / ROWS).unlink()
     assert work.lanes() == LANES
     with computed(monkeypatch) as groups:
         third = work.run()
@@ -167,60 +166,37 @@ def test_a_deleted_job_leaves_nothing_behind(work: Jobs, monkeypatch: pytest.Mon
     assert work.lanes() == LANES
 
 
-@pytest.mark.parametrize("damage", ["a number", "cut", "shifted", "gone", "other key"])
-def test_damaged_rows_are_computed_again(
+@pytest.mark.parametrize("damage", ["a bit", "cut", "empty", "other row"])
+def test_damaged_lanes_are_computed_again(
     damage: str, sqlite_work: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work = sqlite_work
     first = work.run()
-    whole = work.rows(first)
-    path = work.folder(first) / ROWS
-    if damage == "a number":  # in every row, still valid JSON
-        path.write_bytes(whole.replace(b'"gold_rank": ', b'"gold_rank": 1'))
-    elif damage == "cut":
-        path.write_bytes(whole[: len(whole) // 2])
-    elif damage == "shifted":
-        path.write_bytes(b" " + whole)
-    elif damage == "gone":
-        path.unlink()
-    else:  # two lanes that change places in the store
-        with work.database.write() as session:
-            one, two = session.scalars(select(Lane).order_by(Lane.offset).limit(2))
-            one.offset, one.length, one.check, two.offset, two.length, two.check = (
-                two.offset,
-                two.length,
-                two.check,
-                one.offset,
-                one.length,
-                one.check,
-            )
+    with work.database.write() as session:
+        lanes = list(session.scalars(select(Lane)))
+        if damage == "other row":
+            lines = {json.loads(zlib.decompress(lane.line))["row_id"]: lane.line for lane in lanes}
+            for lane in lanes:
+                own = json.loads(zlib.decompress(lane.line))["row_id"]
+                lane.line = next(line for row_id, line in lines.items() if row_id != own)
+        else:
+            for lane in lanes:
+                last = bytes([lane.line[-1] ^ 1])
+                cut = lane.line[: len(lane.line) // 2]
+                lane.line = {"a bit": lane.line[:-1] + last, "cut": cut, "empty": b""}[damage]
     with computed(monkeypatch) as groups:
         second = work.run()
-    lost = sum(map(len, groups))
-    assert lost == LANES - second.lanes_reused
-    if damage == "cut":
-        assert 0 < lost < LANES
-        # In other company a measured value may differ in its last digits, a token may not.
-        assert _tokens(work.rows(second)) == _tokens(whole)
-    elif damage == "other key":
-        assert lost == 2
-        assert _tokens(work.rows(second)) == _tokens(whole)
-    else:
-        assert lost == LANES
-        assert work.rows(second) == whole
+    assert (sum(map(len, groups)), second.lanes_reused) == (LANES, 0)
+    assert work.rows(second) == work.rows(first)
 
 
-def _tokens(rows: bytes) -> list[tuple[str, str, list[int]]]:
-    lines = [json.loads(line) for line in rows.splitlines()]
-    return [(line["cell"], line["row_id"], line["token_ids"]) for line in lines]
-
-
-def test_a_damaged_row_of_one_job_is_taken_from_another(
+def test_a_lane_damaged_in_one_job_is_taken_from_another(
     sqlite_work: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work = sqlite_work
     first, _second = work.run(), work.run()
-    (work.folder(first) / ROWS).write_bytes(b"")
+    with work.database.write() as session:
+        session.execute(update(Lane).where(Lane.job_number == first.number).values(line=b""))
     with computed(monkeypatch) as groups:
         third = work.run()
     assert groups == []
@@ -259,7 +235,6 @@ def test_killed_and_started_again_it_ends_with_the_same_bytes(
     assert (work.folder(job) / REUSED).exists()
     assert work.rows(job)
     jobs.delete_job(work.database, first.id)
-    (work.folder(first) / ROWS).unlink()
     summary = work.carry_out(job, experiment)
     assert 0 < summary.resumed_lanes < summary.lanes
     assert summary.reused_lanes == 8
@@ -280,7 +255,7 @@ def test_rows_stay_where_their_lanes_cannot_be_recorded(
         raise OperationalError("insert", {}, Exception("database is locked"))
 
     with monkeypatch.context() as patch:
-        patch.setattr("statebridge_server.earlier_lanes.record_lanes", away)
+        patch.setattr("statebridge_server.store.lanes.insert", away)
         first = work.run()
     assert work.lanes() == 0
     assert work.run().lanes_reused == 0
@@ -302,7 +277,7 @@ def test_a_positive_control_is_taken_too(
     assert second.lanes_reused == 4
 
 
-def test_the_index_is_small(sqlite_work: Jobs) -> None:
+def test_a_stored_lane_is_smaller_than_its_row(sqlite_work: Jobs) -> None:
     work = sqlite_work
 
     def size() -> int:
@@ -311,18 +286,12 @@ def test_the_index_is_small(sqlite_work: Jobs) -> None:
             return int(pages or 0) * 4096
 
     first = work.run()
+    lines = work.rows(first).splitlines(keepends=True)
     before = size()
-    record_lanes(
-        work.database,
-        first.number,
-        [StoredLane(_half(i), first.id, False, i * 700, 700, _half(-i - 1)) for i in range(10_000)],
-    )
-    # A row of text takes 700 bytes and more on the disk.
-    assert (size() - before) / 10_000 < 140
-
-
-def _half(number: int) -> bytes:
-    return hashlib.sha256(str(number).encode()).digest()[:16]
+    keys = [hashlib.sha256(str(i).encode()).digest() for i in range(3000)]
+    lanes = {key: lines[i % len(lines)] for i, key in enumerate(keys)}
+    EarlierLanes(work.database, first).record(lanes)
+    assert size() - before < 0.85 * sum(map(len, lanes.values()))
 
 
 @pytest.mark.slow

@@ -46,8 +46,7 @@ from statebridge.runs.directory import (
     RunDirectory,
     open_run,
 )
-from statebridge.runs.fit_store import FitStore
-from statebridge.runs.lane_store import LaneStore
+from statebridge.runs.reuse import FitStore, LaneStore
 from statebridge.runs.same_run import check_same
 from statebridge.tasks.declared_rows import resolve_dataset
 
@@ -83,9 +82,9 @@ def run_experiment(
         out: The run directory; made if needed.
         pair: A pair that is loaded already; loaded from the experiment if not given.
         progress: Called as work goes on.
-        reuse: Lanes of earlier runs, which are taken rather than computed again, and who is told
-            of this run's; not asked where the experiment sets `execution.reuse` to false.
-        fits: The same of translators that earlier runs fitted.
+        reuse: Store of lanes: those of earlier runs are taken rather than computed again, and
+            this run's are recorded. Not used if the experiment sets `execution.reuse` to false.
+        fits: The same for fitted translators.
 
     Raises:
         StatebridgeError: Whatever is wrong, before a row is run where it can be known then.

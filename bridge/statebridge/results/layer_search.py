@@ -2,7 +2,7 @@
 
 sweep.json   the experiment, the layers of each run, and the split of the rows
 s06-r12/     the run that reads sender layer 6 and writes receiver layer 12
-lanes.jsonl  while the sweep runs: lanes that do not depend on the sender, to be taken again
+lanes.sqlite  while the sweep runs: lanes, to be taken by the runs of other layers
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from statebridge.results.run_results import read_run
 from statebridge.runs.directory import MANIFEST
 from statebridge.runs.same_run import check_same
 
-SWEEP, LANES = "sweep.json", "lanes.jsonl"
+SWEEP, LANES = "sweep.json", "lanes.sqlite"
 FORMAT = "statebridge.sweep.v1"
 LEAST_ROWS = 10
 """In either part of a split."""

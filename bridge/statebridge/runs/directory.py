@@ -15,12 +15,11 @@ cuts the torn one off, so that the finished file has the same bytes as an undist
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -44,15 +43,6 @@ TAUGHT_PAIR = "taught_pair"
 FORMAT = "statebridge.run.v1"
 
 _ROW_FIELDS = frozenset(field.name for field in fields(RowResult))
-
-
-@dataclass(frozen=True, slots=True)
-class CommittedLine:
-    """Where a lane's line stands in the file of rows, in bytes, and the SHA-256 of the line."""
-
-    offset: int
-    length: int
-    sha256: bytes
 
 
 class RunDirectory:
@@ -96,7 +86,7 @@ class RunDirectory:
                 os.fsync(stream.fileno())
         return groups
 
-    def commit(self, group: int, lanes: Sequence[tuple[str, RowResult]]) -> list[CommittedLine]:
+    def commit(self, group: int, lanes: Sequence[tuple[str, RowResult]]) -> list[bytes]:
         """Append a group's lanes durably; on failure nothing of it stays.
 
         Args:
@@ -104,19 +94,15 @@ class RunDirectory:
             lanes: Cell name and row, in the order in which they are to stand.
 
         Returns:
-            Where each lane stands.
+            The line of each lane, as written.
 
         Raises:
             EnvironmentFault: The disk is full or cannot be written.
             NumericError: A measured value is not finite.
         """
         lines = [lane_line(group, cell, row) for cell, row in lanes]
-        offset = _append(self.path / ROWS, b"".join(lines))
-        committed: list[CommittedLine] = []
-        for line in lines:
-            committed.append(CommittedLine(offset, len(line), hashlib.sha256(line).digest()))
-            offset += len(line)
-        return committed
+        _append(self.path / ROWS, b"".join(lines))
+        return lines
 
     def record_session(self, session: Mapping[str, Any]) -> None:
         """Append when a session ran and how long it took."""
@@ -302,8 +288,8 @@ def read_lane(line: bytes) -> tuple[int, str, RowResult]:
     return record["group"], record["cell"], row
 
 
-def _append(path: Path, content: bytes) -> int:
-    """Append durably; return where it begins. On failure nothing of it stays."""
+def _append(path: Path, content: bytes) -> None:
+    """Append durably; on failure nothing of it stays."""
     # Unbuffered: a buffer would flush what is left of it when the file is closed, behind
     # the cut, on a disk that has room again because of the cut.
     with _writing(path), path.open("ab", buffering=0) as stream:
@@ -316,7 +302,6 @@ def _append(path: Path, content: bytes) -> int:
         except OSError:
             os.ftruncate(stream.fileno(), start)
             raise
-    return start
 
 
 def _pretty(value: Mapping[str, Any]) -> bytes:

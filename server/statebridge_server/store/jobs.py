@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from statebridge_server.store.database import Database
 from statebridge_server.store.events import append_state
 from statebridge_server.store.keys import Principal
-from statebridge_server.store.tables import HOLDERS, Event, Job, JobInput, Lane, Translator
+from statebridge_server.store.tables import HOLDERS, Event, Job, JobInput, Translator
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 STATES: tuple[State, ...] = get_args(State)
@@ -223,7 +223,6 @@ def delete_job(database: Database, job_id: str) -> None:
             raise WrongStateError(f"it is {job.state}; cancel it first")
         session.execute(delete(Event).where(Event.job_id == job_id))
         session.execute(delete(JobInput).where(JobInput.job_id == job_id))
-        session.execute(delete(Lane).where(Lane.job_number == job.number))
         session.delete(job)
 
 

@@ -1,88 +1,69 @@
-"""Committed lanes by key: where each stands in which job's rows."""
+"""Committed lanes by key, so that a job need not compute what another job has computed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import logging
+import zlib
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import delete, insert, or_, select
 
+from statebridge.runs.reuse import FoundLane, LaneKey
+from statebridge_server.logs import log
+from statebridge_server.storage_trouble import DATABASE_TROUBLE
 from statebridge_server.store.database import Database
 from statebridge_server.store.tables import Job, Lane
 
-KEYS_TOGETHER = 500
-"""In one statement; some databases take no more than 999 values."""
+_log = logging.getLogger("statebridge.worker")
 
 
-@dataclass(frozen=True, slots=True)
-class StoredLane:
-    """Where a lane stands. Key and check are 16 bytes each."""
+class EarlierLanes:
+    """A `statebridge.runs.reuse.LaneStore` of one job.
 
-    key: bytes
-    job_id: str
-    control: bool
-    offset: int
-    length: int
-    check: bytes
-
-
-def visible_lanes(
-    database: Database, owner: str, keys: Sequence[bytes], *, except_job: int
-) -> list[StoredLane]:
-    """Return lanes of the owner's other jobs and of shared ones, oldest job first, as they stand in
-    its files. One key may have several lanes, of several jobs.
+    A job takes lanes of its owner's other jobs and of shared jobs. So nobody learns what others
+    computed in private, and no private job has a part in the numbers of another key.
     """
-    found: list[tuple[int, StoredLane]] = []
-    with database.read() as session:
-        for some in _portions(keys):
-            query = (
-                select(Lane, Job.id)
-                .join(Job, Job.number == Lane.job_number)
-                .where(
-                    Lane.key.in_(some),
-                    Lane.job_number != except_job,
-                    or_(Job.owner == owner, Job.shared),
-                )
+
+    def __init__(self, database: Database, job: Job) -> None:
+        self._database, self._job = database, job
+
+    def lookup(self, keys: Sequence[LaneKey]) -> Mapping[LaneKey, FoundLane]:
+        """Return the lanes that are stored under these keys: of the oldest job that has each."""
+        query = (
+            select(Lane.key, Lane.line, Job.id)
+            .join(Job, Job.number == Lane.job_number)
+            .where(
+                Lane.key.in_(keys),
+                Lane.job_number != self._job.number,
+                or_(Job.owner == self._job.owner, Job.shared),
             )
-            found += [
-                (
-                    lane.job_number,
-                    StoredLane(
-                        lane.key, job_id, lane.control, lane.offset, lane.length, lane.check
-                    ),
+            .order_by(Lane.job_number)
+        )
+        found: dict[LaneKey, FoundLane] = {}
+        damaged = 0
+        with self._database.read() as session:
+            for key, line, job_id in session.execute(query):
+                try:
+                    found.setdefault(key, FoundLane(zlib.decompress(line), job_id))
+                except zlib.error:
+                    damaged += 1
+        if damaged:
+            log(_log, logging.WARNING, "lanes not reused", job=self._job.id, lanes=damaged)
+        return found
+
+    def record(self, lanes: Mapping[LaneKey, bytes]) -> None:
+        """Store committed lines by key; without a database they are computed again one day."""
+        number = self._job.number
+        rows = [
+            {"key": key, "job_number": number, "line": zlib.compress(line)}
+            for key, line in lanes.items()
+        ]
+        try:
+            with self._database.write() as session:
+                # A group may have been recorded, lost with the end of its file, and run again.
+                session.execute(
+                    delete(Lane).where(Lane.job_number == number, Lane.key.in_(list(lanes)))
                 )
-                for lane, job_id in session.execute(query)
-            ]
-    return [lane for _, lane in sorted(found, key=_place)]
-
-
-def _place(found: tuple[int, StoredLane]) -> tuple[int, bool, int]:
-    number, lane = found
-    return number, lane.control, lane.offset
-
-
-def record_lanes(database: Database, job_number: int, lanes: Iterable[StoredLane]) -> None:
-    """Record where a job's lanes stand, in the place of what was recorded of the same keys."""
-    by_key = {lane.key: lane for lane in lanes}
-    rows = [
-        {
-            "key": lane.key,
-            "job_number": job_number,
-            "control": lane.control,
-            "offset": lane.offset,
-            "length": lane.length,
-            "check": lane.check,
-        }
-        for lane in by_key.values()
-    ]
-    if not rows:
-        return
-    with database.write() as session:
-        # Of a group that was recorded, lost with the end of a file, and committed again.
-        for some in _portions(list(by_key)):
-            session.execute(delete(Lane).where(Lane.job_number == job_number, Lane.key.in_(some)))
-        session.execute(insert(Lane), rows)
-
-
-def _portions(keys: Sequence[bytes]) -> list[Sequence[bytes]]:
-    return [keys[start : start + KEYS_TOGETHER] for start in range(0, len(keys), KEYS_TOGETHER)]
+                session.execute(insert(Lane), rows)
+        except DATABASE_TROUBLE:
+            log(_log, logging.WARNING, "lanes not recorded", job=self._job.id, lanes=len(rows))

@@ -17,7 +17,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
 
-SCHEMA = 4
+SCHEMA = 5
 """Version of the tables. An older one that `statebridge_server.store.upgrade` knows is brought up
 to it; any other is refused, not guessed at."""
 
@@ -186,27 +186,19 @@ class JobInput(Base):
 
 
 class Lane(Base):
-    """Where a committed lane stands, so that no job computes it again.
-
-    The lane itself is in the run directory alone: an experiment of ten thousand lanes takes
-    under a megabyte here.
-    """
+    """A committed lane, so that no other job computes it again; goes with its job."""
 
     __tablename__ = "lanes"
-    key: Mapped[bytes] = mapped_column(LargeBinary(16), primary_key=True)
-    """The first half of the lane's key."""
+    key: Mapped[bytes] = mapped_column(LargeBinary(32), primary_key=True)
+    """SHA-256 over everything that the lane's result is a function of."""
     job_number: Mapped[int] = mapped_column(
-        ForeignKey("jobs.number"), primary_key=True, autoincrement=False, index=True
+        ForeignKey("jobs.number", ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+        index=True,
     )
-    control: Mapped[bool]
-    """Whether it is of the job's positive control, which has rows of its own."""
-    offset: Mapped[int] = mapped_column(BigInteger)
-    length: Mapped[int]
-    check: Mapped[bytes] = mapped_column(LargeBinary(16))
-    """The first half of the SHA-256 over the lane's key and its line."""
-
-    # The rows stand in their key's index: nothing is stored twice.
-    __table_args__ = ({"sqlite_with_rowid": False},)
+    line: Mapped[bytes]
+    """The line of the run's rows, compressed by zlib, whose checksum shows damage."""
 
 
 class Event(Base):

@@ -23,10 +23,12 @@ def upgrade(session: Session) -> int:
     if found.version == 2:
         _from_2(session)
         found.version = 3
-    if found.version == 3:
-        # Since version 4 there are corpora, in tables of their own.
+    if found.version in (3, 4):
+        # Version 4 added the tables of corpora. Version 5 stores lanes; before, their table held
+        # places in the files of runs. Lanes are a cache, so the old table is dropped.
+        session.execute(text("DROP TABLE IF EXISTS lanes"))
         Base.metadata.create_all(session.connection())
-        found.version = 4
+        found.version = 5
     return found.version
 
 

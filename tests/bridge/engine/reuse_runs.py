@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,8 +16,7 @@ from statebridge.engine.executors.shared_path import SharedSweep
 from statebridge.engine.planning.groups import Group
 from statebridge.experiment import Experiment, parse_experiment
 from statebridge.models.pair import Pair
-from statebridge.runs.directory import read_lane
-from statebridge.runs.lane_store import FoundLane, KeyedLine, LaneKey
+from statebridge.runs.reuse import FoundLane, LaneKey
 from tests.bridge.engine.tiny_experiment import engine_pair
 from tests.reference.oracle import OraclePair
 from tests.tiny_models import tiny_neox, tiny_tokenizer
@@ -56,27 +54,18 @@ def experiment_of(files: Mapping[int, Path], **changes: Any) -> Experiment:
 
 @dataclass
 class Lanes:
-    """A store that remembers where lines stand, and reads them when they are asked for."""
+    """A store in memory: the run and the line of each key."""
 
     run: str = "first"
-    places: dict[LaneKey, tuple[str, Path, int, int, bytes]] = field(default_factory=dict)
+    lines: dict[LaneKey, FoundLane] = field(default_factory=dict)
     asked: int = 0
 
     def lookup(self, keys: Sequence[LaneKey]) -> Mapping[LaneKey, FoundLane]:
         self.asked += len(keys)
-        found = {}
-        for key in keys:
-            if key in self.places:
-                run, path, offset, length, sha256 = self.places[key]
-                line = path.read_bytes()[offset : offset + length]
-                assert hashlib.sha256(line).digest() == sha256
-                found[key] = FoundLane(read_lane(line)[2], run)
-        return found
+        return {key: self.lines[key] for key in keys if key in self.lines}
 
-    def record(self, rows: Path, lines: Sequence[KeyedLine]) -> None:
-        for keyed in lines:
-            line = keyed.line
-            self.places[keyed.key] = (self.run, rows, line.offset, line.length, line.sha256)
+    def record(self, lanes: Mapping[LaneKey, bytes]) -> None:
+        self.lines |= {key: FoundLane(line, self.run) for key, line in lanes.items()}
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from statebridge.engine.run import RunSummary, run_experiment
 from statebridge.models.pair import Pair
 from statebridge.results.run_results import read_run
 from statebridge.runs.directory import REUSED, ROWS, SESSIONS, read_lane, read_manifest
-from statebridge.runs.lane_store import FoundLane
+from statebridge.runs.reuse import FoundLane
 from statebridge.translators import save_translator
 from tests.bridge.engine.reuse_runs import Lanes, computed, experiment_of, tiny_pair
 from tests.bridge.engine.tiny_experiment import random_translator
@@ -42,7 +42,7 @@ def earlier(translators: dict[int, Path], tmp_path_factory: pytest.TempPathFacto
     experiment = experiment_of(translators, limit=5)
     summary = _run(experiment, tmp_path_factory.mktemp("earlier") / "run", lanes)
     assert (summary.lanes, summary.reused_lanes) == (20, 0)
-    assert len(lanes.places) == 20
+    assert len(lanes.lines) == 20
     return lanes
 
 
@@ -54,8 +54,13 @@ def _lanes(out: Path) -> list[tuple[int, str, Any]]:
     return [read_lane(line) for line in (out / ROWS).read_bytes().splitlines()]
 
 
+def _rows(lanes: Lanes) -> bytes:
+    """The rows file of the run whose lanes these are."""
+    return b"".join(found.line for found in lanes.lines.values())
+
+
 def _copy(lanes: Lanes, run: str = "second") -> Lanes:
-    return Lanes(run, dict(lanes.places))
+    return Lanes(run, dict(lanes.lines))
 
 
 def test_the_same_experiment_again_runs_no_group(
@@ -64,7 +69,6 @@ def test_the_same_experiment_again_runs_no_group(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    (first,) = {path for _, path, *_ in earlier.places.values()}
     seen: list[tuple[str, int, int]] = []
     with computed(monkeypatch) as groups:
         summary = _run(
@@ -75,7 +79,7 @@ def test_the_same_experiment_again_runs_no_group(
         )
     assert groups == []
     assert (summary.lanes, summary.resumed_lanes, summary.reused_lanes) == (20, 0, 20)
-    assert (tmp_path / "run" / ROWS).read_bytes() == first.read_bytes()
+    assert (tmp_path / "run" / ROWS).read_bytes() == _rows(earlier)
     assert ("reuse", 20, 20) in seen
     assert seen[-1] == ("run", 20, 20)
     manifest = read_manifest(tmp_path / "run") or {}
@@ -245,8 +249,7 @@ def test_damaged_lanes_that_were_set_aside_are_computed(
     with computed(monkeypatch) as groups:
         _run(experiment, out, _copy(earlier))
     assert groups
-    (expected,) = {path for _, path, *_ in earlier.places.values()}
-    assert (out / ROWS).read_bytes() == expected.read_bytes()
+    assert (out / ROWS).read_bytes() == _rows(earlier)
 
 
 def test_a_store_that_mixes_rows_up_is_not_believed(
@@ -258,15 +261,31 @@ def test_a_store_that_mixes_rows_up_is_not_believed(
     class Mixed(Lanes):
         def lookup(self, keys: Any) -> Any:
             found = super().lookup(keys)
-            rows = [lane.row for lane in found.values()]
-            turned = [*rows[1:], rows[0]]
-            return {key: FoundLane(row, "mixed") for key, row in zip(found, turned, strict=True)}
+            lanes = list(found.values())
+            return dict(zip(found, [*lanes[1:], lanes[0]], strict=True))
 
     experiment = experiment_of(translators, limit=5, conditions=["no_inject"])
     with computed(monkeypatch) as groups:
-        summary = _run(experiment, tmp_path / "run", Mixed(places=dict(earlier.places)))
+        summary = _run(experiment, tmp_path / "run", Mixed(lines=dict(earlier.lines)))
     assert summary.reused_lanes == 0
     assert sum(map(len, groups)) == 5
+
+
+@pytest.mark.parametrize("line", [b"", b"{", b"[]", b'{"token_ids": null}', b"\xff"])
+def test_a_stored_line_that_cannot_be_read_is_computed(
+    line: bytes,
+    translators: dict[int, Path],
+    earlier: Lanes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lanes = _copy(earlier)
+    damaged = next(iter(lanes.lines))
+    lanes.lines[damaged] = FoundLane(line, "first")
+    with computed(monkeypatch) as groups:
+        summary = _run(experiment_of(translators, limit=5), tmp_path / "run", lanes)
+    assert (summary.reused_lanes, sum(map(len, groups))) == (19, 1)
+    assert read_lane(lanes.lines[damaged].line)
 
 
 def test_an_experiment_can_decline(
@@ -281,7 +300,7 @@ def test_an_experiment_can_decline(
         summary = _run(declined, tmp_path / "run", lanes)
     assert (summary.reused_lanes, lanes.asked) == (0, 0)
     assert sum(map(len, groups)) == 20
-    assert lanes.places == earlier.places
+    assert lanes.lines == earlier.lines
     # It says nothing about what is run: the same run goes on with it and without it.
     _run(experiment_of(translators, limit=5), tmp_path / "run", lanes)
 

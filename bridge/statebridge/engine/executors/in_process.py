@@ -14,10 +14,9 @@ from statebridge.engine.executors.shared_path import SharedSweep
 from statebridge.engine.planning.groups import Group
 from statebridge.engine.planning.workload import Workload
 from statebridge.engine.reuse.lane_key import LaneKeys
-from statebridge.engine.reuse.lane_reuse import plan_batches, planned_lanes, read_reused
-from statebridge.records import RowResult
-from statebridge.runs.directory import REUSED, ROWS, RunDirectory
-from statebridge.runs.lane_store import KeyedLine, LaneStore
+from statebridge.engine.reuse.lane_reuse import Lanes, plan_batches, planned_lanes, read_reused
+from statebridge.runs.directory import REUSED, RunDirectory
+from statebridge.runs.reuse import LaneStore
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage, done, total.
@@ -40,8 +39,8 @@ class PlannedRun:
 
     Attributes:
         lane_counts: Lanes of each group.
-        reused: What was set aside of earlier runs, as the manifest states it.
-        remember: Who is told of the lanes that are committed, and under which keys.
+        reused: The lanes that were taken from earlier runs, as the manifest states them.
+        remember: Store in which committed lanes are recorded, and their keys.
     """
 
     workload: Workload
@@ -78,18 +77,15 @@ def run_groups(
                 continue
             # Whole, though a part of its groups may be committed: in other company a measured
             # value may differ in its last digits.
-            computed = {
-                (cell.name, row.row_id): row
-                for part in batch.parts
-                for cell, _, row in sweep.run(part)
-            }
+            lanes = dict(batch.reused)
+            for part in batch.parts:
+                lanes |= {(cell.name, row.row_id): row for cell, _, row in sweep.run(part)}
             for group in batch.groups:
                 if group.index < done:
                     continue
-                earlier = reused.lanes(group.index)
-                _commit(planned, group, computed | earlier, directory)
+                names = _commit(planned, group, lanes, directory)
                 committed += 1
-                taken += len(earlier)
+                taken += sum(name in batch.reused for name in names)
                 finished += lane_counts[group.index]
                 progress("run", finished, total)
     finally:
@@ -108,18 +104,14 @@ def run_groups(
 def _commit(
     planned: PlannedRun,
     group: Group,
-    found: Mapping[tuple[str, str], RowResult],
+    lanes: Lanes,
     directory: RunDirectory,
-) -> None:
-    """Commit a group's lanes, `found` by cell name and row id, in the order of the plan."""
-    rows, lanes = planned.workload.rows, planned_lanes(planned.workload, group)
-    lines = directory.commit(
-        group.index, [(cell.name, found[cell.name, rows[row].row_id]) for cell, row in lanes]
-    )
+) -> list[tuple[str, str]]:
+    """Commit a group's lanes in the order of the plan; return their cell names and row ids."""
+    places = planned_lanes(planned.workload, group)
+    names = [(cell.name, planned.workload.rows[row].row_id) for cell, row in places]
+    lines = directory.commit(group.index, [(name[0], lanes[name]) for name in names])
     if planned.remember is not None:
         store, keys = planned.remember
-        keyed = [
-            KeyedLine(keys.of(cell, row), line)
-            for (cell, row), line in zip(lanes, lines, strict=True)
-        ]
-        store.record(directory.path / ROWS, keyed)
+        store.record({keys.of(*at): line for at, line in zip(places, lines, strict=True)})
+    return names

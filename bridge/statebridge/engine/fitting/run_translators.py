@@ -16,7 +16,7 @@ from statebridge.experiment.experiment import DEFAULT_SET, Experiment, Fit
 from statebridge.models.pair import Pair
 from statebridge.records import DatasetRow
 from statebridge.runs.directory import RunDirectory
-from statebridge.runs.fit_store import FitStore
+from statebridge.runs.reuse import FitStore
 from statebridge.translators import Translator, load_translator, save_translator
 from statebridge.translators.storage import card_path
 

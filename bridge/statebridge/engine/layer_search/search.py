@@ -9,7 +9,7 @@ from pathlib import Path
 
 from statebridge.engine.executors.in_process import Progress
 from statebridge.engine.layer_search.captures import swept_pair
-from statebridge.engine.layer_search.lanes import SweepLanes
+from statebridge.engine.layer_search.lanes import SearchLanes
 from statebridge.engine.planning.sizing import free_bytes
 from statebridge.engine.run import run_experiment
 from statebridge.errors import DatasetError, ExperimentError, PairError
@@ -96,9 +96,6 @@ def run_sweep(
         runs=runs,
     )
     open_plan(out, plan)
-    lanes = SweepLanes(
-        out, LANES, frozenset(c.name for c in experiment.resolved_conditions if not c.reads_sender)
-    )
     devices = (pair.sender.device, pair.receiver.device)
     budget = int(KEPT_SHARE * min(free_bytes(device) for device in devices))
     swept = swept_pair(pair, [own for own, _ in layers], [other for _, other in layers], budget)
@@ -117,7 +114,7 @@ def run_sweep(
                 # Loaded once, and said so.
                 None if stage == "load" else progress(stage, *counts)
             ),
-            reuse=lanes,
+            reuse=SearchLanes(out / LANES, run.directory),
         )
         total += summary.lanes
         resumed += summary.resumed_lanes

@@ -1,4 +1,4 @@
-"""The key of a fit: a digest of everything that the translator is a function of."""
+"""The key of a fit: a digest of everything that the fitted translator is a function of."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ KEY_FORMAT = 1
 
 
 class FitKeys:
-    """The keys of a pair's fits; both models are hashed once."""
+    """The keys of the fits of one run; both models are hashed once."""
 
     def __init__(self, experiment: Experiment, pair: Pair, evaluated: Sequence[DatasetRow]) -> None:
-        """Take what all fits of a run share; `evaluated` are the rows of its dataset."""
+        """Take the experiment, its pair and the rows of its dataset."""
         self._experiment, self._evaluated = experiment, evaluated
         sides = {"sender": pair.sender, "receiver": pair.receiver}
         hashes = {name: weights_sha256(side.module) for name, side in sides.items()}
         self.complete = None not in hashes.values()
-        """Whether all weights are here, so that keys say what they must."""
+        """Whether all weights are on this machine; keys mean nothing otherwise."""
         self._common = {
             "key": KEY_FORMAT,
             "versions": recorded_versions(),
@@ -37,7 +37,7 @@ class FitKeys:
             "sides": {
                 name: {
                     "model": model_digest(side, hashes[name]),
-                    # The card names them.
+                    # The translator's card names them.
                     "name": [side.name, side.revision],
                     "layer": side.layer_path,
                     "gpu": _gpu(side.device),
@@ -51,9 +51,9 @@ class FitKeys:
         parts = {
             "common": self._common,
             "fit": fit.model_dump(mode="json", exclude={"corpus": {"path", "name"}}),
-            # With the name that the card will have.
+            # With the name that the translator's card states.
             "corpus": corpus.record.model_dump(mode="json"),
-            # A generated corpus leaves out what is evaluated.
+            # A generated corpus leaves out the evaluated rows.
             "passages": digest(corpus.passages),
             "seed": seed,
         }

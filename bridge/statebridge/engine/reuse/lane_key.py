@@ -1,11 +1,11 @@
 """The key of a lane: a digest of everything that its result is a function of.
 
-Names that say nothing of the work are left out: `skyline` and `no_inject` have one key, and a
-seed counts only where something is drawn from it, not where it names a translator, whose
-weights count instead. So a key is found again whatever the experiment around the lane is.
+Names that say nothing about the work are left out: `skyline` and `no_inject` have one key. A
+seed counts where something is drawn from it; where it selects a translator, the translator's
+weights count instead. So a lane has the same key in every experiment.
 
-How lanes are grouped is no part of it. Tokens do not depend on that; measured values may, in
-their last digits.
+The key does not cover how lanes are grouped. Tokens do not depend on that; measured values may,
+in their last digits.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from statebridge.experiment.conditions import TEXT_PROMPTS, Prompt
 from statebridge.models.loading import weights_sha256
 from statebridge.models.traced_model import TracedModel
 from statebridge.runs.directory import FORMAT
-from statebridge.runs.lane_store import LaneKey
+from statebridge.runs.reuse import LaneKey
 from statebridge.translators import Translator
 
-KEY_FORMAT = 2
+KEY_FORMAT = 3
 """To be raised whenever the same inputs give another result or another set of fields."""
 
 
@@ -36,47 +36,58 @@ class LaneKeys:
     def __init__(self, workload: Workload, identity: Mapping[str, Any]) -> None:
         """Take a workload and the identity of its run, as the manifest states it.
 
-        Of the identity the models' hashes, the versions and the devices are read.
+        The models' hashes, the versions and the devices are read from the identity.
         """
         self._work = workload
-        self._hashes = {side: identity["pair"][side]["weights_sha256"] for side in _SIDES}
-        self._common = digest(
-            {
-                "key": KEY_FORMAT,
-                "run": FORMAT,
-                "versions": identity["versions"],
-                "device": identity["device"],
-                "path": workload.experiment.path,
-                "remote": workload.experiment.remote,
-                "decode": workload.experiment.decode,
-                "receiver": model_digest(workload.pair.receiver, self._hashes["receiver"]),
-            }
-        )
-        self._sender = model_digest(workload.pair.sender, self._hashes["sender"])
-        if identity["sender_device"] is not None:
-            self._sender = digest([self._sender, identity["sender_device"]])
-        self._translators = {
-            key: _translator(translator) for key, translator in workload.translators.items()
+        hashes = {side: identity["pair"][side]["weights_sha256"] for side in ("sender", "receiver")}
+        self.complete = None not in hashes.values()
+        """Whether all weights are on this machine; keys mean nothing otherwise."""
+        pair, experiment = workload.pair, workload.experiment
+        self._sender = [model_digest(pair.sender, hashes["sender"]), identity["sender_device"]]
+        self._common = {
+            "key": KEY_FORMAT,
+            "run": FORMAT,
+            "versions": identity["versions"],
+            "device": identity["device"],
+            "path": experiment.path,
+            "remote": experiment.remote,
+            "decode": experiment.decode,
+            "receiver": model_digest(pair.receiver, hashes["receiver"]),
         }
+        self._translators = {key: _translator(t) for key, t in workload.translators.items()}
         self._cells = {cell: self._of_cell(cell) for cell in workload.cells}
-        self._rows: dict[tuple[Prompt, int], str] = {}
-        self._sent: dict[int, str] = {}
         self._drawn_before: dict[Prompt, list[str]] = {}
-
-    @property
-    def complete(self) -> bool:
-        """Whether all weights are here, so that keys say what they must."""
-        return None not in self._hashes.values()
 
     def of(self, cell: Cell, row: int) -> LaneKey:
         """Return the key of a row (its index in the dataset) in a cell."""
-        parts = {
+        work, condition = self._work, cell.condition
+        prompts, source = work.prompts, work.rows[row]
+        relays = condition.prompt in TEXT_PROMPTS
+        parts: dict[str, Any] = {
             "cell": self._cells[cell],
-            "row": self._of_row(cell.condition.prompt, row),
-            "sent": self._of_sender(cell, row),
-            "draw": self._of_draw(cell, row),
+            "id": source.row_id,
+            "gold": source.answer,
+            # For a relay, the prompt from which the divergence is measured.
+            "read": prompts.read(condition.prompt)[row],
+            "text": (
+                [source.context, source.question] if relays else work.answers[condition.prompt][row]
+            ),
+            "spans": [
+                prompts.span(condition.prompt, positions, row)
+                for positions in (condition.positions, condition.source_positions)
+            ],
+            # Numbers for sampled texts depend on the row's id as well.
+            "sampled": cell.seed if work.experiment.sampled else None,
+            "noise": self._of_noise(cell, row),
         }
-        return hashlib.sha256(_canonical(parts)).digest()
+        if condition.source != "none" and not condition.private:
+            parts["match"] = [prompts.ids_match(row), prompts.lengths_match(row)]
+        if condition.reads_sender:
+            origin = work.donor(cell, row) if condition.shuffled else row
+            parts["sent"] = [len(prompts.sender[row]), prompts.sender[origin]]
+            if condition.shuffled:
+                parts["donor"] = [work.rows[origin].row_id, origin == row]
+        return bytes.fromhex(digest(parts))
 
     def _of_cell(self, cell: Cell) -> str:
         work, condition = self._work, cell.condition
@@ -108,7 +119,7 @@ class LaneKeys:
         return digest(parts)
 
     def _templates(self, prompt: Prompt) -> Any:
-        """Return what makes the prompts that are not known before a model has written."""
+        """Return the templates of prompts that are known only once a model has written."""
         prompts, pair = self._work.experiment.prompts, self._work.pair
         sides = pair.sender, pair.receiver
         chats = [getattr(model.tokenizer, "chat_template", None) for model in sides]
@@ -117,48 +128,6 @@ class LaneKeys:
             return [prompts.relay_sender, prompts.relay_receiver, chat]
         first = [prompts.to_sender, prompts.question_only]
         return [*first, prompts.debate_sender, prompts.debate_receiver, chat]
-
-    def _of_row(self, prompt: Prompt, row: int) -> str:
-        known = self._rows.get((prompt, row))
-        if known is not None:
-            return known
-        work, source = self._work, self._work.rows[row]
-        parts: dict[str, Any] = {
-            "id": source.row_id,
-            "gold": source.answer,
-            # Of a relay, what the divergence is measured from.
-            "read": work.prompts.read(prompt)[row],
-        }
-        if prompt in TEXT_PROMPTS:
-            parts["text"] = [source.context, source.question]
-        else:
-            parts["answer"] = work.answers[prompt][row]
-        return self._rows.setdefault((prompt, row), digest(parts))
-
-    def _of_sender(self, cell: Cell, row: int) -> Any:
-        """Return what follows from the sender's prompts: states, positions, what is noted."""
-        work, condition = self._work, cell.condition
-        prompts = work.prompts
-        named = (condition.positions, condition.source_positions)
-        parts: dict[str, Any] = {
-            "spans": [prompts.span(condition.prompt, positions, row) for positions in named]
-        }
-        if condition.source != "none" and not condition.private:
-            parts["match"] = [prompts.ids_match(row), prompts.lengths_match(row)]
-        if condition.reads_sender:
-            origin = work.donor(cell, row) if condition.shuffled else row
-            parts["length"] = len(prompts.sender[row])
-            parts["ids"] = self._sent.get(origin) or self._sent.setdefault(
-                origin, digest(prompts.sender[origin])
-            )
-            if condition.shuffled:
-                parts["donor"] = [work.rows[origin].row_id, origin == row]
-        return parts
-
-    def _of_draw(self, cell: Cell, row: int) -> Any:
-        # Numbers for sampled texts are keyed by the row id as well.
-        sampled = cell.seed if self._work.experiment.sampled else None
-        return [sampled, self._of_noise(cell, row)]
 
     def _of_noise(self, cell: Cell, row: int) -> Any:
         if cell.condition.source != "random":
@@ -172,15 +141,12 @@ class LaneKeys:
                 marks.append(running.hexdigest())
                 running.update(f"{len(ids)},".encode())
             self._drawn_before[prompt] = marks
-        # One stream: a row's draw begins where those of the rows before it end.
+        # One stream: a row's draw begins where the draws of the rows before it end.
         return [rng, cell.seed, self._drawn_before[prompt][row]]
 
 
-_SIDES = ("sender", "receiver")
-
-
 def model_digest(model: TracedModel, weights: str | None) -> str:
-    """Digest a model and its tokenizer: equal weights may be read in more than one way."""
+    """Return the digest of a model, its configuration and its tokenizer."""
     module = model.module
     config = module.config.to_dict()
     for name in ("_name_or_path", "transformers_version"):
@@ -208,7 +174,7 @@ def _tokenizer(tokenizer: Any) -> str:
         content: Any = tokenizer.get_vocab()
     else:
         content = json.loads(fast.to_str())
-        # How it was last called, not what it is.
+        # Settings of its last call, no part of the tokenizer.
         for name in ("truncation", "padding"):
             content.pop(name, None)
     return digest(
@@ -236,18 +202,12 @@ def _translator(translator: Translator) -> str:
 
 def digest(value: Any) -> str:
     """Return the SHA-256, in hex, of a value in canonical JSON."""
-    return hashlib.sha256(_canonical(value)).hexdigest()
-
-
-def _canonical(value: Any) -> bytes:
-    text = json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=_plain
-    )
-    return text.encode("ascii")
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=_plain)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
 def _plain(value: Any) -> Any:
-    """Put into JSON what configurations hold beside it."""
+    """Convert the values in configurations that JSON does not know."""
     if isinstance(value, torch.dtype):
         return str(value)
     if isinstance(value, set | frozenset):

@@ -1,16 +1,17 @@
-"""Lanes that an earlier run has computed: set aside when a run starts, committed in their turn.
+"""Lanes that earlier runs computed: copied when a run starts, committed in the order of the plan.
 
-What is found is copied into the run's own directory before its first group runs. From then on
-the run depends on nothing outside of it: killed and started again, it takes the same lanes and
-computes the same ones in the same company, whatever has been added to the store or deleted.
+The lanes that are found are copied into the run's own directory before its first group runs.
+From then on the run depends on nothing outside it: killed and started again, it takes the same
+lanes and computes the same others together, whatever was added to the store or deleted.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -21,36 +22,12 @@ from statebridge.engine.reuse.lane_key import LaneKeys
 from statebridge.experiment.cells import Cell
 from statebridge.records import RowResult
 from statebridge.runs.directory import REUSED, lane_line, read_lane
-from statebridge.runs.lane_store import LaneStore
+from statebridge.runs.reuse import LaneStore
 
-LOOK_UP_TOGETHER = 2000
-"""Keys that are asked for at a time, about."""
+Lanes = Mapping[tuple[str, str], RowResult]
+"""Lanes by cell name and row id."""
 
-
-@dataclass(frozen=True, slots=True)
-class ReusedLanes:
-    """The lanes that were set aside, by group of the plan.
-
-    Attributes:
-        path: File of committed lines, in the order of the plan.
-        places: Of each group that has any: where its lines begin and end, in bytes.
-        found: Of each such group: cell name and row id of every lane.
-    """
-
-    path: Path
-    places: Mapping[int, tuple[int, int]] = field(default_factory=dict)
-    found: Mapping[int, frozenset[tuple[str, str]]] = field(default_factory=dict)
-
-    def lanes(self, group: int) -> dict[tuple[str, str], RowResult]:
-        """Return a group's lanes by cell name and row id."""
-        if group not in self.places:
-            return {}
-        start, end = self.places[group]
-        with self.path.open("rb") as stream:
-            stream.seek(start)
-            lines = stream.read(end - start).splitlines()
-        lanes = (read_lane(line) for line in lines)
-        return {(cell, row.row_id): row for _, cell, row in lanes}
+NOTHING_REUSED: dict[str, Any] = {"lanes": 0, "runs": {}, "sha256": None}
 
 
 def planned_lanes(workload: Workload, group: Group) -> list[tuple[Cell, int]]:
@@ -63,57 +40,53 @@ def planned_lanes(workload: Workload, group: Group) -> list[tuple[Cell, int]]:
 def set_aside(
     store: LaneStore, keys: LaneKeys, workload: Workload, groups: Sequence[Group], folder: Path
 ) -> dict[str, Any]:
-    """Copy what earlier runs have of a plan into the run's directory; say what that is.
+    """Copy the lanes of a plan that earlier runs computed into the run's directory.
 
     Returns:
-        For the manifest: `lanes`, how many from each of `runs`, and the file's `sha256`.
+        For the manifest: how many `lanes`, how many from each of `runs`, the file's `sha256`.
     """
-    path = folder / REUSED
-    digest, runs = hashlib.sha256(), dict[str, int]()
-    with atomic_writer(path) as stream:
-        for lanes in _portions(workload, groups):
-            keyed = [keys.of(cell, row) for _, cell, row in lanes]
-            known = store.lookup(list(dict.fromkeys(keyed)))
-            for key, (group, cell, row) in zip(keyed, lanes, strict=True):
-                earlier = known.get(key)
-                # The key holds the row's id; a store that mixes them up is not believed.
-                if earlier is None or earlier.row.row_id != workload.rows[row].row_id:
-                    continue
-                line = lane_line(group, cell.name, earlier.row)
-                stream.write(line)
-                digest.update(line)
-                runs[earlier.run] = runs.get(earlier.run, 0) + 1
+    digest, runs = hashlib.sha256(), Counter[str]()
+    with atomic_writer(folder / REUSED) as stream:
+        for group in groups:
+            keyed = {lane: keys.of(*lane) for lane in planned_lanes(workload, group)}
+            found = store.lookup(list(dict.fromkeys(keyed.values())))
+            for (cell, row), key in keyed.items():
+                earlier = _read(found[key].line) if key in found else None
+                # The key covers the row's id, so another row shows a store that is damaged.
+                if earlier is not None and earlier.row_id == workload.rows[row].row_id:
+                    line = lane_line(group.index, cell.name, earlier)
+                    stream.write(line)
+                    digest.update(line)
+                    runs[found[key].run] += 1
     if not runs:
-        path.unlink()
+        (folder / REUSED).unlink()
         return NOTHING_REUSED
-    return {"lanes": sum(runs.values()), "runs": runs, "sha256": digest.hexdigest()}
+    return {"lanes": runs.total(), "runs": dict(runs), "sha256": digest.hexdigest()}
 
 
-NOTHING_REUSED: dict[str, Any] = {"lanes": 0, "runs": {}, "sha256": None}
+def _read(line: bytes) -> RowResult | None:
+    try:
+        return read_lane(line)[2]
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
-def read_reused(stated: Mapping[str, Any], folder: Path) -> ReusedLanes:
-    """Return what was set aside, as the manifest states it; nothing where that is damaged.
+def read_reused(stated: Mapping[str, Any], folder: Path) -> Iterator[tuple[int, Lanes]]:
+    """Yield index and lanes of each group for which lanes were set aside, in the plan's order.
 
-    What is not there, or not as it was, is computed.
+    Nothing is yielded, so that everything is computed, if the file is missing or is not the one
+    whose SHA-256 the manifest states.
     """
-    path = folder / REUSED
-    places: dict[int, tuple[int, int]] = {}
-    found: dict[int, set[tuple[str, str]]] = {}
-    digest, offset = hashlib.sha256(), 0
-    if stated.get("sha256") is None:
-        return ReusedLanes(path)
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        with path.open("rb") as stream:
-            for line in stream:
-                digest.update(line)
-                group, cell, row = read_lane(line)
-                places[group] = (places.get(group, (offset, 0))[0], offset + len(line))
-                found.setdefault(group, set()).add((cell, row.row_id))
-                offset += len(line)
-        if digest.hexdigest() == stated["sha256"]:
-            return ReusedLanes(path, places, {g: frozenset(names) for g, names in found.items()})
-    return ReusedLanes(path)
+    try:
+        stream = (folder / REUSED).open("rb")
+    except OSError:
+        return
+    with stream:
+        if hashlib.file_digest(stream, "sha256").hexdigest() != stated.get("sha256"):
+            return
+        stream.seek(0)
+        for index, lanes in groupby(map(read_lane, stream), key=lambda lane: lane[0]):
+            yield index, {(cell, row.row_id): row for _, cell, row in lanes}
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,75 +95,68 @@ class Batch:
 
     Attributes:
         groups: In the order of the plan.
-        parts: What is computed: rows that lack the same cells go together.
+        parts: The lanes to compute: rows that lack the same cells run together.
+        reused: The groups' other lanes, from earlier runs.
     """
 
     groups: tuple[Group, ...]
     parts: tuple[Group, ...]
+    reused: Lanes
 
 
 def plan_batches(
-    workload: Workload, groups: Sequence[Group], reused: ReusedLanes, max_lanes: int
+    workload: Workload,
+    groups: Sequence[Group],
+    reused: Iterator[tuple[int, Lanes]],
+    max_lanes: int,
 ) -> Iterator[Batch]:
-    """Yield the plan's groups with what is left to compute of them.
+    """Yield the plan's groups with the lanes that are left to compute.
 
-    A group of which nothing is reused runs as it was planned. What is left of others would
-    often be a few lanes; neighbours then run together, up to `max_lanes` lanes. On the plain
-    path, which takes one prompt length at a time, they do not.
+    A group of which nothing is reused runs as it was planned. Of other groups often only a few
+    lanes are left, so neighbours run together, up to `max_lanes` lanes; not on the plain path,
+    where a group has one prompt length.
     """
-    waiting: list[Group] = []
-    lanes = 0
+    together: list[Group] = []
+    found: dict[tuple[str, str], RowResult] = {}
+    left = 0
+    upcoming = next(reused, None)
     for group in groups:
-        if group.index not in reused.found:
-            yield from _batch(workload, waiting, reused)
-            waiting, lanes = [], 0
-            yield Batch((group,), (group,))
-            continue
-        left = sum(len(part.rows) * len(part.cells) for part in _parts(workload, [group], reused))
+        lanes: Lanes = {}
+        if upcoming is not None and upcoming[0] == group.index:
+            lanes, upcoming = upcoming[1], next(reused, None)
+        missing = len(planned_lanes(workload, group)) - len(lanes)
         joins = (
-            waiting
-            and workload.experiment.path == "shared"
-            and group.prompt == waiting[-1].prompt
-            and lanes + left <= max_lanes
+            workload.experiment.path == "shared"
+            and found
+            and lanes
+            and group.prompt == together[-1].prompt
+            and left + missing <= max_lanes
         )
-        if not joins:
-            yield from _batch(workload, waiting, reused)
-            waiting, lanes = [], 0
-        waiting.append(group)
-        lanes += left
-    yield from _batch(workload, waiting, reused)
+        if together and not joins:
+            yield _batch(workload, together, found)
+            together, found, left = [], {}, 0
+        together.append(group)
+        found.update(lanes)
+        left += missing
+    if together:
+        yield _batch(workload, together, found)
 
 
-def _batch(workload: Workload, groups: Sequence[Group], reused: ReusedLanes) -> Iterator[Batch]:
-    if groups:
-        yield Batch(tuple(groups), tuple(_parts(workload, groups, reused)))
-
-
-def _parts(workload: Workload, groups: Sequence[Group], reused: ReusedLanes) -> Iterator[Group]:
-    """Yield groups of the lanes that are not reused; of those that stay out of a cell none is."""
+def _batch(workload: Workload, groups: Sequence[Group], reused: Lanes) -> Batch:
+    if not reused:
+        return Batch(tuple(groups), tuple(groups), reused)
     rows_lacking: dict[tuple[Cell, ...], list[int]] = {}
     for group in groups:
-        found = reused.found[group.index]
         for row in group.rows:
             row_id = workload.rows[row].row_id
             lacking = tuple(
                 cell
                 for cell in group.cells
-                if workload.included(cell, row) and (cell.name, row_id) not in found
+                if workload.included(cell, row) and (cell.name, row_id) not in reused
             )
             if lacking:
                 rows_lacking.setdefault(lacking, []).append(row)
-    for cells, rows in rows_lacking.items():
-        yield replace(groups[0], rows=tuple(rows), cells=cells)
-
-
-def _portions(workload: Workload, groups: Sequence[Group]) -> Iterator[list[tuple[int, Cell, int]]]:
-    """Yield (group, cell, row) of the plan's lanes in order, some thousand at a time."""
-    portion: list[tuple[int, Cell, int]] = []
-    for group in groups:
-        portion += [(group.index, cell, row) for cell, row in planned_lanes(workload, group)]
-        if len(portion) >= LOOK_UP_TOGETHER:
-            yield portion
-            portion = []
-    if portion:
-        yield portion
+    parts = (
+        replace(groups[0], rows=tuple(rows), cells=cells) for cells, rows in rows_lacking.items()
+    )
+    return Batch(tuple(groups), tuple(parts), reused)
