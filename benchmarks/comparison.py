@@ -13,7 +13,7 @@ import random
 import time
 from pathlib import Path
 
-from statebridge.records import CellResult, DatasetRow, ResultSet, RowResult
+from statebridge.records import CellResult, DatasetRow, LaneResult, ResultSet
 from statebridge.stats import Mode, compare
 
 ROWS = 396
@@ -62,7 +62,7 @@ def synthetic_results() -> ResultSet:
                     seed=seed,
                     direction="fwd",
                     rows=[
-                        RowResult(
+                        LaneResult(
                             row_id,
                             dataset[row_id].answer,
                             _prediction(dataset[row_id].answer, draw),

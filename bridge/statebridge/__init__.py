@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from statebridge.errors import StatebridgeError
     from statebridge.experiment import Condition, Experiment, load_experiment, parse_experiment
     from statebridge.models.pair import Pair, load_pair
-    from statebridge.records import CellResult, DatasetRow, ResultSet, RowResult
+    from statebridge.records import CellResult, DatasetRow, LaneResult, ResultSet
     from statebridge.results.sources import read_sources
     from statebridge.scoring import score_cell, score_conditions
     from statebridge.translators import Translator, load_translator, save_translator
@@ -26,7 +26,7 @@ _MODULES = {
     "Experiment": "experiment",
     "Pair": "models.pair",
     "ResultSet": "records",
-    "RowResult": "records",
+    "LaneResult": "records",
     "RunSummary": "engine.run",
     "StatebridgeError": "errors",
     "Translator": "translators",
@@ -46,9 +46,9 @@ __all__ = [
     "Condition",
     "DatasetRow",
     "Experiment",
+    "LaneResult",
     "Pair",
     "ResultSet",
-    "RowResult",
     "RunSummary",
     "StatebridgeError",
     "Translator",

@@ -30,7 +30,7 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
-class RowResult:
+class LaneResult:
     """What one dataset row gave in one cell (a *lane*).
 
     A field is None where it does not apply to the condition, was not measured (a run
@@ -102,7 +102,7 @@ class CellResult:
     seed: int | None
     """None for a deterministic condition."""
     direction: Direction
-    rows: list[RowResult]
+    rows: list[LaneResult]
     source: Path
     """The file or directory it was read from; for messages."""
     dataset_sha256: str | None = None

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     import polars  # type: ignore[import-untyped,import-not-found,unused-ignore]
     import pyarrow
 
-    from statebridge.records import ResultSet, RowResult
+    from statebridge.records import LaneResult, ResultSet
 
 
 class Rows:
-    """Rows in their cells, read once; iterating gives `RowResult` after `RowResult`.
+    """Rows in their cells, read once; iterating gives `LaneResult` after `LaneResult`.
 
     The tables have a line for each row and cell: `direction`, `condition`, `seed`, `row_id`,
     the scores, every measurement, and `data_...` for what the dataset says of the row.
@@ -29,7 +29,7 @@ class Rows:
         self.results = results
         """The cells that the rows stand in, with the dataset and the manifest."""
 
-    def __iter__(self) -> Iterator[RowResult]:
+    def __iter__(self) -> Iterator[LaneResult]:
         """Yield the rows cell by cell, in the order of the dataset."""
         for cell in self.results.cells:
             yield from cell.rows

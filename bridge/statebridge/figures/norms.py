@@ -20,7 +20,7 @@ from statebridge.figures.style import (
     new_figure,
 )
 from statebridge.figures.wording import extent, seeds_text
-from statebridge.records import ResultSet, RowResult
+from statebridge.records import LaneResult, ResultSet
 from statebridge.tables.printed_value import MINUS
 
 _KINDS = (
@@ -211,7 +211,7 @@ def _ratios(group: ConditionCells) -> np.ndarray[tuple[int], np.dtype[np.float64
     return np.array([ratio for ratio in found if ratio], dtype=np.float64)
 
 
-def _ratio(row: RowResult) -> float | None:
+def _ratio(row: LaneResult) -> float | None:
     if row.injected_norm_mean is None or not row.receiver_norm_mean:
         return None
     return row.injected_norm_mean / row.receiver_norm_mean

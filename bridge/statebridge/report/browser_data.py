@@ -11,7 +11,7 @@ from typing import Any
 
 from statebridge.figures.grouping import ConditionCells, condition_cells
 from statebridge.figures.wording import metric_label
-from statebridge.records import CellResult, DatasetRow, ResultSet, RowResult
+from statebridge.records import CellResult, DatasetRow, LaneResult, ResultSet
 from statebridge.report.roles import ROLE_WORDS, role
 from statebridge.results.resolved_condition import floor_of
 from statebridge.scoring import METRICS
@@ -165,7 +165,7 @@ def _cell_data(
     return data
 
 
-def _hits(row: RowResult | None) -> int:
+def _hits(row: LaneResult | None) -> int:
     """One bit for each of the metrics; 0 without a text, which `text` tells apart."""
     if row is None or row.prediction is None:
         return 0

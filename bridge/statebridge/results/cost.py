@@ -25,7 +25,7 @@ from statebridge.cost import (
 )
 from statebridge.errors import ResultError
 from statebridge.experiment.conditions import Condition, count
-from statebridge.records import CellResult, ResultSet, RowResult
+from statebridge.records import CellResult, LaneResult, ResultSet
 from statebridge.results.resolved_condition import (
     is_plain_baseline,
     resolved_condition,
@@ -121,7 +121,7 @@ class _Costs:
 def _cost(
     name: str,
     condition: Condition,
-    rows: Sequence[RowResult],
+    rows: Sequence[LaneResult],
     ledgers: Mapping[Way, _Costs],
     layer: int,
     dtype: str,
@@ -147,7 +147,7 @@ def _cost(
     return ConditionCost(name, kind, sender, receiver, fmean(sent), new)
 
 
-def _lane(condition: Condition, row: RowResult, costs: _Costs, layer: int) -> tuple[int, int]:
+def _lane(condition: Condition, row: LaneResult, costs: _Costs, layer: int) -> tuple[int, int]:
     """Return the operations of the sender and of the receiver for one row."""
     read, new = _known(row, "prompt_len_receiver"), len(row.token_ids or ())
     if not condition.reads_sender:
@@ -164,7 +164,7 @@ def _lane(condition: Condition, row: RowResult, costs: _Costs, layer: int) -> tu
     return sender, receiver + once * int(_read(condition, row))
 
 
-def _read(condition: Condition, row: RowResult) -> int | str:
+def _read(condition: Condition, row: LaneResult) -> int | str:
     """Return how many states are sent; the word where the row does not say."""
     positions = count(condition.source_positions)
     return int(_known(row, "prompt_len_sender")) if positions == "all" else positions
@@ -200,7 +200,7 @@ def _shape(side: str, stated: Mapping[str, Any]) -> ModelShape:
     return ModelShape(**shape)
 
 
-def _known(row: RowResult, field: str) -> Any:
+def _known(row: LaneResult, field: str) -> Any:
     value = getattr(row, field)
     if value is None:
         raise ResultError(f"row {row.row_id}: has no {field}, which its cost depends on")

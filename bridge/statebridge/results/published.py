@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from statebridge.data.strict_json import JsonError, parse
 from statebridge.errors import ResultError
-from statebridge.records import CellResult, ResultSet, RowResult
+from statebridge.records import CellResult, LaneResult, ResultSet
 
 SCHEMA_VERSIONS = ("h1_final_runner.v1",)
 """The schema versions that can be read; the last one is written."""
@@ -212,14 +212,14 @@ def _check_file_name(path: Path, file: _File) -> None:
             )
 
 
-def _row_result(path: Path, row: _Row, by_index: Mapping[int, str]) -> RowResult:
+def _row_result(path: Path, row: _Row, by_index: Mapping[int, str]) -> LaneResult:
     donor = row.shuffle_donor_idx
     if donor is not None and donor not in by_index:
         raise ResultError(
             f"{path}: shuffle_donor_idx of row {row.sample_id!r} is {donor}, "
             "the idx of no row of the file"
         )
-    return RowResult(
+    return LaneResult(
         row_id=row.sample_id,
         gold=row.gold,
         prediction=row.prediction,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from statebridge.errors import ResultError, nearest
-from statebridge.records import CellResult, DatasetRow, RowResult
+from statebridge.records import CellResult, DatasetRow, LaneResult
 from statebridge.results.published import SCHEMA_VERSIONS
 from statebridge.scoring.metrics import METRICS
 
@@ -236,7 +236,7 @@ def _published_rows(
 
 
 def _published_measurements(
-    row: RowResult, injection: Mapping[str, Any], index: Mapping[str, int]
+    row: LaneResult, injection: Mapping[str, Any], index: Mapping[str, int]
 ) -> dict[str, Any]:
     """The fields of a row that depend on the condition, in the published order."""
     if injection["mode"] == "natural_language":

@@ -9,7 +9,7 @@ from typing import Any
 
 from statebridge.data.jsonl import FieldMap, read_jsonl
 from statebridge.errors import ResultError
-from statebridge.records import CellResult, DatasetRow, ResultSet, RowResult
+from statebridge.records import CellResult, DatasetRow, LaneResult, ResultSet
 from statebridge.results.resolved_condition import floor_of
 from statebridge.runs.directory import (
     DATASET,
@@ -65,8 +65,8 @@ def _run_inside(path: Path) -> ResultSet | None:
     return read_run(path) if (path / MANIFEST).is_file() else None
 
 
-def _read_lanes(path: Path, lane_counts: Sequence[int]) -> dict[str, dict[str, RowResult]]:
-    lanes: dict[str, dict[str, RowResult]] = {}
+def _read_lanes(path: Path, lane_counts: Sequence[int]) -> dict[str, dict[str, LaneResult]]:
+    lanes: dict[str, dict[str, LaneResult]] = {}
     if not path.exists():
         return lanes
     _, end = whole_groups(path, lane_counts)
@@ -91,7 +91,7 @@ def _read_lanes(path: Path, lane_counts: Sequence[int]) -> dict[str, dict[str, R
 
 def _check_known(
     path: Path,
-    lanes: Mapping[str, Mapping[str, RowResult]],
+    lanes: Mapping[str, Mapping[str, LaneResult]],
     cells: set[str],
     dataset: Mapping[str, DatasetRow],
 ) -> None:
@@ -111,7 +111,7 @@ def _cell(
     path: Path,
     manifest: Mapping[str, Any],
     declared: Mapping[str, Any],
-    lanes: Mapping[str, Mapping[str, RowResult]],
+    lanes: Mapping[str, Mapping[str, LaneResult]],
     dataset: Mapping[str, DatasetRow],
 ) -> CellResult:
     experiment = manifest["experiment"]
@@ -157,7 +157,7 @@ def _mark_correct(cells: Sequence[CellResult], dataset: Mapping[str, DatasetRow]
         ]
 
 
-def _marked(row: RowResult, baseline: tuple[int, ...] | None) -> RowResult:
+def _marked(row: LaneResult, baseline: tuple[int, ...] | None) -> LaneResult:
     if row.token_ids is None or baseline is None:
         return row
     first = first_difference(row.token_ids, baseline)

@@ -25,7 +25,7 @@ from typing import Any
 
 from statebridge.data.atomic import atomic_writer
 from statebridge.errors import EnvironmentFault, NumericError, ResultError
-from statebridge.records import RowResult, Turn
+from statebridge.records import LaneResult, Turn
 
 MANIFEST, DATASET, ROWS, SESSIONS, REUSED = (
     "manifest.json",
@@ -42,7 +42,7 @@ TAUGHT_PAIR = "taught_pair"
 """Another: the same code on the taught pair, which is known to transfer."""
 FORMAT = "statebridge.run.v1"
 
-_ROW_FIELDS = frozenset(field.name for field in fields(RowResult))
+_ROW_FIELDS = frozenset(field.name for field in fields(LaneResult))
 
 
 class RunDirectory:
@@ -86,7 +86,7 @@ class RunDirectory:
                 os.fsync(stream.fileno())
         return groups
 
-    def commit(self, group: int, lanes: Sequence[tuple[str, RowResult]]) -> list[bytes]:
+    def commit(self, group: int, lanes: Sequence[tuple[str, LaneResult]]) -> list[bytes]:
         """Append a group's lanes durably; on failure nothing of it stays.
 
         Args:
@@ -251,7 +251,7 @@ def whole_groups(path: Path, lane_counts: Sequence[int]) -> tuple[int, int]:
     return group, end
 
 
-def lane_line(group: int, cell: str, row: RowResult) -> bytes:
+def lane_line(group: int, cell: str, row: LaneResult) -> bytes:
     """Return the committed line of one lane.
 
     Raises:
@@ -268,7 +268,7 @@ def lane_line(group: int, cell: str, row: RowResult) -> bytes:
     return text.encode("utf-8") + b"\n"
 
 
-def read_lane(line: bytes) -> tuple[int, str, RowResult]:
+def read_lane(line: bytes) -> tuple[int, str, LaneResult]:
     """Return group, cell and row of a committed line: what `lane_line` was given.
 
     Raises:
@@ -278,7 +278,7 @@ def read_lane(line: bytes) -> tuple[int, str, RowResult]:
     """
     record = json.loads(line)
     tokens, turns = record["token_ids"], record.get("turns")
-    row = RowResult(
+    row = LaneResult(
         **{name: value for name, value in record.items() if name in _ROW_FIELDS}
         | {
             "token_ids": None if tokens is None else tuple(tokens),

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from statebridge.errors import NumericError, ResultError, nearest
-from statebridge.records import CellResult, Direction, RowResult
+from statebridge.records import CellResult, Direction, LaneResult
 from statebridge.scoring.metrics import METRICS
 
 ROW_NUMBERS = (
@@ -28,7 +28,7 @@ ROW_NUMBERS = (
     "injected_norm_mean",
     "source_cosine_mean",
 )
-"""Fields of `RowResult` that are averaged as they are; true counts 1, false 0."""
+"""Fields of `LaneResult` that are averaged as they are; true counts 1, false 0."""
 
 MEASURES = (*METRICS, *ROW_NUMBERS)
 
@@ -193,7 +193,7 @@ def _column(cell: CellResult, measure: str) -> dict[str, float]:
     return {row_id: value for row_id, value in found if value is not None}
 
 
-def _value(cell: CellResult, row: RowResult, measure: str) -> float | None:
+def _value(cell: CellResult, row: LaneResult, measure: str) -> float | None:
     if measure in METRICS:
         if row.prediction is None:
             return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from statebridge.errors import ResultError
-from statebridge.records import CellResult, DatasetRow, ResultSet, RowResult
+from statebridge.records import CellResult, DatasetRow, LaneResult, ResultSet
 from statebridge.scoring.metrics import METRICS
 from statebridge.tables.measures import HEADERS
 from statebridge.tables.table import Column, Kind, Table, Value
@@ -31,7 +31,7 @@ RECORDED: dict[str, Kind] = {
     "prediction_changed": "boolean",
     "first_changed_token": "integer",
 }
-"""Fields of `RowResult` that become columns as they are."""
+"""Fields of `LaneResult` that become columns as they are."""
 
 DATASET = "data_"
 """Begins the columns of what the dataset says of a row: `data_hops`, `data_context`."""
@@ -86,7 +86,7 @@ def row_table(results: ResultSet) -> Table:
     )
 
 
-def _lane(cell: CellResult, row: RowResult) -> tuple[Value, ...]:
+def _lane(cell: CellResult, row: LaneResult) -> tuple[Value, ...]:
     text = row.prediction
     return (
         cell.direction,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from statebridge.records import CellResult, ResultSet, RowResult
+from statebridge.records import CellResult, LaneResult, ResultSet
 from statebridge.results.resolved_condition import resolved_condition
 from statebridge.validation.expectation import Expectation
 from statebridge.validation.report import Finding, Severity, finding
@@ -59,7 +59,7 @@ def _mismatches(cell: CellResult) -> Iterator[Finding]:
         )
 
 
-def _lengths_differ(row: RowResult) -> bool:
+def _lengths_differ(row: LaneResult) -> bool:
     if row.seq_len_match is False:
         return True
     lengths = (row.prompt_len_sender, row.prompt_len_receiver)
@@ -67,7 +67,7 @@ def _lengths_differ(row: RowResult) -> bool:
     return None not in lengths and lengths[0] != lengths[1] and row.relay is None
 
 
-def _is_self_fallback(row: RowResult) -> bool:
+def _is_self_fallback(row: LaneResult) -> bool:
     return row.donor_self_fallback is True or row.donor_row_id == row.row_id
 
 

@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Iterator
 
 from statebridge.experiment.conditions import Condition
-from statebridge.records import CellResult, ResultSet, RowResult
+from statebridge.records import CellResult, LaneResult, ResultSet
 from statebridge.results.resolved_condition import (
     floor_of,
     is_plain_baseline,
@@ -106,7 +106,7 @@ def _same_intervention(condition: Condition | None, other: Condition | None) -> 
     return condition.model_dump(exclude=ignored) == other.model_dump(exclude=ignored)
 
 
-def _shared(cell: CellResult, other: CellResult) -> list[tuple[RowResult, RowResult]]:
+def _shared(cell: CellResult, other: CellResult) -> list[tuple[LaneResult, LaneResult]]:
     """Pair the rows that both cells have a text for."""
     others = {row.row_id: row for row in other.rows if row.prediction is not None}
     return [
@@ -116,7 +116,7 @@ def _shared(cell: CellResult, other: CellResult) -> list[tuple[RowResult, RowRes
     ]
 
 
-def _differ(row: RowResult, other: RowResult) -> bool:
+def _differ(row: LaneResult, other: LaneResult) -> bool:
     if row.prediction != other.prediction:
         return True
     return (
@@ -126,7 +126,7 @@ def _differ(row: RowResult, other: RowResult) -> bool:
     )
 
 
-def _told_apart(pairs: list[tuple[RowResult, RowResult]]) -> bool:
+def _told_apart(pairs: list[tuple[LaneResult, LaneResult]]) -> bool:
     for own, other in pairs:
         for name in _DISTINGUISHING:
             values = (getattr(own, name), getattr(other, name))

@@ -16,7 +16,7 @@ from typing import Any
 
 from statebridge.data.strict_json import JsonError, parse
 from statebridge.errors import ResultError
-from statebridge.records import CellResult, ResultSet, RowResult
+from statebridge.records import CellResult, LaneResult, ResultSet
 from statebridge.scoring.metrics import METRICS
 from statebridge.validation.expectation import Expectation
 from statebridge.validation.report import Finding, finding
@@ -63,7 +63,7 @@ def stored_facts(results: ResultSet, expectation: Expectation) -> Iterator[Findi
         yield from _original(cell, payload, expectation)
 
 
-def rows_digest(rows: Iterable[RowResult]) -> str:
+def rows_digest(rows: Iterable[LaneResult]) -> str:
     """Return the SHA-256 of the rows' id, gold and prediction, whatever their order.
 
     One JSON array a row, ASCII only, LF after each, rows sorted by id.

@@ -9,7 +9,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from statebridge.records import CellResult, ResultSet, RowResult
+from statebridge.records import CellResult, LaneResult, ResultSet
 from statebridge.scoring.metrics import METRICS
 from statebridge_server.api.context import Reader, ServerState, parse_json, read_body
 from statebridge_server.api.problems import ProblemError
@@ -100,7 +100,7 @@ async def score_predictions(request: Request, server: ServerState, _who: Reader)
                 (item.condition, item.seed),
                 CellResult(item.condition, item.seed, sent.direction, [], Path("predictions")),
             )
-            cell.rows.append(RowResult(item.row_id, item.gold, item.prediction))
+            cell.rows.append(LaneResult(item.row_id, item.gold, item.prediction))
         return Scores(
             conditions=summaries(ResultSet(list(cells.values()))),
             rows=[_row_score(item) for item in sent.predictions],

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from statebridge.records import CellResult, DatasetRow, ResultSet, RowResult
+from statebridge.records import CellResult, DatasetRow, LaneResult, ResultSet
 
 TEXTS = {
     "V": "Paris. It is the capital of France",  # verbose_correct
@@ -25,7 +25,7 @@ def cell(
 ) -> CellResult:
     """A cell with one row per code of `TEXTS`; `0` is a null prediction."""
     rows = [
-        RowResult(f"r{index:02d}", "Paris", None if code == "0" else TEXTS[code])
+        LaneResult(f"r{index:02d}", "Paris", None if code == "0" else TEXTS[code])
         for index, code in enumerate(codes)
     ]
     return CellResult(condition, seed, "fwd", rows, Path("memory"), injection=dict(injection or {}))

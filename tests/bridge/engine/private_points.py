@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from statebridge.experiment import CONDITIONS
-from statebridge.records import RowResult
+from statebridge.records import LaneResult
 from tests.bridge.engine.tiny_experiment import (
     EngineRun,
     llama_pair,
@@ -189,7 +189,7 @@ def translators_of(pair: OraclePair, seeds: Sequence[int]) -> dict[int, Any]:
     return {seed: random_translator(*widths, seed=seed) for seed in seeds}
 
 
-def check_same(found: RowResult, oracle: OracleRow, cell: str) -> None:
+def check_same(found: LaneResult, oracle: OracleRow, cell: str) -> None:
     """Compare all that a row gives."""
     where = cell, oracle.row_id
     for name in (

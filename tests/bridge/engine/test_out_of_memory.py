@@ -13,7 +13,7 @@ import torch
 from statebridge.engine.executors import shared_path as shared_sweep
 from statebridge.engine.executors.memory import halving, is_out_of_memory
 from statebridge.errors import EnvironmentFault
-from statebridge.records import RowResult
+from statebridge.records import LaneResult
 from tests.bridge.engine.tiny_experiment import (
     dataset_rows,
     engine_pair,
@@ -40,13 +40,13 @@ FIELDS: dict[str, Any] = {
 PAIR = neox_pair()
 
 
-def _run(path: str) -> dict[tuple[str, str], RowResult]:
+def _run(path: str) -> dict[tuple[str, str], LaneResult]:
     translators = {42: random_translator(24, 32, seed=42)}
     return run_engine(engine_pair(PAIR), ROWS, translators, execution={"path": path}, **FIELDS).rows
 
 
 @cache
-def _undisturbed(path: str) -> dict[tuple[str, str], RowResult]:
+def _undisturbed(path: str) -> dict[tuple[str, str], LaneResult]:
     return _run(path)
 
 

@@ -13,7 +13,7 @@ from functools import cache
 import pytest
 import torch
 
-from statebridge.records import RowResult
+from statebridge.records import LaneResult
 from tests.bridge.engine.tiny_experiment import (
     SEEDS,
     dataset_rows,
@@ -73,7 +73,7 @@ def _expected(family: str, direction: str) -> dict[tuple[str, str], OracleRow]:
     return expected
 
 
-def _same(found: RowResult, oracle: OracleRow, cell: str) -> None:
+def _same(found: LaneResult, oracle: OracleRow, cell: str) -> None:
     assert found.token_ids == oracle.token_ids, (cell, oracle.row_id)
     assert found.prediction == oracle.prediction
     assert found.gold == oracle.gold

@@ -17,7 +17,7 @@ from statebridge.engine.planning.workload import Workload, prepare
 from statebridge.experiment import parse_experiment
 from statebridge.models.pair import Pair
 from statebridge.models.traced_model import TracedModel
-from statebridge.records import DatasetRow, RowResult
+from statebridge.records import DatasetRow, LaneResult
 from statebridge.translators import Translator
 from tests.reference.oracle import OraclePair
 from tests.tiny_models import tiny_llama, tiny_neox, tiny_tokenizer
@@ -92,7 +92,7 @@ def dataset_rows(rows: Sequence[Mapping[str, str]]) -> list[DatasetRow]:
 class EngineRun:
     """Rows by (cell name, row id), and what ran."""
 
-    rows: dict[tuple[str, str], RowResult]
+    rows: dict[tuple[str, str], LaneResult]
     workload: Workload
 
 
@@ -128,7 +128,7 @@ def run_engine(
         if experiment.path == "shared"
         else PlainSweep(workload)
     )
-    found: dict[tuple[str, str], RowResult] = {}
+    found: dict[tuple[str, str], LaneResult] = {}
     for group in plan_groups(workload, max_lanes or together):
         for cell, _, row in sweep.run(group):
             assert (cell.name, row.row_id) not in found

@@ -10,7 +10,7 @@ from typing import Any
 
 from statebridge.experiment.conditions import Condition
 from statebridge.experiment.presets import CONDITIONS
-from statebridge.records import CellResult, DatasetRow, Direction, ResultSet, RowResult
+from statebridge.records import CellResult, DatasetRow, Direction, LaneResult, ResultSet
 
 SEEDS = (42, 123, 456)
 TOKENS = 6
@@ -68,7 +68,7 @@ def made_run(
 
 def _row(
     condition: Condition, seed: int | None, example: DatasetRow, decoded: bool, shift: float
-) -> RowResult:
+) -> LaneResult:
     chance = _chance(condition.name, seed, example.row_id)
     changes = condition.source not in ("none", "receiver") or condition.prompt == "relay"
     first = int(chance * 2 * TOKENS) if changes else TOKENS
@@ -84,7 +84,7 @@ def _row(
         written = 0.9 * condition.weight
     answer = f"it is {example.answer}" if right else "it is lead"
     text = f"{answer} {'and so' if first_changed is None else f'but not {chance:.3f}'}"
-    return RowResult(
+    return LaneResult(
         row_id=example.row_id,
         gold=example.answer,
         prediction=text if decoded else None,

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from statebridge.experiment import Experiment, parse_experiment
-from statebridge.records import CellResult, DatasetRow, ResultSet, RowResult
+from statebridge.records import CellResult, DatasetRow, LaneResult, ResultSet
 from statebridge.results.layer_search import Layers, SweepPlan, SweepResults, SweptRun, split_rows
 
 HALF: dict[str, Any] = {
@@ -73,7 +73,7 @@ def _run(value: Value, at: Layers, ids: Sequence[str], plan: SweepPlan) -> Resul
             seed=seed,
             direction="fwd",
             rows=[
-                RowResult(i, "gold", None, gold_logprob=value(at, condition.name, seed, i))
+                LaneResult(i, "gold", None, gold_logprob=value(at, condition.name, seed, i))
                 for i in ids
             ],
             source=Path("made"),

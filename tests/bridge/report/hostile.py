@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from statebridge.records import DatasetRow, ResultSet, RowResult
+from statebridge.records import DatasetRow, LaneResult, ResultSet
 from tests.bridge.stats.tables import cell
 
 HOSTILE = (
@@ -28,8 +28,8 @@ def hostile_results() -> ResultSet:
         for i, text in enumerate(HOSTILE)
     }
     plain, changed = cell("no_inject", [0]), cell("replace", [0], 42)
-    plain.rows = [RowResult(row_id, "gold", row.context) for row_id, row in dataset.items()]
+    plain.rows = [LaneResult(row_id, "gold", row.context) for row_id, row in dataset.items()]
     changed.rows = [
-        RowResult(row_id, "gold", f"{row.context} gold") for row_id, row in dataset.items()
+        LaneResult(row_id, "gold", f"{row.context} gold") for row_id, row in dataset.items()
     ]
     return ResultSet([plain, changed], dataset)

@@ -10,7 +10,7 @@ from typing import Any
 from statebridge.cost import ModelShape
 from statebridge.experiment.conditions import Condition
 from statebridge.experiment.presets import CONDITIONS
-from statebridge.records import CellResult, DatasetRow, ResultSet, RowResult, Turn
+from statebridge.records import CellResult, DatasetRow, LaneResult, ResultSet, Turn
 
 SENDER = ModelShape(3, 24, 3, 3, 8, 96, False, 421, False)
 RECEIVER = ModelShape(4, 32, 4, 2, 8, 96, True, 421, True)
@@ -56,8 +56,8 @@ def made_costs(conditions: Sequence[str | Condition] = METHODS, **shape: Any) ->
     return ResultSet(cells, dataset, manifest)
 
 
-def _row(condition: Condition, i: int) -> RowResult:
-    row = RowResult(
+def _row(condition: Condition, i: int) -> LaneResult:
+    row = LaneResult(
         row_id=f"r{i}",
         gold=f"a{i}",
         prediction=f"a{i}",

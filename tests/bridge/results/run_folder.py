@@ -9,7 +9,7 @@ from typing import Any
 
 from statebridge.data import write_jsonl
 from statebridge.experiment.presets import CONDITIONS
-from statebridge.records import DatasetRow, RowResult
+from statebridge.records import DatasetRow, LaneResult
 from statebridge.runs.directory import DATASET, FORMAT, MANIFEST, ROWS, lane_line
 
 ROWS_OF_DATASET = [
@@ -45,9 +45,9 @@ def manifest(lanes: Sequence[int], cells: Sequence[str] = CELLS, **changes: Any)
     }
 
 
-def lane(row_id: str, tokens: Sequence[int] | None, **fields: Any) -> RowResult:
+def lane(row_id: str, tokens: Sequence[int] | None, **fields: Any) -> LaneResult:
     """Return one committed row."""
-    return RowResult(
+    return LaneResult(
         row_id=row_id,
         gold=next(row.answer for row in ROWS_OF_DATASET if row.row_id == row_id),
         prediction=None if tokens is None else " ".join(map(str, tokens)),
@@ -58,7 +58,7 @@ def lane(row_id: str, tokens: Sequence[int] | None, **fields: Any) -> RowResult:
 
 def write_run(
     path: Path,
-    groups: Sequence[Sequence[tuple[str, RowResult]]],
+    groups: Sequence[Sequence[tuple[str, LaneResult]]],
     *,
     planned: Sequence[int] | None = None,
     dataset: Sequence[DatasetRow] = ROWS_OF_DATASET,

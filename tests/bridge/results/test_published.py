@@ -11,7 +11,7 @@ import pytest
 
 from statebridge.errors import ResultError
 from statebridge.experiment.presets import PUBLISHED
-from statebridge.records import CellResult, DatasetRow, RowResult
+from statebridge.records import CellResult, DatasetRow, LaneResult
 from statebridge.results.published import published_file_name, read_published
 from statebridge.results.published_writer import published_injection, write_published
 from tests.shared_data import SHARED, needs_shared
@@ -71,7 +71,7 @@ def test_fields_of_a_file_become_fields_of_a_cell(tmp_path: Path) -> None:
     assert cell.decoding == {"max_new_tokens": 64}
     assert cell.complete
     assert cell.rows == [
-        RowResult(
+        LaneResult(
             "row0",
             "Asia",
             "It is Asia",
@@ -282,7 +282,7 @@ def run_cell(name: str) -> CellResult:
         seed=42 if condition.seeded else None,
         direction="fwd",
         rows=[
-            RowResult(
+            LaneResult(
                 "row1",
                 "Asia",
                 "In Asia.",

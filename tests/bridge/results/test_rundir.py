@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from statebridge.errors import StatebridgeError
-from statebridge.records import RowResult
+from statebridge.records import LaneResult
 from statebridge.results.run_results import first_difference, read_run
 from statebridge.runs.directory import DATASET, MANIFEST, ROWS
 from tests.bridge.results.run_folder import CELLS, ROWS_OF_DATASET, lane, manifest, write_run
@@ -19,7 +19,7 @@ CHANGED = {"a": (1, 2, 3), "b": (4, 9), "c": (6, 7)}
 SHORTER = {"a": (1, 2), "b": (8,), "c": ()}
 
 
-def _groups() -> list[list[tuple[str, RowResult]]]:
+def _groups() -> list[list[tuple[str, LaneResult]]]:
     tokens = dict(zip(CELLS, (BASELINE, CHANGED, SHORTER), strict=True))
     # Groups hold rows in the order of their lengths, not of the dataset.
     return [
@@ -82,7 +82,7 @@ def test_without_a_baseline_or_a_text_nothing_is_said_of_changes(tmp_path: Path)
 
 
 def test_every_field_comes_back(tmp_path: Path) -> None:
-    full = RowResult(
+    full = LaneResult(
         row_id="a",
         gold="東京",
         prediction="in\u2028東京\n",

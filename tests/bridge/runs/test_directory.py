@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from statebridge.errors import EnvironmentFault, NumericError, ResultError, StatebridgeError
-from statebridge.records import RowResult
+from statebridge.records import LaneResult
 from statebridge.runs.directory import (
     DATASET,
     FORMAT,
@@ -35,13 +35,13 @@ LANES = (3, 1, 4, 2)
 """Lanes of each group of the plan."""
 
 
-def _row(group: int, lane: int) -> RowResult:
+def _row(group: int, lane: int) -> LaneResult:
     # Line ends that Unicode knows and JSON Lines does not, and lines of many lengths.
     text = "Zoë\u2028東京\x85\n" * (1 + (group * 7 + lane * 3) % 5)
-    return RowResult(row_id=f"{group}-{lane}", gold=text, prediction=text, token_ids=(1, 2))
+    return LaneResult(row_id=f"{group}-{lane}", gold=text, prediction=text, token_ids=(1, 2))
 
 
-def _lanes(group: int) -> list[tuple[str, RowResult]]:
+def _lanes(group: int) -> list[tuple[str, LaneResult]]:
     return [("no_inject", _row(group, lane)) for lane in range(LANES[group])]
 
 
@@ -210,7 +210,7 @@ def test_rows_that_are_not_the_plans_are_refused_and_kept(
 def test_a_value_that_is_not_finite_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     good, bad = (
         _row(0, 0),
-        RowResult(row_id="r7", gold="a", prediction="b", gold_logprob=float("nan")),
+        LaneResult(row_id="r7", gold="a", prediction="b", gold_logprob=float("nan")),
     )
     with open_run(tmp_path) as run, pytest.raises(NumericError) as caught:
         run.commit(0, [("no_inject", good), ("replace/seed42", bad)])
@@ -247,7 +247,7 @@ def test_on_a_full_disk_nothing_of_the_group_stays_and_the_run_goes_on(
 
 def test_groups_larger_than_any_buffer_are_cut_back_too(tmp_path: Path) -> None:
     # A buffered file flushes its rest behind the cut when it is closed.
-    lanes = [("c", RowResult(row_id=str(i), gold="x" * 3000, prediction=None)) for i in range(9)]
+    lanes = [("c", LaneResult(row_id=str(i), gold="x" * 3000, prediction=None)) for i in range(9)]
     size = sum(len(lane_line(0, cell, row)) for cell, row in lanes)
     with open_run(tmp_path) as run:
         for room in range(0, size, 1777):

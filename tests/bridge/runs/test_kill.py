@@ -20,7 +20,7 @@ GROUPS = 200
 COMMITTING = f"""
 GROUPS = {GROUPS}
 import random, sys
-from statebridge.records import RowResult
+from statebridge.records import LaneResult
 from statebridge.runs.directory import open_run
 
 draw = random.Random(0)
@@ -29,7 +29,7 @@ with open_run(sys.argv[1]) as run:
     for group in range(run.committed_groups(lanes), len(lanes)):
         draw = random.Random(group)
         run.commit(group, [
-            ("cell", RowResult(row_id=str(i), gold="x" * draw.randint(0, 3000),
+            ("cell", LaneResult(row_id=str(i), gold="x" * draw.randint(0, 3000),
                                prediction=None))
             for i in range(lanes[group])
         ])

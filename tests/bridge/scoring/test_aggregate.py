@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from statebridge.errors import NumericError, ResultError
-from statebridge.records import CellResult, RowResult
+from statebridge.records import CellResult, LaneResult
 from statebridge.scoring import (
     MEASURES,
     METRICS,
@@ -25,14 +25,14 @@ from statebridge.scoring import (
 from tests.bridge.data.refusal import refused
 
 ROWS = [
-    RowResult("a", "Rome", "Rome", gold_logprob=-1.0, gold_rank=1, prediction_changed=False),
-    RowResult("b", "Rome", "In Rome", gold_logprob=-2.5, prediction_changed=True),
-    RowResult("c", "Rome", None, gold_logprob=-4.0, gold_rank=10),
+    LaneResult("a", "Rome", "Rome", gold_logprob=-1.0, gold_rank=1, prediction_changed=False),
+    LaneResult("b", "Rome", "In Rome", gold_logprob=-2.5, prediction_changed=True),
+    LaneResult("c", "Rome", None, gold_logprob=-4.0, gold_rank=10),
 ]
 
 
 def cell(
-    *rows: RowResult, condition: str = "additive", seed: int | None = 42, **more: Any
+    *rows: LaneResult, condition: str = "additive", seed: int | None = 42, **more: Any
 ) -> CellResult:
     return CellResult(condition, seed, "fwd", list(rows), Path("run"), **more)
 
@@ -40,7 +40,7 @@ def cell(
 def scored(means: list[float], condition: str = "additive") -> list[CellScore]:
     """Cells whose gold log-probability has these means, one seed each."""
     return [
-        score_cell(cell(RowResult("a", "x", "x", gold_logprob=m), condition=condition, seed=i))
+        score_cell(cell(LaneResult("a", "x", "x", gold_logprob=m), condition=condition, seed=i))
         for i, m in enumerate(means)
     ]
 
@@ -79,7 +79,7 @@ def test_the_table_has_a_record_per_row() -> None:
 
 
 def test_every_measure_is_a_metric_or_a_field_of_a_row() -> None:
-    fields = {field.name for field in dataclasses.fields(RowResult)}
+    fields = {field.name for field in dataclasses.fields(LaneResult)}
     assert set(MEASURES) == set(score_cell(cell(*ROWS)).means)
     assert set(MEASURES) - set(METRICS) <= fields
 
@@ -102,7 +102,7 @@ def test_conditions_over_seeds() -> None:
 
 
 def test_a_run_without_a_value_is_not_counted() -> None:
-    cells = [*scored([-1.0, -2.0]), score_cell(cell(RowResult("a", "x", None), seed=9))]
+    cells = [*scored([-1.0, -2.0]), score_cell(cell(LaneResult("a", "x", None), seed=9))]
     (score,) = score_conditions(cells)
     assert score.means["gold_logprob"] == SeedMean(-1.5, statistics.stdev([-1, -2]), 2)
     assert score.means["exact_match"].runs == 2
@@ -122,7 +122,7 @@ def test_directions_are_kept_apart() -> None:
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=20), st.randoms(use_true_random=False))
 def test_the_order_of_rows_does_not_matter(numbers: list[float], rng: Any) -> None:
-    rows = [RowResult(str(i), "x", "x", gold_logprob=v) for i, v in enumerate(numbers)]
+    rows = [LaneResult(str(i), "x", "x", gold_logprob=v) for i, v in enumerate(numbers)]
     mixed = rng.sample(rows, len(rows))
     assert score_cell(cell(*rows)).means == score_cell(cell(*mixed)).means
 
@@ -141,10 +141,10 @@ def test_another_seed_changes_no_other_condition(means: list[float], more: float
     [
         ([], "run: additive/seed42 has no row"),
         ([ROWS[0], ROWS[1], ROWS[0]], "row 'a' is there twice"),
-        ([RowResult("a", " ", "x")], "row 'a' has an empty gold answer"),
+        ([LaneResult("a", " ", "x")], "row 'a' has an empty gold answer"),
     ],
 )
-def test_rows_that_cannot_be_scored(rows: list[RowResult], problem: str) -> None:
+def test_rows_that_cannot_be_scored(rows: list[LaneResult], problem: str) -> None:
     with refused(ResultError, problem):
         score_cell(cell(*rows))
     with refused(ResultError, problem):
@@ -154,7 +154,7 @@ def test_rows_that_cannot_be_scored(rows: list[RowResult], problem: str) -> None
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
 def test_a_number_that_is_not_finite(number: float) -> None:
     with refused(NumericError, "run: additive/seed42: row 'a': gold_logprob is"):
-        score_cell(cell(RowResult("a", "x", "x", gold_logprob=number)))
+        score_cell(cell(LaneResult("a", "x", "x", gold_logprob=number)))
 
 
 def test_an_unknown_measure() -> None:

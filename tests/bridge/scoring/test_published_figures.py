@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from statebridge.records import CellResult, RowResult
+from statebridge.records import CellResult, LaneResult
 from statebridge.scoring import ConditionScore, SeedMean, score_cell, score_conditions
 from tests.shared_data import SHARED, needs_shared
 
@@ -41,7 +41,7 @@ def load(name: str) -> dict[str, Any]:
 
 def cell(name: str, data: dict[str, Any]) -> CellResult:
     rows = [
-        RowResult(
+        LaneResult(
             row["sample_id"],
             row["gold"],
             row["prediction"],

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from statebridge.records import CellResult, DatasetRow, Direction, ResultSet, RowResult
+from statebridge.records import CellResult, DatasetRow, Direction, LaneResult, ResultSet
 
 METRIC = "word_boundary_contains"
 SEEDS = (42, 123, 456)
@@ -22,7 +22,7 @@ def cell(
     """A cell whose rows are right (1), wrong (0) or not decoded (None) under `METRIC`."""
     texts = {1: "it is gold", 0: "it is lead", None: None}
     by_id = outcomes if isinstance(outcomes, Mapping) else numbered(outcomes)
-    rows = [RowResult(row_id, "gold", texts[outcome]) for row_id, outcome in by_id.items()]
+    rows = [LaneResult(row_id, "gold", texts[outcome]) for row_id, outcome in by_id.items()]
     source = Path(f"{condition}_{direction}_{seed}.json")
     return CellResult(condition, seed, direction, rows, source, **fields)
 
@@ -36,7 +36,7 @@ def measured(
 ) -> CellResult:
     """A cell that was measured without decoding: one number per row."""
     rows = [
-        RowResult(row_id, "gold", None, **{field: value})
+        LaneResult(row_id, "gold", None, **{field: value})
         for row_id, value in numbered(values).items()
     ]
     return CellResult(condition, seed, direction, rows, Path(f"{condition}_{seed}.json"))

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from statebridge.errors import NumericError, ResultError
-from statebridge.records import DatasetRow, ResultSet, RowResult
+from statebridge.records import DatasetRow, LaneResult, ResultSet
 from statebridge.results.published import read_published
 from statebridge.scoring import score_cell
 from statebridge.tables import row_table, to_parquet
@@ -26,7 +26,7 @@ def records(given: ResultSet) -> list[dict[str, Any]]:
 
 def test_every_recorded_field_has_its_column() -> None:
     own = {"row_id", "gold", "prediction", "token_ids", "turns"}
-    assert {field.name for field in fields(RowResult)} - own == set(RECORDED)
+    assert {field.name for field in fields(LaneResult)} - own == set(RECORDED)
 
 
 def test_a_lane_is_a_row() -> None:

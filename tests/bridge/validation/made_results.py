@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from statebridge.data.clean_eval import CLEAN_EVAL_SHA256
-from statebridge.records import CellResult, ResultSet, RowResult
+from statebridge.records import CellResult, LaneResult, ResultSet
 from statebridge.results.published import published_file_name, read_published
 from statebridge.results.published_writer import write_published
 from statebridge.validation import Expectation, ValidationReport, validate
@@ -46,12 +46,12 @@ def gold(index: int) -> str:
     return f"answer{index}"
 
 
-def made_row(condition: str, seed: int | None, index: int, **changes: Any) -> RowResult:
+def made_row(condition: str, seed: int | None, index: int, **changes: Any) -> LaneResult:
     text = "plain" if condition in ("no_inject", "b_to_b_self_inject") else f"{condition} {seed}"
     if condition == SHUFFLES[1]:  # the same donors as in the full shuffle, so the same texts
         text = f"{SHUFFLES[0]} {seed}"
     right = gold(index) if index % 7 == 0 else "nothing"
-    row = RowResult(
+    row = LaneResult(
         row_id=row_id(index),
         gold=gold(index),
         prediction=f"{text} says {right} in row {index}",
@@ -112,7 +112,7 @@ def made_cell(condition: str, seed: int | None = None, rows: int = 30, **fields:
     return CellResult(condition=condition, seed=seed, **{**defaults, **fields})
 
 
-def donor_of(rows: list[RowResult], index: int) -> str:
+def donor_of(rows: list[LaneResult], index: int) -> str:
     """The next row, from the fourteenth on, of the same prompt length (there are five)."""
     same = [i for i in range(LONE, len(rows)) if i % 5 == index % 5]
     return rows[same[(same.index(index) + 1) % len(same)]].row_id

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from statebridge.errors import NotFoundError, ResultError, RunFailedError
-from statebridge.records import ResultSet, RowResult
+from statebridge.records import LaneResult, ResultSet
 from statebridge.results.run_results import read_run
 from statebridge_client import Client, LocalRun, RemoteRun
 from tests.server.conftest import tiny_experiment
@@ -27,7 +27,7 @@ def test_the_rows_are_those_of_a_local_run(finished: RemoteRun, local: LocalRun)
     assert without_source(remote) == without_source(here)
     assert remote.dataset == here.dataset
     assert list(finished.rows()) == list(local.rows())
-    assert all(isinstance(row, RowResult) for row in finished.rows())
+    assert all(isinstance(row, LaneResult) for row in finished.rows())
     assert any(row.prediction_changed for row in finished.rows())
 
 

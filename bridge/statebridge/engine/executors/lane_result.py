@@ -9,9 +9,9 @@ from statebridge.channels.operators import Written
 from statebridge.engine.executors.measures import GoldMeasures
 from statebridge.engine.planning.workload import Workload
 from statebridge.experiment.cells import Cell
-from statebridge.records import RowResult, Turn
+from statebridge.records import LaneResult, Turn
 
-LaneRow = tuple[Cell, int, RowResult]
+LaneRow = tuple[Cell, int, LaneResult]
 """A cell, a row index, and what the row gave in the cell."""
 
 
@@ -60,7 +60,7 @@ def lane_row(
     norms: Norms = Norms(),
     gold: GoldMeasures | None = None,
     relay: Relay | None = None,
-) -> RowResult:
+) -> LaneResult:
     """Return the committed row of one lane.
 
     Args:
@@ -99,7 +99,7 @@ def lane_row(
         }
     tokenizer = workload.pair.receiver.tokenizer
     read = len(prompts.read(cell.condition.prompt)[row])
-    return RowResult(
+    return LaneResult(
         row_id=source.row_id,
         gold=source.answer,
         prediction=(

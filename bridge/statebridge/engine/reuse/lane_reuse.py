@@ -20,11 +20,11 @@ from statebridge.engine.planning.groups import Group
 from statebridge.engine.planning.workload import Workload
 from statebridge.engine.reuse.lane_key import LaneKeys
 from statebridge.experiment.cells import Cell
-from statebridge.records import RowResult
+from statebridge.records import LaneResult
 from statebridge.runs.directory import REUSED, lane_line, read_lane
 from statebridge.runs.reuse import LaneStore
 
-Lanes = Mapping[tuple[str, str], RowResult]
+Lanes = Mapping[tuple[str, str], LaneResult]
 """Lanes by cell name and row id."""
 
 NOTHING_REUSED: dict[str, Any] = {"lanes": 0, "runs": {}, "sha256": None}
@@ -64,7 +64,7 @@ def set_aside(
     return {"lanes": runs.total(), "runs": dict(runs), "sha256": digest.hexdigest()}
 
 
-def _read(line: bytes) -> RowResult | None:
+def _read(line: bytes) -> LaneResult | None:
     try:
         return read_lane(line)[2]
     except (ValueError, KeyError, TypeError):
@@ -117,7 +117,7 @@ def plan_batches(
     where a group has one prompt length.
     """
     together: list[Group] = []
-    found: dict[tuple[str, str], RowResult] = {}
+    found: dict[tuple[str, str], LaneResult] = {}
     left = 0
     upcoming = next(reused, None)
     for group in groups:
