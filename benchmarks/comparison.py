@@ -13,6 +13,7 @@ import random
 import time
 from pathlib import Path
 
+from statebridge.experiment.presets import named_condition
 from statebridge.records import CellResult, DatasetRow, LaneResult, ResultSet
 from statebridge.stats import Mode, compare
 
@@ -58,10 +59,10 @@ def synthetic_results() -> ResultSet:
             kept = rows[:STRICT_ROWS] if strict else rows
             cells.append(
                 CellResult(
-                    condition=condition,
+                    condition=named_condition(condition),
                     seed=seed,
                     direction="fwd",
-                    rows=[
+                    lanes=[
                         LaneResult(
                             row_id,
                             dataset[row_id].answer,

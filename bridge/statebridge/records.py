@@ -1,7 +1,7 @@
-"""Results as plain tables: rows in cells, cells in a result set.
+"""The plain records of a run: dataset rows, lanes in cells, cells in a result set.
 
 Everything after the run (scoring, statistics, validation, audit, figures, report) reads
-these three classes and nothing else, whether they came from a run directory
+these classes and nothing else, whether they came from a run directory
 (`statebridge.results.run_results`) or from published result files
 (`statebridge.results.published`).
 """
@@ -12,6 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+from statebridge.experiment.cells import cell_name
+from statebridge.experiment.conditions import DeclaredCondition
 
 Direction = Literal["fwd", "rev"]
 
@@ -98,21 +101,21 @@ class DatasetRow:
 class CellResult:
     """One condition under one seed: the unit of a published result file."""
 
-    condition: str
+    condition: DeclaredCondition
     seed: int | None
     """None for a deterministic condition."""
     direction: Direction
-    rows: list[LaneResult]
+    lanes: list[LaneResult]
     source: Path
     """The file or directory it was read from; for messages."""
     dataset_sha256: str | None = None
     decoding: Mapping[str, Any] = field(default_factory=dict)
     """max_new_tokens, repetition_penalty, no_repeat_ngram_size, as recorded."""
     models: Mapping[str, Any] = field(default_factory=dict)
-    injection: Mapping[str, Any] = field(default_factory=dict)
-    """The condition as resolved (run directory) or the `injection` block (published)."""
+    published_injection: Mapping[str, Any] | None = None
+    """The `injection` block of a published file; None for a cell of a run directory."""
     complete: bool = True
-    """False while rows that the plan asks for are missing."""
+    """False while lanes that the plan asks for are missing."""
     source_rows: int | None = None
     """Rows of the dataset before exclusions (strict control), where recorded."""
     excluded_rows: int | None = None
@@ -120,7 +123,7 @@ class CellResult:
     @property
     def name(self) -> str:
         """`condition` or `condition/seedN`: unique within one direction of a result set."""
-        return self.condition if self.seed is None else f"{self.condition}/seed{self.seed}"
+        return cell_name(self.condition.name, self.seed)
 
 
 @dataclass(slots=True)
@@ -140,6 +143,26 @@ class ResultSet:
     def cell(self, condition: str, seed: int | None = None) -> CellResult | None:
         """Return the cell of a condition and seed, or None."""
         for cell in self.cells:
-            if cell.condition == condition and cell.seed == seed:
+            if cell.condition.name == condition and cell.seed == seed:
                 return cell
         return None
+
+    def floor(self, cell: CellResult) -> CellResult | None:
+        """Return the cell in which the receiver reads the same and nothing is written, or None.
+
+        A text relay, whose prompt no other cell has, is compared with the task prompt. Of
+        several floors, `no_inject` comes first, then, where texts are sampled, the same seed.
+        """
+        prompt = "task" if cell.condition.uses_text else cell.condition.prompt
+        found = [
+            other
+            for other in self.cells
+            if other.direction == cell.direction
+            and other.condition.is_baseline
+            and other.condition.prompt == prompt
+        ]
+        return min(
+            found,
+            key=lambda other: (other.condition.name != "no_inject", other.seed != cell.seed),
+            default=None,
+        )

@@ -50,7 +50,7 @@ class LocalRun:
         """Return every condition's scores over the committed rows."""
         from statebridge.scoring import score_cell, score_conditions  # noqa: PLC0415
 
-        return score_conditions([score_cell(cell) for cell in self.results().cells if cell.rows])
+        return score_conditions([score_cell(cell) for cell in self.results().cells if cell.lanes])
 
     def compare(
         self,

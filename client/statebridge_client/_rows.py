@@ -32,11 +32,11 @@ class Rows:
     def __iter__(self) -> Iterator[LaneResult]:
         """Yield the rows cell by cell, in the order of the dataset."""
         for cell in self.results.cells:
-            yield from cell.rows
+            yield from cell.lanes
 
     def __len__(self) -> int:
         """Return how many rows there are, each counted in every cell."""
-        return sum(len(cell.rows) for cell in self.results.cells)
+        return sum(len(cell.lanes) for cell in self.results.cells)
 
     def __repr__(self) -> str:
         return f"<Rows: {len(self)} in {len(self.results.cells)} cells>"
@@ -77,7 +77,7 @@ def chosen_rows(
     Raises:
         ResultError: An unknown condition or seed.
     """
-    known = {cell.condition for cell in results.cells}
+    known = {cell.condition.name for cell in results.cells}
     for name in conditions or ():
         if name not in known:
             raise ResultError(f"conditions: {name!r} is not in the results; {nearest(name, known)}")
@@ -89,7 +89,7 @@ def chosen_rows(
     cells = [
         cell
         for cell in results.cells
-        if (conditions is None or cell.condition in conditions)
+        if (conditions is None or cell.condition.name in conditions)
         and (seeds is None or cell.seed in seeds)
     ]
     return Rows(replace(results, cells=cells))

@@ -85,9 +85,9 @@ def test_the_plain_path_gives_the_same_tokens(call: Any, tmp_path: Path) -> None
     assert call("run", "e.yaml", "--out", tmp_path / "plain", "--path", "plain").code == 0
     shared, plain = read_run(tmp_path / "shared"), read_run(tmp_path / "plain")
     for cell in shared.cells:
-        other = plain.cell(cell.condition, cell.seed)
+        other = plain.cell(cell.condition.name, cell.seed)
         assert other is not None
-        assert [row.token_ids for row in cell.rows] == [row.token_ids for row in other.rows]
+        assert [row.token_ids for row in cell.lanes] == [row.token_ids for row in other.lanes]
 
 
 def test_changes_are_marked_against_the_baseline(call: Any, tmp_path: Path) -> None:
@@ -96,9 +96,9 @@ def test_changes_are_marked_against_the_baseline(call: Any, tmp_path: Path) -> N
     own, replaced = results.cell("b_to_b_self_inject"), results.cell("replace", 42)
     assert own is not None
     assert replaced is not None
-    assert [row.prediction_changed for row in own.rows] == [False] * 6
-    assert any(row.prediction_changed for row in replaced.rows)
-    for row in replaced.rows:
+    assert [row.prediction_changed for row in own.lanes] == [False] * 6
+    assert any(row.prediction_changed for row in replaced.lanes)
+    for row in replaced.lanes:
         assert row.prediction_changed == (row.first_changed_token is not None)
 
 
@@ -106,7 +106,7 @@ def test_measuring_without_text(call: Any, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert call("run", "e.yaml", "--out", out, "--no-decode").code == 0
     for cell in read_run(out).cells:
-        for row in cell.rows:
+        for row in cell.lanes:
             assert row.prediction is None
             assert row.gold_logprob is not None
             assert row.gold_logprob < 0
@@ -121,11 +121,11 @@ def test_export_reads_back(call: Any, tmp_path: Path) -> None:
     assert "6 files written" in call("export", out, "--out", published).out
     ours, theirs = read_run(out), read_published(published)
     for cell in ours.cells:
-        other = theirs.cell(cell.condition, cell.seed)
+        other = theirs.cell(cell.condition.name, cell.seed)
         assert other is not None
-        for mine, written in zip(cell.rows, other.rows, strict=True):
+        for mine, written in zip(cell.lanes, other.lanes, strict=True):
             assert (written.row_id, written.prediction) == (mine.row_id, mine.prediction)
-            if cell.condition != "no_inject":
+            if cell.condition.name != "no_inject":
                 assert written.receiver_norm_mean == mine.receiver_norm_mean
     for name in ("csv", "parquet", "latex", "markdown"):
         assert call("export", out, "--out", tmp_path / name, "--format", name).code == 0

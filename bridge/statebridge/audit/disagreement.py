@@ -10,15 +10,10 @@ from pydantic import BaseModel, ConfigDict, computed_field
 from statebridge.audit.labels import LABELS, Label, disagreement_label
 from statebridge.errors import ResultError, nearest
 from statebridge.records import CellResult, Direction, ResultSet
-from statebridge.results.resolved_condition import resolved_condition
 from statebridge.scoring.aggregate import CellScore, score_cell
 
 PER_CELL = 5
 """Rows of each cell that the published audit looked at."""
-
-CONTROL_SOURCES = frozenset({"receiver", "random", "shuffled", "shuffled_sender", "zero"})
-"""Sources that carry nothing from the sender about the row: their conditions are controls,
-all others (no_inject, nl_relay and what writes translated or sender states) are main."""
 
 _LENIENT, _STRICT = "legacy_contains", "normalized_exact_match"
 
@@ -105,7 +100,7 @@ def audit(
             f"per_cell is {per_cell}; list at least 1 row of each cell, or all (None)"
         )
     chosen = [cell for cell in results.cells if _is_chosen(cell, conditions)]
-    known = {cell.condition for cell in results.cells}
+    known = {cell.condition.name for cell in results.cells}
     for name in conditions or ():
         if name not in known:
             raise ResultError(f"no result is of the condition {name!r}; {nearest(name, known)}")
@@ -114,14 +109,14 @@ def audit(
             "there is nothing to audit: no result of a main condition was given "
             f"(controls: {', '.join(sorted(known)) or 'none'})"
         )
-    chosen.sort(key=lambda c: (c.direction, c.condition, str(c.seed), str(c.source)))
+    chosen.sort(key=lambda c: (c.direction, c.condition.name, str(c.seed), str(c.source)))
     rows: list[AuditRow] = []
     cells: list[AuditedCell] = []
     for cell in chosen:
         found, summary = _audit_cell(cell, results)
         rows += found[:per_cell]
         cells.append(summary)
-    left_out = known - {cell.condition for cell in chosen}
+    left_out = known - {cell.condition.name for cell in chosen}
     return AuditReport(
         per_cell=per_cell,
         rows=tuple(rows),
@@ -132,22 +127,23 @@ def audit(
 
 def _is_chosen(cell: CellResult, conditions: Sequence[str] | None) -> bool:
     if conditions is not None:
-        return cell.condition in conditions
-    condition = resolved_condition(cell)
-    return condition is None or condition.source not in CONTROL_SOURCES
+        return cell.condition.name in conditions
+    # The controls write what holds nothing of the row that the sender read.
+    condition = cell.condition
+    return not condition.writes or condition.carries_sender or condition.role == "unknown"
 
 
 def _audit_cell(cell: CellResult, results: ResultSet) -> tuple[list[AuditRow], AuditedCell]:
     score = score_cell(cell, (_LENIENT, _STRICT))
     found = []
-    for row in sorted(cell.rows, key=lambda row: row.row_id):
+    for row in sorted(cell.lanes, key=lambda row: row.row_id):
         if row.prediction is None or not _disagree(score, row.row_id):
             continue
         example = results.dataset.get(row.row_id)
         found.append(
             AuditRow(
                 direction=cell.direction,
-                condition=cell.condition,
+                condition=cell.condition.name,
                 seed=cell.seed,
                 row_id=row.row_id,
                 context=None if example is None else example.context,
@@ -159,9 +155,9 @@ def _audit_cell(cell: CellResult, results: ResultSet) -> tuple[list[AuditRow], A
         )
     return found, AuditedCell(
         direction=cell.direction,
-        condition=cell.condition,
+        condition=cell.condition.name,
         seed=cell.seed,
-        rows=len(cell.rows),
+        rows=len(cell.lanes),
         null_predictions=score.missing_predictions,
         disagreements=_by_label(row.label for row in found),
     )

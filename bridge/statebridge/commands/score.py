@@ -41,6 +41,6 @@ def score(sources: Sources, as_json: AsJson = False) -> None:
     for cell in results.cells:
         if not cell.complete:
             Console(stderr=True).print(
-                f"note: cell {cell.name} is incomplete ({len(cell.rows)} rows so far)",
+                f"note: cell {cell.name} is incomplete ({len(cell.lanes)} rows so far)",
                 highlight=False,
             )

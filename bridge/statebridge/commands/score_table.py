@@ -23,7 +23,7 @@ COLUMNS = (
 
 def condition_scores(results: ResultSet) -> list[ConditionScore]:
     """Return every condition's scores over its seeds."""
-    return score_conditions([score_cell(cell) for cell in results.cells if cell.rows])
+    return score_conditions([score_cell(cell) for cell in results.cells if cell.lanes])
 
 
 def print_scores(scores: Sequence[ConditionScore], console: Console) -> None:

@@ -8,6 +8,11 @@ from statebridge.experiment.conditions import Condition
 from statebridge.experiment.experiment import Experiment
 
 
+def cell_name(condition: str, seed: int | None) -> str:
+    """Return `condition` or `condition/seedN`: unique within one direction of a result set."""
+    return condition if seed is None else f"{condition}/seed{seed}"
+
+
 @dataclass(frozen=True, slots=True)
 class Cell:
     """One condition under one seed; `seed` is None for a deterministic condition."""
@@ -18,9 +23,7 @@ class Cell:
     @property
     def name(self) -> str:
         """`condition` or `condition/seedN`."""
-        if self.seed is None:
-            return self.condition.name
-        return f"{self.condition.name}/seed{self.seed}"
+        return cell_name(self.condition.name, self.seed)
 
 
 def experiment_cells(experiment: Experiment) -> tuple[Cell, ...]:

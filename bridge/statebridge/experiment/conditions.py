@@ -19,7 +19,8 @@ private to the sender, as in arXiv 2501.14082.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -48,10 +49,18 @@ Positions = (
 sender's and receiver's prompts share; those of the `placeholder` tokens; or explicit indices
 (negative ones count from the end)."""
 
+Role = Literal["baseline", "text", "channel", "self", "control", "unknown"]
+"""`baseline` writes nothing; `text` gives the receiver text that a model wrote; `channel` carries
+the sender's states; `self` writes back the receiver's own state; `control` writes what holds
+nothing of the row that the sender read; `unknown` is a condition of which the name alone is known.
+"""
+
 NAME = r"^[a-z0-9][a-z0-9_.-]*$"
 
 SEEDED_SOURCES: frozenset[str] = frozenset({"translated", "random", "shuffled", "shuffled_sender"})
 SENDER_SOURCES: frozenset[str] = frozenset({"translated", "shuffled", "sender", "shuffled_sender"})
+OWN_SENDER_SOURCES: frozenset[str] = frozenset({"translated", "sender"})
+"""Sources that hold what the sender has of the row itself."""
 SHUFFLED_SOURCES: frozenset[str] = frozenset({"shuffled", "shuffled_sender"})
 RAW_SOURCES: frozenset[str] = frozenset({"sender", "shuffled_sender"})
 
@@ -163,6 +172,98 @@ class Condition(BaseModel):
     def translates(self) -> bool:
         """Whether the condition needs a translator."""
         return self.source in ("translated", "shuffled")
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether nothing is written and the prompt holds no model's text (`no_inject`, ...)."""
+        return self.source == "none" and not self.uses_text
+
+    @property
+    def uses_text(self) -> bool:
+        """Whether the receiver's prompt holds text that a model wrote before."""
+        return self.prompt in TEXT_PROMPTS
+
+    @property
+    def writes(self) -> bool:
+        """Whether states are written into the receiver."""
+        return self.source != "none"
+
+    @property
+    def carries_sender(self) -> bool:
+        """Whether what is written are the sender's states of the row itself."""
+        return self.source in OWN_SENDER_SOURCES
+
+    @property
+    def writes_own_state(self) -> bool:
+        """Whether what is written is, bit for bit, the receiver's own state.
+
+        The self-injection is; so is any condition of weight 0 (h + 0 · s, 0 · s + 1 · h).
+        """
+        if not self.writes:
+            return False
+        if self.operator in ("add", "blend") and self.weight == 0.0:
+            return True
+        return (
+            self.source == "receiver"
+            and self.operator == "blend"
+            and self.weight == 1.0
+            and not self.match_norm  # rescaling rounds
+            and self.positions == self.source_positions
+        )
+
+    @property
+    def role(self) -> Role:
+        """The part that the condition has in an experiment."""
+        if not self.writes:
+            return "text" if self.uses_text else "baseline"
+        if self.writes_own_state:
+            return "self"
+        return "channel" if self.carries_sender else "control"
+
+    def same_but(self, other: DeclaredCondition, *ignored: str) -> bool:
+        """Whether another condition has the same fields, leaving out its name and `ignored`."""
+        left_out = {"name", *ignored}
+        return isinstance(other, Condition) and self.model_dump(
+            exclude=left_out
+        ) == other.model_dump(exclude=left_out)
+
+    def is_shuffled_twin(self, other: DeclaredCondition) -> bool:
+        """Whether `other` writes another row's state where this one writes the row's own.
+
+        What this condition does better is due to the content of the row itself.
+        """
+        return (
+            self.carries_sender
+            and isinstance(other, Condition)
+            and other.shuffled
+            and other.raw == self.raw
+            and self.same_but(other, "source", "lone_rows")
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownCondition:
+    """A condition of which a published file gives the name alone.
+
+    It is taken to write something, of unknown content, under the task prompt.
+    """
+
+    name: str
+    role: ClassVar[Role] = "unknown"
+    prompt: ClassVar[Prompt] = "task"
+    source: ClassVar[None] = None
+    lone_rows: ClassVar[None] = None
+    private: ClassVar[bool] = False
+    reads_sender: ClassVar[bool] = False
+    writes: ClassVar[bool] = True
+    is_baseline: ClassVar[bool] = False
+    uses_text: ClassVar[bool] = False
+    carries_sender: ClassVar[bool] = False
+    writes_own_state: ClassVar[bool] = False
+
+
+DeclaredCondition = Condition | UnknownCondition
+"""What a cell says of its condition."""
 
 
 def count(positions: Positions) -> int | str:

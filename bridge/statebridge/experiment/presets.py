@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from statebridge.errors import ExperimentError, nearest
-from statebridge.experiment.conditions import Condition
+from statebridge.experiment.conditions import Condition, DeclaredCondition, UnknownCondition
 
 NO_INJECT = Condition(name="no_inject", source="none")
 """The baseline: the receiver alone with the task prompt."""
@@ -138,6 +138,11 @@ PRESETS: dict[str, tuple[Condition, ...]] = {
         *_PRIVATE_PLACEHOLDER,
     ),
 }
+
+
+def named_condition(name: str) -> DeclaredCondition:
+    """Return the condition of a name; one of which nothing else is known, if it is no preset's."""
+    return CONDITIONS.get(name) or UnknownCondition(name)
 
 
 def resolve_conditions(declared: str | list[str | Condition]) -> tuple[Condition, ...]:

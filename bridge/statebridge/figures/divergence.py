@@ -24,7 +24,7 @@ def divergence_survival(results: ResultSet) -> Drawing:
             "no row records its new tokens beside no_inject's (published files hold text only)",
         )
     longest = max(
-        (len(row.token_ids or ()) for g in groups for cell in g.cells for row in cell.rows),
+        (len(row.token_ids or ()) for g in groups for cell in g.cells for row in cell.lanes),
         default=0,
     )
     steps = np.arange(longest + 1)
@@ -69,7 +69,7 @@ def _firsts(group: ConditionCells) -> list[float]:
     return [
         float("inf") if row.first_changed_token is None else float(row.first_changed_token)
         for cell in group.cells
-        for row in cell.rows
+        for row in cell.lanes
         if row.prediction_changed is not None
     ]
 

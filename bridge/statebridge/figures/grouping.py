@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from statebridge.experiment.conditions import DeclaredCondition, Role
 from statebridge.figures.style import reading_order
 from statebridge.records import CellResult, Direction, ResultSet
 
@@ -19,13 +20,23 @@ class ConditionCells:
     cells: tuple[CellResult, ...]
     """By seed."""
 
+    @property
+    def declared(self) -> DeclaredCondition:
+        """What the cells say of their condition."""
+        return self.cells[0].condition
+
+    @property
+    def role(self) -> Role:
+        """The part that the condition has."""
+        return self.declared.role
+
 
 def condition_cells(results: ResultSet) -> list[ConditionCells]:
     """Return every condition that has rows: forward first, in reading order."""
     groups: dict[tuple[Direction, str], list[CellResult]] = {}
     for cell in results.cells:
-        if cell.rows:
-            groups.setdefault((cell.direction, cell.condition), []).append(cell)
+        if cell.lanes:
+            groups.setdefault((cell.direction, cell.condition.name), []).append(cell)
     directions = sorted({direction for direction, _ in groups})
     ordered = reading_order(condition for _, condition in groups)
     return [

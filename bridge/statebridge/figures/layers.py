@@ -108,7 +108,7 @@ def _differences(
 ) -> dict[tuple[Direction, str], dict[Layers, PairedCondition]]:
     found: dict[tuple[Direction, str], dict[Layers, PairedCondition]] = {}
     for results in runs:
-        rows = ResultSet([cell for cell in results.cells if cell.rows])
+        rows = ResultSet([cell for cell in results.cells if cell.lanes])
         pairing = Pairing(rows)
         for direction in pairing.directions:
             if not pairing.cells(direction, baseline):

@@ -202,12 +202,12 @@ def _marker(marker: str, colour: str, fill: str) -> dict[str, Any]:
 
 
 def _norms(group: ConditionCells, field: str) -> list[float]:
-    values = (getattr(row, field) for cell in group.cells for row in cell.rows)
+    values = (getattr(row, field) for cell in group.cells for row in cell.lanes)
     return [value for value in values if value is not None]
 
 
 def _ratios(group: ConditionCells) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    found = (_ratio(row) for cell in group.cells for row in cell.rows)
+    found = (_ratio(row) for cell in group.cells for row in cell.lanes)
     return np.array([ratio for ratio in found if ratio], dtype=np.float64)
 
 

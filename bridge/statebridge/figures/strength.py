@@ -11,7 +11,6 @@ from statebridge.figures.grouping import condition_cells
 from statebridge.figures.style import BLACK, GREY, house_style, literal, new_figure, series_styles
 from statebridge.figures.wording import interval_kind, metric_label, rows_text, seeds_text
 from statebridge.records import Direction, ResultSet
-from statebridge.results.resolved_condition import is_plain_baseline, resolved_condition
 from statebridge.stats import Comparison, Difference
 
 
@@ -31,8 +30,8 @@ def strength_series(results: ResultSet) -> list[StrengthSeries]:
     """Return every set of at least two conditions that differ in weight only."""
     found: dict[tuple[Direction, Condition], list[tuple[float, str]]] = {}
     for group in condition_cells(results):
-        condition = resolved_condition(group.cells[0])
-        if condition is None or condition.source == "none":
+        condition = group.declared
+        if not isinstance(condition, Condition) or not condition.writes:
             continue
         alike = condition.model_copy(update={"name": "any", "weight": 1.0})
         found.setdefault((group.direction, alike), []).append((condition.weight, group.condition))
@@ -115,11 +114,7 @@ def strength_curve(
 
 
 def _plain_baselines(results: ResultSet, comparison: Comparison) -> list[str]:
-    plain = {
-        group.condition
-        for group in condition_cells(results)
-        if is_plain_baseline(resolved_condition(group.cells[0]))
-    }
+    plain = {group.condition for group in condition_cells(results) if group.role == "baseline"}
     return [name for name in comparison.baselines if name in plain]
 
 

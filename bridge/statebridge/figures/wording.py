@@ -65,7 +65,7 @@ def interval_kind(intervals: Iterable[Interval | None]) -> str:
 
 def extent(cells: Sequence[CellResult]) -> str:
     """Say over how many rows and seeds something is: `n = 396 rows; seeds 42, 123, 456`."""
-    sizes = sorted({len(cell.rows) for cell in cells}, reverse=True)
+    sizes = sorted({len(cell.lanes) for cell in cells}, reverse=True)
     seeds = sorted({cell.seed for cell in cells if cell.seed is not None})
     return f"{rows_text(sizes)}; {seeds_text(seeds)}"
 

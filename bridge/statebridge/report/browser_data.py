@@ -12,8 +12,7 @@ from typing import Any
 from statebridge.figures.grouping import ConditionCells, condition_cells
 from statebridge.figures.wording import metric_label
 from statebridge.records import CellResult, DatasetRow, LaneResult, ResultSet
-from statebridge.report.roles import ROLE_WORDS, role
-from statebridge.results.resolved_condition import floor_of
+from statebridge.report.roles import ROLE_WORDS
 from statebridge.scoring import METRICS
 
 MOST_VALUES = 24
@@ -50,15 +49,16 @@ def browser_data(results: ResultSet) -> dict[str, Any]:
     groups = condition_cells(results)
     row_ids = _row_ids(results, groups)
     places = {row_id: place for place, row_id in enumerate(row_ids)}
-    golds = {row.row_id: row.gold for group in groups for cell in group.cells for row in cell.rows}
+    golds = {row.row_id: row.gold for group in groups for cell in group.cells for row in cell.lanes}
     attributes = _attributes(results.dataset[i] for i in row_ids if i in results.dataset)
     texts = _Texts()
     cells = [
         _cell_data(group, cell, row_ids, places, texts) for group in groups for cell in group.cells
     ]
     flat = [cell for group in groups for cell in group.cells]
+    shown = ResultSet(flat)
     for data, cell in zip(cells, flat, strict=True):
-        floor = floor_of(cell, flat)
+        floor = shown.floor(cell)
         data["baseline"] = None if floor is None else flat.index(floor)
     return {
         "metrics": [[name, metric_label(name)] for name in _METRICS],
@@ -81,7 +81,7 @@ def embedded_json(data: Any) -> str:
 def _row_ids(results: ResultSet, groups: Iterable[ConditionCells]) -> list[str]:
     """Every row that some cell holds, in the order of the dataset or of the cells."""
     held = dict.fromkeys(
-        row.row_id for group in groups for cell in group.cells for row in cell.rows
+        row.row_id for group in groups for cell in group.cells for row in cell.lanes
     )
     ordered = [row_id for row_id in results.dataset if row_id in held]
     return ordered + [row_id for row_id in held if row_id not in results.dataset]
@@ -140,14 +140,14 @@ def _cell_data(
     places: Mapping[str, int],
     texts: _Texts,
 ) -> dict[str, Any]:
-    by_id = {row.row_id: row for row in cell.rows}
+    by_id = {row.row_id: row for row in cell.lanes}
     rows = [by_id.get(row_id) for row_id in row_ids]
     data: dict[str, Any] = {
         "label": group.label if cell.seed is None else f"{group.label}, seed {cell.seed}",
         "group": group.label,
-        "condition": cell.condition,
+        "condition": cell.condition.name,
         "direction": cell.direction,
-        "role": ROLE_WORDS[role(group)],
+        "role": ROLE_WORDS[group.role],
         "text": [_NO_ROW if row is None else texts.number(row.prediction) for row in rows],
         "hits": [_hits(row) for row in rows],
     }

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from statebridge.figures.grouping import ConditionCells
 from statebridge.figures.wording import joined, metric_label
 from statebridge.records import CellResult, ResultSet
-from statebridge.report.roles import role
 from statebridge.stats import Comparison, Difference
 from statebridge.stats.pairing import is_zero_one
 
@@ -31,7 +30,7 @@ def cautions(
             for d in comparison.differences
             if (d.direction, d.baseline, d.metric) == (groups[0].direction, baseline, metric)
         ]
-        channels = {group.condition for group in groups if role(group) == "channel"}
+        channels = {group.condition for group in groups if group.role == "channel"}
         yield from _too_few_rows([d for d in found if d.condition in channels], comparison)
         yield from _wide_margins([d for d in found if d.condition in channels])
     yield from _few_seeds(groups)
@@ -66,15 +65,15 @@ def _self_injections(
 ) -> Iterator[tuple[CellResult, list[bool]]]:
     """Each self-injection, and for each of its rows whether the text is not the baseline's."""
     plain = next(group for group in groups if group.condition == baseline)
-    texts = {row.row_id: row.prediction for row in plain.cells[0].rows}
+    texts = {row.row_id: row.prediction for row in plain.cells[0].lanes}
     for group in groups:
-        if role(group) == "self":
+        if group.role == "self":
             for cell in group.cells:
                 yield (
                     cell,
                     [
                         row.prediction != texts[row.row_id]
-                        for row in cell.rows
+                        for row in cell.lanes
                         if row.prediction is not None and texts.get(row.row_id) is not None
                     ],
                 )
@@ -88,17 +87,17 @@ def _absent_rows(results: ResultSet, groups: Sequence[ConditionCells]) -> Iterat
             f"The run is not finished: {len(unfinished)} of {len(cells)} cells lack rows "
             f"({_some(unfinished)}). The numbers will change."
         )
-    empty = [cell.name for cell in cells if not cell.rows and cell.complete]
+    empty = [cell.name for cell in cells if not cell.lanes and cell.complete]
     if empty:
         yield f"No row is left in {_some(empty)} after exclusions; left out of every table."
 
 
 def _missing_predictions(groups: Sequence[ConditionCells]) -> Iterator[str]:
     missing = {
-        group.condition: sum(row.prediction is None for cell in group.cells for row in cell.rows)
+        group.condition: sum(row.prediction is None for cell in group.cells for row in cell.lanes)
         for group in groups
     }
-    rows = sum(len(cell.rows) for group in groups for cell in group.cells)
+    rows = sum(len(cell.lanes) for group in groups for cell in group.cells)
     total = sum(missing.values())
     if total == rows:
         yield (
@@ -161,7 +160,7 @@ def _few_seeds(groups: Sequence[ConditionCells]) -> Iterator[str]:
 
 def _own_donors(groups: Sequence[ConditionCells]) -> Iterator[str]:
     for group in groups:
-        rows = [row for cell in group.cells for row in cell.rows]
+        rows = [row for cell in group.cells for row in cell.lanes]
         own = sum(row.donor_self_fallback is True for row in rows)
         if own:
             yield (
@@ -184,13 +183,13 @@ def _shared_translators(results: ResultSet) -> Iterator[str]:
 
 
 def _absent_comparisons(groups: Sequence[ConditionCells]) -> Iterator[str]:
-    roles = {group.condition: role(group) for group in groups}
+    roles = {group.condition: group.role for group in groups}
     if "control" not in roles.values():
         yield (
             "No control (another row's, random or zero states) is among the results: a gain could "
             "not be told from the effect of writing anything at all."
         )
-    if "relay" not in roles.values():
+    if "text" not in roles.values():
         yield "No text relay (nl_relay) is among the results to compare the channel with."
     if "self" not in roles.values():
         yield "No self-injection is among the results: that writing is exact was not checked."

@@ -16,7 +16,6 @@ from statebridge.report.comparison_view import chain_view, difference_view, stra
 from statebridge.report.cost_view import CostView, cost_view
 from statebridge.report.experiment_view import ExperimentView, experiment_view
 from statebridge.report.positive_control import PositiveControlView, positive_control_views
-from statebridge.report.roles import role
 from statebridge.report.score_view import score_view
 from statebridge.report.sender_view import SenderView, not_checked, sender_view
 from statebridge.report.validation_view import (
@@ -88,11 +87,11 @@ def gather(  # noqa: PLR0913 - as `write_report`
     Raises:
         ResultError: No cell holds a row, or the rows cannot be scored or compared.
     """
-    if not any(cell.rows for cell in results.cells):
+    if not any(cell.lanes for cell in results.cells):
         raise ResultError("no cell holds a row; there is nothing to report")
     with_rows = _with_dataset(results, dataset)
     # A cell may lose every row to its exclusions; it is reported as absent, not as a number.
-    held = replace(with_rows, cells=[cell for cell in with_rows.cells if cell.rows])
+    held = replace(with_rows, cells=[cell for cell in with_rows.cells if cell.lanes])
     judged = _judged_comparison(held, comparison)
     comparison = comparison or judged
     if validation is None and held.manifest is not None:
@@ -111,8 +110,8 @@ def gather(  # noqa: PLR0913 - as `write_report`
     cells = held.cells
     return ReportContent(
         title=title or _title(results),
-        subtitle=f"{rows_text(len(c.rows) for c in cells)}, {seeds_text(c.seed for c in cells)}, "
-        f"{len(cells)} cells of {len({c.condition for c in cells})} conditions.",
+        subtitle=f"{rows_text(len(c.lanes) for c in cells)}, {seeds_text(c.seed for c in cells)}, "
+        f"{len(cells)} cells of {len({c.condition.name for c in cells})} conditions.",
         verdicts=tuple(verdicts(with_rows, judged)),
         positive_controls=positive_control_views(held),
         scores=score_view(held),
@@ -150,14 +149,14 @@ def _with_dataset(results: ResultSet, dataset: Sequence[DatasetRow] | None) -> R
         return results
     rows = {row.row_id: row for row in dataset}
     for cell in results.cells:
-        for row in cell.rows:
+        for row in cell.lanes:
             given = rows.get(row.row_id)
             if given is not None and given.answer != row.gold:
                 raise ResultError(
                     f"row {row.row_id!r} of the dataset has the answer {given.answer!r}, but "
                     f"{row.gold!r} in {cell.source}; give the dataset that the results are over"
                 )
-    if not any(row.row_id in rows for cell in results.cells for row in cell.rows):
+    if not any(row.row_id in rows for cell in results.cells for row in cell.lanes):
         raise ResultError(
             "the dataset holds no row of the results: the row ids differ; give the dataset that "
             "the results are over, and name its id field"
@@ -177,12 +176,12 @@ def _judged_comparison(results: ResultSet, given: Comparison | None) -> Comparis
     if given is not None and given.mode == "clustered" and floors <= set(given.baselines):
         return given
     # An unfinished run may lack the relay of rows that the other conditions have already.
-    held = {row.row_id for group in groups for cell in group.cells for row in cell.rows}
+    held = {row.row_id for group in groups for cell in group.cells for row in cell.lanes}
     relays = [
         group.condition
         for group in groups
-        if role(group) == "relay"
-        and all(held == {row.row_id for row in cell.rows} for cell in group.cells)
+        if group.role == "text"
+        and all(held == {row.row_id for row in cell.lanes} for cell in group.cells)
     ]
     settings = None if given is None else given.settings
     return compare(results, also=relays, settings=settings)

@@ -93,7 +93,7 @@ def _wall_time(results: ResultSet) -> list[str]:
     seconds = session_seconds(Path(results.cells[0].source))
     if not seconds:
         return []
-    lanes = sum(len(cell.rows) for cell in results.cells)
+    lanes = sum(len(cell.lanes) for cell in results.cells)
     return [
         f"By the clock all methods together took {seconds:.0f} s for {lanes} lanes on "
         f"{results.manifest.get('device', 'a device that is not recorded')}: they share their "

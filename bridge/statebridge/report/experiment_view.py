@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from statebridge.experiment.conditions import Condition
 from statebridge.figures.grouping import ConditionCells, condition_cells
 from statebridge.figures.wording import joined
 from statebridge.records import CellResult, ResultSet
-from statebridge.results.resolved_condition import resolved_condition, uses_relay
 from statebridge.tables import Column, Table
 from statebridge.tables.table import Value
 
@@ -90,12 +90,7 @@ def _file_facts(results: ResultSet) -> list[Fact]:
 
 def _using_both(cells: Sequence[CellResult]) -> Sequence[CellResult]:
     """The cells that use the sender; the others' files name what stood in for it."""
-    found = [
-        cell
-        for cell in cells
-        if (condition := resolved_condition(cell)) is not None
-        and (condition.reads_sender or uses_relay(condition))
-    ]
+    found = [c for c in cells if c.condition.reads_sender or c.condition.uses_text]
     return found or cells
 
 
@@ -154,10 +149,10 @@ def _conditions(results: ResultSet) -> Table:
 
 
 def _condition_row(group: ConditionCells) -> tuple[Value, ...]:
-    condition = resolved_condition(group.cells[0])
-    if condition is None:
+    condition = group.declared
+    if not isinstance(condition, Condition):
         return (group.label, "not recorded", None, None, None, None, None, None)
-    if condition.source == "none":
+    if not condition.writes:
         return (group.label, "none", None, None, None, None, None, condition.prompt)
     return (
         group.label,

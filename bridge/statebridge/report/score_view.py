@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from statebridge.figures.grouping import ConditionCells, condition_cells
 from statebridge.records import ResultSet
-from statebridge.report.roles import ROLE_WORDS, role
+from statebridge.report.roles import ROLE_WORDS
 from statebridge.scoring import score_cell, score_conditions
 from statebridge.stats.compare import PUBLISHED_METRICS
 from statebridge.tables import Column, Table, table_one
@@ -34,7 +34,7 @@ def score_view(results: ResultSet) -> Table:
 
 
 def _with_roles(table: Table, groups: Sequence[ConditionCells]) -> Table:
-    roles = {(g.direction, g.condition): ROLE_WORDS[role(g)] for g in groups}
+    roles = {(g.direction, g.condition): ROLE_WORDS[g.role] for g in groups}
     names = [column.name for column in table.columns]
     direction, condition = names.index("direction"), names.index("condition")
     after = condition + 1

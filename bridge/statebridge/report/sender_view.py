@@ -9,7 +9,6 @@ from pathlib import Path
 from statebridge.figures.grouping import condition_cells
 from statebridge.figures.wording import interval_kind, interval_text, joined, percent, plain, signed
 from statebridge.records import ResultSet
-from statebridge.report.roles import role
 from statebridge.results.sender_checks import SenderChecks, read_sender_checks
 from statebridge.stats.clustered import RESAMPLES
 from statebridge.stats.sender_effect import NEGLIGIBLE, AnswerChange, SenderEffect, sender_effects
@@ -57,7 +56,7 @@ def not_checked(results: ResultSet) -> str:
     """Say that a run's sender was not looked into; empty where there is nothing to look into."""
     if results.manifest is None or read_sender_checks(Path(results.cells[0].source)) is not None:
         return ""
-    if all(role(group) != "channel" for group in condition_cells(results)):
+    if all(group.role != "channel" for group in condition_cells(results)):
         return ""
     return (
         "Whether the sender itself uses what is sent, at the layer and positions where it is "

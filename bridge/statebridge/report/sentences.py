@@ -122,13 +122,13 @@ def own_against_anothers(
         if not all(_has_values(group, metric) for group in pair):
             continue
         # Over the rows that the control holds and that got another row's state there.
-        rows = [row for cell in pair[1].cells for row in cell.rows]
+        rows = [row for cell in pair[1].cells for row in cell.lanes]
         held = {row.row_id for row in rows}
         held -= {row.row_id for row in rows if row.donor_self_fallback}
         if not held:
             continue
         cells = [
-            replace(cell, rows=[row for row in cell.rows if row.row_id in held])
+            replace(cell, lanes=[row for row in cell.lanes if row.row_id in held])
             for group in pair
             for cell in group.cells
         ]

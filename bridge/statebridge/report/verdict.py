@@ -11,7 +11,6 @@ from statebridge.records import Direction, ResultSet
 from statebridge.report.cautions import cautions, unchanged_by_self_injection
 from statebridge.report.gap_sentences import gap_sentences
 from statebridge.report.headline import at_floor, headline
-from statebridge.report.roles import role
 from statebridge.report.sentences import (
     SENSITIVE,
     against_relay,
@@ -99,7 +98,7 @@ def _verdict(
         own = own_against_anothers(groups, metric, comparison.settings)
         headlines.append(headline(baseline, metric, *_tested(groups, found), own))
     channels, controls = _tested(groups, found)
-    relays = [found[g.condition] for g in groups if _has_role(g, "relay", found)]
+    relays = [found[g.condition] for g in groups if _has_role(g, "text", found)]
     findings = gap_sentences(comparison, setting, metric) if setting.private else []
     findings += [sentence(d) for d in channels]
     if metric != SENSITIVE:
@@ -137,4 +136,4 @@ def _found(
 
 
 def _has_role(group: ConditionCells, wanted: str, found: dict[str, Difference]) -> bool:
-    return group.condition in found and role(group) == wanted
+    return group.condition in found and group.role == wanted

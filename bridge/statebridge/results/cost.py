@@ -26,11 +26,6 @@ from statebridge.cost import (
 from statebridge.errors import ResultError
 from statebridge.experiment.conditions import Condition, count
 from statebridge.records import CellResult, LaneResult, ResultSet
-from statebridge.results.resolved_condition import (
-    is_plain_baseline,
-    resolved_condition,
-    uses_relay,
-)
 
 Way = tuple[Accounting, bool]
 """An accounting, and whether keys and values are cached."""
@@ -84,9 +79,9 @@ def condition_costs(results: ResultSet) -> list[ConditionCost]:
     dtype = str(results.manifest["experiment"]["dtype"])
     found = []
     for name, cells in _by_condition(results.cells).items():
-        condition = resolved_condition(cells[0])
-        rows = [row for cell in cells for row in cell.rows]
-        if condition is None or _kind(condition) is None or not rows:
+        condition = cells[0].condition
+        rows = [row for cell in cells for row in cell.lanes]
+        if not isinstance(condition, Condition) or _kind(condition) is None or not rows:
             continue
         if any(row.token_ids is None for row in rows):
             raise ResultError("nothing was decoded, so no method has a cost")
@@ -151,7 +146,7 @@ def _lane(condition: Condition, row: LaneResult, costs: _Costs, layer: int) -> t
     """Return the operations of the sender and of the receiver for one row."""
     read, new = _known(row, "prompt_len_receiver"), len(row.token_ids or ())
     if not condition.reads_sender:
-        if uses_relay(condition):
+        if condition.uses_text:
             _known(row, "turns")
         sender, receiver = 0, costs.generation("receiver", read, new)
         for turn in row.turns or ():
@@ -179,17 +174,15 @@ def _combination(condition: Condition) -> Combination:
 
 
 def _kind(condition: Condition) -> Kind | None:
-    if is_plain_baseline(condition):
-        return "alone"
-    if uses_relay(condition):
-        return "text"
-    return "activation" if condition.source in ("translated", "sender") else None
+    if not condition.writes:
+        return "text" if condition.uses_text else "alone"
+    return "activation" if condition.carries_sender else None
 
 
 def _by_condition(cells: Sequence[CellResult]) -> dict[str, list[CellResult]]:
     found: dict[str, list[CellResult]] = {}
     for cell in cells:
-        found.setdefault(cell.condition, []).append(cell)
+        found.setdefault(cell.condition.name, []).append(cell)
     return found
 
 

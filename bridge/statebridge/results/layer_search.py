@@ -115,7 +115,7 @@ def restricted(results: ResultSet, row_ids: Iterable[str]) -> ResultSet:
     """Return results over some of their rows only; nothing of the others is in what is returned."""
     kept = frozenset(row_ids)
     cells = [
-        replace(cell, rows=[row for row in cell.rows if row.row_id in kept], excluded_rows=None)
+        replace(cell, lanes=[row for row in cell.lanes if row.row_id in kept], excluded_rows=None)
         for cell in results.cells
     ]
     dataset = {row_id: row for row_id, row in results.dataset.items() if row_id in kept}

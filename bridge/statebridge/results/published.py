@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from statebridge.data.strict_json import JsonError, parse
 from statebridge.errors import ResultError
+from statebridge.experiment.conditions import Condition, DeclaredCondition
+from statebridge.experiment.presets import named_condition
 from statebridge.records import CellResult, LaneResult, ResultSet
 
 SCHEMA_VERSIONS = ("h1_final_runner.v1",)
@@ -96,7 +98,13 @@ def read_published(paths: Path | str | Iterable[Path | str], *, strict: bool = T
     files = {path.resolve(): path for given in listed for path in _files(Path(given))}
     cells = [_read_cell(path, strict=strict) for path in files.values()]
     cells.sort(
-        key=lambda c: (c.direction, c.condition, c.seed is not None, c.seed or 0, str(c.source))
+        key=lambda c: (
+            c.direction,
+            c.condition.name,
+            c.seed is not None,
+            c.seed or 0,
+            str(c.source),
+        )
     )
     if strict:
         for cell, following in itertools.pairwise(cells):
@@ -144,19 +152,34 @@ def _read_cell(path: Path, *, strict: bool) -> CellResult:
         decoding["sender_generation"] = config.sender_generation
     excluded = file.injection.get("shuffle_excluded_singleton_count")
     return CellResult(
-        condition=file.condition,
+        condition=_condition(file),
         seed=file.seed,
         direction=file.direction,
-        rows=[_row_result(path, row, by_index) for row in file.per_sample],
+        lanes=[_row_result(path, row, by_index) for row in file.per_sample],
         source=path,
         dataset_sha256=config.clean_eval_hash,
         decoding=decoding,
         models=file.models,
-        injection=file.injection,
+        published_injection=file.injection,
         complete=config.n_samples is None or len(file.per_sample) >= config.n_samples,
         source_rows=config.source_clean_eval_n_samples,
         excluded_rows=excluded if isinstance(excluded, int) else None,
     )
+
+
+def _condition(file: _File) -> DeclaredCondition:
+    """The condition that a file names, at its strength (`alpha` or `scale`)."""
+    condition = named_condition(file.condition)
+    strength = file.injection.get("alpha")
+    if strength is None:
+        strength = file.injection.get("scale")
+    if (
+        isinstance(condition, Condition)
+        and isinstance(strength, int | float)
+        and not isinstance(strength, bool)
+    ):
+        return condition.model_copy(update={"weight": float(strength)})
+    return condition
 
 
 def _parsed(path: Path) -> _File:
@@ -240,9 +263,10 @@ def _row_result(path: Path, row: _Row, by_index: Mapping[int, str]) -> LaneResul
 def published_file_name(cell: CellResult) -> str:
     """Return the published name of a cell's file."""
     seed = "deterministic" if cell.seed is None else f"seed{cell.seed}"
-    # A run directory's resolved condition calls alpha its weight.
-    alpha = cell.injection.get("alpha", cell.injection.get("weight"))
-    if cell.condition not in _WITH_ALPHA:
-        alpha = None
+    alpha = None
+    if cell.condition.name in _WITH_ALPHA and cell.published_injection is not None:
+        alpha = cell.published_injection.get("alpha")
+    elif cell.condition.name in _WITH_ALPHA and isinstance(cell.condition, Condition):
+        alpha = cell.condition.weight
     suffix = "" if alpha is None else f"_alpha{alpha}".replace(".", "p")
-    return f"h1_{cell.condition}_{cell.direction}_{seed}{suffix}.json"
+    return f"h1_{cell.condition.name}_{cell.direction}_{seed}{suffix}.json"

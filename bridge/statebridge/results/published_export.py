@@ -7,6 +7,7 @@ from pathlib import Path
 
 from statebridge.data.atomic import atomic_writer
 from statebridge.errors import EnvironmentFault, ResultError
+from statebridge.experiment.conditions import Condition
 from statebridge.records import CellResult, ResultSet
 from statebridge.results.published import published_file_name
 from statebridge.results.published_writer import write_published
@@ -40,8 +41,8 @@ def export_published(results: ResultSet, out: str | Path) -> list[Path]:
         "layer_a": sender["layer_path"],
         "layer_b": receiver["layer_path"],
     }
-    cells = [cell for cell in results.cells if cell.rows]
-    lanes = sum(len(cell.rows) for cell in cells)
+    cells = [cell for cell in results.cells if cell.lanes]
+    lanes = sum(len(cell.lanes) for cell in cells)
     seconds = session_seconds(cells[0].source) if cells else 0.0
     # All cells are put into words before the first file is written.
     files = [
@@ -50,7 +51,7 @@ def export_published(results: ResultSet, out: str | Path) -> list[Path]:
             write_published(
                 cell,
                 created_at=manifest["created_at"],
-                elapsed_sec=round(seconds * len(cell.rows) / lanes, 3),
+                elapsed_sec=round(seconds * len(cell.lanes) / lanes, 3),
                 dataset=results.dataset,
                 models=models,
                 config={"device": "cpu" if manifest["device"] == "cpu" else "cuda"},
@@ -66,10 +67,10 @@ def export_published(results: ResultSet, out: str | Path) -> list[Path]:
 
 
 def _checkpoint(cell: CellResult, translators: dict[str, dict[str, str]]) -> str | None:
-    if cell.injection.get("source") not in ("translated", "shuffled"):
+    condition = cell.condition
+    if not isinstance(condition, Condition) or not condition.translates:
         return None
     # Of several sets, the one that the condition names, or the first.
-    named = cell.injection.get("translator")
-    keys = [str(cell.seed), f"{named}/{cell.seed}", *translators]
+    keys = [str(cell.seed), f"{condition.translator}/{cell.seed}", *translators]
     of_seed = [key for key in keys if key.split("/")[-1] == str(cell.seed) and key in translators]
     return translators[of_seed[0]]["file"]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from statebridge.errors import ResultError, nearest
+from statebridge.experiment.conditions import Condition
 from statebridge.records import CellResult, DatasetRow, LaneResult
 from statebridge.results.published import SCHEMA_VERSIONS
 from statebridge.scoring.metrics import METRICS
@@ -15,30 +16,30 @@ from statebridge.scoring.metrics import METRICS
 def published_injection(cell: CellResult) -> dict[str, Any]:
     """Return a cell's `injection` block in the published words.
 
-    A cell read from a published file has it already; a run directory's resolved condition
-    (`statebridge.experiment.conditions`) is put into these words.
+    A cell read from a published file has it already; the condition of a run directory's cell
+    is put into these words.
 
     Raises:
         ResultError: The published format has no words for this condition.
     """
-    declared = cell.injection
-    if "source" not in declared or "mode" in declared:
-        return dict(declared)
-    source, operator = declared["source"], declared["operator"]
-    weight, match_norm = declared["weight"], declared["match_norm"]
-    places = (declared["positions"], declared["source_positions"])
-    if declared["prompt"] not in ("task", "relay"):
+    if cell.published_injection is not None:
+        return dict(cell.published_injection)
+    condition = cell.condition
+    if not isinstance(condition, Condition):
+        raise ResultError(f"{cell.source}: nothing is declared of condition {condition.name}")
+    source, operator, weight = condition.source, condition.operator, condition.weight
+    places = (condition.positions, condition.source_positions)
+    if condition.prompt not in ("task", "relay"):
         raise ResultError(
-            f"{cell.source}: condition {cell.condition} (prompt {declared['prompt']}) cannot be "
+            f"{cell.source}: condition {condition.name} (prompt {condition.prompt}) cannot be "
             "written in the published format, which knows no private context"
         )
-    if source == "none":
-        relay = declared["prompt"] == "relay"
-        return {"mode": "natural_language" if relay else "none"}
+    if not condition.writes:
+        return {"mode": "natural_language" if condition.uses_text else "none"}
     block: dict[str, Any] = {"mode": None, "timing": "prefill_only"}
-    if operator == "add" and places == ("all", "last") and not match_norm:
+    if operator == "add" and places == ("all", "last") and not condition.match_norm:
         block |= {"mode": "additive", "scale": weight, "alpha": None}
-    elif operator == "blend" and places == ("all", "all") and match_norm:
+    elif operator == "blend" and places == ("all", "all") and condition.match_norm:
         block |= {"mode": "replace_scale_corrected", "scale": None, "alpha": weight}
     elif operator == "blend" and places == ("all", "all") and weight == 1.0:
         block |= {"mode": "replace", "scale": None, "alpha": None}
@@ -56,7 +57,7 @@ def published_injection(cell: CellResult) -> dict[str, Any]:
         block["source"] = _OTHER_SOURCES[written]
         return block if alpha is None else block | {"alpha": alpha}
     raise ResultError(
-        f"{cell.source}: condition {cell.condition} (source {source}, operator {operator}) "
+        f"{cell.source}: condition {condition.name} (source {source}, operator {operator}) "
         "cannot be written in the published format, which knows the conditions of "
         "arXiv 2606.03280 only"
     )
@@ -108,7 +109,7 @@ def write_published(
     return {
         "schema_version": SCHEMA_VERSIONS[-1],
         "created_at": created_at,
-        "condition": cell.condition,
+        "condition": cell.condition.name,
         "direction": cell.direction,
         "seed": cell.seed,
         "deterministic": cell.seed is None,
@@ -155,7 +156,7 @@ def _published_config(
         "test_file": config.get("test_file"),
         "clean_eval_hash": cell.dataset_sha256,
         "clean_eval_version": config.get("clean_eval_version"),
-        "n_samples": len(cell.rows),
+        "n_samples": len(cell.lanes),
         "max_length": decoding.get("max_prompt_tokens"),
         "layer_rel": config.get("layer_rel"),
         "device": config.get("device"),
@@ -191,12 +192,12 @@ def _published_models(
 def _published_rows(
     cell: CellResult, injection: Mapping[str, Any], dataset: Mapping[str, DatasetRow]
 ) -> list[dict[str, Any]]:
-    if not cell.rows:
+    if not cell.lanes:
         raise ResultError(f"{cell.source}: {cell.name} has no row; there is nothing to write")
-    order = list(dataset) or [row.row_id for row in cell.rows]
+    order = list(dataset) or [row.row_id for row in cell.lanes]
     index = {row_id: position for position, row_id in enumerate(order)}
     rows: list[dict[str, Any]] = []
-    for row in cell.rows:
+    for row in cell.lanes:
         if row.prediction is None:
             raise ResultError(
                 f"{cell.source}: {cell.name}: row {row.row_id!r} has no prediction; the published "

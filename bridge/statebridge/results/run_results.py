@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from statebridge.data.jsonl import FieldMap, read_jsonl
 from statebridge.errors import ResultError
+from statebridge.experiment.conditions import Condition, DeclaredCondition, UnknownCondition
 from statebridge.records import CellResult, DatasetRow, LaneResult, ResultSet
-from statebridge.results.resolved_condition import floor_of
 from statebridge.runs.directory import (
     DATASET,
     MANIFEST,
@@ -50,15 +52,16 @@ def read_run(path: str | Path) -> ResultSet:
         raise ResultError(
             f"{path / MANIFEST}: lacks {error}; give a directory that `statebridge run` wrote"
         ) from None
-    _mark_changes(cells)
-    _mark_correct(cells, dataset)
-    return ResultSet(
+    results = ResultSet(
         cells=cells,
         dataset=dataset,
         manifest=manifest,
         positive_control=_run_inside(path / POSITIVE_CONTROL),
         taught_pair=_run_inside(path / TAUGHT_PAIR),
     )
+    _mark_changes(results)
+    _mark_correct(results)
+    return results
 
 
 def _run_inside(path: Path) -> ResultSet | None:
@@ -118,42 +121,49 @@ def _cell(
     found = lanes.get(declared["name"], {})
     excluded = declared["excluded_rows"]
     return CellResult(
-        condition=declared["condition"]["name"],
+        condition=_condition(declared["condition"]),
         seed=declared["seed"],
         direction=experiment["direction"],
-        rows=[found[row_id] for row_id in dataset if row_id in found],
+        lanes=[found[row_id] for row_id in dataset if row_id in found],
         source=path,
         dataset_sha256=manifest["dataset"]["sha256"],
         decoding=experiment["decoding"],
         models=manifest["pair"],
-        injection=declared["condition"],
         complete=len(found) == declared["rows"],
         source_rows=len(dataset),
         excluded_rows=excluded,
     )
 
 
-def _mark_changes(cells: Sequence[CellResult]) -> None:
-    floors = [floor_of(cell, cells) for cell in cells]
+def _condition(declared: Mapping[str, Any]) -> DeclaredCondition:
+    try:
+        return Condition.model_validate(declared)
+    except ValidationError:  # of another version of Statebridge
+        return UnknownCondition(declared["name"])
+
+
+def _mark_changes(results: ResultSet) -> None:
+    floors = [results.floor(cell) for cell in results.cells]
     tokens = {
-        floor.name: {row.row_id: row.token_ids for row in floor.rows}
+        floor.name: {row.row_id: row.token_ids for row in floor.lanes}
         for floor in floors
         if floor is not None
     }
-    for cell, floor in zip(cells, floors, strict=True):
+    for cell, floor in zip(results.cells, floors, strict=True):
         if floor is not None:
             by_id = tokens[floor.name]
-            cell.rows = [_marked(row, by_id.get(row.row_id)) for row in cell.rows]
+            cell.lanes = [_marked(row, by_id.get(row.row_id)) for row in cell.lanes]
 
 
-def _mark_correct(cells: Sequence[CellResult], dataset: Mapping[str, DatasetRow]) -> None:
+def _mark_correct(results: ResultSet) -> None:
+    dataset = results.dataset
     conventions = {row_id: row_convention(row) for row_id, row in dataset.items()}
-    for cell in cells:
-        cell.rows = [
+    for cell in results.cells:
+        cell.lanes = [
             row
             if row.prediction is None or conventions[row.row_id] is None
             else replace(row, task_correct=row_correct(row.prediction, dataset[row.row_id]))
-            for row in cell.rows
+            for row in cell.lanes
         ]
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from statebridge.errors import NumericError, ResultError, nearest
+from statebridge.experiment.cells import cell_name
 from statebridge.records import CellResult, Direction, LaneResult
 from statebridge.scoring.metrics import METRICS
 
@@ -73,7 +74,7 @@ class CellScore:
     @property
     def name(self) -> str:
         """`condition` or `condition/seedN`."""
-        return self.condition if self.seed is None else f"{self.condition}/seed{self.seed}"
+        return cell_name(self.condition, self.seed)
 
     def table(self) -> list[dict[str, str | float | None]]:
         """Return one record per row: `row_id`, then each measure's value or None."""
@@ -119,14 +120,14 @@ def score_cell(cell: CellResult, measures: Sequence[str] = MEASURES) -> CellScor
     _check_rows(cell)
     values = {name: _column(cell, name) for name in measures}
     return CellScore(
-        condition=cell.condition,
+        condition=cell.condition.name,
         seed=cell.seed,
         direction=cell.direction,
         source=cell.source,
-        row_ids=tuple(row.row_id for row in cell.rows),
+        row_ids=tuple(row.row_id for row in cell.lanes),
         values=values,
         means={name: _mean(list(column.values())) for name, column in values.items()},
-        missing_predictions=sum(row.prediction is None for row in cell.rows),
+        missing_predictions=sum(row.prediction is None for row in cell.lanes),
     )
 
 
@@ -175,10 +176,10 @@ def _check_measures(measures: Sequence[str]) -> None:
 
 
 def _check_rows(cell: CellResult) -> None:
-    if not cell.rows:
+    if not cell.lanes:
         raise ResultError(f"{cell.source}: {cell.name} has no row; there is nothing to score")
     seen: set[str] = set()
-    for row in cell.rows:
+    for row in cell.lanes:
         if row.row_id in seen:
             raise ResultError(f"{cell.source}: {cell.name}: row {row.row_id!r} is there twice")
         if not row.gold.strip():
@@ -189,7 +190,7 @@ def _check_rows(cell: CellResult) -> None:
 
 
 def _column(cell: CellResult, measure: str) -> dict[str, float]:
-    found = ((row.row_id, _value(cell, row, measure)) for row in cell.rows)
+    found = ((row.row_id, _value(cell, row, measure)) for row in cell.lanes)
     return {row_id: value for row_id, value in found if value is not None}
 
 

@@ -187,7 +187,7 @@ def choose(choosing: Mapping[Layers, ResultSet], names: Sequence[str], metric: s
 def _row_ids(choosing: Mapping[Layers, ResultSet]) -> tuple[str, ...]:
     """Return the rows, sorted as text: no order of files moves a mean."""
     first = next(iter(choosing.values()))
-    return tuple(sorted({row.row_id for cell in first.cells for row in cell.rows}))
+    return tuple(sorted({row.row_id for cell in first.cells for row in cell.lanes}))
 
 
 def _seed_values(
@@ -196,7 +196,7 @@ def _seed_values(
     """Return the values of one condition by seed, (rows,) each."""
     found: dict[int | None, Floats] = {}
     for each in results.cells:
-        if each.condition != cell.condition:
+        if each.condition.name != cell.condition:
             continue
         values = row_values(each, metric)
         lacking = next((row_id for row_id in row_ids if row_id not in values), None)
@@ -252,7 +252,7 @@ def _all_means(
     for layers, results in sweep.runs.items():
         by_condition: dict[str, list[CellResult]] = {}
         for cell in results.cells:
-            by_condition.setdefault(cell.condition, []).append(cell)
+            by_condition.setdefault(cell.condition.name, []).append(cell)
         for condition, cells in by_condition.items():
             parts = [
                 _part_mean(cells, metric, rows)

@@ -45,12 +45,12 @@ def method_scores(results: ResultSet) -> MethodScores:
 
 
 def _measure(results: ResultSet) -> str:
-    own = any(row.task_correct is not None for cell in results.cells for row in cell.rows)
+    own = any(row.task_correct is not None for cell in results.cells for row in cell.lanes)
     return "task_correct" if own else "word_boundary_contains"
 
 
 def _score(results: ResultSet, cost: ConditionCost, measure: str) -> MethodScore:
-    cells = [cell for cell in results.cells if cell.condition == cost.condition]
+    cells = [cell for cell in results.cells if cell.condition.name == cost.condition]
     by_row: dict[str, list[float]] = {}
     for cell in cells:
         for row_id, value in row_values(cell, measure).items():

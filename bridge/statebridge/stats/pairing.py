@@ -16,7 +16,6 @@ import numpy as np
 from statebridge.errors import ResultError, nearest
 from statebridge.records import CellResult, Direction, ResultSet
 from statebridge.results.published import published_file_name
-from statebridge.results.resolved_condition import is_plain_baseline, resolved_condition
 from statebridge.scoring.aggregate import row_values
 from statebridge.scoring.metrics import METRICS
 from statebridge.stats.clustered import Floats
@@ -138,7 +137,7 @@ class Pairing:
         """Refuse two cells of the same direction, condition and seed."""
         self._cells: dict[tuple[Direction, str], list[CellResult]] = {}
         for cell in self.results.cells:
-            group = self._cells.setdefault((cell.direction, cell.condition), [])
+            group = self._cells.setdefault((cell.direction, cell.condition.name), [])
             for twin in group:
                 if twin.seed == cell.seed:
                     raise ResultError(
@@ -238,13 +237,13 @@ class Pairing:
     ) -> PairedRun | None:
         values = self._cell_values(cell, metric)
         baseline_values = self._cell_values(baseline, metric)
-        if metric == "kl_from_no_inject" and is_plain_baseline(resolved_condition(baseline)):
+        if metric == "kl_from_no_inject" and baseline.condition.is_baseline:
             # The divergence of a distribution from itself, recorded or not.
-            baseline_values = dict.fromkeys((row.row_id for row in baseline.rows), 0.0)
+            baseline_values = dict.fromkeys((row.row_id for row in baseline.lanes), 0.0)
         _check_same_rows(cell, baseline, warnings)
         _check_same_setting(cell, baseline, warnings)
         row_ids = tuple(sorted(values.keys() & baseline_values.keys()))
-        unvalued = len(cell.rows) - len(row_ids)
+        unvalued = len(cell.lanes) - len(row_ids)
         if unvalued and row_ids:
             reason = "a null prediction" if metric in METRICS else f"no {metric}"
             warnings.append(
@@ -268,24 +267,24 @@ class Pairing:
 
 
 def _check_same_rows(cell: CellResult, baseline: CellResult, warnings: list[str]) -> None:
-    gold: Mapping[str, str] = {row.row_id: row.gold for row in baseline.rows}
-    absent = sorted(row.row_id for row in cell.rows if row.row_id not in gold)
+    gold: Mapping[str, str] = {row.row_id: row.gold for row in baseline.lanes}
+    absent = sorted(row.row_id for row in cell.lanes if row.row_id not in gold)
     if absent:
         raise ResultError(
             f"{cell.source}: {cell.name} holds {len(absent)} row(s) that the baseline "
             f"{baseline.source} lacks, the first {absent[0]!r}; compare runs over the same rows"
         )
-    for row in cell.rows:
+    for row in cell.lanes:
         if row.gold != gold[row.row_id]:
             raise ResultError(
                 f"{cell.source}: row {row.row_id!r} has gold answer {row.gold!r}, but "
                 f"{gold[row.row_id]!r} in {baseline.source}; the runs are over different data"
             )
-    fewer = len(gold) - len(cell.rows)
+    fewer = len(gold) - len(cell.lanes)
     declared = cell.excluded_rows or 0
     if fewer and fewer != declared:
         warnings.append(
-            f"{cell.name} ({cell.direction}): holds {len(cell.rows)} of the {len(gold)} rows of "
+            f"{cell.name} ({cell.direction}): holds {len(cell.lanes)} of the {len(gold)} rows of "
             f"{baseline.name} (exclusions declared: {declared}); compared over its own rows"
         )
 

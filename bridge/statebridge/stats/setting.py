@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from statebridge.experiment.conditions import TEXT_PROMPTS, Condition, Prompt
+from statebridge.experiment.conditions import DeclaredCondition, Prompt
 from statebridge.records import Direction, ResultSet
-from statebridge.results.resolved_condition import resolved_condition
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +41,11 @@ def channel_settings(results: ResultSet) -> list[ChannelSetting]:
     something to compare it with; a private one needs its own floor.
     """
     found: list[ChannelSetting] = []
-    for direction in sorted({cell.direction for cell in results.cells if cell.rows}):
+    for direction in sorted({cell.direction for cell in results.cells if cell.lanes}):
         conditions = {
-            cell.condition: resolved_condition(cell)
+            cell.condition.name: cell.condition
             for cell in results.cells
-            if cell.direction == direction and cell.rows
+            if cell.direction == direction and cell.lanes
         }
         private = [
             setting
@@ -59,11 +58,11 @@ def channel_settings(results: ResultSet) -> list[ChannelSetting]:
 
 
 def _shared(
-    direction: Direction, conditions: Mapping[str, Condition | None], *, alone: bool
+    direction: Direction, conditions: Mapping[str, DeclaredCondition], *, alone: bool
 ) -> list[ChannelSetting]:
-    plain = [name for name, c in conditions.items() if c is not None and _silent(c, "task")]
-    members = {name for name, c in conditions.items() if c is None or not c.private}
-    writing = any((c := conditions[name]) is None or c.source != "none" for name in members)
+    plain = _floors(conditions, "task")
+    members = {name for name, c in conditions.items() if not c.private}
+    writing = any(conditions[name].writes for name in members)
     if not plain or not (alone or writing):
         return []
     floor = "no_inject" if "no_inject" in plain else plain[0]
@@ -73,19 +72,18 @@ def _shared(
 
 
 def _private(
-    direction: Direction, prompt: Prompt, conditions: Mapping[str, Condition | None]
+    direction: Direction, prompt: Prompt, conditions: Mapping[str, DeclaredCondition]
 ) -> ChannelSetting | None:
-    known = {name: c for name, c in conditions.items() if c is not None}
-    floors = [name for name, c in known.items() if _silent(c, prompt)]
+    floors = _floors(conditions, prompt)
     if not floors:
         return None
-    plain = [name for name, c in known.items() if _silent(c, "task")]
+    plain = _floors(conditions, "task")
     ceiling = "skyline" if "skyline" in plain else next(iter(plain), None)
-    members = {name for name, c in known.items() if c.prompt in {prompt, *TEXT_PROMPTS}}
+    members = {name for name, c in conditions.items() if c.prompt == prompt or c.uses_text}
     if ceiling is not None:
         members.add(ceiling)
     return ChannelSetting(direction, prompt, floors[0], ceiling, frozenset(members))
 
 
-def _silent(condition: Condition, prompt: Prompt) -> bool:
-    return condition.source == "none" and condition.prompt == prompt
+def _floors(conditions: Mapping[str, DeclaredCondition], prompt: Prompt) -> list[str]:
+    return [name for name, c in conditions.items() if c.is_baseline and c.prompt == prompt]

@@ -55,8 +55,8 @@ def _prompt_lengths(cells: Iterable[CellResult]) -> dict[str, int]:
     lengths: dict[str, int] = {}
     # These first: their prompt is the task prompt whatever else was run.
     whole = ("no_inject", "skyline")
-    for cell in sorted(cells, key=lambda cell: (cell.condition not in whole, cell.name)):
-        for row in cell.rows:
+    for cell in sorted(cells, key=lambda cell: (cell.condition.name not in whole, cell.name)):
+        for row in cell.lanes:
             if row.prompt_len_receiver is not None and row.relay is None:
                 lengths.setdefault(row.row_id, row.prompt_len_receiver)
     return lengths

@@ -49,7 +49,7 @@ def row_table(results: ResultSet) -> Table:
         ResultError: There is no row.
         NumericError: A measurement is NaN or infinite.
     """
-    lanes = [(cell, row) for cell in results.cells for row in cell.rows]
+    lanes = [(cell, row) for cell in results.cells for row in cell.lanes]
     if not lanes:
         raise ResultError("there is no row to list; give at least one result with rows")
     attributes = _attribute_kinds(results)
@@ -90,7 +90,7 @@ def _lane(cell: CellResult, row: LaneResult) -> tuple[Value, ...]:
     text = row.prediction
     return (
         cell.direction,
-        cell.condition,
+        cell.condition.name,
         cell.seed,
         row.row_id,
         row.gold,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from statebridge.results.resolved_condition import resolved_condition
 from statebridge.validation.expectation import Expectation, ExpectedCondition, Original
 from statebridge.validation.published_set import published_expectation
 from statebridge.validation.report import (
@@ -25,7 +24,6 @@ __all__ = [
     "Severity",
     "ValidationReport",
     "published_expectation",
-    "resolved_condition",
     "rows_digest",
     "validate",
 ]

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from typing import TypeVar
 
 from statebridge.records import CellResult, Direction, ResultSet
-from statebridge.results.resolved_condition import resolved_condition, uses_relay
 from statebridge.validation.expectation import Expectation, Setting
 from statebridge.validation.report import Finding, Severity, finding
 
@@ -50,11 +49,10 @@ def decoding_settings(cell: CellResult) -> dict[str, Setting]:
     sender = recorded.pop("sender_generation", None)
     if isinstance(sender, Mapping):
         recorded |= {f"{RELAY}{name}": value for name, value in sender.items()}
-    relayed = uses_relay(resolved_condition(cell))
     return {
         name: value if isinstance(value, bool | int | float | str) else json.dumps(value)
         for name, value in recorded.items()
-        if value is not None and (relayed or not name.startswith(RELAY))
+        if value is not None and _applies(name, cell)
     }
 
 
@@ -82,7 +80,7 @@ def decoding(results: ResultSet, expectation: Expectation) -> Iterator[Finding]:
 
 
 def _applies(name: str, cell: CellResult) -> bool:
-    return not name.startswith(RELAY) or uses_relay(resolved_condition(cell))
+    return not name.startswith(RELAY) or cell.condition.uses_text
 
 
 def models(results: ResultSet) -> Iterator[Finding]:
@@ -102,9 +100,8 @@ def models(results: ResultSet) -> Iterator[Finding]:
 
 
 def _model_facts(cell: CellResult) -> dict[str, str]:
-    condition = resolved_condition(cell)
     sides = ["receiver"]
-    if condition is not None and (condition.reads_sender or uses_relay(condition)):
+    if cell.condition.reads_sender or cell.condition.uses_text:
         sides.append("sender")
     facts: dict[str, str] = {}
     for side in sides:
@@ -129,13 +126,13 @@ def gold(results: ResultSet) -> Iterator[Finding]:
     """Find rows whose gold answer is not the dataset's, or not that of most cells."""
     votes: dict[str, list[str]] = defaultdict(list)
     for cell in results.cells:
-        for row in cell.rows:
+        for row in cell.lanes:
             votes[row.row_id].append(row.gold)
     wanted = {row_id: _most_common(golds) for row_id, golds in votes.items()}
     wanted |= {row_id: row.answer for row_id, row in results.dataset.items()}
     origin = "the dataset's" if results.dataset else "that of the other cells"
     for cell in results.cells:
-        other = [row for row in cell.rows if row.gold != wanted[row.row_id]]
+        other = [row for row in cell.lanes if row.gold != wanted[row.row_id]]
         if other:
             first = other[0]
             yield finding(
@@ -146,7 +143,7 @@ def gold(results: ResultSet) -> Iterator[Finding]:
                 f"{first.gold!r}, not {wanted[first.row_id]!r}",
                 [row.row_id for row in other],
             )
-        empty = [row.row_id for row in cell.rows if not row.gold.strip()]
+        empty = [row.row_id for row in cell.lanes if not row.gold.strip()]
         if empty:
             yield finding("blocking", "gold", cell, f"{len(empty)} empty gold answer(s)", empty)
 
@@ -158,21 +155,19 @@ def prompt_lengths(results: ResultSet) -> Iterator[Finding]:
     """
     reading: dict[tuple[str, str], list[CellResult]] = defaultdict(list)
     for cell in results.cells:
-        condition = resolved_condition(cell)
-        if not uses_relay(condition):
-            prompt = "task" if condition is None else condition.prompt
-            reading[cell.direction, prompt].append(cell)
+        if not cell.condition.uses_text:
+            reading[cell.direction, cell.condition.prompt].append(cell)
     for cells in reading.values():
         votes: dict[str, list[int]] = defaultdict(list)
         for cell in cells:
-            for row in cell.rows:
+            for row in cell.lanes:
                 if row.prompt_len_receiver is not None:
                     votes[row.row_id].append(row.prompt_len_receiver)
         wanted = {row_id: _most_common(lengths) for row_id, lengths in votes.items()}
         for cell in cells:
             other = [
                 row.row_id
-                for row in cell.rows
+                for row in cell.lanes
                 if row.prompt_len_receiver not in (None, wanted.get(row.row_id))
             ]
             if other:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from statebridge.experiment.cells import cell_name
 from statebridge.records import CellResult, Direction, ResultSet
 from statebridge.validation.expectation import Expectation, ExpectedCondition
 from statebridge.validation.report import Finding, finding
@@ -13,9 +14,9 @@ from statebridge.validation.report import Finding, finding
 def cell_presence(results: ResultSet, expectation: Expectation) -> Iterator[Finding]:
     """Find cells that are missing, there twice, or not asked for."""
     wanted = {(expectation.direction, *cell) for cell in expectation.cells}
-    found = Counter((cell.direction, cell.condition, cell.seed) for cell in results.cells)
+    found = Counter(map(_key, results.cells))
     for direction, condition, seed in wanted - set(found):
-        name = condition if seed is None else f"{condition}/seed{seed}"
+        name = cell_name(condition, seed)
         yield Finding(
             severity="blocking",
             check="missing_cell",
@@ -25,14 +26,12 @@ def cell_presence(results: ResultSet, expectation: Expectation) -> Iterator[Find
         )
     reported = set()
     for cell in results.cells:
-        key = (cell.direction, cell.condition, cell.seed)
+        key = _key(cell)
         if key in reported:
             continue
         reported.add(key)
         if found[key] > 1:
-            sources = sorted(
-                str(c.source) for c in results.cells if (c.direction, c.condition, c.seed) == key
-            )
+            sources = sorted(str(c.source) for c in results.cells if _key(c) == key)
             yield finding(
                 "blocking",
                 "duplicate_cell",
@@ -45,6 +44,10 @@ def cell_presence(results: ResultSet, expectation: Expectation) -> Iterator[Find
             )
 
 
+def _key(cell: CellResult) -> tuple[Direction, str, int | None]:
+    return (cell.direction, cell.condition.name, cell.seed)
+
+
 def row_presence(results: ResultSet, expectation: Expectation) -> Iterator[Finding]:
     """Find rows that are missing, unknown or there twice, and wrong exclusions."""
     known = {
@@ -54,7 +57,7 @@ def row_presence(results: ResultSet, expectation: Expectation) -> Iterator[Findi
     for cell in results.cells:
         expected = None
         if cell.direction == expectation.direction:
-            expected = expectation.condition(cell.condition)
+            expected = expectation.condition(cell.condition.name)
         yield from _duplicates(cell)
         yield from _rows_of(cell, expected, known[cell.direction])
         if expected is not None:
@@ -70,15 +73,15 @@ def _known_rows(
         return frozenset(expectation.row_ids)
     if results.dataset:
         return frozenset(results.dataset)
-    cells = [cell for cell in results.cells if cell.direction == direction and cell.rows]
+    cells = [cell for cell in results.cells if cell.direction == direction and cell.lanes]
     cells = [cell for cell in cells if not cell.excluded_rows] or cells
     # A row is in doubt where fewer than half of the cells have it: then it is the odd one.
-    votes = Counter(row_id for cell in cells for row_id in {row.row_id for row in cell.rows})
+    votes = Counter(row_id for cell in cells for row_id in {row.row_id for row in cell.lanes})
     return frozenset(row_id for row_id, count in votes.items() if 2 * count >= len(cells))
 
 
 def _duplicates(cell: CellResult) -> Iterator[Finding]:
-    counts = Counter(row.row_id for row in cell.rows)
+    counts = Counter(row.row_id for row in cell.lanes)
     twice = sorted(row_id for row_id, count in counts.items() if count > 1)
     if twice:
         yield finding(
@@ -89,7 +92,7 @@ def _duplicates(cell: CellResult) -> Iterator[Finding]:
 def _rows_of(
     cell: CellResult, expected: ExpectedCondition | None, known: frozenset[str]
 ) -> Iterator[Finding]:
-    own = {row.row_id for row in cell.rows}
+    own = {row.row_id for row in cell.lanes}
     if not own:
         yield finding("blocking", "rows", cell, "holds no row")
         return
@@ -102,14 +105,14 @@ def _rows_of(
     if expected is not None and expected.rows is not None:
         wanted = expected.rows
     missing = sorted(known - own)
-    if len(cell.rows) != wanted:
+    if len(cell.lanes) != wanted:
         # Which rows a cell that excludes some should have is not known: then none is named.
         named = missing if wanted >= len(known) else []
         yield finding(
             "blocking",
             "rows",
             cell,
-            f"holds {len(cell.rows)} rows, not {wanted}{'; missing' if named else ''}",
+            f"holds {len(cell.lanes)} rows, not {wanted}{'; missing' if named else ''}",
             named,
         )
     elif not cell.complete:
@@ -146,10 +149,10 @@ def _unequal_seeds(results: ResultSet) -> Iterator[Finding]:
     """What a condition excludes depends on the rows, never on the seed."""
     groups: dict[tuple[Direction, str], list[CellResult]] = {}
     for cell in results.cells:
-        if cell.rows:
-            groups.setdefault((cell.direction, cell.condition), []).append(cell)
+        if cell.lanes:
+            groups.setdefault((cell.direction, cell.condition.name), []).append(cell)
     for cells in groups.values():
-        row_sets = [frozenset(row.row_id for row in cell.rows) for cell in cells]
+        row_sets = [frozenset(row.row_id for row in cell.lanes) for cell in cells]
         for cell, rows in zip(cells[1:], row_sets[1:], strict=True):
             if rows != row_sets[0]:
                 yield finding(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from statebridge.records import CellResult, LaneResult, ResultSet
-from statebridge.results.resolved_condition import resolved_condition
 from statebridge.validation.expectation import Expectation
 from statebridge.validation.report import Finding, Severity, finding
 
@@ -13,7 +12,7 @@ from statebridge.validation.report import Finding, Severity, finding
 def row_facts(results: ResultSet, expectation: Expectation) -> Iterator[Finding]:
     """Find null predictions, prompts that the two models saw differently, and wrong donors."""
     for cell in results.cells:
-        null = [row.row_id for row in cell.rows if row.prediction is None]
+        null = [row.row_id for row in cell.lanes if row.prediction is None]
         if null and expectation.decoded:
             yield finding(
                 "blocking",
@@ -24,7 +23,7 @@ def row_facts(results: ResultSet, expectation: Expectation) -> Iterator[Finding]
             )
         yield from _mismatches(cell)
         yield from _donors(cell)
-        alone = [row.row_id for row in cell.rows if _is_self_fallback(row)]
+        alone = [row.row_id for row in cell.lanes if _is_self_fallback(row)]
         if alone:
             yield finding(
                 _fallback_severity(cell, expectation),
@@ -36,10 +35,9 @@ def row_facts(results: ResultSet, expectation: Expectation) -> Iterator[Finding]
 
 
 def _mismatches(cell: CellResult) -> Iterator[Finding]:
-    condition = resolved_condition(cell)
-    if condition is not None and condition.private:
+    if cell.condition.private:
         return  # by design the two read different prompts
-    lengths = [row.row_id for row in cell.rows if _lengths_differ(row)]
+    lengths = [row.row_id for row in cell.lanes if _lengths_differ(row)]
     if lengths:
         yield finding(
             "blocking",
@@ -48,7 +46,7 @@ def _mismatches(cell: CellResult) -> Iterator[Finding]:
             f"{len(lengths)} prompt(s) not equally long for sender and receiver",
             lengths,
         )
-    tokens = [row.row_id for row in cell.rows if row.token_ids_match is False]
+    tokens = [row.row_id for row in cell.lanes if row.token_ids_match is False]
     if tokens:
         yield finding(
             "blocking",
@@ -74,7 +72,7 @@ def _is_self_fallback(row: LaneResult) -> bool:
 def _donors(cell: CellResult) -> Iterator[Finding]:
     contradictory = [
         row.row_id
-        for row in cell.rows
+        for row in cell.lanes
         if row.donor_self_fallback is not None
         and row.donor_row_id is not None
         and row.donor_self_fallback != (row.donor_row_id == row.row_id)
@@ -87,18 +85,17 @@ def _donors(cell: CellResult) -> Iterator[Finding]:
             f"{len(contradictory)} row(s) whose donor contradicts their self-fallback mark",
             contradictory,
         )
-    condition = resolved_condition(cell)
-    if condition is not None and condition.lone_rows == "nearest":
+    if cell.condition.lone_rows == "nearest":
         return
     # The length that donors share is of the prompt with the context.
-    private = condition is not None and condition.private
+    private = cell.condition.private
     lengths = {
         row.row_id: row.prompt_len_sender if private else row.prompt_len_receiver
-        for row in cell.rows
+        for row in cell.lanes
     }
     unequal = [
         row.row_id
-        for row in cell.rows
+        for row in cell.lanes
         if row.donor_row_id is not None
         and lengths.get(row.donor_row_id, lengths[row.row_id]) != lengths[row.row_id]
     ]
@@ -114,8 +111,7 @@ def _donors(cell: CellResult) -> Iterator[Finding]:
 
 def _fallback_severity(cell: CellResult, expectation: Expectation) -> Severity:
     """Blocking where the condition drops the rows that have no donor, else a known caveat."""
-    expected = expectation.condition(cell.condition)
-    condition = resolved_condition(cell)
-    if condition is not None and condition.lone_rows == "drop":
+    expected = expectation.condition(cell.condition.name)
+    if cell.condition.lone_rows == "drop":
         return "blocking"
     return "warning" if expected is None else expected.self_fallback

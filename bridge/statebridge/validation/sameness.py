@@ -13,12 +13,6 @@ from collections.abc import Iterator
 
 from statebridge.experiment.conditions import Condition
 from statebridge.records import CellResult, LaneResult, ResultSet
-from statebridge.results.resolved_condition import (
-    floor_of,
-    is_plain_baseline,
-    resolved_condition,
-    writes_back_what_was_there,
-)
 from statebridge.validation.report import Finding, Severity, finding
 
 TOO_FEW_ROWS = 20
@@ -31,12 +25,11 @@ _DISTINGUISHING = ("translated_norm_mean", "injected_norm_mean", "gold_logprob",
 def self_injection(results: ResultSet) -> Iterator[Finding]:
     """Find rows where writing the receiver's own state back changed what it said."""
     for cell in results.cells:
-        if not writes_back_what_was_there(resolved_condition(cell)):
+        if not cell.condition.writes_own_state:
             continue
-        baseline = floor_of(cell, results.cells)
+        baseline = results.floor(cell)
         if baseline is None:
-            condition = resolved_condition(cell)
-            needed = "question_only" if condition and condition.private else "no_inject"
+            needed = "question_only" if cell.condition.private else "no_inject"
             yield finding(
                 "warning", "self_injection", cell, f"cannot be checked: there is no {needed}"
             )
@@ -86,32 +79,23 @@ def identical_cells(results: ResultSet) -> Iterator[Finding]:
 
 def _may_be_equal(cell: CellResult, other: CellResult) -> bool:
     """Whether equal texts are what the two cells' declarations ask for."""
-    conditions = (resolved_condition(cell), resolved_condition(other))
-    if all(is_plain_baseline(one) or writes_back_what_was_there(one) for one in conditions):
+    one, another = cell.condition, other.condition
+    if all(condition.role in ("baseline", "self") for condition in (one, another)):
         return True
+    # The strictly matched shuffle drops the rows that have no donor and treats the others as
+    # the full one does: in the published draws too, since shuffling one item draws nothing.
     return cell.seed == other.seed and (
-        cell.condition == other.condition or _same_intervention(*conditions)
+        one.name == another.name
+        or (isinstance(one, Condition) and one.same_but(another, "lone_rows"))
     )
-
-
-def _same_intervention(condition: Condition | None, other: Condition | None) -> bool:
-    """Whether two conditions do the same to every row that both keep.
-
-    The strictly matched shuffle drops the rows that have no donor and treats the others as
-    the full one does: in the published draws too, since shuffling one item draws nothing.
-    """
-    if condition is None or other is None:
-        return False
-    ignored = {"name", "lone_rows"}
-    return condition.model_dump(exclude=ignored) == other.model_dump(exclude=ignored)
 
 
 def _shared(cell: CellResult, other: CellResult) -> list[tuple[LaneResult, LaneResult]]:
     """Pair the rows that both cells have a text for."""
-    others = {row.row_id: row for row in other.rows if row.prediction is not None}
+    others = {row.row_id: row for row in other.lanes if row.prediction is not None}
     return [
         (row, others[row.row_id])
-        for row in cell.rows
+        for row in cell.lanes
         if row.prediction is not None and row.row_id in others
     ]
 

@@ -142,8 +142,8 @@ def _metrics(cell: CellResult, payload: Mapping[str, Any]) -> Iterator[Finding]:
             "warning", "unverifiable", cell, "stores no metrics for its rows to be checked by"
         )
         return
-    yield from _contradiction(cell, "metrics.n", metrics.get("n"), len(cell.rows))
-    if not rows or len(rows) < len(cell.rows):  # null predictions have no score
+    yield from _contradiction(cell, "metrics.n", metrics.get("n"), len(cell.lanes))
+    if not rows or len(rows) < len(cell.lanes):  # null predictions have no score
         return
     for name, metric in _MEANS.items():
         right = sum(METRICS[metric](row["prediction"], row["gold"]) for row in rows)
@@ -169,7 +169,7 @@ def _diagnostics(cell: CellResult, payload: Mapping[str, Any]) -> Iterator[Findi
 def _row_count(cell: CellResult, payload: Mapping[str, Any]) -> Iterator[Finding]:
     declared = _object(payload.get("config")).get("n_samples")
     if declared is not None:
-        yield from _contradiction(cell, "config.n_samples", declared, len(cell.rows))
+        yield from _contradiction(cell, "config.n_samples", declared, len(cell.lanes))
 
 
 def _contradiction(
@@ -201,11 +201,11 @@ def _original(
     if cell.direction != expectation.direction:
         return
     for original in expectation.originals:
-        if (original.condition, original.seed) != (cell.condition, cell.seed):
+        if (original.condition, original.seed) != (cell.condition.name, cell.seed):
             continue
         if payload.get("created_at") != original.created_at:
             continue  # a run of one's own, not the published one
-        if rows_digest(cell.rows) != original.rows_sha256:
+        if rows_digest(cell.lanes) != original.rows_sha256:
             yield finding(
                 "blocking",
                 "edited",

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import get_args
 
+from statebridge.experiment.cells import cell_name
 from statebridge.records import CellResult, ResultSet
 from statebridge.validation.agreement import data_hash, decoding, gold, models, prompt_lengths
 from statebridge.validation.expectation import Expectation
@@ -33,7 +34,7 @@ def validate(results: ResultSet, expectation: Expectation) -> ValidationReport:
             results.cells,
             key=lambda c: (
                 c.direction,
-                c.condition,
+                c.condition.name,
                 c.seed is not None,
                 c.seed or 0,
                 str(c.source),
@@ -66,7 +67,7 @@ def validate(results: ResultSet, expectation: Expectation) -> ValidationReport:
 def _name_order(cell: CellResult) -> tuple[str, str, bool, int, str]:
     return (
         cell.direction,
-        cell.condition,
+        cell.condition.name,
         cell.seed is not None,
         cell.seed or 0,
         str(cell.source),
@@ -88,10 +89,9 @@ def _verdicts(
 ) -> Iterator[CellVerdict]:
     stopped = {(f.direction, f.cell) for f in findings if f.severity == "blocking"}
     expected = {
-        (expectation.direction, condition if seed is None else f"{condition}/seed{seed}")
-        for condition, seed in expectation.cells
+        (expectation.direction, cell_name(condition, seed)) for condition, seed in expectation.cells
     }
-    rows = {(cell.direction, cell.name): len(cell.rows) for cell in results.cells}
+    rows = {(cell.direction, cell.name): len(cell.lanes) for cell in results.cells}
     for direction, name in sorted(expected | rows.keys()):
         found = (direction, name) in rows
         yield CellVerdict(

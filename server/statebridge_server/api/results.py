@@ -70,7 +70,7 @@ class Summary(BaseModel):
 
 def summaries(results: ResultSet) -> list[ConditionSummary]:
     """Return every condition's scores."""
-    scores = score_conditions([score_cell(cell) for cell in results.cells if cell.rows])
+    scores = score_conditions([score_cell(cell) for cell in results.cells if cell.lanes])
     return [
         ConditionSummary(
             condition=score.condition,
@@ -256,7 +256,7 @@ def _results(server: Server, job: Job) -> ResultSet:
     if read_manifest(folder) is None:
         raise ProblemError(409, f"no row is committed yet; the experiment is {job.state}")
     results = read_run(folder)
-    if not any(cell.rows for cell in results.cells):
+    if not any(cell.lanes for cell in results.cells):
         raise ProblemError(409, f"no row is committed yet; the experiment is {job.state}")
     return results
 
@@ -294,9 +294,9 @@ def _parquet(server: Server, job: Job, chosen: _Filter) -> bytes:
     from statebridge.tables import row_table, to_parquet  # noqa: PLC0415 - pyarrow is slow to load
 
     results = _results(server, job)
-    results.cells = [cell for cell in results.cells if chosen.cell(cell.condition, cell.seed)]
+    results.cells = [cell for cell in results.cells if chosen.cell(cell.condition.name, cell.seed)]
     for cell in results.cells:
-        cell.rows = [row for row in cell.rows if chosen.row(row.row_id)]
+        cell.lanes = [row for row in cell.lanes if chosen.row(row.row_id)]
     return to_parquet(row_table(results))
 
 

@@ -9,6 +9,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from statebridge.experiment.conditions import UnknownCondition
 from statebridge.records import CellResult, LaneResult, ResultSet
 from statebridge.scoring.metrics import METRICS
 from statebridge_server.api.context import Reader, ServerState, parse_json, read_body
@@ -98,9 +99,15 @@ async def score_predictions(request: Request, server: ServerState, _who: Reader)
         for item in sent.predictions:
             cell = cells.setdefault(
                 (item.condition, item.seed),
-                CellResult(item.condition, item.seed, sent.direction, [], Path("predictions")),
+                CellResult(
+                    UnknownCondition(item.condition),
+                    item.seed,
+                    sent.direction,
+                    [],
+                    Path("predictions"),
+                ),
             )
-            cell.rows.append(LaneResult(item.row_id, item.gold, item.prediction))
+            cell.lanes.append(LaneResult(item.row_id, item.gold, item.prediction))
         return Scores(
             conditions=summaries(ResultSet(list(cells.values()))),
             rows=[_row_score(item) for item in sent.predictions],

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from statebridge.experiment.presets import named_condition
 from statebridge.records import CellResult, DatasetRow, LaneResult, ResultSet
 
 TEXTS = {
@@ -21,18 +21,17 @@ def cell(
     condition: str,
     codes: str,
     seed: int | None = None,
-    injection: Mapping[str, Any] | None = None,
 ) -> CellResult:
     """A cell with one row per code of `TEXTS`; `0` is a null prediction."""
     rows = [
         LaneResult(f"r{index:02d}", "Paris", None if code == "0" else TEXTS[code])
         for index, code in enumerate(codes)
     ]
-    return CellResult(condition, seed, "fwd", rows, Path("memory"), injection=dict(injection or {}))
+    return CellResult(named_condition(condition), seed, "fwd", rows, Path("memory"))
 
 
 def results(cells: Sequence[CellResult], *, dataset: bool = False) -> ResultSet:
-    ids = {row.row_id for one in cells for row in one.rows} if dataset else set()
+    ids = {row.row_id for one in cells for row in one.lanes} if dataset else set()
     return ResultSet(
         list(cells),
         {i: DatasetRow(i, f"context of {i}", f"question of {i}?", "Paris") for i in sorted(ids)},

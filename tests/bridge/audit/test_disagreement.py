@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from statebridge.audit import LABELS, AuditReport, audit, disagreement_label
 from statebridge.errors import ResultError
+from statebridge.experiment.conditions import Condition
 from statebridge.records import ResultSet
 from statebridge.results.published import read_published
 from statebridge.scoring import legacy_contains, normalized_exact_match, word_boundary_contains
@@ -74,14 +75,14 @@ def test_controls_are_left_out_and_named() -> None:
         cell("shuffled_translation", "A", 1),
         cell("shuffled_translation_strict_matched", "A", 1),
         cell("zero_replacement", "A"),
-        cell("mine", "A", 1, {"name": "mine", "source": "random", "operator": "blend"}),
+        replace(cell("mine", "A", 1), condition=Condition(name="mine", source="random")),
     ]
     main = ["no_inject", "nl_relay", "additive", "replace", "scale_corrected", "best_alpha"]
     main_cells = [cell(name, "A") for name in main]
-    sent = cell("sent", "A", 1, {"name": "sent", "source": "sender", "operator": "sum"})
+    sent = replace(cell("sent", "A", 1), condition=Condition(name="sent", source="sender"))
     report = audit(results([*controls, *main_cells, sent]))
     assert {one.condition for one in report.cells} == {*main, "sent"}
-    assert set(report.controls_left_out) == {one.condition for one in controls}
+    assert set(report.controls_left_out) == {one.condition.name for one in controls}
     asked = audit(results([*controls, *main_cells]), conditions=["zero_replacement"])
     assert [one.condition for one in asked.cells] == ["zero_replacement"]
 
@@ -96,10 +97,10 @@ def test_the_order_of_cells_and_rows_changes_nothing() -> None:
     given = [cell("no_inject", "VSA" * 4), cell("replace", "SSA", 42), cell("replace", "AVV", 123)]
     wanted = audit(results(given))
     shuffle = random.Random(1).shuffle
-    mixed = [replace(one, rows=list(one.rows)) for one in given]
+    mixed = [replace(one, lanes=list(one.lanes)) for one in given]
     shuffle(mixed)
     for one in mixed:
-        shuffle(one.rows)
+        shuffle(one.lanes)
     assert audit(results(mixed)) == wanted
 
 
@@ -139,7 +140,7 @@ def test_bad_input_is_refused_in_one_line(
 
 def test_an_empty_gold_answer_is_refused() -> None:
     one = cell("replace", "A")
-    one.rows[0] = replace(one.rows[0], gold=" ")
+    one.lanes[0] = replace(one.lanes[0], gold=" ")
     with pytest.raises(ResultError, match="empty gold"):
         audit(results([one]))
 
@@ -202,6 +203,6 @@ def test_every_lenient_hit_of_the_published_files_is_counted(
         hits = sum(
             legacy_contains(row.prediction or "", row.gold)
             and not normalized_exact_match(row.prediction or "", row.gold)
-            for row in source.rows
+            for row in source.lanes
         )
         assert sum(one.disagreements.values()) == hits

@@ -76,8 +76,8 @@ def test_a_sheet_does_not_lead_its_reader(tmp_path: Path) -> None:
 
 def test_texts_survive_the_sheet_and_start_no_formula(tmp_path: Path) -> None:
     one = cell("no_inject", "AA")
-    one.rows[0] = replace(one.rows[0], prediction=NASTY)
-    one.rows[1] = replace(one.rows[1], prediction="'Paris and more")
+    one.lanes[0] = replace(one.lanes[0], prediction=NASTY)
+    one.lanes[1] = replace(one.lanes[1], prediction="'Paris and more")
     report = audit(results([one]))
     write_reading_sheet(report, tmp_path / "a.csv")
     raw = {record["row_id"]: record["prediction"] for record in records(tmp_path / "a.csv")}
@@ -92,7 +92,7 @@ def test_texts_survive_the_sheet_and_start_no_formula(tmp_path: Path) -> None:
 
 def test_half_a_character_does_not_stop_the_sheet(tmp_path: Path) -> None:
     one = cell("no_inject", "A")
-    one.rows[0] = replace(one.rows[0], row_id="r\ud800", prediction="not Paris \ud800")
+    one.lanes[0] = replace(one.lanes[0], row_id="r\ud800", prediction="not Paris \ud800")
     report = audit(results([one]))
     write_reading_sheet(report, tmp_path / "a.csv")
     sheet = filled(tmp_path / "a.csv", lambda _, r: automatic(report, r))
@@ -173,7 +173,7 @@ def test_bad_sheets_are_refused_with_their_line(
 
 def test_an_unknown_label_is_named_with_the_line_where_its_row_begins(tmp_path: Path) -> None:
     one = cell("no_inject", "AAA")
-    one.rows = [replace(row, prediction="not\nParis\nat all") for row in one.rows]
+    one.lanes = [replace(row, prediction="not\nParis\nat all") for row in one.lanes]
     report = audit(results([one]))
     write_reading_sheet(report, tmp_path / "a.csv")
     sheet = filled(tmp_path / "a.csv", lambda i, r: "substring noise" if i < 2 else "accidental")

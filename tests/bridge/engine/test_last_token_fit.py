@@ -121,7 +121,7 @@ def test_two_families_are_run_and_the_cards_say_how_they_were_fitted(
     results = read_run(tmp_path / "run")
     written = results.cell("private_last", 1)
     assert written is not None
-    assert any(row.prediction_changed for row in written.rows)
+    assert any(row.prediction_changed for row in written.lanes)
     declared = experiment(folder)
     fit = declared_fit(declared)
     corpus = read_corpus(fit.corpus, declared.prompts)

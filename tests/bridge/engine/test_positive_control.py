@@ -49,13 +49,13 @@ def test_a_run_keeps_its_control_beside_its_rows(tmp_path: Path) -> None:
     pair = control.manifest["pair"]
     assert pair["sender"]["weights_sha256"] == pair["receiver"]["weights_sha256"]
     assert pair["sender"]["layer"] == pair["receiver"]["layer"] == 2
-    assert {len(found.rows) for found in control.cells} == {8}
+    assert {len(found.lanes) for found in control.cells} == {8}
     # After the last block the state of the last token is all that the next token depends on, so
     # the channel gives the skyline's distribution whole.
     channel, skyline = control.cell("activation_replace"), control.cell("skyline")
     assert channel is not None
     assert skyline is not None
-    for own, best in zip(channel.rows, skyline.rows, strict=True):
+    for own, best in zip(channel.lanes, skyline.lanes, strict=True):
         assert own.gold_rank == best.gold_rank
         assert own.token_ids is not None
         assert best.token_ids is not None
@@ -79,7 +79,7 @@ def test_the_taught_pair_transfers_beside_a_pair_that_cannot(tmp_path: Path) -> 
     run_experiment(declared(tmp_path, positive_control={"rows": 24}), tmp_path / "run")
     found = read_run(tmp_path / "run")
     assert found.taught_pair is not None
-    assert {len(held.rows) for held in found.taught_pair.cells} == {24}
+    assert {len(held.lanes) for held in found.taught_pair.cells} == {24}
     own, taught = positive_control_views(found)
     # A receiver of random weights has no answer to tell, and the report says so.
     assert own.detected is False

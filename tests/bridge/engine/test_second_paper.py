@@ -70,12 +70,12 @@ def test_a_run_states_shapes_and_what_was_said(greedy: ResultSet) -> None:
     for name, count in (("private_relay", 1), ("debate", 2)):
         cell = greedy.cell(name)
         assert cell is not None
-        for row in cell.rows:
+        for row in cell.lanes:
             assert row.turns is not None
             assert len(row.turns) == count
             assert row.turns[0].model == "sender"
             assert row.turns[0].text == row.relay
-    assert all(row.task_correct is not None for cell in greedy.cells for row in cell.rows)
+    assert all(row.task_correct is not None for cell in greedy.cells for row in cell.lanes)
 
 
 def test_its_report_has_costs_and_it_validates(greedy: ResultSet, tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_a_sampled_run_is_compared_seed_by_seed(tmp_path: Path) -> None:
         own, floor = sampled.cell("private_last_self", seed), sampled.cell("question_only", seed)
         assert own is not None
         assert floor is not None
-        for row, other in zip(own.rows, floor.rows, strict=True):
+        for row, other in zip(own.lanes, floor.lanes, strict=True):
             assert row.token_ids == other.token_ids
             assert row.prediction_changed is False
     comparison = compare(sampled, settings=Settings(resamples=200, permutations=99))
@@ -121,7 +121,7 @@ def test_a_run_goes_on_where_it_stopped_with_the_same_text(tmp_path: Path) -> No
     rows.write_bytes(content[: len(content) // 2])
     again = _run(tmp_path / "whole", **fields)
     assert rows.read_bytes() == content
-    assert [c.rows for c in again.cells] == [c.rows for c in whole.cells]
+    assert [c.lanes for c in again.cells] == [c.lanes for c in whole.cells]
 
 
 def test_a_tokenizer_without_a_template_is_one_line(tmp_path: Path) -> None:

@@ -192,7 +192,7 @@ def test_a_private_experiment_from_its_file_to_the_score_table(
 
     call("run", "e.yaml", "--out", "out", "--json")
     results = read_run(tmp_path / "out")
-    cells = {(cell.condition, cell.seed) for cell in results.cells}
+    cells = {(cell.condition.name, cell.seed) for cell in results.cells}
     seeded = {
         "private_last",
         "private_last_shuffled",
@@ -202,8 +202,8 @@ def test_a_private_experiment_from_its_file_to_the_score_table(
     }
     single = {"question_only", "skyline", "private_last_zero", "private_last_self"}
     assert cells == {(n, s) for n in seeded for s in (42, 7)} | {(n, None) for n in single}
-    assert all(cell.complete and len(cell.rows) == 5 for cell in results.cells)
-    rows = {cell.condition: cell.rows for cell in results.cells}
+    assert all(cell.complete and len(cell.lanes) == 5 for cell in results.cells)
+    rows = {cell.condition.name: cell.lanes for cell in results.cells}
     for own, alone in zip(rows["private_last_self"], rows["question_only"], strict=True):
         assert own.token_ids == alone.token_ids
         assert own.prediction_changed is False

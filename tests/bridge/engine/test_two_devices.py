@@ -104,9 +104,9 @@ def experiment_of(folder: Path, devices: dict[str, str], **fields: Any) -> Exper
 def run(out: Path, experiment: Experiment) -> dict[tuple[str, str], dict[str, Any]]:
     run_experiment(experiment, out)
     return {
-        (cell.condition, row.row_id): asdict(row)
+        (cell.condition.name, row.row_id): asdict(row)
         for cell in read_run(out).cells
-        for row in cell.rows
+        for row in cell.lanes
     }
 
 

@@ -49,10 +49,10 @@ def made_run(
         for seed in seeds if condition.seeded else (None,):
             cells.append(
                 CellResult(
-                    condition=condition.name,
+                    condition=condition,
                     seed=seed,
                     direction=direction,
-                    rows=[_row(condition, seed, row, decoded, shift) for row in dataset.values()],
+                    lanes=[_row(condition, seed, row, decoded, shift) for row in dataset.values()],
                     source=Path("run"),
                     dataset_sha256="0" * 64,
                     decoding={"max_new_tokens": 64},
@@ -60,7 +60,6 @@ def made_run(
                         "sender": {"layer": layers[0]},
                         "receiver": {"layer": layers[1]},
                     },
-                    injection=condition.model_dump(mode="json"),
                 )
             )
     return ResultSet(cells, dataset, _manifest(cells, rows, layers, seeds, direction, decoded))
@@ -153,9 +152,9 @@ def _manifest(
             {
                 "name": cell.name,
                 "seed": cell.seed,
-                "rows": len(cell.rows),
+                "rows": len(cell.lanes),
                 "excluded_rows": 0,
-                "condition": dict(cell.injection),
+                "condition": cell.condition.model_dump(mode="json"),  # type: ignore[union-attr]
             }
             for cell in cells
         ],
@@ -167,7 +166,7 @@ def without(results: ResultSet, *names: str) -> ResultSet:
     """The same rows without some of their fields."""
     blank = dict.fromkeys(names)
     cells = [
-        replace(cell, rows=[replace(row, **blank) for row in cell.rows])  # type: ignore[arg-type]
+        replace(cell, lanes=[replace(row, **blank) for row in cell.lanes])  # type: ignore[arg-type]
         for cell in results.cells
     ]
     return replace(results, cells=cells)

@@ -13,6 +13,7 @@ from matplotlib.text import Text
 
 from statebridge import figures
 from statebridge.audit import audit
+from statebridge.experiment.conditions import UnknownCondition
 from statebridge.figures import Drawing
 from statebridge.figures.strength import strength_series
 from statebridge.figures.style import house_style, series_styles
@@ -123,7 +124,7 @@ def test_containment_bars_are_means_over_seeds(run: ResultSet) -> None:
     assert labels == list(PUBLISHED)
     lengths = [bar.get_width() for bar in axes.containers[0]]
     for condition, length in zip(labels, lengths, strict=True):
-        cells = [cell for cell in run.cells if cell.condition == condition]
+        cells = [cell for cell in run.cells if cell.condition.name == condition]
         means = [np.mean(list(row_values(c, "word_boundary_contains").values())) for c in cells]
         # Rounding of the mean of means.
         assert length == pytest.approx(np.mean(means), abs=1e-12)
@@ -135,7 +136,7 @@ def test_survival_counts_the_texts_that_still_agree(run: ResultSet) -> None:
     curves = {line.get_label(): line for line in drawing.figure.axes[0].get_lines()}
     assert "no_inject" not in curves
     assert np.asarray(curves["b_to_b_self_inject"].get_ydata()).tolist() == [1.0] * (TOKENS + 1)
-    rows = [row for c in run.cells if c.condition == "replace" for row in c.rows]
+    rows = [row for c in run.cells if c.condition.name == "replace" for row in c.lanes]
     for tokens, share in enumerate(np.asarray(curves["replace"].get_ydata())):
         same = sum(
             row.token_ids is not None
@@ -197,8 +198,8 @@ def test_layers_of_published_files_are_read_from_module_names(run: ResultSet) ->
 
 
 def test_a_norm_of_zero_is_written_out(run: ResultSet) -> None:
-    cell = next(cell for cell in run.cells if cell.condition == "replace")
-    zero = replace(cell, rows=[replace(row, injected_norm_mean=0.0) for row in cell.rows])
+    cell = next(cell for cell in run.cells if cell.condition.name == "replace")
+    zero = replace(cell, lanes=[replace(row, injected_norm_mean=0.0) for row in cell.lanes])
     drawing = figures.norm_mismatch(ResultSet([zero]))
     assert drawing.figure is not None
     assert [text.get_text() for text in drawing.figure.axes[0].texts] == ["injected 0"]
@@ -216,7 +217,7 @@ def test_both_directions_are_told_apart() -> None:
 
 
 def blank(cell: CellResult) -> CellResult:
-    return replace(cell, rows=[replace(row, prediction="") for row in cell.rows])
+    return replace(cell, lanes=[replace(row, prediction="") for row in cell.lanes])
 
 
 @pytest.mark.parametrize(
@@ -277,8 +278,9 @@ def test_gallery_holds_every_figure_or_its_reason(run: ResultSet, comparison: Co
 
 def test_names_are_shown_as_they_are_and_not_as_mathematics() -> None:
     run = made_run(["no_inject", "replace"], rows=6)
+    odd_name = UnknownCondition("$x^{2$ " + "long " * 20)
     odd = [
-        replace(cell, condition="$x^{2$ " + "long " * 20) if cell.condition == "replace" else cell
+        replace(cell, condition=odd_name) if cell.condition.name == "replace" else cell
         for cell in run.cells
     ]
     drawing = figures.containment(ResultSet(odd))

@@ -69,15 +69,14 @@ def _run(value: Value, at: Layers, ids: Sequence[str], plan: SweepPlan) -> Resul
     experiment = plan.declared
     cells = [
         CellResult(
-            condition=condition.name,
+            condition=condition,
             seed=seed,
             direction="fwd",
-            rows=[
+            lanes=[
                 LaneResult(i, "gold", None, gold_logprob=value(at, condition.name, seed, i))
                 for i in ids
             ],
             source=Path("made"),
-            injection=condition.model_dump(mode="json"),
             models=_models(at),
         )
         for condition in experiment.resolved_conditions

@@ -78,11 +78,11 @@ def test_each_run_is_what_it_would_be_alone(results: SweepResults, tmp_path: Pat
     alone = read_run(tmp_path / "alone")
     assert len(alone.cells) == len(results.runs[2, 3].cells)
     for cell in alone.cells:
-        other = results.runs[2, 3].cell(cell.condition, cell.seed)
+        other = results.runs[2, 3].cell(cell.condition.name, cell.seed)
         assert other is not None
-        assert [row.row_id for row in cell.rows] == [row.row_id for row in other.rows]
-        assert [row.gold_logprob for row in other.rows] == pytest.approx(
-            [row.gold_logprob for row in cell.rows], **CLOSE
+        assert [row.row_id for row in cell.lanes] == [row.row_id for row in other.lanes]
+        assert [row.gold_logprob for row in other.lanes] == pytest.approx(
+            [row.gold_logprob for row in cell.lanes], **CLOSE
         )
 
 

@@ -28,8 +28,8 @@ def hostile_results() -> ResultSet:
         for i, text in enumerate(HOSTILE)
     }
     plain, changed = cell("no_inject", [0]), cell("replace", [0], 42)
-    plain.rows = [LaneResult(row_id, "gold", row.context) for row_id, row in dataset.items()]
-    changed.rows = [
+    plain.lanes = [LaneResult(row_id, "gold", row.context) for row_id, row in dataset.items()]
+    changed.lanes = [
         LaneResult(row_id, "gold", f"{row.context} gold") for row_id, row in dataset.items()
     ]
     return ResultSet([plain, changed], dataset)

@@ -24,14 +24,14 @@ def test_holds_every_row_of_every_cell_as_it_was() -> None:
     assert len(data["cells"]) == len(run.cells)
     by_label = {found["label"]: found for found in data["cells"]}
     for one in run.cells:
-        label = one.condition if one.seed is None else f"{one.condition}, seed {one.seed}"
+        label = one.condition.name if one.seed is None else f"{one.condition.name}, seed {one.seed}"
         found = by_label[label]
         texts = [data["texts"][number] for number in found["text"]]
-        assert texts == [row.prediction for row in one.rows]
+        assert texts == [row.prediction for row in one.lanes]
         assert found.get("first_changed_token", [None] * 5) == [
-            row.first_changed_token for row in one.rows
+            row.first_changed_token for row in one.lanes
         ]
-        for row, hits in zip(one.rows, found["hits"], strict=True):
+        for row, hits in zip(one.lanes, found["hits"], strict=True):
             assert row.prediction is not None
             for bit, (name, _) in enumerate(data["metrics"]):
                 assert bool(hits >> bit & 1) == METRICS[name](row.prediction, row.gold)
@@ -71,7 +71,7 @@ def test_donors_relays_and_numbers_are_there_where_they_are() -> None:
     run = made_run(["no_inject", "nl_relay", "shuffled_translation"], rows=3, seeds=(1,))
     shuffled = run.cells[2]
     run.cells[2] = replace(
-        shuffled, rows=[replace(row, donor_row_id="row001") for row in shuffled.rows]
+        shuffled, lanes=[replace(row, donor_row_id="row001") for row in shuffled.lanes]
     )
     plain, relay, donated = browser_data(run)["cells"]
     assert donated["donor"] == [1, 1, 1]

@@ -88,10 +88,10 @@ def test_the_quarter_is_recomputed_each_way() -> None:
     # A message of many tokens, without a cache, is what the published claim is about.
     long = made_costs(["question_only", "activation_replace", "private_relay"])
     for cell in long.cells:
-        if cell.condition == "private_relay":
-            cell.rows = [
+        if cell.condition.name == "private_relay":
+            cell.lanes = [
                 replace(row, turns=(replace(row.turns[0], new_tokens=60),))
-                for row in cell.rows
+                for row in cell.lanes
                 if row.turns
             ]
     (sentence,) = _view(long).sentences

@@ -15,6 +15,7 @@ import pytest
 
 from statebridge.audit import audit, read_reading_sheet, write_reading_sheet
 from statebridge.errors import EnvironmentFault, ResultError
+from statebridge.experiment.conditions import UnknownCondition
 from statebridge.records import DatasetRow, ResultSet
 from statebridge.report import write_report
 from statebridge.stats import Settings, compare
@@ -237,7 +238,7 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
 def test_hostile_names_stay_text(tmp_path: Path) -> None:
     run = made_run(["no_inject", "additive"], rows=6, seeds=(1,))
     name = "<img src=x onerror=alert(1)>|`*_"
-    run.cells = [replace(c, condition=name) if c.seed else c for c in run.cells]
+    run.cells = [replace(c, condition=UnknownCondition(name)) if c.seed else c for c in run.cells]
     run = replace(run, manifest=None)
     written = write_report(
         run,
@@ -289,7 +290,7 @@ def test_a_comparison_with_another_baseline_still_gets_its_verdict(
 
 def test_an_unfinished_run_is_reported_as_such(run: ResultSet, tmp_path: Path) -> None:
     cells = [
-        replace(c, complete=False, rows=c.rows[: 4 if c.condition == "nl_relay" else 8])
+        replace(c, complete=False, lanes=c.lanes[: 4 if c.condition.name == "nl_relay" else 8])
         for c in run.cells
     ]
     (path,) = write_report(replace(run, cells=cells), tmp_path, formats=("html",), figures=False)
@@ -299,7 +300,7 @@ def test_an_unfinished_run_is_reported_as_such(run: ResultSet, tmp_path: Path) -
 
 
 def test_without_a_baseline_there_is_still_a_report(run: ResultSet, tmp_path: Path) -> None:
-    alone = replace(run, cells=[c for c in run.cells if c.condition == "replace"])
+    alone = replace(run, cells=[c for c in run.cells if c.condition.name == "replace"])
     (path,) = write_report(alone, tmp_path, formats=("html",), figures=False)
     page = Page(path)
     assert "No verdict: the results hold no run without injection" in page.text
@@ -313,7 +314,7 @@ def test_without_predictions_there_is_still_a_report(tmp_path: Path) -> None:
 
 
 def test_cells_that_lost_every_row_are_left_out(run: ResultSet, tmp_path: Path) -> None:
-    cells = [*run.cells[:4], replace(run.cells[-1], rows=[])]
+    cells = [*run.cells[:4], replace(run.cells[-1], lanes=[])]
     page = quick(
         replace(run, cells=cells),
         tmp_path,

@@ -67,7 +67,7 @@ def shown_row(browser: Browser) -> str:
 def right(results: ResultSet, condition: str, seed: int | None = None) -> dict[str, bool]:
     cell = results.cell(condition, seed)
     assert cell is not None
-    return {r.row_id: word_boundary_contains(r.prediction or "", r.gold) for r in cell.rows}
+    return {r.row_id: word_boundary_contains(r.prediction or "", r.gold) for r in cell.lanes}
 
 
 def test_opens_from_disk_without_asking_for_anything(browser: Browser, path: Path) -> None:
@@ -110,12 +110,12 @@ def test_shows_a_row_side_by_side_with_the_first_difference_marked(
     assert len(cards) == len(run.cells)
     plain = run.cell("no_inject")
     assert plain is not None
-    baseline = plain.rows[7].prediction or ""
+    baseline = plain.lanes[7].prediction or ""
     for (label, text, mark, note), cell in zip(cards, run.cells, strict=True):
         assert label == (
-            cell.condition if cell.seed is None else f"{cell.condition}, seed {cell.seed}"
+            cell.condition.name if cell.seed is None else f"{cell.condition.name}, seed {cell.seed}"
         )
-        assert text == cell.rows[7].prediction
+        assert text == cell.lanes[7].prediction
         if cell is plain:
             assert mark is None
         elif text == baseline:
@@ -130,11 +130,11 @@ def test_shows_a_row_side_by_side_with_the_first_difference_marked(
 def test_a_text_that_ends_early_is_marked_at_its_end(browser: Browser, tmp_path: Path) -> None:
     run = made_run(["no_inject", "replace"], rows=1, seeds=(1,))
     for cell, text in zip(run.cells, ("it is a 🙂 gold0", "it is a 😀"), strict=True):
-        cell.rows = [replace(cell.rows[0], prediction=text)]
+        cell.lanes = [replace(cell.lanes[0], prediction=text)]
     browser.open(report(run, tmp_path / "a"))
     # The two faces share their first half; the mark takes the whole one.
     assert browser.value("document.querySelector('mark').textContent") == "😀"
-    run.cells[1].rows = [replace(run.cells[1].rows[0], prediction="it is")]
+    run.cells[1].lanes = [replace(run.cells[1].lanes[0], prediction="it is")]
     browser.open(report(run, tmp_path / "b"))
     assert browser.value("document.querySelector('mark').textContent") == "[ends here]"
 
@@ -307,10 +307,10 @@ def test_a_full_published_sized_report_is_small_and_quick(browser: Browser, tmp_
     ]  # fmt: skip
     run = made_run(conditions, rows=396)
     for cell in run.cells:
-        cell.rows = [
+        cell.lanes = [
             # As long as 64 tokens of English, and no two alike.
             replace(row, prediction=f"{cell.name} {row.row_id} {'about so many words ' * 13}")
-            for row in cell.rows
+            for row in cell.lanes
         ]
     assert len(run.cells) == 25
     page = report(run, tmp_path)

@@ -124,7 +124,7 @@ def test_nothing_right_anywhere_is_no_verdict() -> None:
 
 def test_where_nothing_is_right_log_probability_is_judged_by() -> None:
     run = made_run()
-    cells = [replace(c, rows=[replace(r, prediction="lead") for r in c.rows]) for c in run.cells]
+    cells = [replace(c, lanes=[replace(r, prediction="lead") for r in c.lanes]) for c in run.cells]
     run = replace(run, cells=cells)
     (verdict,) = verdicts(run, compare(run, ["no_inject", "nl_relay"], settings=QUICK))
     assert "neither a gain nor a loss could show. No stable gain; additive" in verdict.headline
@@ -190,7 +190,7 @@ def test_the_rows_own_state_is_compared_with_another_rows() -> None:
 
 def test_the_strict_shuffle_is_compared_over_its_own_rows() -> None:
     strict = [
-        replace(one, rows=one.rows[10:], excluded_rows=10)
+        replace(one, lanes=one.lanes[10:], excluded_rows=10)
         for one in condition("shuffled_translation_strict_matched", GONE, GONE)
     ]
     verdict = judged(*condition("scale_corrected", GONE, GONE), *strict)
@@ -200,12 +200,12 @@ def test_the_strict_shuffle_is_compared_over_its_own_rows() -> None:
 def test_rows_that_got_their_own_state_are_left_out_of_that_comparison() -> None:
     # The one row that the channel alone gets right got its own state in the control.
     control = cell("shuffled_translation", changed(), 42)
-    control.rows = [
-        replace(row, donor_self_fallback=place == RIGHT) for place, row in enumerate(control.rows)
+    control.lanes = [
+        replace(row, donor_self_fallback=place == RIGHT) for place, row in enumerate(control.lanes)
     ]
     verdict = judged(*condition("scale_corrected", changed(gained=1)), control)
     assert any("(shuffled_translation): 0.0000" in f for f in verdict.findings)
-    control.rows = [replace(row, donor_self_fallback=True) for row in control.rows]
+    control.lanes = [replace(row, donor_self_fallback=True) for row in control.lanes]
     verdict = judged(*condition("scale_corrected", changed(gained=1)), control)
     assert not any(f.startswith("The row's own state") for f in verdict.findings)
 
@@ -231,7 +231,7 @@ def test_self_injection_shows_the_apparatus_intact_or_not() -> None:
 
 
 def with_own_donor(one: CellResult) -> CellResult:
-    return replace(one, rows=[replace(one.rows[0], donor_self_fallback=True), *one.rows[1:]])
+    return replace(one, lanes=[replace(one.lanes[0], donor_self_fallback=True), *one.lanes[1:]])
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def with_own_donor(one: CellResult) -> CellResult:
 )
 def test_cautions(cells: list[CellResult], caution: str) -> None:
     found = results(cell("no_inject", BASE), *cells)
-    held = ResultSet([c for c in found.cells if c.rows])
+    held = ResultSet([c for c in found.cells if c.lanes])
     (verdict,) = verdicts(found, compare(held, settings=QUICK))
     assert any(caution in c for c in verdict.cautions), verdict.cautions
 
@@ -292,8 +292,7 @@ def test_directions_are_judged_apart() -> None:
 
 def test_a_channel_is_known_by_what_it_writes_not_by_its_name() -> None:
     own = Condition(name="my_own", source="sender", align="last_dimensions")
-    injection = own.model_dump(mode="json")
-    verdict = judged(replace(cell("my_own", GONE), injection=injection))
+    verdict = judged(replace(cell("my_own", GONE), condition=own))
     assert "my_own destructive" in verdict.headline
 
 

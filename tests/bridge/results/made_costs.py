@@ -36,12 +36,11 @@ def made_costs(conditions: Sequence[str | Condition] = METHODS, **shape: Any) ->
     known = [CONDITIONS[name] if isinstance(name, str) else name for name in conditions]
     cells = [
         CellResult(
-            condition=condition.name,
+            condition=condition,
             seed=seed,
             direction="fwd",
-            rows=[_row(condition, i) for i in range(4)],
+            lanes=[_row(condition, i) for i in range(4)],
             source=Path("run"),
-            injection=condition.model_dump(mode="json"),
         )
         for condition in known
         for seed in ((42, 7) if condition.seeded else (None,))

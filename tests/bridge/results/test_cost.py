@@ -110,7 +110,7 @@ def test_why_there_are_no_costs() -> None:
 def _without(name: str, field: str) -> Any:
     made = made_costs([name])
     cells = [
-        replace(cell, rows=[replace(row, **{field: None}) for row in cell.rows])  # type: ignore[arg-type]
+        replace(cell, lanes=[replace(row, **{field: None}) for row in cell.lanes])  # type: ignore[arg-type]
         for cell in made.cells
     ]
     return replace(made, cells=cells)

@@ -66,11 +66,11 @@ def test_fields_of_a_file_become_fields_of_a_cell(tmp_path: Path) -> None:
         ),
     )
     (cell,) = read_published(path).cells
-    assert (cell.condition, cell.direction, cell.seed) == ("replace", "fwd", 42)
+    assert (cell.condition.name, cell.direction, cell.seed) == ("replace", "fwd", 42)
     assert cell.dataset_sha256 == "ab" * 32
     assert cell.decoding == {"max_new_tokens": 64}
     assert cell.complete
-    assert cell.rows == [
+    assert cell.lanes == [
         LaneResult(
             "row0",
             "Asia",
@@ -93,7 +93,7 @@ def test_relay_fields(tmp_path: Path) -> None:
         payload(condition="nl_relay", seed=None, per_sample=[relay]),
         "h1_nl_relay_fwd_deterministic.json",
     )
-    (found,) = read_published(path).cells[0].rows
+    (found,) = read_published(path).cells[0].lanes
     assert (found.relay, found.relay_prompt_len) == ("Key facts", 31)
     assert (found.prompt_len_sender, found.prompt_len_receiver) == (None, 145)
 
@@ -112,14 +112,14 @@ def test_donors_are_named_by_the_index_in_the_whole_dataset(tmp_path: Path) -> N
     )
     name = "h1_shuffled_translation_strict_matched_fwd_seed42_alpha1p0.json"
     (cell,) = read_published(write(tmp_path, content, name)).cells
-    assert [found.donor_row_id for found in cell.rows] == ["row7", "row3"]
-    assert [found.donor_self_fallback for found in cell.rows] == [False, False]
+    assert [found.donor_row_id for found in cell.lanes] == ["row7", "row3"]
+    assert [found.donor_self_fallback for found in cell.lanes] == [False, False]
     assert (cell.source_rows, cell.excluded_rows) == (10, 8)
 
 
 def test_null_prediction_is_kept_as_none(tmp_path: Path) -> None:
     path = write(tmp_path, payload(per_sample=[row(0, prediction=None), row(1)]))
-    assert [found.prediction for found in read_published(path).cells[0].rows] == [
+    assert [found.prediction for found in read_published(path).cells[0].lanes] == [
         None,
         "It is Asia",
     ]
@@ -237,7 +237,7 @@ def test_not_strict_lets_a_validation_see_the_rows(tmp_path: Path) -> None:
     twice = write(tmp_path, payload(per_sample=[row(0), row(0)]))
     empty = write(tmp_path, payload(seed=43, per_sample=[]), "h1_replace_fwd_seed43.json")
     cells = read_published([twice, empty], strict=False).cells
-    assert [len(cell.rows) for cell in cells] == [2, 0]
+    assert [len(cell.lanes) for cell in cells] == [2, 0]
 
 
 NAMES = {
@@ -278,10 +278,10 @@ def run_cell(name: str) -> CellResult:
     condition = PUBLISHED[name]
     donor = "row1" if condition.source == "shuffled" else None
     return CellResult(
-        condition=name,
+        condition=condition,
         seed=42 if condition.seeded else None,
         direction="fwd",
-        rows=[
+        lanes=[
             LaneResult(
                 "row1",
                 "Asia",
@@ -311,7 +311,6 @@ def run_cell(name: str) -> CellResult:
             "max_prompt_tokens": 256,
         },
         models={"model_a": "a", "model_b": "b", "layer_a": "x.8", "layer_b": "x.16"},
-        injection=condition.model_dump(),
         source_rows=14,
         excluded_rows=13 if name.endswith("strict_matched") else 0,
     )
@@ -331,8 +330,8 @@ def test_a_run_of_every_published_condition_can_be_written(name: str, tmp_path: 
         assert written["config"]["sender_generation"]["max_new_tokens"] == 128
     else:
         assert written["config"]["sender_generation"] is None
-    (kept,) = back.rows
-    (given,) = cell.rows
+    (kept,) = back.lanes
+    (given,) = cell.lanes
     absent: dict[str, Any] = {"token_ids": None, "gold_logprob": None}
     if name in ("no_inject", "nl_relay"):
         absent |= dict.fromkeys(
@@ -368,17 +367,21 @@ def test_models_of_conditions_without_sender() -> None:
 
 def test_what_cannot_be_written_is_refused() -> None:
     cell = run_cell("replace")
-    mean = replace(cell, injection=dict(cell.injection) | {"operator": "mean"})
+
+    def varied(**changes: Any) -> CellResult:
+        return replace(cell, condition=PUBLISHED["replace"].model_copy(update=changes))
+
+    mean = varied(operator="mean")
     with pytest.raises(ResultError, match=r"operator mean.* cannot be written"):
         write_published(mean, created_at="now", elapsed_sec=1.0)
-    blend = replace(cell, injection=dict(cell.injection) | {"weight": 0.5})
+    blend = varied(weight=0.5)
     with pytest.raises(ResultError, match="cannot be written"):
         write_published(blend, created_at="now", elapsed_sec=1.0)
-    undecoded = replace(cell, rows=[replace(cell.rows[0], prediction=None)])
+    undecoded = replace(cell, lanes=[replace(cell.lanes[0], prediction=None)])
     with pytest.raises(ResultError, match="row 'row1' has no prediction"):
         write_published(undecoded, created_at="now", elapsed_sec=1.0)
     with pytest.raises(ResultError, match="has no row"):
-        write_published(replace(cell, rows=[]), created_at="now", elapsed_sec=1.0)
+        write_published(replace(cell, lanes=[]), created_at="now", elapsed_sec=1.0)
     with pytest.raises(ResultError, match="models lacks model_a"):
         write_published(replace(cell, models={}), created_at="now", elapsed_sec=1.0)
     with pytest.raises(ResultError, match="unknown key 'teir'; did you mean tier"):
@@ -433,7 +436,7 @@ def test_the_published_folder() -> None:
         "replace/seed123",
         "replace/seed456",
     ]
-    assert {len(cell.rows) for cell in results.cells} == {396}
+    assert {len(cell.lanes) for cell in results.cells} == {396}
     assert all(cell.complete for cell in results.cells)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from statebridge.errors import StatebridgeError
+from statebridge.experiment.presets import CONDITIONS
 from statebridge.records import LaneResult
 from statebridge.results.run_results import first_difference, read_run
 from statebridge.runs.directory import DATASET, MANIFEST, ROWS
@@ -45,14 +46,14 @@ def _refusal(path: Path) -> str:
 def test_cells_and_rows_stand_in_the_order_of_plan_and_dataset(run: Path) -> None:
     results = read_run(run)
     assert [cell.name for cell in results.cells] == list(CELLS)
-    assert [row.row_id for row in results.cells[0].rows] == ["b", "a", "c"]
+    assert [row.row_id for row in results.cells[0].lanes] == ["b", "a", "c"]
     assert list(results.dataset.values()) == ROWS_OF_DATASET
     assert results.manifest is not None
     cell = results.cell("replace", 7)
     assert cell is not None
     assert (cell.complete, cell.source_rows, cell.excluded_rows) == (True, 3, 0)
     assert (cell.direction, cell.dataset_sha256) == ("fwd", "0" * 64)
-    assert cell.injection["source"] == "translated"
+    assert cell.condition == CONDITIONS["replace"]
     assert cell.models["receiver"] == {"model": "r"}
     assert cell.decoding == {"max_new_tokens": 4}
     assert cell.source == run
@@ -61,7 +62,7 @@ def test_cells_and_rows_stand_in_the_order_of_plan_and_dataset(run: Path) -> Non
 def test_changes_are_worked_out_against_the_same_rows_baseline(run: Path) -> None:
     marks = {
         cell.name: {
-            row.row_id: (row.prediction_changed, row.first_changed_token) for row in cell.rows
+            row.row_id: (row.prediction_changed, row.first_changed_token) for row in cell.lanes
         }
         for cell in read_run(run).cells
     }
@@ -74,11 +75,11 @@ def test_without_a_baseline_or_a_text_nothing_is_said_of_changes(tmp_path: Path)
     cells = CELLS[1:]
     groups = [[(cell, lane(row, (1,))) for row in "abc" for cell in cells]]
     path = write_run(tmp_path / "a", groups, made=manifest([6], cells))
-    assert {row.prediction_changed for cell in read_run(path).cells for row in cell.rows} == {None}
+    assert {row.prediction_changed for cell in read_run(path).cells for row in cell.lanes} == {None}
     groups = [[(cell, lane(row, None, gold_rank=3)) for row in "abc" for cell in CELLS]]
     cells_found = read_run(write_run(tmp_path / "b", groups)).cells
-    assert {row.prediction_changed for cell in cells_found for row in cell.rows} == {None}
-    assert {row.gold_rank for cell in cells_found for row in cell.rows} == {3}
+    assert {row.prediction_changed for cell in cells_found for row in cell.lanes} == {None}
+    assert {row.gold_rank for cell in cells_found for row in cell.lanes} == {3}
 
 
 def test_every_field_comes_back(tmp_path: Path) -> None:
@@ -107,7 +108,7 @@ def test_every_field_comes_back(tmp_path: Path) -> None:
     group = [(cells[0], full), (cells[0], lane("b", ())), (cells[0], lane("c", ()))]
     path = write_run(tmp_path, [group], made=manifest([3], cells))
     (cell,) = read_run(path).cells
-    assert asdict(cell.rows[1]) == asdict(full)
+    assert asdict(cell.lanes[1]) == asdict(full)
 
 
 def test_a_run_that_is_not_finished_is_read_up_to_its_last_whole_group(tmp_path: Path) -> None:
@@ -123,10 +124,10 @@ def test_a_run_that_is_not_finished_is_read_up_to_its_last_whole_group(tmp_path:
     ):
         (path / ROWS).write_bytes(content)
         for cell in read_run(path).cells:
-            assert len(cell.rows) == rows
+            assert len(cell.lanes) == rows
             assert not cell.complete
     (path / ROWS).unlink()
-    assert all(not cell.rows and not cell.complete for cell in read_run(path).cells)
+    assert all(not cell.lanes and not cell.complete for cell in read_run(path).cells)
 
 
 def test_reading_changes_no_byte(run: Path) -> None:

@@ -98,7 +98,7 @@ def test_published_files_and_a_run_join(tmp_path: Path) -> None:
     published = SHARED / "published" / "h1_additive_fwd_seed42.json"
     results = read_sources([_run(tmp_path / "a", CELLS), published])
     assert [cell.name for cell in results.cells] == [*CELLS, "additive/seed42"]
-    assert len(results.cells[-1].rows) == 396
+    assert len(results.cells[-1].lanes) == 396
     whole = read_sources([SHARED / "published"])
     assert len(whole.cells) == 8
     # The published replace/seed42 and the run's are one cell in two places.

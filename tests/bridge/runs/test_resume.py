@@ -159,7 +159,7 @@ def test_a_full_disk_leaves_whole_groups_and_the_same_command_goes_on(
     assert kept
     assert expected.startswith(kept)
     assert kept.endswith(b"\n")
-    assert len(read_run(out).cells[0].rows) > 0
+    assert len(read_run(out).cells[0].lanes) > 0
     sessions = (out / SESSIONS).read_text().splitlines()
     assert all(json.loads(line) for line in sessions)
     _run(_experiment(translator), out)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from statebridge.errors import NumericError, ResultError
+from statebridge.experiment.presets import named_condition
 from statebridge.records import CellResult, LaneResult
 from statebridge.scoring import (
     MEASURES,
@@ -34,7 +35,7 @@ ROWS = [
 def cell(
     *rows: LaneResult, condition: str = "additive", seed: int | None = 42, **more: Any
 ) -> CellResult:
-    return CellResult(condition, seed, "fwd", list(rows), Path("run"), **more)
+    return CellResult(named_condition(condition), seed, "fwd", list(rows), Path("run"), **more)
 
 
 def scored(means: list[float], condition: str = "additive") -> list[CellScore]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from statebridge.experiment.presets import named_condition
 from statebridge.records import CellResult, LaneResult
 from statebridge.scoring import ConditionScore, SeedMean, score_cell, score_conditions
 from tests.shared_data import SHARED, needs_shared
@@ -51,7 +52,7 @@ def cell(name: str, data: dict[str, Any]) -> CellResult:
         )
         for row in data["per_sample"]
     ]
-    return CellResult(data["condition"], data["seed"], "fwd", rows, Path(name))
+    return CellResult(named_condition(data["condition"]), data["seed"], "fwd", rows, Path(name))
 
 
 @pytest.fixture(scope="module")

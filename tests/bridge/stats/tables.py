@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from statebridge.experiment.presets import named_condition
 from statebridge.records import CellResult, DatasetRow, Direction, LaneResult, ResultSet
 
 METRIC = "word_boundary_contains"
@@ -24,7 +25,7 @@ def cell(
     by_id = outcomes if isinstance(outcomes, Mapping) else numbered(outcomes)
     rows = [LaneResult(row_id, "gold", texts[outcome]) for row_id, outcome in by_id.items()]
     source = Path(f"{condition}_{direction}_{seed}.json")
-    return CellResult(condition, seed, direction, rows, source, **fields)
+    return CellResult(named_condition(condition), seed, direction, rows, source, **fields)
 
 
 def measured(
@@ -39,7 +40,9 @@ def measured(
         LaneResult(row_id, "gold", None, **{field: value})
         for row_id, value in numbered(values).items()
     ]
-    return CellResult(condition, seed, direction, rows, Path(f"{condition}_{seed}.json"))
+    return CellResult(
+        named_condition(condition), seed, direction, rows, Path(f"{condition}_{seed}.json")
+    )
 
 
 def numbered(values: Iterable[Any]) -> dict[str, Any]:

@@ -317,7 +317,8 @@ def shuffled(table: ResultSet, key: int) -> ResultSet:
     cells = []
     for index in draw.permutation(len(table.cells)):
         one = table.cells[index]
-        cells.append(replace(one, rows=[one.rows[i] for i in draw.permutation(len(one.rows))]))
+        order = draw.permutation(len(one.lanes))
+        cells.append(replace(one, lanes=[one.lanes[i] for i in order]))
     row_ids = list(table.dataset)
     dataset = {row_ids[i]: table.dataset[row_ids[i]] for i in draw.permutation(len(row_ids))}
     return ResultSet(cells, dataset)

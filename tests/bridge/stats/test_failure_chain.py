@@ -57,7 +57,7 @@ def test_interval_of_the_share_agrees_with_the_delta_method() -> None:
     table = losing(0.4)
     found = chain(table)
     by_id = {
-        c.name: np.array([int(r.prediction == "it is gold") for r in c.rows]) for c in table.cells
+        c.name: np.array([int(r.prediction == "it is gold") for r in c.lanes]) for c in table.cells
     }
     base = by_id["no_inject"]
     corrected = np.mean([by_id[f"scale_corrected/seed{s}"] for s in SEEDS], axis=0)

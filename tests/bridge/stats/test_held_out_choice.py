@@ -56,11 +56,11 @@ def _altered(sweep: SweepResults, rows: tuple[str, ...], change: Any) -> SweepRe
         cells = [
             replace(
                 cell,
-                rows=[
-                    replace(row, gold_logprob=change(at, cell.condition, row.gold_logprob))
+                lanes=[
+                    replace(row, gold_logprob=change(at, cell.condition.name, row.gold_logprob))
                     if row.row_id in rows
                     else row
-                    for row in cell.rows
+                    for row in cell.lanes
                 ],
             )
             for cell in results.cells
@@ -114,7 +114,7 @@ def test_choosing_on_noise_finds_nothing_on_the_other_rows() -> None:
         )
         assert cell is not None
         chosen.append(made.mean)
-        reported.append(statistics.fmean(row.gold_logprob or 0.0 for row in cell.rows))
+        reported.append(statistics.fmean(row.gold_logprob or 0.0 for row in cell.lanes))
     # One cell's mean over 20 rows has an error of 0.065; that of 60 such of 0.0083.
     assert statistics.fmean(reported) == pytest.approx(0.5, abs=4 * 0.0083)
     assert statistics.fmean(chosen) > 0.5 + 8 * 0.0083

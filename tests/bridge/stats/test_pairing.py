@@ -55,14 +55,14 @@ def test_a_row_that_the_baseline_lacks_is_refused() -> None:
 
 def test_other_gold_answers_are_refused() -> None:
     other = cell("replace", [1, 0])
-    other.rows[1] = replace(other.rows[1], gold="tin")
+    other.lanes[1] = replace(other.lanes[1], gold="tin")
     with pytest.raises(ResultError, match="row 'row0001' has gold answer 'tin', but 'gold' in"):
         pair(Pairing(results(cell("no_inject", [1, 0]), other)))
 
 
 def test_a_row_twice_and_no_rows_are_refused() -> None:
     twice = cell("replace", [1, 0])
-    twice.rows.append(twice.rows[0])
+    twice.lanes.append(twice.lanes[0])
     with pytest.raises(ResultError, match="row 'row0000' is there twice"):
         pair(Pairing(results(cell("no_inject", [1, 0]), twice)))
     with pytest.raises(ResultError, match="has no row"):

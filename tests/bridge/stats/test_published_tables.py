@@ -87,14 +87,14 @@ def check_bits(results: ResultSet, published: Comparison, condition: str, metric
     right = METRICS[metric]
     baseline = results.cell("no_inject")
     assert baseline is not None
-    of_baseline = {row.row_id: right(row.prediction or "", row.gold) for row in baseline.rows}
+    of_baseline = {row.row_id: right(row.prediction or "", row.gold) for row in baseline.lanes}
     found = published.difference(condition, "no_inject", metric)
     assert found is not None
     pooled: list[int] = []
     for by_seed in found.by_seed:  # 123, 42, 456
         cell = results.cell(condition, by_seed.seed)
         assert cell is not None
-        values = {row.row_id: right(row.prediction or "", row.gold) for row in cell.rows}
+        values = {row.row_id: right(row.prediction or "", row.gold) for row in cell.lanes}
         deltas = [int(values[row_id]) - int(of_baseline[row_id]) for row_id in sorted(values)]
         pooled += deltas
         seed = stable_seed(condition, by_seed.seed, "no_inject", metric)

@@ -24,9 +24,9 @@ def dataset(**attributes: list[str | int | None]) -> dict[str, DatasetRow]:
 
 
 def with_lengths(base: CellResult, lengths: list[int | None]) -> CellResult:
-    base.rows = [
+    base.lanes = [
         replace(row, prompt_len_receiver=length)
-        for row, length in zip(base.rows, lengths, strict=True)
+        for row, length in zip(base.lanes, lengths, strict=True)
     ]
     return base
 
@@ -52,7 +52,7 @@ def test_equal_prompt_lengths_make_one_bin() -> None:
 
 def test_relay_prompts_do_not_set_the_length() -> None:
     relay = with_lengths(cell("a_relay", [1, 1]), [145, 150])
-    relay.rows = [replace(row, relay="facts") for row in relay.rows]
+    relay.lanes = [replace(row, relay="facts") for row in relay.lanes]
     base = with_lengths(cell("no_inject", [1, 1]), [40, 50])
     assert set(stratum_labels(PROMPT_LENGTH, {}, [relay, base]).values()) == {"≤40", ">40"}
     assert stratum_labels(PROMPT_LENGTH, {}, [relay]) == {}

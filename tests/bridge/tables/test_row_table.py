@@ -31,7 +31,7 @@ def test_every_recorded_field_has_its_column() -> None:
 
 def test_a_lane_is_a_row() -> None:
     one = cell("replace", "VA0", 42)
-    one.rows[0] = replace(one.rows[0], token_ids=(5, 6), gold_rank=3, gold_logprob=-1.25)
+    one.lanes[0] = replace(one.lanes[0], token_ids=(5, 6), gold_rank=3, gold_logprob=-1.25)
     found = records(results([cell("no_inject", "W"), one]))
     assert [(r["condition"], r["seed"], r["row_id"]) for r in found] == [
         ("no_inject", None, "r00"),
@@ -72,7 +72,7 @@ def test_bad_rows_are_refused() -> None:
     with pytest.raises(ResultError, match="no row to list"):
         row_table(ResultSet([]))
     one = cell("replace", "V", 42)
-    one.rows[0] = replace(one.rows[0], gold_logprob=float("nan"))
+    one.lanes[0] = replace(one.lanes[0], gold_logprob=float("nan"))
     with pytest.raises(NumericError, match="row 1, column gold_logprob"):
         row_table(results([one]))
 
@@ -86,6 +86,6 @@ def test_the_published_rows_hold_the_published_scores() -> None:
         held = [
             r["word_boundary_contains"]
             for r in found
-            if (r["condition"], r["seed"]) == (one.condition, one.seed)
+            if (r["condition"], r["seed"]) == (one.condition.name, one.seed)
         ]
         assert sum(held) / 396 == score_cell(one).means["word_boundary_contains"].mean

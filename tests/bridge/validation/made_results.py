@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from statebridge.data.clean_eval import CLEAN_EVAL_SHA256
+from statebridge.experiment.presets import named_condition
 from statebridge.records import CellResult, LaneResult, ResultSet
 from statebridge.results.published import published_file_name, read_published
 from statebridge.results.published_writer import write_published
@@ -100,16 +101,16 @@ def made_cell(condition: str, seed: int | None = None, rows: int = 30, **fields:
         decoding["sender_generation"] = {**sender, "max_new_tokens": 128}
     defaults: dict[str, Any] = {
         "direction": "fwd",
-        "rows": made,
+        "lanes": made,
         "source": Path("memory"),
         "dataset_sha256": SHA,
         "decoding": decoding,
         "models": dict(MODELS),
-        "injection": injection,
+        "published_injection": injection,
         "source_rows": rows if condition in SHUFFLES else None,
         "excluded_rows": LONE if strict else 0 if condition in SHUFFLES else None,
     }
-    return CellResult(condition=condition, seed=seed, **{**defaults, **fields})
+    return CellResult(condition=named_condition(condition), seed=seed, **{**defaults, **fields})
 
 
 def donor_of(rows: list[LaneResult], index: int) -> str:
@@ -125,7 +126,7 @@ def made_set() -> ResultSet:
 
 
 def expectation_for(results: ResultSet, rows: int = 30, **declared: Any) -> Expectation:
-    cells = [(cell.condition, cell.seed) for cell in results.cells]
+    cells = [(cell.condition.name, cell.seed) for cell in results.cells]
     return Expectation.from_cells(cells, rows, SHA, **declared)
 
 
@@ -140,7 +141,7 @@ def write_file(cell: CellResult, folder: Path, edit: Callable[[Any], None] | Non
         created_at="2026-05-01T00:00:00+00:00",
         elapsed_sec=1.0,
     )
-    if cell.condition == SHUFFLES[1]:  # a stored idx is the row's place in the whole dataset
+    if cell.condition.name == SHUFFLES[1]:  # a stored idx is the row's place in the whole dataset
         for row in payload["per_sample"]:
             row["idx"] += LONE
             row["shuffle_donor_idx"] += LONE

@@ -139,7 +139,7 @@ def test_models_of_run_directories() -> None:
 
 def test_another_gold_answer_than_the_other_cells() -> None:
     results = made_set()
-    rows = results.cells[4].rows
+    rows = results.cells[4].lanes
     rows[7] = replace(rows[7], gold="answer8")
     finding = only(validated(results), "gold")
     assert finding.row_ids == (row_id(7),)
@@ -158,14 +158,14 @@ def test_another_gold_answer_than_the_dataset() -> None:
 
 def test_an_empty_gold_answer() -> None:
     results = ResultSet([made_cell("no_inject")])
-    results.cells[0].rows[2] = replace(results.cells[0].rows[2], gold=" ")
+    results.cells[0].lanes[2] = replace(results.cells[0].lanes[2], gold=" ")
     report = validate(results, expectation_for(results))
     assert only(report, "gold").row_ids == (row_id(2),)
 
 
 def test_a_prompt_of_another_length() -> None:
     results = made_set()
-    rows = results.cells[3].rows
+    rows = results.cells[3].lanes
     rows[1] = replace(rows[1], prompt_len_receiver=99, prompt_len_sender=99)
     finding = only(validated(results), "prompt_length")
     assert finding.row_ids == (row_id(1),)

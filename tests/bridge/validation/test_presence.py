@@ -65,7 +65,7 @@ def test_a_cell_given_twice() -> None:
 
 def test_truncated_rows_are_counted_and_named() -> None:
     results = made_set()
-    del results.cells[1].rows[-4:]
+    del results.cells[1].lanes[-4:]
     finding = only(validated(results), "rows")
     assert finding.cell == "nl_relay"
     assert "holds 26 rows, not 30; missing" in finding.reason
@@ -75,7 +75,7 @@ def test_truncated_rows_are_counted_and_named() -> None:
 
 def test_an_empty_cell() -> None:
     results = made_set()
-    results.cells[1].rows.clear()
+    results.cells[1].lanes.clear()
     assert only(validated(results), "rows").reason == "holds no row"
 
 
@@ -88,7 +88,7 @@ def test_an_unfinished_cell() -> None:
 def test_a_row_there_twice_and_the_row_that_it_hides() -> None:
     results = made_set()
     cell = results.cells[1]
-    cell.rows[5] = cell.rows[4]
+    cell.lanes[5] = cell.lanes[4]
     report = validated(results)
     assert [f.check for f in report.findings] == ["rows", "duplicate_rows"]
     assert found(report, "rows")[0].row_ids == (row_id(5),)
@@ -97,7 +97,7 @@ def test_a_row_there_twice_and_the_row_that_it_hides() -> None:
 
 def test_a_row_of_another_dataset() -> None:
     results = made_set()
-    results.cells[1].rows[5] = made_row("nl_relay", None, 5, row_id="stranger")
+    results.cells[1].lanes[5] = made_row("nl_relay", None, 5, row_id="stranger")
     reasons = [f.reason for f in found(validated(results), "rows")]
     assert any("dataset lacks: stranger" in reason for reason in reasons)
     assert any("1 row(s) missing: mh_clean_000005" in reason for reason in reasons)
@@ -116,14 +116,14 @@ def test_rows_without_a_declared_count_are_held_to_the_other_cells() -> None:
         }
     )
     assert validate(results, expectation).passed
-    del results.cells[0].rows[0]
+    del results.cells[0].lanes[0]
     assert only(validate(results, expectation), "rows").row_ids == (row_id(0),)
 
 
 def test_declared_row_ids_hold_even_where_every_cell_lacks_a_row() -> None:
     results = made_set()
     for cell in results.cells:
-        del cell.rows[3]
+        del cell.lanes[3]
     ids = tuple(row_id(i) for i in range(30))
     report = validate(results, expectation_for(results, row_ids=ids))
     assert [f.row_ids for f in found(report, "rows")] == [(row_id(3),)] * 5
@@ -131,7 +131,7 @@ def test_declared_row_ids_hold_even_where_every_cell_lacks_a_row() -> None:
 
 def strict_set() -> tuple[ResultSet, Expectation]:
     results = ResultSet([made_cell("no_inject")] + [made_cell(SHUFFLES[1], s) for s in (42, 123)])
-    cells = [(cell.condition, cell.seed) for cell in results.cells]
+    cells = [(cell.condition.name, cell.seed) for cell in results.cells]
     counts = {"no_inject": 30, SHUFFLES[1]: 17}
     return results, Expectation.from_cells(cells, counts, SHA, source_rows=30)
 
@@ -157,7 +157,7 @@ def test_wrong_exclusions(field: str, value: int | None, reason: str) -> None:
 
 def test_seeds_over_other_rows() -> None:
     results, expectation = strict_set()
-    results.cells[2].rows[0] = made_row(SHUFFLES[1], 123, 2)
+    results.cells[2].lanes[0] = made_row(SHUFFLES[1], 123, 2)
     report = validate(results, expectation)
     (finding,) = found(report, "unequal_seeds")
     assert finding.row_ids == (row_id(2), row_id(13))
@@ -165,14 +165,14 @@ def test_seeds_over_other_rows() -> None:
 
 def test_the_order_of_cells_and_rows_changes_nothing() -> None:
     results = made_set()
-    del results.cells[0].rows[:2]
-    results.cells[3].rows[4] = made_row("replace", 42, 4, gold="other", token_ids_match=False)
+    del results.cells[0].lanes[:2]
+    results.cells[3].lanes[4] = made_row("replace", 42, 4, gold="other", token_ids_match=False)
     results.cells.append(made_cell("additive", 9))
     wanted = validated(results)
     shuffle = random.Random(0).shuffle
     shuffle(results.cells)
     for cell in results.cells:
-        shuffle(cell.rows)
+        shuffle(cell.lanes)
     mixed = validated(results)
     assert not wanted.passed
     assert [(f.check, f.cell, set(f.row_ids)) for f in mixed.findings] == [

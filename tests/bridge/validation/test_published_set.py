@@ -67,9 +67,9 @@ def test_the_published_files_at_hand_pass_and_the_others_are_named(published: Re
 @needs_shared
 def test_every_published_file_at_hand_is_known_by_its_rows(published: ResultSet) -> None:
     for cell in published.cells:
-        row = cell.rows[-1]
+        row = cell.lanes[-1]
         edited = replace(
-            cell, rows=[*cell.rows[:-1], replace(row, prediction=f"{row.prediction}.")]
+            cell, lanes=[*cell.lanes[:-1], replace(row, prediction=f"{row.prediction}.")]
         )
         report = validate(ResultSet([edited]), published_expectation())
         assert [finding.cell for finding in found(report, "edited")] == [cell.name]

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from statebridge.experiment.conditions import Condition
 from statebridge.records import ResultSet
 from statebridge.validation import Check, Expectation, validate
 from tests.bridge.validation.findings import found, only
@@ -31,7 +32,7 @@ from tests.bridge.validation.made_results import (
 )
 def test_a_row_that_breaks_the_protocol(change: dict[str, Any], check: Check) -> None:
     results = made_set()
-    results.cells[3].rows[2] = made_row("replace", 42, 2, **change)
+    results.cells[3].lanes[2] = made_row("replace", 42, 2, **change)
     finding = only(validated(results), check)
     assert (finding.severity, finding.cell) == ("blocking", "replace/seed42")
     assert finding.row_ids == (row_id(2),)
@@ -40,7 +41,7 @@ def test_a_row_that_breaks_the_protocol(change: dict[str, Any], check: Check) ->
 def test_null_predictions_of_a_run_that_made_no_text() -> None:
     results = made_set()
     for cell in results.cells:
-        cell.rows = [replace(row, prediction=None) for row in cell.rows]
+        cell.lanes = [replace(row, prediction=None) for row in cell.lanes]
     assert len(found(validated(results), "null_prediction")) == 5
     assert validate(results, expectation_for(results, decoded=False)).passed
 
@@ -58,9 +59,9 @@ def test_self_fallback_is_a_warning_where_all_rows_run() -> None:
 
 def test_self_fallback_is_blocking_in_the_strict_control() -> None:
     results = shuffled(SHUFFLES[1])
-    row = results.cells[1].rows[0]
-    results.cells[1].rows[0] = replace(row, donor_row_id=row.row_id, donor_self_fallback=True)
-    cells = [(cell.condition, cell.seed) for cell in results.cells]
+    row = results.cells[1].lanes[0]
+    results.cells[1].lanes[0] = replace(row, donor_row_id=row.row_id, donor_self_fallback=True)
+    cells = [(cell.condition.name, cell.seed) for cell in results.cells]
     counts = {"no_inject": 30, SHUFFLES[1]: 17}
     expectation = Expectation.from_cells(cells, counts, SHA, source_rows=30)
     finding = only(validate(results, expectation), "self_fallback")
@@ -69,13 +70,7 @@ def test_self_fallback_is_blocking_in_the_strict_control() -> None:
 
 def test_self_fallback_is_blocking_where_the_condition_drops_lone_rows() -> None:
     results = shuffled(SHUFFLES[0])
-    results.cells[1].condition = "mine"
-    results.cells[1].injection = {
-        "name": "mine",
-        "source": "shuffled",
-        "operator": "blend",
-        "lone_rows": "drop",
-    }
+    results.cells[1].condition = Condition(name="mine", source="shuffled", lone_rows="drop")
     report = validate(results, expectation_for(results))
     assert only(report, "self_fallback").severity == "blocking"
 
@@ -83,7 +78,7 @@ def test_self_fallback_is_blocking_where_the_condition_drops_lone_rows() -> None
 @pytest.mark.parametrize("mark", [True, False])
 def test_a_donor_that_contradicts_its_mark(mark: bool) -> None:
     results = shuffled(SHUFFLES[0])
-    rows = results.cells[1].rows
+    rows = results.cells[1].lanes
     index = next(i for i, row in enumerate(rows) if row.donor_self_fallback is not mark)
     rows[index] = replace(rows[index], donor_self_fallback=mark)
     report = validate(results, expectation_for(results))
@@ -92,7 +87,7 @@ def test_a_donor_that_contradicts_its_mark(mark: bool) -> None:
 
 def test_a_donor_of_another_prompt_length() -> None:
     results = shuffled(SHUFFLES[0])
-    rows = results.cells[1].rows
+    rows = results.cells[1].lanes
     rows[20] = replace(rows[20], donor_row_id=row_id(21))
     report = validate(results, expectation_for(results))
     assert "another length: mh_clean_000020" in found(report, "donor")[0].reason

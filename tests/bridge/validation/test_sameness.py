@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from statebridge.experiment.conditions import Condition
+from statebridge.experiment.presets import named_condition
 from statebridge.records import CellResult, ResultSet
 from statebridge.validation import validate
 from tests.bridge.validation.findings import found, only
@@ -19,15 +21,15 @@ from tests.bridge.validation.made_results import (
 )
 
 
-def condition(**declared: Any) -> dict[str, Any]:
-    return {"name": "mine", "operator": "blend", **declared}
+def condition(name: str = "mine", **declared: Any) -> Condition:
+    return Condition(name=name, **declared)
 
 
 def test_a_self_injection_that_differs_names_the_first_rows() -> None:
     results = made_set()
     for index in (4, 9, 11, 20):
         row = made_row("b_to_b_self_inject", None, index, prediction=f"other {index}")
-        results.cells[2].rows[index] = row
+        results.cells[2].lanes[index] = row
     finding = only(validated(results), "self_injection")
     assert finding.reason == (
         "writes back what was there, yet 4 row(s) differ from no_inject: "
@@ -38,9 +40,9 @@ def test_a_self_injection_that_differs_names_the_first_rows() -> None:
 def test_tokens_count_even_where_the_texts_agree() -> None:
     results = made_set()
     for cell in (results.cells[0], results.cells[2]):
-        cell.rows = [replace(row, token_ids=(1, 2)) for row in cell.rows]
+        cell.lanes = [replace(row, token_ids=(1, 2)) for row in cell.lanes]
     assert validated(results).passed
-    results.cells[2].rows[6] = replace(results.cells[2].rows[6], token_ids=(1, 3))
+    results.cells[2].lanes[6] = replace(results.cells[2].lanes[6], token_ids=(1, 3))
     assert only(validated(results), "self_injection").row_ids == (row_id(6),)
 
 
@@ -59,11 +61,11 @@ def test_a_self_injection_without_a_baseline() -> None:
         condition(source="receiver", positions="last", source_positions="last"),
     ],
 )
-def test_every_condition_that_changes_nothing_is_held_to_it(declared: dict[str, Any]) -> None:
-    equal = replace(made_cell("no_inject"), condition="mine", injection=declared)
+def test_every_condition_that_changes_nothing_is_held_to_it(declared: Condition) -> None:
+    equal = replace(made_cell("no_inject"), condition=declared)
     results = ResultSet([made_cell("no_inject"), equal])
     assert validate(results, expectation_for(results)).findings == ()
-    equal.rows[0] = replace(equal.rows[0], prediction="changed")
+    equal.lanes[0] = replace(equal.lanes[0], prediction="changed")
     assert only(validate(results, expectation_for(results)), "self_injection").cell == "mine"
 
 
@@ -76,14 +78,14 @@ def test_every_condition_that_changes_nothing_is_held_to_it(declared: dict[str, 
         condition(source="translated", weight=0.1),
     ],
 )
-def test_other_conditions_may_change_the_text(declared: dict[str, Any]) -> None:
-    mine = replace(made_cell("replace"), condition="mine", injection=declared)
+def test_other_conditions_may_change_the_text(declared: Condition) -> None:
+    mine = replace(made_cell("replace"), condition=declared)
     results = ResultSet([made_cell("no_inject"), mine])
     assert validate(results, expectation_for(results)).findings == ()
 
 
 def copied(cell: CellResult, **changes: Any) -> CellResult:
-    return replace(cell, rows=list(cell.rows), **changes)
+    return replace(cell, lanes=list(cell.lanes), **changes)
 
 
 def test_two_equal_seeds_would_count_one_run_twice() -> None:
@@ -97,9 +99,7 @@ def test_two_equal_seeds_would_count_one_run_twice() -> None:
 
 def test_a_condition_identical_to_the_baseline() -> None:
     results = made_set()
-    results.cells[3] = copied(
-        results.cells[0], condition="replace", seed=42, injection=results.cells[3].injection
-    )
+    results.cells[3] = copied(results.cells[0], condition=named_condition("replace"), seed=42)
     report = validated(results)
     assert not report.passed
     pairs = {(f.cell, f.reason.split(" in all")[0]) for f in found(report, "identical_cells")}
@@ -111,26 +111,28 @@ def test_a_condition_identical_to_the_baseline() -> None:
 
 def test_the_strict_shuffle_equals_the_full_one_of_its_seed() -> None:
     strict, full = made_cell(SHUFFLES[1], 42, rows=60), made_cell(SHUFFLES[0], 42, rows=60)
-    full_by_id = {row.row_id: row.prediction for row in full.rows}
-    assert all(full_by_id[row.row_id] == row.prediction for row in strict.rows)
+    full_by_id = {row.row_id: row.prediction for row in full.lanes}
+    assert all(full_by_id[row.row_id] == row.prediction for row in strict.lanes)
     assert found(validated(ResultSet([strict, full])), "identical_cells") == []
     strict.seed = 123
     assert len(found(validated(ResultSet([strict, full])), "identical_cells")) == 1
 
 
+SCALED: dict[str, Any] = {"source": "translated", "weight": 0.3, "match_norm": True}
+
+
 def test_one_intervention_under_two_names_gives_one_text() -> None:
-    declared = condition(source="translated", weight=0.3, match_norm=True)
-    first = replace(made_cell("replace", 42), condition="mine", injection=declared)
-    second = replace(first, condition="yours", injection={**declared, "name": "yours"})
+    first = replace(made_cell("replace", 42), condition=condition(**SCALED))
+    second = replace(first, condition=condition("yours", **SCALED))
     assert found(validated(ResultSet([first, second])), "identical_cells") == []
-    second.injection = {**declared, "name": "yours", "weight": 0.4}
+    second.condition = condition("yours", **{**SCALED, "weight": 0.4})
     assert len(found(validated(ResultSet([first, second])), "identical_cells")) == 1
 
 
 def test_a_copy_that_was_cut_short_is_still_a_copy() -> None:
     results = made_set()
-    short = copied(results.cells[3], condition="additive", injection={"mode": "additive"})
-    short.rows = short.rows[:25]
+    short = copied(results.cells[3], condition=named_condition("additive"))
+    short.lanes = short.lanes[:25]
     results.cells.append(short)
     (finding,) = found(validated(results), "identical_cells")
     assert "in all 25 rows that both have" in finding.reason
@@ -138,9 +140,9 @@ def test_a_copy_that_was_cut_short_is_still_a_copy() -> None:
 
 def test_equal_texts_of_runs_that_measured_other_numbers_are_a_warning() -> None:
     results = made_set()
-    results.cells[4].rows = [
+    results.cells[4].lanes = [
         replace(row, prediction=other.prediction)
-        for row, other in zip(results.cells[4].rows, results.cells[3].rows, strict=True)
+        for row, other in zip(results.cells[4].lanes, results.cells[3].lanes, strict=True)
     ]
     finding = only(validated(results), "identical_cells")
     assert finding.severity == "warning"

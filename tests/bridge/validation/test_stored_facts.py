@@ -136,7 +136,7 @@ def original(results: ResultSet, created_at: str) -> Expectation:
         condition="replace",
         seed=42,
         created_at=created_at,
-        rows_sha256=rows_digest(results.cells[0].rows),
+        rows_sha256=rows_digest(results.cells[0].lanes),
     )
     return EXPECTATION.model_copy(update={"originals": (known,)})
 
@@ -159,7 +159,7 @@ def test_a_run_of_ones_own_is_not_held_to_the_known_rows(tmp_path: Path) -> None
 
 
 def test_the_digest_depends_on_every_text_and_not_on_the_order() -> None:
-    rows = made_cell("replace", 42).rows
+    rows = made_cell("replace", 42).lanes
     assert rows_digest(rows[::-1]) == rows_digest(rows)
     for change in ({"prediction": "x"}, {"prediction": None}, {"gold": "x"}, {"row_id": "x"}):
         assert rows_digest([replace(rows[0], **change), *rows[1:]]) != rows_digest(rows)

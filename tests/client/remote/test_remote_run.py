@@ -17,7 +17,7 @@ from tests.server.test_jobs import LONG
 
 def without_source(results: ResultSet) -> list[Any]:
     return [
-        (cell.name, cell.rows, cell.complete, cell.injection, cell.decoding)
+        (cell.name, cell.lanes, cell.complete, cell.condition, cell.decoding)
         for cell in results.cells
     ]
 
