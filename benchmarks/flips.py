@@ -16,7 +16,7 @@ import platform
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
@@ -32,12 +32,12 @@ from transformers import NoRepeatNGramLogitsProcessor, RepetitionPenaltyLogitsPr
 
 from benchmarks.published_set import prompt_lengths
 from benchmarks.random_pairs import SIZES, random_pair, random_rows, random_workload
+from statebridge.channels.workload import Workload
 from statebridge.engine.decoding.lanes import STEPS, decoding_step, step_on
-from statebridge.engine.executors.shared_path import SharedSweep
-from statebridge.engine.planning.groups import Group
-from statebridge.engine.planning.workload import Workload
+from statebridge.engine.executors.shared_path import SharedPath
 from statebridge.experiment.cells import Cell
 from statebridge.models.pair import Pair
+from statebridge.runs.plan import Group
 from statebridge.translators import Translator
 
 CONDITIONS = ("no_inject", "additive", "replace", "scale_corrected", "best_alpha")
@@ -77,9 +77,9 @@ def expected_rows(
     """The oracle's rows by condition and row id. Its prompts are the workload's."""
     rows = [
         {"id": row.row_id, "context": row.context, "question": row.question, "answer": row.answer}
-        for row in workload.rows
+        for row in workload.plan.rows
     ]
-    decoding = workload.experiment.decoding
+    decoding = workload.plan.experiment.decoding
     found = {}
     for condition in CONDITIONS:
         seeded = None if condition == "no_inject" else SEED
@@ -98,8 +98,8 @@ def expected_rows(
 
 def groups(workload: Workload, cells: Sequence[Cell], lanes: int, padded: bool) -> list[Group]:
     """Groups of about `lanes` lanes: rows as they come, or rows of one length together."""
-    size, lengths = max(1, lanes // len(cells)), workload.prompts.lengths
-    order = list(range(workload.limit))
+    size, lengths = max(1, lanes // len(cells)), workload.plan.prompts.lengths
+    order = list(range(workload.plan.limit))
     batches = [order]
     if not padded:
         order.sort(key=lambda row: lengths[row])
@@ -108,7 +108,7 @@ def groups(workload: Workload, cells: Sequence[Cell], lanes: int, padded: bool) 
     for batch in batches:
         for start in range(0, len(batch), size):
             rows = tuple(batch[start : start + size])
-            made.append(Group(len(made), "task", rows, tuple(cells)))
+            made.append(Group(len(made), "states", "task", rows, tuple(cells)))
     return made
 
 
@@ -120,17 +120,18 @@ def flips(
     padded: bool,
 ) -> list[Flip]:
     """Run every lane and return those whose tokens are not the oracle's."""
-    sweep = SharedSweep(workload, lanes)
+    workload = replace(workload, plan=replace(workload.plan, max_lanes=lanes))
+    path = SharedPath(workload)
     found: list[Flip] = []
-    for group in groups(workload, workload.cells, lanes, padded):
-        for cell, index, row in sweep.run(group):
+    for group in groups(workload, workload.plan.cells, lanes, padded):
+        for cell, index, row in path.run(group):
             wanted = expected[cell.condition.name, row.row_id]
             ours, theirs = list(row.token_ids or ()), list(wanted.token_ids or ())
             if ours == theirs:
                 continue
             both = min(len(ours), len(theirs))
             step = next((i for i in range(both) if ours[i] != theirs[i]), both)
-            margin = top_two_margin(oracle, workload.prompts.receiver[index], wanted, step)
+            margin = top_two_margin(oracle, workload.plan.prompts.receiver[index], wanted, step)
             found.append(Flip(cell.name, row.row_id, step, margin))
     return found
 

@@ -27,8 +27,8 @@ OVERHEAD = (NNSIGHT, AROUND)
 
 HASHING = "hashing the weights"
 _STEP_MODULES = (
-    "decoding",
-    "injection",
+    "lanes",
+    "operators",
     "lane_attention",
     "lane_cache",
     "lane_grid",
@@ -36,8 +36,8 @@ _STEP_MODULES = (
     "onednn_layers",
     "processors",
     "sampling",
-    "shared_sweep",
-    "sources",
+    "shared_path",
+    "states",
 )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,11 @@ import torch
 import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from statebridge.channels.workload import Workload
 from statebridge.data import DatasetRow, write_jsonl
-from statebridge.engine.executors.shared_path import SharedSweep
-from statebridge.engine.planning.groups import plan_groups
-from statebridge.engine.planning.workload import Workload, prepare
+from statebridge.engine.executors.shared_path import SharedPath
+from statebridge.engine.planning.groups import grouped
+from statebridge.engine.planning.prepare import prepare
 from statebridge.experiment import Experiment, parse_experiment
 from statebridge.experiment.experiment import DEFAULT_SET
 from statebridge.models.onednn_layers import take_onednn
@@ -162,8 +163,9 @@ decoding: {{max_new_tokens: {new_tokens}}}
 
 def run_groups(workload: Workload, max_lanes: int) -> int:
     """Run all groups of a workload; the number of lanes."""
-    sweep = SharedSweep(workload, max_lanes)
-    return sum(len(sweep.run(group)) for group in plan_groups(workload, max_lanes))
+    workload = replace(workload, plan=grouped(workload.plan, max_lanes))
+    path = SharedPath(workload)
+    return sum(len(path.run(group)) for group in workload.plan.groups)
 
 
 def random_experiment(

@@ -77,9 +77,9 @@ def test_what_starts_is_timed(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("cells", CONDITIONS)
 def test_conditions_make_the_cells_that_they_are_listed_under(pair: Any, cells: int) -> None:
     workload = random_workload(pair, random_rows([9, 7]), CONDITIONS[cells], 2)
-    assert len(workload.cells) == cells
+    assert len(workload.plan.cells) == cells
     # Prompts are as long as asked for, or a table would compare methods at other lengths.
-    assert workload.prompts.lengths == (9, 7)
+    assert workload.plan.prompts.lengths == (9, 7)
 
 
 def test_the_limit_counts_what_a_forward_pass_multiplies() -> None:

@@ -18,12 +18,15 @@ from statebridge.experiment.conditions import DeclaredCondition
 
 Direction = Literal["fwd", "rev"]
 
+Side = Literal["sender", "receiver"]
+"""One of a pair's two models."""
+
 
 @dataclass(frozen=True, slots=True)
 class Turn:
     """What a model wrote before the receiver's answer: a relay, or an answer in a debate."""
 
-    model: Literal["sender", "receiver"]
+    model: Side
     text: str
     """Without special tokens, stripped."""
     prompt_len: int

@@ -4,25 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Literal
 
-
-@dataclass(frozen=True, slots=True)
-class Donors:
-    """The donor of every row of the dataset, by row index.
-
-    Attributes:
-        of_row: Donor index; a lone row's is itself.
-        lone: Rows whose prompt length no other row has.
-        nearest: For each lone row, a row of the nearest length (the shorter, then the first by
-            row id); empty where there is only one row.
-    """
-
-    of_row: tuple[int, ...]
-    lone: frozenset[int]
-    nearest: Mapping[int, int]
+from statebridge.runs.plan import Donors
 
 
 def choose_donors(

@@ -1,4 +1,4 @@
-"""Where the written state is computed: sources, operators and positions of a condition."""
+"""Operators: how source states are combined with the receiver's own, and at which positions."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from dataclasses import dataclass
 
 import torch
 
-from statebridge.errors import ExperimentError
 from statebridge.experiment.conditions import Condition, Positions
 from statebridge.models.token_batch import TokenBatch
 
 TINY_NORM = 1e-12
-"""A source state shorter than this has no direction; rescaling leaves it (almost) zero."""
+"""A source state shorter than this has no direction; rescaling leaves it almost zero."""
 
 ALIGNED_AT_THE_END: frozenset[Positions] = frozenset({"all", "question", "placeholder"})
 """Positions read where they are written, counted from the end of the two prompts."""
@@ -126,27 +125,6 @@ def _position_index(batch: TokenBatch, positions: Positions) -> torch.Tensor:
         [[width - n + position % n for position in named] for n in batch.lengths],
         device=batch.ids.device,
     )
-
-
-def check_positions(positions: Positions, length: int, condition: str, row_id: str) -> None:
-    """Refuse explicit positions that a prompt of `length` tokens does not have.
-
-    Raises:
-        ExperimentError: A position is out of range, or two of them are the same.
-    """
-    if isinstance(positions, str):
-        return
-    for position in positions:
-        if not -length <= position < length:
-            raise ExperimentError(
-                f"condition {condition}: row {row_id} has {length} prompt tokens, so position "
-                f"{position} does not exist; they run from 0 to {length - 1} or -{length} to -1"
-            )
-    if len({position % length for position in positions}) != len(positions):
-        raise ExperimentError(
-            f"condition {condition}: positions {list(positions)} name one token of row {row_id} "
-            "twice"
-        )
 
 
 def _align(

@@ -1,4 +1,8 @@
-"""Source states by condition: translated, shuffled, raw, own, random, zero."""
+"""The channel of residual states: the sender's, mapped, written at the receiver's layer.
+
+Sources: arXiv 2606.03280 (translated states of all positions) and arXiv 2501.14082 (raw states of
+the last one). Which states are written is the condition's source, `channels.sources`.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +11,51 @@ from dataclasses import dataclass
 
 import torch
 
+from statebridge.channels.channel import CHANNELS, LaneRow, Operations
 from statebridge.channels.operators import ALIGNED_AT_THE_END, Written, write_states
-from statebridge.engine.planning.workload import TranslatorKey, Workload
+from statebridge.channels.positions import check_meeting, check_widths
+from statebridge.channels.workload import Workload
 from statebridge.errors import ExperimentError
 from statebridge.experiment.cells import Cell
+from statebridge.experiment.sources import SOURCES
 from statebridge.models.token_batch import TokenBatch
 from statebridge.models.traced_model import check_finite
+from statebridge.runs.plan import TranslatorKey
 from statebridge.translators import Translator
+
+
+@CHANNELS.add("states")
+class StatesChannel:
+    """Writes states at one layer; `source: none` writes nothing and is the receiver alone."""
+
+    def check(self, workload: Workload) -> None:
+        """Refuse positions of sender and receiver that do not meet, and widths that do not fit."""
+        check_meeting(workload)
+        check_widths(workload)
+
+    def carry(
+        self, operations: Operations, cells: Sequence[Cell], rows: Sequence[int]
+    ) -> list[LaneRow]:
+        """Run the sender once for all cells, and write what each cell declares."""
+        work = operations.workload
+        sent = capture_sender(work, cells, rows)
+
+        def states(
+            cell: Cell, rows: Sequence[int], own: torch.Tensor, batch: TokenBatch
+        ) -> Written:
+            return written_states(Asked(work, cell, rows, own, batch, sent))
+
+        return operations.write_states(cells, rows, states)
 
 
 @dataclass(frozen=True, slots=True)
 class SenderStates:
-    """The sender's states of a group's rows and of their donors.
-
-    Everything stands on the receiver's device.
+    """The sender's states of a group's rows and of their donors, on the receiver's device.
 
     Attributes:
         batch: Their prompts.
         states: (rows and donors, positions, sender width).
-        place: Where in the batch a row index stands.
+        place: Index in the batch by row index.
         translated: States in the receiver's width, by translator.
     """
 
@@ -35,8 +65,100 @@ class SenderStates:
     translated: Mapping[TranslatorKey, torch.Tensor]
 
 
-def rows_to_send(workload: Workload, cells: Sequence[Cell], rows: Sequence[int]) -> list[int]:
-    """Return the rows whose sender states the group needs: its own and the donors."""
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a source is asked for: the states that one cell writes for some rows.
+
+    Attributes:
+        rows: Row indices, in the order of `own` and `batch`.
+        own: (rows, positions, width) the receiver's states at its layer.
+        batch: The receiver's prompts.
+        sent: The sender's states, where the cell reads them.
+    """
+
+    workload: Workload
+    cell: Cell
+    rows: Sequence[int]
+    own: torch.Tensor
+    batch: TokenBatch
+    sent: SenderStates | None
+
+    @property
+    def donors(self) -> list[int]:
+        """Row indices of each row's donor."""
+        return [self.workload.plan.donor(self.cell, row) for row in self.rows]
+
+    def sender_states(self, rows: Sequence[int]) -> tuple[torch.Tensor, TokenBatch]:
+        """Return the sender's states of rows, as they are, with their prompts."""
+        sent, index, batch = self._sent_of(rows)
+        states = sent.states[index]
+        # arXiv 2501.14082: where widths differ, the last min(width) dimensions line up.
+        common = min(self.own.shape[-1], states.shape[-1])
+        return self._fitted(states[..., states.shape[-1] - common :], batch)
+
+    def translated_states(self, rows: Sequence[int]) -> tuple[torch.Tensor, TokenBatch]:
+        """Return the sender's states of rows through the cell's translator, with their prompts."""
+        sent, index, batch = self._sent_of(rows)
+        key = self.workload.plan.translator_key(self.cell)
+        return self._fitted(sent.translated[key][index], batch)
+
+    def noise(self) -> torch.Tensor:
+        """Return the rows' random draws in the shape of `own`."""
+        noise = torch.zeros(self.own.shape, dtype=torch.float32)
+        for place, row in enumerate(self.rows):
+            draw = self.workload.noise_of(self.cell, row)
+            noise[place, self.own.shape[1] - draw.shape[0] :] = draw
+        return noise.to(self.own.device)
+
+    def _sent_of(self, rows: Sequence[int]) -> tuple[SenderStates, torch.Tensor, TokenBatch]:
+        if self.sent is None:
+            raise ExperimentError(
+                f"condition {self.cell.name}: its source {self.cell.condition.source} asks for the "
+                "sender's states and does not declare reads_sender; set it to True"
+            )
+        places = [self.sent.place[row] for row in rows]
+        index = torch.tensor(places, device=self.own.device)
+        return self.sent, index, self.sent.batch.select(places)
+
+    def _fitted(self, states: torch.Tensor, batch: TokenBatch) -> tuple[torch.Tensor, TokenBatch]:
+        """Cut or add left padding, so that the source is as wide as the receiver's batch."""
+        extra = states.shape[1] - self.own.shape[1]
+        if self.cell.condition.source_positions not in ALIGNED_AT_THE_END or extra == 0:
+            return states, batch
+        pad = torch.nn.functional.pad
+        return pad(states, (0, 0, -extra, 0)), TokenBatch(
+            pad(batch.ids, (-extra, 0)), pad(batch.mask, (-extra, 0)), batch.lengths
+        )
+
+
+def capture_sender(
+    workload: Workload, cells: Sequence[Cell], rows: Sequence[int]
+) -> SenderStates | None:
+    """Run the sender once over a group's rows and donors; translate once for each translator.
+
+    None where no cell reads the sender.
+    """
+    needed = _rows_to_send(workload, cells, rows)
+    if not needed:
+        return None
+    sender, receiver = workload.pair.sender, workload.pair.receiver
+    prompts = [workload.plan.prompts.sender[row] for row in needed]
+    batch = TokenBatch.pack(prompts, sender.pad_id, sender.device)
+    moved = sender.capture(batch).to(receiver.device)
+    if sender.device != receiver.device:
+        # From here on the sender's states and their masks are where the receiver's are.
+        batch = TokenBatch.pack(prompts, sender.pad_id, receiver.device)
+    keys = {workload.plan.translator_key(cell) for cell in cells if cell.condition.translates}
+    translated: dict[TranslatorKey, torch.Tensor] = {}
+    for key in sorted(keys):
+        translated[key] = translate(workload.translators[key], moved)
+        check_finite(translated[key], batch.mask, f"translator {key[0]} of seed {key[1]}")
+    return SenderStates(batch, moved, {row: i for i, row in enumerate(needed)}, translated)
+
+
+def _rows_to_send(workload: Workload, cells: Sequence[Cell], rows: Sequence[int]) -> list[int]:
+    """Return the rows whose sender states a group needs: its own and the donors."""
+    plan = workload.plan
     needed: dict[int, None] = {}
     for cell in cells:
         if not cell.condition.reads_sender:
@@ -44,35 +166,9 @@ def rows_to_send(workload: Workload, cells: Sequence[Cell], rows: Sequence[int])
         if not cell.condition.shuffled:
             needed.update(dict.fromkeys(rows))
         else:
-            included = (row for row in rows if workload.included(cell, row))
-            needed.update(dict.fromkeys(workload.donor(cell, row) for row in included))
+            included = (row for row in rows if plan.included(cell, row))
+            needed.update(dict.fromkeys(plan.donor(cell, row) for row in included))
     return list(needed)
-
-
-def capture_sender(
-    workload: Workload, cells: Sequence[Cell], rows: Sequence[int]
-) -> SenderStates | None:
-    """Run the sender once over the group's rows and donors; translate once per translator.
-
-    None where no cell reads the sender.
-    """
-    needed = rows_to_send(workload, cells, rows)
-    if not needed:
-        return None
-    sender, receiver = workload.pair.sender, workload.pair.receiver
-    prompts = [workload.prompts.sender[row] for row in needed]
-    batch = TokenBatch.pack(prompts, sender.pad_id, sender.device)
-    moved = sender.capture(batch).to(receiver.device)
-    if sender.device != receiver.device:
-        # From here on the sender's states and their masks are where the receiver's are.
-        batch = TokenBatch.pack(prompts, sender.pad_id, receiver.device)
-    keys = {workload.translator_key(cell) for cell in cells if cell.condition.translates}
-    translated: dict[TranslatorKey, torch.Tensor] = {}
-    for key in sorted(keys):
-        translated[key] = translate(workload.translators[key], moved)
-        where = f"translator {key[0]} of seed {key[1]}"
-        check_finite(translated[key], batch.mask, where)
-    return SenderStates(batch, moved, {row: i for i, row in enumerate(needed)}, translated)
 
 
 def translate(translator: Translator, states: torch.Tensor) -> torch.Tensor:
@@ -82,77 +178,15 @@ def translate(translator: Translator, states: torch.Tensor) -> torch.Tensor:
     return translated
 
 
-def written_states(
-    workload: Workload,
-    cell: Cell,
-    rows: Sequence[int],
-    own: torch.Tensor,
-    batch: TokenBatch,
-    sent: SenderStates | None,
-) -> Written:
-    """Return what a cell writes for some rows of a group.
-
-    Args:
-        rows: Row indices, in the order of `own` and `batch`.
-        own: (rows, positions, width) the receiver's states at the injection layer.
-        batch: The receiver's prompts.
-        sent: The sender's states, where the cell reads them.
-    """
-    source, source_batch = _source_states(workload, cell, rows, own, batch, sent)
+def written_states(asked: Asked) -> Written:
+    """Return what a cell writes for some rows of a group."""
+    condition, table = asked.cell.condition, asked.workload.plan.prompts
+    source, source_batch = SOURCES.get(condition.source)().states(asked)
     spans = [
         span
-        for row in rows
-        if (span := workload.prompts.span(cell.condition.prompt, cell.condition.positions, row))
+        for row in asked.rows
+        if (span := table.span(condition.prompt, condition.positions, row))
     ]
-    written = write_states(cell.condition, own, batch, source, source_batch, spans or None)
-    check_finite(written.states, batch.mask, f"condition {cell.name}")
+    written = write_states(condition, asked.own, asked.batch, source, source_batch, spans or None)
+    check_finite(written.states, asked.batch.mask, f"condition {asked.cell.name}")
     return written
-
-
-def _source_states(
-    workload: Workload,
-    cell: Cell,
-    rows: Sequence[int],
-    own: torch.Tensor,
-    batch: TokenBatch,
-    sent: SenderStates | None,
-) -> tuple[torch.Tensor, TokenBatch]:
-    source = cell.condition.source
-    if source in ("none", "receiver"):
-        return own, batch
-    if source == "zero":
-        return torch.zeros_like(own), batch
-    if source == "random":
-        noise = torch.zeros(own.shape, dtype=torch.float32)
-        for place, row in enumerate(rows):
-            draw = workload.noise_of(cell, row)
-            noise[place, own.shape[1] - draw.shape[0] :] = draw
-        return noise.to(own.device), batch
-    if sent is None:
-        raise ExperimentError(f"condition {cell.name} reads the sender, which was not run")
-    origin = [workload.donor(cell, row) for row in rows] if cell.condition.shuffled else list(rows)
-    places = [sent.place[row] for row in origin]
-    index = torch.tensor(places, device=own.device)
-    source_batch = sent.batch.select(places)
-    if not cell.condition.raw:
-        translated = sent.translated[workload.translator_key(cell)][index]
-        return _fit_positions(translated, source_batch, cell, own.shape[1])
-    states = sent.states[index]
-    # arXiv 2501.14082: where widths differ, the last min(width) dimensions line up.
-    common = min(own.shape[-1], states.shape[-1])
-    return _fit_positions(
-        states[..., states.shape[-1] - common :], source_batch, cell, own.shape[1]
-    )
-
-
-def _fit_positions(
-    states: torch.Tensor, batch: TokenBatch, cell: Cell, positions: int
-) -> tuple[torch.Tensor, TokenBatch]:
-    """Cut or add left padding, so that the source is as wide as the receiver's batch."""
-    extra = states.shape[1] - positions
-    if cell.condition.source_positions not in ALIGNED_AT_THE_END or extra == 0:
-        return states, batch
-    pad = torch.nn.functional.pad
-    return pad(states, (0, 0, -extra, 0)), TokenBatch(
-        pad(batch.ids, (-extra, 0)), pad(batch.mask, (-extra, 0)), batch.lengths
-    )

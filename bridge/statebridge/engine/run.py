@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -14,17 +14,19 @@ from typing import Any
 
 import torch
 
+from statebridge.channels.workload import Workload
 from statebridge.data import write_jsonl
-from statebridge.engine.executors.in_process import PlannedRun, Progress, run_groups
+from statebridge.engine.executors.commit import PlannedRun, Progress, run_groups
+from statebridge.engine.executors.executor import EXECUTORS
 from statebridge.engine.fitting.run_translators import run_translators
-from statebridge.engine.planning.groups import lane_count, plan_groups
+from statebridge.engine.planning.groups import grouped
 from statebridge.engine.planning.positive_control import (
     control_experiment,
     control_pair,
     taught_experiment,
 )
+from statebridge.engine.planning.prepare import prepare
 from statebridge.engine.planning.sizing import choose_max_lanes
-from statebridge.engine.planning.workload import Workload, prepare
 from statebridge.engine.reuse.lane_key import LaneKeys
 from statebridge.engine.reuse.lane_reuse import NOTHING_REUSED, set_aside
 from statebridge.engine.sender_checks.checks import run_sender_checks
@@ -125,19 +127,17 @@ def run_experiment(
             max_lanes = int(earlier["plan"]["max_lanes"])
         else:
             max_lanes = choose_max_lanes(workload)
-        groups = plan_groups(workload, max_lanes)
-        lane_counts = [lane_count(workload, group) for group in groups]
+        workload = replace(workload, plan=grouped(workload.plan, max_lanes))
+        lane_counts = workload.plan.lane_counts
         remember = None
         if reuse is not None and experiment.execution.reuse:
             keys = LaneKeys(workload, identity)
             remember = (reuse, keys) if keys.complete else None
         if earlier is None:
-            write_jsonl(rows[: workload.limit], directory.path / DATASET)
+            write_jsonl(rows[: workload.plan.limit], directory.path / DATASET)
             plan = {"max_lanes": max_lanes, "lanes": lane_counts}
             stated = (
-                set_aside(*remember, workload, groups, directory.path)
-                if remember
-                else NOTHING_REUSED
+                set_aside(*remember, workload.plan, directory.path) if remember else NOTHING_REUSED
             )
             directory.write_manifest(_manifest(identity, workload, plan, stated))
         else:
@@ -145,8 +145,9 @@ def run_experiment(
         if stated["lanes"]:
             progress("reuse", stated["lanes"], sum(lane_counts))
         done = directory.committed_groups(lane_counts)
-        planned = PlannedRun(workload, groups, lane_counts, max_lanes, stated, remember)
-        seconds = run_groups(planned, done, directory, progress)
+        planned = PlannedRun(workload.plan, stated, remember)
+        executor = EXECUTORS.get(experiment.execution.executor)(workload)
+        seconds = run_groups(planned, executor, done, directory, progress)
         _run_controls(experiment, pair, directory, progress, reuse)
         if checks is not None and not (directory.path / SENDER_CHECKS).exists():
             write_sender_checks(run_sender_checks(checks, max_lanes, progress), directory.path)
@@ -193,14 +194,14 @@ def _manifest(
     reused: Mapping[str, Any],
 ) -> dict[str, Any]:
     cells = []
-    for cell in workload.cells:
-        rows = sum(workload.included(cell, row) for row in range(workload.limit))
+    for cell in workload.plan.cells:
+        rows = sum(workload.plan.included(cell, row) for row in range(workload.plan.limit))
         cells.append(
             {
                 "name": cell.name,
                 "seed": cell.seed,
                 "rows": rows,
-                "excluded_rows": workload.limit - rows,
+                "excluded_rows": workload.plan.limit - rows,
                 "condition": cell.condition.model_dump(mode="json"),
             }
         )
@@ -208,7 +209,7 @@ def _manifest(
         "format": FORMAT,
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         **identity,
-        "execution": workload.experiment.execution.model_dump(mode="json"),
+        "execution": workload.plan.experiment.execution.model_dump(mode="json"),
         "devices": {
             "sender": str(workload.pair.sender.device),
             "receiver": str(workload.pair.receiver.device),

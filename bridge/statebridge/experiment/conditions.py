@@ -22,13 +22,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
+from statebridge.errors import nearest
 from statebridge.experiment.declared_numbers import NO_BOOLEAN
+from statebridge.experiment.sources import SOURCES, Source
 
-Source = Literal[
-    "none", "translated", "receiver", "random", "zero", "shuffled", "sender", "shuffled_sender"
-]
 Operator = Literal["add", "blend", "mean", "sum"]
 Prompt = Literal["task", "relay", "question_only", "placeholder", "debate"]
 """What the receiver reads: context and question; a text that the sender wrote and the question;
@@ -57,12 +65,24 @@ nothing of the row that the sender read; `unknown` is a condition of which the n
 
 NAME = r"^[a-z0-9][a-z0-9_.-]*$"
 
-SEEDED_SOURCES: frozenset[str] = frozenset({"translated", "random", "shuffled", "shuffled_sender"})
-SENDER_SOURCES: frozenset[str] = frozenset({"translated", "shuffled", "sender", "shuffled_sender"})
-OWN_SENDER_SOURCES: frozenset[str] = frozenset({"translated", "sender"})
-"""Sources that hold what the sender has of the row itself."""
-SHUFFLED_SOURCES: frozenset[str] = frozenset({"shuffled", "shuffled_sender"})
-RAW_SOURCES: frozenset[str] = frozenset({"sender", "shuffled_sender"})
+
+def _known_source(name: str) -> str:
+    if name not in SOURCES:
+        raise ValueError(f"unknown source {name!r}; {nearest(name, SOURCES.names())}")
+    return name
+
+
+class _Names:
+    """Shows the registered names in the JSON Schema."""
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {"type": "string", "enum": list(SOURCES.names())}
+
+
+SourceName = Annotated[str, AfterValidator(_known_source), _Names()]
+"""Name of a registered source; `statebridge.experiment.sources`."""
 
 
 class Condition(BaseModel):
@@ -71,8 +91,8 @@ class Condition(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: Annotated[str, Field(pattern=NAME, max_length=80)]
-    source: Source
-    """Where the injected state comes from; `shuffled` is another row's translated state,
+    source: SourceName
+    """Whose content is written; `shuffled` is another row's translated state,
     `shuffled_sender` another row's state as the sender has it."""
     operator: Operator = "blend"
     weight: Annotated[float, NO_BOOLEAN] = 1.0
@@ -93,6 +113,8 @@ class Condition(BaseModel):
     """Which of the experiment's translators, where it has several sets of them."""
     rounds: Annotated[int, Field(ge=2, le=10), NO_BOOLEAN] = 2
     """Of a debate: how often each model answers."""
+    channel: Annotated[str, Field(pattern=NAME, max_length=80)] | None = None
+    """Name of the channel; by default `text` where the prompt holds text, and `states`."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Condition:
@@ -121,7 +143,7 @@ class Condition(BaseModel):
             raise ValueError("align goes with source sender")
         self._check_named_positions()
         read, written = count(self.source_positions), count(self.positions)
-        if self.source in ("zero", "random", "none"):
+        if not self.source_facts.reads_positions:
             if self.source_positions != "all":
                 raise ValueError(f"source {self.source} has no source_positions")
         elif read not in (1, written):
@@ -149,34 +171,49 @@ class Condition(BaseModel):
         return (self.operator, self.weight, self.match_norm) != ("blend", 1.0, False)
 
     @property
+    def channel_name(self) -> str:
+        """Name of the channel that carries the condition."""
+        return self.channel or ("text" if self.uses_text else "states")
+
+    @property
+    def source_facts(self) -> type[Source]:
+        """The registered source, with what is declared of it."""
+        return SOURCES.get(self.source)
+
+    @property
     def seeded(self) -> bool:
         """Whether the condition differs between seeds (through a translator or a draw)."""
-        return self.source in SEEDED_SOURCES
+        return self.source_facts.seeded
 
     @property
     def shuffled(self) -> bool:
         """Whether another row's state is written."""
-        return self.source in SHUFFLED_SOURCES
+        return self.source_facts.shuffled
 
     @property
     def raw(self) -> bool:
         """Whether the sender's state is written as it is."""
-        return self.source in RAW_SOURCES
+        return self.reads_sender and not self.translates
 
     @property
     def reads_sender(self) -> bool:
         """Whether the condition needs the sender's states."""
-        return self.source in SENDER_SOURCES
+        return self.source_facts.reads_sender
 
     @property
     def translates(self) -> bool:
         """Whether the condition needs a translator."""
-        return self.source in ("translated", "shuffled")
+        return self.source_facts.translates
+
+    @property
+    def draws_noise(self) -> bool:
+        """Whether the condition uses the random draws of a seed."""
+        return self.source_facts.draws_noise
 
     @property
     def is_baseline(self) -> bool:
         """Whether nothing is written and the prompt holds no model's text (`no_inject`, ...)."""
-        return self.source == "none" and not self.uses_text
+        return not self.writes and not self.uses_text
 
     @property
     def uses_text(self) -> bool:
@@ -186,12 +223,12 @@ class Condition(BaseModel):
     @property
     def writes(self) -> bool:
         """Whether states are written into the receiver."""
-        return self.source != "none"
+        return self.source_facts.writes
 
     @property
     def carries_sender(self) -> bool:
         """Whether what is written are the sender's states of the row itself."""
-        return self.source in OWN_SENDER_SOURCES
+        return self.source_facts.role == "channel"
 
     @property
     def writes_own_state(self) -> bool:
@@ -204,7 +241,7 @@ class Condition(BaseModel):
         if self.operator in ("add", "blend") and self.weight == 0.0:
             return True
         return (
-            self.source == "receiver"
+            self.source_facts.role == "self"
             and self.operator == "blend"
             and self.weight == 1.0
             and not self.match_norm  # rescaling rounds

@@ -8,7 +8,7 @@ import pytest
 from scripts.demo_pair.lessons import held_out_rows
 
 from statebridge.demo.taught_pair import TAUGHT, taught_pair_folders
-from statebridge.engine.planning.workload import prepare
+from statebridge.engine.planning.prepare import prepare
 from statebridge.engine.sender_checks.checks import run_sender_checks
 from statebridge.engine.sender_checks.plan import plan_sender_checks
 from statebridge.experiment import parse_experiment

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from statebridge.engine.executors.plain_path import PlainSweep
-from statebridge.engine.executors.shared_path import SharedSweep
-from statebridge.engine.planning.groups import Group
+from statebridge.engine.executors.plain_path import PlainPath
+from statebridge.engine.executors.shared_path import SharedPath
 from statebridge.experiment import Experiment, parse_experiment
 from statebridge.models.pair import Pair
+from statebridge.runs.plan import Group
 from statebridge.runs.reuse import FoundLane, LaneKey
 from tests.bridge.engine.tiny_experiment import engine_pair
 from tests.reference.oracle import OraclePair
@@ -73,7 +73,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[list[tuple[str, i
     """Give the lanes (cell, row index) of every group that a sweep runs in the block."""
     groups: list[list[tuple[str, int]]] = []
     with monkeypatch.context() as patch:
-        for sweep in (SharedSweep, PlainSweep):
+        for sweep in (SharedPath, PlainPath):
             patch.setattr(sweep, "run", _noting(sweep.run, groups))
         yield groups
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from statebridge.engine.planning.chat import TEMPLATE_DATE, as_turns, encoded, template_tail
-from statebridge.engine.planning.prompts import shared_end
 from statebridge.errors import ExperimentError, PairError
+from statebridge.models.chat import TEMPLATE_DATE, as_turns, encoded, template_tail
 from statebridge.models.pair import Pair
+from statebridge.runs.plan import shared_end
 from tests.bridge.engine.private_points import CLOSE, PAIRS, translators_of
 from tests.bridge.engine.tiny_experiment import (
     EngineRun,
@@ -84,19 +84,19 @@ def test_a_template_is_the_text_that_it_makes(path: str) -> None:
 def test_the_answer_begins_the_turn_without_a_space() -> None:
     work = _run(_pair(), PROMPTS | {"chat": "auto"}, decode=False).workload
     tokenizer = work.pair.receiver.tokenizer
-    for row, answer in zip(ROWS, work.answers["question_only"], strict=True):
+    for row, answer in zip(ROWS, work.plan.answers["question_only"], strict=True):
         assert list(answer) == tokenizer(row.answer, add_special_tokens=False)["input_ids"]
         assert tokenizer.decode(answer) == row.answer
-    ids = work.prompts.private["question_only"][0]
+    ids = work.plan.prompts.private["question_only"][0]
     assert list(ids).count(tokenizer.bos_token_id) == 1
 
 
 def test_a_base_model_is_unaffected() -> None:
     base = _run(_pair(senders=None, receivers=None), PROMPTS | {"chat": "auto"})
     assert base.rows == _run(_pair(), PROMPTS).rows
-    one = _run(_pair(senders=None), PROMPTS | {"chat": "auto"}).workload.prompts
-    assert one.sender == base.workload.prompts.sender
-    assert one.receiver != base.workload.prompts.receiver
+    one = _run(_pair(senders=None), PROMPTS | {"chat": "auto"}).workload.plan.prompts
+    assert one.sender == base.workload.plan.prompts.sender
+    assert one.receiver != base.workload.plan.prompts.receiver
 
 
 @pytest.mark.parametrize("missing", ["senders", "receivers"])
@@ -115,7 +115,9 @@ def test_a_turn_is_never_cut() -> None:
     limit = {"max_new_tokens": 2, "relay_max_new_tokens": 2, "max_prompt_tokens": 12}
     with pytest.raises(PairError, match=r"^row \S+: \d+ prompt tokens in tiny-.* cut at 12; raise"):
         _run(_pair(), PROMPTS | {"chat": "required"}, decoding=limit)
-    assert max(map(len, _run(_pair(), PROMPTS, decoding=limit).workload.prompts.receiver)) == 12
+    assert (
+        max(map(len, _run(_pair(), PROMPTS, decoding=limit).workload.plan.prompts.receiver)) == 12
+    )
 
 
 def test_placeholders_are_refused() -> None:
@@ -160,7 +162,7 @@ def test_the_question_is_found_at_the_end_of_both_turns(path: str) -> None:
     for key, row in found.rows.items():
         assert row.token_ids == by_hand.rows[key].token_ids
         assert row.injected_norm_mean == by_hand.rows[key].injected_norm_mean
-    table = found.workload.prompts
+    table = found.workload.plan.prompts
     tail = template_tail(pair.receiver.tokenizer, "required", "m")
     for row in range(len(ROWS)):
         span = table.span("question_only", "question", row)

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from statebridge.channels.operators import Written, check_positions, position_mask, write_states
+from statebridge.channels.operators import Written, position_mask, write_states
+from statebridge.channels.positions import check_positions
 from statebridge.errors import ExperimentError
 from statebridge.experiment.conditions import Condition
 from statebridge.models.token_batch import TokenBatch

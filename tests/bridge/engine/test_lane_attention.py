@@ -17,7 +17,7 @@ from statebridge.engine.decoding.lane_attention import NAME, attend, attends_by_
 from statebridge.engine.decoding.lane_cache import LaneCache
 from statebridge.engine.decoding.lane_grid import LaneGrid
 from statebridge.engine.decoding.lanes import DecodingSettings, decode_lanes, prefill
-from statebridge.engine.executors import shared_path as shared_sweep
+from statebridge.engine.executors import shared_path
 from statebridge.models.token_batch import TokenBatch
 from statebridge.models.traced_model import TracedModel
 from tests.bridge.engine.tiny_experiment import (
@@ -126,7 +126,7 @@ def test_a_sweep_with_shared_prompts_says_what_one_without_says(
         calls.append(1)
         fill(self, *args)
 
-    monkeypatch.setattr(shared_sweep, "attends_by_lane", lambda _: False)
+    monkeypatch.setattr(shared_path, "attends_by_lane", lambda _: False)
     monkeypatch.setattr(LaneCache, "fill_from", noted)
     copied = run_engine(engine_pair(oracle), rows, translators, **fields).rows
     assert calls

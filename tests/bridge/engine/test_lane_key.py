@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from statebridge.engine.planning.workload import prepare
+from statebridge.engine.planning.prepare import prepare
 from statebridge.engine.reuse.lane_key import LaneKeys
 from statebridge.models.loading import weights_sha256
 from statebridge.models.pair import Pair
@@ -91,7 +91,7 @@ class Setting:
         }
         keys = LaneKeys(workload, identity)
         assert keys.complete
-        return {cell.condition.name: keys.of(cell, row) for cell in workload.cells}
+        return {cell.condition.name: keys.of(cell, row) for cell in workload.plan.cells}
 
 
 def _fields(**fields: Any) -> Callable[[Setting], None]:

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from statebridge.engine.executors.plain_path import PlainSweep
-from statebridge.engine.executors.shared_path import SharedSweep
-from statebridge.engine.planning.groups import Group
+from statebridge.engine.executors.plain_path import PlainPath
+from statebridge.engine.executors.shared_path import SharedPath
 from statebridge.records import DatasetRow
+from statebridge.runs.plan import Group
 from tests.bridge.engine.tiny_experiment import (
     engine_pair,
     neox_pair,
@@ -50,7 +50,7 @@ def _quick_collections() -> Iterator[None]:
 
 def _measure(monkeypatch: pytest.MonkeyPatch, count: int, path: str, rng: str) -> Measured:
     measured, live = Measured(), LiveBytes()
-    sweep = SharedSweep if path == "shared" else PlainSweep
+    sweep = SharedPath if path == "shared" else PlainPath
     run: Any = sweep.run
 
     def noted(self: Any, group: Group) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from statebridge.engine.executors import shared_path as shared_sweep
+from statebridge.channels import states
 from statebridge.engine.executors.memory import halving, is_out_of_memory
 from statebridge.errors import EnvironmentFault
 from statebridge.records import LaneResult
@@ -113,7 +113,7 @@ def test_a_lane_that_does_not_fit_beside_its_group_gets_a_smaller_group(
 ) -> None:
     rows_below: list[int] = []
     refused: list[int] = []
-    capture = shared_sweep.capture_sender
+    capture = states.capture_sender
 
     def note(workload: Any, cells: Any, rows: Sequence[int]) -> Any:
         rows_below.append(len(rows))
@@ -128,7 +128,7 @@ def test_a_lane_that_does_not_fit_beside_its_group_gets_a_smaller_group(
     fields = {**FIELDS, "conditions": ["no_inject", "scale_corrected"], "decode": False}
     translators = {42: random_translator(24, 32, seed=42)}
     expected = run_engine(engine_pair(PAIR), ROWS, translators, **fields).rows
-    monkeypatch.setattr(shared_sweep, "capture_sender", note)
+    monkeypatch.setattr(states, "capture_sender", note)
     with _refusing(PAIR.receiver.gpt_neox.layers[PAIR.receiver_layer + 1], refuse):
         found = run_engine(engine_pair(PAIR), ROWS, translators, **fields).rows
     assert max(refused) == len(ROWS)

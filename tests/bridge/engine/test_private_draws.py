@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from statebridge.channels.donors import choose_donors
 from statebridge.channels.noise import PerRowNoise
 from statebridge.channels.operators import position_mask
-from statebridge.engine.planning.prompts import PromptTable, shared_end
 from statebridge.models.token_batch import TokenBatch
+from statebridge.runs.plan import PromptTable, shared_end
 from tests.bridge.engine.tiny_experiment import (
     dataset_rows,
     engine_pair,
@@ -92,7 +92,7 @@ def test_no_row_gives_to_itself_and_lone_ones_are_left_out_where_declared(rng: s
     run = _run(ROWS, rng=rng, decode=False)
     again = _run(ROWS, rng=rng, decode=False)
     assert run.rows == again.rows
-    lone = run.workload.donors[42].lone
+    lone = run.workload.plan.donors[42].lone
     assert lone, "no row is alone, so this says nothing"
     counts = dict.fromkeys(PRIVATE, 0)
     for (cell, _), row in run.rows.items():
@@ -117,7 +117,7 @@ def test_a_single_row_has_no_donor() -> None:
 def test_noise_has_the_length_of_the_prompt_that_is_read() -> None:
     for rng in ("per-row", "published"):
         work = _run(ROWS[:5], rng=rng, decode=False).workload
-        for cell in work.cells:
+        for cell in work.plan.cells:
             if cell.condition.source == "random":
                 template = "Q: {q}\nA:"
                 if cell.condition.prompt == "placeholder":
@@ -145,8 +145,8 @@ def test_draws_do_not_move_when_rows_are_a_subset_or_in_another_order() -> None:
 
 def test_per_row_noise_of_a_prompt_is_that_of_the_row_and_seed_alone() -> None:
     work = _run(ROWS[:3], decode=False).workload
-    (cell,) = [c for c in work.cells if c.name == "private_last_random/seed42"]
-    lengths = [len(ids) for ids in work.prompts.read("question_only")]
+    (cell,) = [c for c in work.plan.cells if c.name == "private_last_random/seed42"]
+    lengths = [len(ids) for ids in work.plan.prompts.read("question_only")]
     alone = PerRowNoise(42, [ROWS[1].row_id], lengths[1:2], 32)
     assert torch.equal(work.noise_of(cell, 1), alone.draw(0))
 
@@ -211,7 +211,7 @@ def test_a_context_that_ends_in_the_placeholder_is_not_part_of_the_question() ->
         prompts={"placeholder_token": ".", "task": "{context} {question}\nA:"},
         decode=False,
     )
-    prompts_read = run.workload.prompts
+    prompts_read = run.workload.plan.prompts
     for row, declared in enumerate(rows):
         question = tiny_tokenizer()(f" {declared.question}\nA:")["input_ids"]
         naive = naive_shared_end(prompts_read.sender[row], prompts_read.read("placeholder")[row])

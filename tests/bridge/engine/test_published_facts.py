@@ -11,9 +11,10 @@ import nnsight
 import pytest
 from transformers import AutoTokenizer
 
-from statebridge.engine.planning.groups import lane_count, plan_groups
-from statebridge.engine.planning.prompts import tokenise
-from statebridge.engine.planning.workload import Workload, prepare
+from statebridge.channels.prompts import tokenise
+from statebridge.channels.workload import Workload
+from statebridge.engine.planning.groups import grouped
+from statebridge.engine.planning.prepare import prepare
 from statebridge.experiment import parse_experiment
 from statebridge.models.pair import Pair
 from statebridge.models.traced_model import TracedModel
@@ -67,22 +68,22 @@ def _published(name: str) -> list[dict[str, Any]]:
 def test_all_396_prompts_have_the_published_length_and_gold(name: str) -> None:
     workload = _workload()
     samples = _published(name)
-    assert len(samples) == len(workload.rows) == 396
-    for index, (row, sample) in enumerate(zip(workload.rows, samples, strict=True)):
+    assert len(samples) == len(workload.plan.rows) == 396
+    for index, (row, sample) in enumerate(zip(workload.plan.rows, samples, strict=True)):
         assert row.row_id == sample["sample_id"]
         assert row.answer == sample["gold"]
-        assert workload.prompts.ids_match(index)
+        assert workload.plan.prompts.ids_match(index)
         if "relay" not in sample:
-            assert len(workload.prompts.receiver[index]) == sample["prompt_len_b"]
+            assert len(workload.plan.prompts.receiver[index]) == sample["prompt_len_b"]
         if "prompt_len_a" in sample:
-            assert len(workload.prompts.sender[index]) == sample["prompt_len_a"]
+            assert len(workload.plan.prompts.sender[index]) == sample["prompt_len_a"]
 
 
 def test_relay_prompts_have_the_published_lengths() -> None:
     workload = _workload()
     samples = _published("nl_relay_fwd_deterministic")
     rows = range(396)
-    prompts, data = workload.experiment.prompts, [workload.rows[row] for row in rows]
+    prompts, data = workload.plan.experiment.prompts, [workload.plan.rows[row] for row in rows]
     row_ids = [row.row_id for row in data]
     asked = [prompts.relay_sender.format(context=r.context, question=r.question) for r in data]
     sent = tokenise(workload.pair.sender, asked, row_ids, 256)
@@ -108,8 +109,8 @@ def test_the_lengths_are_as_the_protocol_states_them() -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_donors_are_a_derangement_with_thirteen_fall_backs(seed: int) -> None:
     workload = _workload()
-    donors = workload.donors[seed]
-    lengths = workload.prompts.lengths
+    donors = workload.plan.donors[seed]
+    lengths = workload.plan.prompts.lengths
     assert sorted(donors.of_row) == list(range(396))
     assert all(lengths[donor] == lengths[row] for row, donor in enumerate(donors.of_row))
     alone = {row for row, donor in enumerate(donors.of_row) if row == donor}
@@ -120,26 +121,25 @@ def test_donors_are_a_derangement_with_thirteen_fall_backs(seed: int) -> None:
 def test_the_strict_control_runs_383_rows() -> None:
     workload = _workload()
     rows = {
-        cell.name: sum(workload.included(cell, row) for row in range(396))
-        for cell in workload.cells
+        cell.name: sum(workload.plan.included(cell, row) for row in range(396))
+        for cell in workload.plan.cells
     }
     strict = {name: n for name, n in rows.items() if "strict" in name}
     assert set(strict.values()) == {383}
     assert len(strict) == 3
     assert {n for name, n in rows.items() if name not in strict} == {396}
     assert len(rows) == 25
-    for cell in workload.cells:
+    for cell in workload.plan.cells:
         if "strict" in cell.name:
-            kept = [row for row in range(396) if workload.included(cell, row)]
-            assert all(workload.donor(cell, row) != row for row in kept)
-    groups = plan_groups(workload, 128)
-    assert sum(lane_count(workload, group) for group in groups) == 22 * 396 + 3 * 383
+            kept = [row for row in range(396) if workload.plan.included(cell, row)]
+            assert all(workload.plan.donor(cell, row) != row for row in kept)
+    assert sum(grouped(workload.plan, 128).lane_counts) == 22 * 396 + 3 * 383
 
 
 def test_every_answer_stands_in_its_context_and_has_tokens() -> None:
     workload = _workload()
-    assert all(row.answer in row.context for row in workload.rows)
-    assert all(1 <= len(answer) <= 16 for answer in workload.answers["task"])
+    assert all(row.answer in row.context for row in workload.plan.rows)
+    assert all(1 <= len(answer) <= 16 for answer in workload.plan.answers["task"])
     tokenizer = workload.pair.receiver.tokenizer
-    texts = [tokenizer.decode(list(answer)) for answer in workload.answers["task"]]
-    assert texts == [f" {row.answer}" for row in workload.rows]
+    texts = [tokenizer.decode(list(answer)) for answer in workload.plan.answers["task"]]
+    assert texts == [f" {row.answer}" for row in workload.plan.rows]

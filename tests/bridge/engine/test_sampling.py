@@ -121,7 +121,7 @@ def test_batches_change_nothing(rows_together: int, max_lanes: int | None) -> No
 
 def test_every_condition_has_its_seeds_and_they_differ() -> None:
     run = _run()
-    assert {cell.seed for cell in run.workload.cells} == set(SEEDS)
+    assert {cell.seed for cell in run.workload.plan.cells} == set(SEEDS)
     for name in ("question_only", "private_relay", "debate", "private_last_zero"):
         differing = [
             run.rows[f"{name}/seed42", row["id"]].token_ids

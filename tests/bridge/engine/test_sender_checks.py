@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import torch
 
-from statebridge.engine.planning.workload import prepare
+from statebridge.engine.planning.prepare import prepare
 from statebridge.engine.run import run_experiment
 from statebridge.engine.sender_checks.checks import run_sender_checks
 from statebridge.engine.sender_checks.plan import SenderCheckPlan, plan_sender_checks
@@ -305,7 +305,7 @@ def test_unread_positions_are_all_the_others() -> None:
     sets = {found.name: found for found in plan.sets}
     assert list(sets) == ["last", "question", "[-2, 1]", "context", "first", "unread"]
     for row in range(len(ROWS)):
-        length = len(plan.workload.prompts.sender[row])
+        length = len(plan.workload.plan.prompts.sender[row])
         read = {p for name in ("last", "question", "[-2, 1]") for p in sets[name].of_row[row]}
         assert set(sets["unread"].of_row[row]) == set(range(length)) - read
 
@@ -331,7 +331,7 @@ def test_nothing_to_check_is_refused() -> None:
 
 def test_an_answer_beyond_the_senders_window_is_refused() -> None:
     pair = neox()
-    longest = max(len(ids) for ids in planned(pair).workload.prompts.sender)
+    longest = max(len(ids) for ids in planned(pair).workload.plan.prompts.sender)
     narrow = Pair(replace(pair.sender, window=longest), pair.receiver)
     with pytest.raises(PairError, match="of the answer reach beyond the context window"):
         planned(narrow)

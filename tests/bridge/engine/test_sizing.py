@@ -11,7 +11,7 @@ import torch
 from statebridge.engine.cuda_graphs.static_holds import StepHold
 from statebridge.engine.decoding import lanes as decoding
 from statebridge.engine.decoding.lanes import decoding_step
-from statebridge.engine.executors.shared_path import SharedSweep
+from statebridge.engine.executors.shared_path import SharedPath
 from statebridge.engine.planning import sizing
 from statebridge.engine.planning.sizing import choose_max_lanes, lane_bytes
 from tests.bridge.engine.tiny_experiment import (
@@ -60,7 +60,7 @@ def test_buffers_of_a_static_step_count(monkeypatch: pytest.MonkeyPatch) -> None
         static = lane_bytes(workload)
     dynamic = lane_bytes(workload)
     # The dynamic step has a copy of one block's entries where lanes retire.
-    retired = 2 * 32 * 4 * (max(workload.prompts.lengths) + 3)
+    retired = 2 * 32 * 4 * (max(workload.plan.prompts.lengths) + 3)
     lanes = 8 * len(conditions)
     assert static - dynamic + retired >= held[0].bytes / lanes
     # An upper estimate, but one of this size.
@@ -90,5 +90,5 @@ def _shortened() -> Iterator[None]:
 def test_a_sweep_turns_shortened_float32_products_off() -> None:
     workload = _workload(["no_inject"])
     torch.set_float32_matmul_precision("medium")
-    SharedSweep(workload, 1)
+    SharedPath(workload)
     assert torch.get_float32_matmul_precision() == "highest"

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import nnsight
 import torch
 
-from statebridge.engine.executors.plain_path import PlainSweep
-from statebridge.engine.executors.shared_path import SharedSweep
-from statebridge.engine.planning.groups import plan_groups
-from statebridge.engine.planning.workload import Workload, prepare
+from statebridge.channels.workload import Workload
+from statebridge.engine.executors.in_process import open_path
+from statebridge.engine.planning.groups import grouped
+from statebridge.engine.planning.prepare import prepare
 from statebridge.experiment import parse_experiment
 from statebridge.models.pair import Pair
 from statebridge.models.traced_model import TracedModel
@@ -122,17 +122,20 @@ def run_engine(
         declared["seeds"] = [0]
     experiment = parse_experiment(json.dumps(declared | fields))
     workload = prepare(experiment, pair, rows, translators)
-    together = rows_together * len(workload.cells)
-    sweep = (
-        SharedSweep(workload, max_lanes or together)
-        if experiment.path == "shared"
-        else PlainSweep(workload)
-    )
+    together = rows_together * len(workload.plan.cells)
+    workload = replace(workload, plan=grouped(workload.plan, max_lanes or together))
+    path = open_path(workload)
     found: dict[tuple[str, str], LaneResult] = {}
-    for group in plan_groups(workload, max_lanes or together):
-        for cell, _, row in sweep.run(group):
-            assert (cell.name, row.row_id) not in found
-            found[cell.name, row.row_id] = row
+    for group in workload.plan.groups:
+        lanes = path.run(group)
+        by_place = {(cell, row): lane for cell, row, lane in lanes}
+        assert len(by_place) == len(lanes)
+        # As they are committed: in the order of the plan, whatever the order of arrival.
+        for cell, row in workload.plan.lanes(group):
+            name = cell.name, rows[row].row_id
+            assert name not in found
+            found[name] = by_place.pop((cell, row))
+        assert not by_place
     return EngineRun(found, workload)
 
 

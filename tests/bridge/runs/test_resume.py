@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from statebridge.engine.executors.plain_path import PlainSweep
-from statebridge.engine.executors.shared_path import SharedSweep
+from statebridge.engine.executors.plain_path import PlainPath
+from statebridge.engine.executors.shared_path import SharedPath
 from statebridge.engine.run import RunSummary, run_experiment
 from statebridge.errors import EnvironmentFault, NumericError, ResultError, StatebridgeError
 from statebridge.experiment import Experiment, parse_experiment
@@ -235,7 +235,7 @@ def test_a_manifest_that_says_more_than_we_would_is_refused_in_one_line(
         _run(_experiment(translator), tmp_path)
 
 
-@pytest.mark.parametrize(("path", "sweep"), [("shared", SharedSweep), ("plain", PlainSweep)])
+@pytest.mark.parametrize(("path", "sweep"), [("shared", SharedPath), ("plain", PlainPath)])
 def test_numbers_that_are_not_finite_stop_the_run_and_nothing_of_the_group_stays(
     path: str, sweep: Any, translator: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

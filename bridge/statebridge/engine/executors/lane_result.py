@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from statebridge.channels.channel import Reading
 from statebridge.channels.operators import Written
+from statebridge.channels.workload import Workload
 from statebridge.engine.executors.measures import GoldMeasures
-from statebridge.engine.planning.workload import Workload
 from statebridge.experiment.cells import Cell
-from statebridge.records import LaneResult, Turn
-
-LaneRow = tuple[Cell, int, LaneResult]
-"""A cell, a row index, and what the row gave in the cell."""
+from statebridge.records import LaneResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +38,6 @@ def row_norms(written: Written) -> list[Norms]:
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class Relay:
-    """The text that stood in for states."""
-
-    text: str
-    sender_prompt_len: int
-    receiver_prompt_len: int
-    turns: tuple[Turn, ...]
-    """All that was written before the receiver's answer."""
-
-
 def lane_row(
     workload: Workload,
     cell: Cell,
@@ -59,7 +46,7 @@ def lane_row(
     tokens: list[int] | None,
     norms: Norms = Norms(),
     gold: GoldMeasures | None = None,
-    relay: Relay | None = None,
+    reading: Reading | None = None,
 ) -> LaneResult:
     """Return the committed row of one lane.
 
@@ -67,11 +54,11 @@ def lane_row(
         row: Index in the dataset.
         tokens: New token ids; None where nothing was decoded.
     """
-    source = workload.rows[row]
-    prompts = workload.prompts
+    source = workload.plan.rows[row]
+    prompts = workload.plan.prompts
     fields: dict[str, Any] = {}
     # Sender and receiver read different prompts where the context is private.
-    if cell.condition.source != "none" and not cell.condition.private:
+    if cell.condition.writes and not cell.condition.private:
         fields |= {
             "token_ids_match": prompts.ids_match(row),
             "seq_len_match": prompts.lengths_match(row),
@@ -79,16 +66,17 @@ def lane_row(
     if cell.condition.reads_sender:
         fields["prompt_len_sender"] = len(prompts.sender[row])
     if cell.condition.shuffled:
-        donor = workload.donor(cell, row)
+        donor = workload.plan.donor(cell, row)
         fields |= {
-            "donor_row_id": workload.rows[donor].row_id,
+            "donor_row_id": workload.plan.rows[donor].row_id,
             "donor_self_fallback": donor == row,
         }
-    if relay is not None:
+    if reading is not None:
+        last = next(turn for turn in reversed(reading.turns) if turn.model == "sender")
         fields |= {
-            "relay": relay.text,
-            "relay_prompt_len": relay.sender_prompt_len,
-            "turns": relay.turns,
+            "relay": last.text,
+            "relay_prompt_len": last.prompt_len,
+            "turns": reading.turns,
         }
     if gold is not None:
         fields |= {
@@ -106,7 +94,7 @@ def lane_row(
             None if tokens is None else tokenizer.decode(tokens, skip_special_tokens=True).strip()
         ),
         token_ids=None if tokens is None else tuple(tokens),
-        prompt_len_receiver=read if relay is None else relay.receiver_prompt_len,
+        prompt_len_receiver=read if reading is None else len(reading.prompt),
         translated_norm_mean=norms.source,
         receiver_norm_mean=norms.receiver,
         injected_norm_mean=norms.injected,

@@ -1,4 +1,4 @@
-"""The plain sweep: one `generate` trace per group and cell, the edit in its prefill.
+"""The plain path: one `generate` trace per group and cell, the edit in its prefill.
 
 It runs wherever nnsight runs. Each trace touches one model, takes only tensors and plain
 values, and calls nothing of this library, so that it is one remote job as it stands. A
@@ -7,135 +7,123 @@ group has one prompt length and no padding, so Hugging Face's own processors app
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 import torch
 
-from statebridge.channels.debate import check_room, tell, told_alike
-from statebridge.channels.relay import Side, side_of
-from statebridge.channels.states import capture_sender, written_states
-from statebridge.engine.executors.lane_result import LaneRow, Norms, lane_row, row_norms
+from statebridge.channels.channel import CHANNELS, LaneRow, Reading, WriteStates
+from statebridge.channels.workload import Workload
+from statebridge.engine.executors.lane_result import Norms, lane_row, row_norms
 from statebridge.engine.executors.measures import GoldMeasures, measure_gold
 from statebridge.engine.executors.memory import halving
-from statebridge.engine.planning.groups import Group
-from statebridge.engine.planning.prompts import TokenIds
-from statebridge.engine.planning.workload import Workload
 from statebridge.errors import RemoteError, StatebridgeError
 from statebridge.experiment.cells import Cell
-from statebridge.experiment.conditions import TEXT_PROMPTS
 from statebridge.models.token_batch import TokenBatch
 from statebridge.models.traced_model import TracedModel
+from statebridge.records import Side
+from statebridge.runs.plan import Group, TokenIds
 
 
-class PlainSweep:
+class PlainPath:
     """Runs groups through traces alone, here or on a remote back end."""
 
     def __init__(self, workload: Workload) -> None:
-        self._work = workload
-        check_room(workload)
+        self.workload = workload
 
     def run(self, group: Group) -> list[LaneRow]:
-        """Run a group; its lanes come back in the order of rows, then cells.
+        """Run a group through its channel; its lanes come back in any order.
 
         Raises:
             RemoteError: The remote back end refused a job or failed while running it.
         """
-        run = self._run_told if group.prompt in TEXT_PROMPTS else self._run_written
+        channel, remote = CHANNELS.get(group.channel)(), self.workload.plan.experiment.remote
         try:
-            lanes = halving(lambda rows: run(rows, group.cells), group.rows, "row")
+            return halving(lambda rows: channel.carry(self, group.cells, rows), group.rows, "row")
         except StatebridgeError:
             raise
         except Exception as error:
-            if self._work.experiment.remote is None:
+            if remote is None:
                 raise
             reason = " ".join(str(error).split()) or type(error).__name__
-            raise RemoteError(
-                f"remote {self._work.experiment.remote}: group {group.index} failed: {reason}"
-            ) from error
-        cell_order = {cell: place for place, cell in enumerate(group.cells)}
-        row_order = {row: place for place, row in enumerate(group.rows)}
-        return sorted(lanes, key=lambda lane: (row_order[lane[1]], cell_order[lane[0]]))
+            raise RemoteError(f"remote {remote}: group {group.index} failed: {reason}") from error
 
-    def _run_written(self, rows: Sequence[int], cells: Sequence[Cell]) -> list[LaneRow]:
-        work, receiver = self._work, self._work.pair.receiver
+    def write_states(
+        self, cells: Sequence[Cell], rows: Sequence[int], states: WriteStates
+    ) -> list[LaneRow]:
+        """Let the receiver answer in all lanes; see `Operations`."""
+        work, receiver, plan = self.workload, self.workload.pair.receiver, self.workload.plan
         read = cells[0].condition.prompt
-        prompts = [work.prompts.read(read)[row] for row in rows]
-        answers = [work.answers[read][row] for row in rows]
+        prompts = [plan.prompts.read(read)[row] for row in rows]
+        answers = [plan.answers[read][row] for row in rows]
         batch = TokenBatch.pack(prompts, receiver.pad_id, receiver.device)
         baseline = self._answer_logits(receiver, prompts, answers, None)[:, 0]
-        sent = capture_sender(work, cells, rows)
-        writes = any(cell.condition.source != "none" for cell in cells)
-        own = receiver.capture(batch) if writes else None
+        own = receiver.capture(batch) if any(cell.condition.writes for cell in cells) else None
         results: list[LaneRow] = []
         for cell in cells:
-            places = [i for i, row in enumerate(rows) if work.included(cell, row)]
+            places = [i for i, row in enumerate(rows) if plan.included(cell, row)]
             if not places:
                 continue
-            states, norms = None, [Norms()] * len(places)
             chosen = [rows[place] for place in places]
-            if own is not None and cell.condition.source != "none":
-                written = written_states(
-                    work, cell, chosen, own[places], batch.select(places), sent
-                )
-                states, norms = written.states, row_norms(written)
-            some_prompts = [prompts[place] for place in places]
-            gold = self._gold(
-                receiver,
-                some_prompts,
+            written, norms = None, [Norms()] * len(places)
+            if own is not None and cell.condition.writes:
+                found = states(cell, chosen, own[places], batch.select(places))
+                written, norms = found.states, row_norms(found)
+            lanes = self._lanes(
+                [prompts[place] for place in places],
                 [answers[place] for place in places],
-                states,
+                written,
                 baseline[places],
             )
-            tokens = self._generate(receiver, some_prompts, states)
             results += [
-                (
-                    cell,
-                    row,
-                    lane_row(work, cell, row, tokens=tokens[i], norms=norms[i], gold=gold[i]),
-                )
-                for i, row in enumerate(chosen)
+                (cell, row, lane_row(work, cell, row, tokens=tokens, norms=of_row, gold=gold))
+                for row, of_row, (tokens, gold) in zip(chosen, norms, lanes, strict=True)
             ]
         return results
 
-    def _run_told(self, rows: Sequence[int], cells: Sequence[Cell]) -> list[LaneRow]:
-        work, receiver = self._work, self._work.pair.receiver
+    def answer(
+        self, cells: Sequence[Cell], rows: Sequence[int], readings: Sequence[Reading]
+    ) -> list[LaneRow]:
+        """Let the receiver answer other prompts; see `Operations`."""
+        work, receiver = self.workload, self.workload.pair.receiver
         baseline = torch.stack(
             [
-                self._answer_logits(receiver, [work.prompts.receiver[row]], [(0,)], None)[0, 0]
+                self._answer_logits(receiver, [work.plan.prompts.receiver[row]], [(0,)], None)[0, 0]
                 for row in rows
             ]
         )
         results: list[LaneRow] = []
-        for alike in told_alike(cells):
-            told = tell(work, alike[0], rows, self._speak)
-            for places in _by_length(told.prompts):
-                prompts = [told.prompts[place] for place in places]
-                answers = [told.answers[place] for place in places]
-                gold = self._gold(receiver, prompts, answers, None, baseline[places])
-                tokens = self._generate(receiver, prompts, None)
+        prompts = [reading.prompt for reading in readings]
+        for places in _by_length(prompts):
+            lanes = self._lanes(
+                [prompts[place] for place in places],
+                [readings[place].answer for place in places],
+                None,
+                baseline[places],
+            )
+            for place, (tokens, gold) in zip(places, lanes, strict=True):
+                row, reading = rows[place], readings[place]
                 results += [
                     (
                         cell,
-                        rows[place],
-                        lane_row(
-                            work,
-                            cell,
-                            rows[place],
-                            tokens=tokens[i],
-                            gold=gold[i],
-                            relay=told.relays[place],
-                        ),
+                        row,
+                        lane_row(work, cell, row, tokens=tokens, gold=gold, reading=reading),
                     )
-                    for cell in alike
-                    for i, place in enumerate(places)
+                    for cell in cells
                 ]
         return results
 
-    def _speak(
-        self, side: Side, _turn: int, prompts: Sequence[TokenIds], new_tokens: int
+    def write_text(
+        self,
+        cell: Cell,  # noqa: ARG002 - only sampled texts depend on it, and these run natively
+        rows: Sequence[int],  # noqa: ARG002
+        side: Side,
+        turn: int,  # noqa: ARG002
+        prompts: Sequence[TokenIds],
+        new_tokens: int,
     ) -> list[list[int]]:
-        model = side_of(self._work, side)
+        """Return the tokens that a model writes after prompts; see `Operations`."""
+        model = self.workload.side(side)
         written: list[list[int]] = [[] for _ in prompts]
         for places in _by_length(prompts):
             same = [prompts[place] for place in places]
@@ -144,12 +132,25 @@ class PlainSweep:
                 written[place] = tokens
         return written
 
+    def _lanes(
+        self,
+        prompts: Sequence[TokenIds],
+        answers: Sequence[TokenIds],
+        states: torch.Tensor | None,
+        baseline: torch.Tensor,
+    ) -> Iterator[tuple[list[int] | None, GoldMeasures]]:
+        """Yield new tokens and gold measures of the receiver's lanes, prompts of one length."""
+        receiver = self.workload.pair.receiver
+        logits = self._answer_logits(receiver, prompts, answers, states)
+        gold = measure_gold(logits[:, 0], logits[:, 1:], answers, baseline)
+        yield from zip(self._generate(receiver, prompts, states), gold, strict=True)
+
     def _generate(
         self, model: TracedModel, prompts: Sequence[TokenIds], states: torch.Tensor | None
     ) -> Sequence[list[int] | None]:
-        if not self._work.experiment.decode:
+        if not self.workload.plan.experiment.decode:
             return [None] * len(prompts)
-        new_tokens = self._work.experiment.decoding.max_new_tokens
+        new_tokens = self.workload.plan.experiment.decoding.max_new_tokens
         return self._generate_ids(model, prompts, states, new_tokens)
 
     def _generate_ids(
@@ -160,7 +161,7 @@ class PlainSweep:
         new_tokens: int,
     ) -> list[list[int]]:
         """Generate greedily after prompts of one length; new tokens up to the end token."""
-        decoding = self._work.experiment.decoding
+        decoding = self.workload.plan.experiment.decoding
         settings = {
             "max_new_tokens": new_tokens,
             "do_sample": False,
@@ -170,17 +171,6 @@ class PlainSweep:
         }
         batch = TokenBatch.pack(prompts, model.pad_id, model.device)
         return model.generate(batch, states, settings)
-
-    def _gold(
-        self,
-        model: TracedModel,
-        prompts: Sequence[TokenIds],
-        answers: Sequence[TokenIds],
-        states: torch.Tensor | None,
-        baseline: torch.Tensor,
-    ) -> list[GoldMeasures]:
-        logits = self._answer_logits(model, prompts, answers, states)
-        return measure_gold(logits[:, 0], logits[:, 1:], answers, baseline)
 
     @staticmethod
     def _answer_logits(

@@ -1,4 +1,4 @@
-"""The shared sweep: row-major, nothing that is the same computed twice.
+"""The shared path: row-major, nothing that is the same computed twice.
 
 For a group of rows: one sender pass, one receiver pass through the blocks up to and with
 the injection layer for all cells, the upper blocks once per cell, and one joint decoding of
@@ -10,14 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import torch
 from transformers import DynamicCache
 
-from statebridge.channels.debate import check_room, tell, told_alike
-from statebridge.channels.relay import Side, side_of
-from statebridge.channels.states import SenderStates, capture_sender, written_states
+from statebridge.channels.channel import CHANNELS, LaneRow, Reading, WriteStates
+from statebridge.channels.workload import Workload
 from statebridge.engine.decoding.lane_attention import attends_by_lane
 from statebridge.engine.decoding.lane_cache import LaneCache
 from statebridge.engine.decoding.lanes import (
@@ -29,17 +27,16 @@ from statebridge.engine.decoding.lanes import (
 )
 from statebridge.engine.decoding.precision import exact_float32
 from statebridge.engine.decoding.sampling import ANSWER, Draws, row_uniforms
-from statebridge.engine.executors.lane_result import LaneRow, Norms, lane_row, row_norms
+from statebridge.engine.executors.lane_result import Norms, lane_row, row_norms
 from statebridge.engine.executors.measures import GoldMeasures, answer_inputs, measure_gold
 from statebridge.engine.executors.memory import halving
-from statebridge.engine.planning.groups import Group
-from statebridge.engine.planning.prompts import TokenIds
-from statebridge.engine.planning.workload import Workload, seed_of
 from statebridge.experiment.cells import Cell
-from statebridge.experiment.conditions import TEXT_PROMPTS, Condition, Prompt
+from statebridge.experiment.conditions import Condition, Prompt
 from statebridge.models.onednn_layers import onednn_products
 from statebridge.models.token_batch import TokenBatch
 from statebridge.models.traced_model import TracedModel
+from statebridge.records import Side
+from statebridge.runs.plan import Group, TokenIds, seed_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +48,6 @@ class _Lower:
     batch: TokenBatch
     own: torch.Tensor
     cache: DynamicCache
-    sent: SenderStates | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,38 +61,36 @@ class _Lane:
     @property
     def baseline(self) -> bool:
         """Whether nothing is written: what the divergence of the others is measured from."""
-        return self.cell.condition.source == "none"
+        return not self.cell.condition.writes
 
 
-class SharedSweep:
+class SharedPath:
     """Runs groups on the pair that this process holds."""
 
-    def __init__(self, workload: Workload, max_lanes: int) -> None:
-        self._work = workload
-        self._max_lanes = max_lanes
-        check_room(workload)
+    def __init__(self, workload: Workload) -> None:
+        self.workload = workload
         exact_float32()
-        decoding = workload.experiment.decoding
+        decoding = workload.plan.experiment.decoding
         self._decoding = DecodingSettings(
             decoding.max_new_tokens, decoding.repetition_penalty, decoding.no_repeat_ngram_size
         )
 
     def run(self, group: Group) -> list[LaneRow]:
-        """Run a group; its lanes come back in the order of rows, then cells."""
-        run = self._run_told if group.prompt in TEXT_PROMPTS else self._run_written
+        """Run a group through its channel; its lanes come back in any order."""
+        channel = CHANNELS.get(group.channel)()
         with onednn_products():
-            lanes = halving(lambda rows: run(rows, group.cells), group.rows, "row")
-        cell_order = {cell: place for place, cell in enumerate(group.cells)}
-        row_order = {row: place for place, row in enumerate(group.rows)}
-        return sorted(lanes, key=lambda lane: (row_order[lane[1]], cell_order[lane[0]]))
+            return halving(lambda rows: channel.carry(self, group.cells, rows), group.rows, "row")
 
-    def _run_written(self, rows: Sequence[int], cells: Sequence[Cell]) -> list[LaneRow]:
-        lower = self._lower_pass(tuple(rows), cells)
+    def write_states(
+        self, cells: Sequence[Cell], rows: Sequence[int], states: WriteStates
+    ) -> list[LaneRow]:
+        """Let the receiver answer in all lanes; see `Operations`."""
+        lower, plan = self._lower_pass(tuple(rows), cells[0].condition.prompt), self.workload.plan
         lanes = [
             _Lane(cell, place)
             for cell in cells
             for place, row in enumerate(rows)
-            if self._work.included(cell, row)
+            if plan.included(cell, row)
         ]
         if not any(lane.baseline for lane in lanes):
             nothing = Condition(name="baseline", source="none", prompt=lower.prompt)
@@ -105,32 +99,34 @@ class SharedSweep:
         lanes.sort(key=lambda lane: not lane.baseline)
         baseline: dict[int, torch.Tensor] = {}
         results: list[LaneRow] = []
-        for start in range(0, len(lanes), self._max_lanes):
+        for start in range(0, len(lanes), plan.max_lanes):
             results += halving(
-                lambda some: self._upper_pass(some, lower, baseline),
-                lanes[start : start + self._max_lanes],
+                lambda some: self._upper_pass(some, lower, states, baseline),
+                lanes[start : start + plan.max_lanes],
                 "lane",
             )
         return results
 
-    def _lower_pass(self, rows: tuple[int, ...], cells: Sequence[Cell]) -> _Lower:
-        receiver = self._work.pair.receiver
-        sent = capture_sender(self._work, cells, rows)
-        read = cells[0].condition.prompt
-        prompts = [self._work.prompts.read(read)[row] for row in rows]
+    def _lower_pass(self, rows: tuple[int, ...], prompt: Prompt) -> _Lower:
+        receiver = self.workload.pair.receiver
+        prompts = [self.workload.plan.prompts.read(prompt)[row] for row in rows]
         batch = TokenBatch.pack(prompts, receiver.pad_id, receiver.device)
         cache = DynamicCache()
         own = receiver.capture(batch, cache)
-        return _Lower(read, rows, batch, own, cache, sent)
+        return _Lower(prompt, rows, batch, own, cache)
 
     def _upper_pass(
-        self, lanes: Sequence[_Lane], lower: _Lower, baseline: dict[int, torch.Tensor]
+        self,
+        lanes: Sequence[_Lane],
+        lower: _Lower,
+        write: WriteStates,
+        baseline: dict[int, torch.Tensor],
     ) -> list[LaneRow]:
-        receiver = self._work.pair.receiver
-        states, norms = self._states(lanes, lower)
+        receiver = self.workload.pair.receiver
+        states, norms = self._states(lanes, lower, write)
         places = [lane.place for lane in lanes]
         batch = lower.batch.select(places)
-        answers = [self._work.answers[lower.prompt][lower.rows[place]] for place in places]
+        answers = [self.workload.plan.answers[lower.prompt][lower.rows[place]] for place in places]
         cache = LaneCache(len(receiver.block_paths), batch.ids.shape[1] + self._room(answers))
         logits = receiver.resume(batch, states, cache=cache)[:, -1]
         blocks = range(receiver.layer + 1)
@@ -151,7 +147,7 @@ class SharedSweep:
                 lane.cell,
                 lower.rows[lane.place],
                 lane_row(
-                    self._work,
+                    self.workload,
                     lane.cell,
                     lower.rows[lane.place],
                     tokens=tokens[i],
@@ -163,7 +159,9 @@ class SharedSweep:
             if lane.reported
         ]
 
-    def _states(self, lanes: Sequence[_Lane], lower: _Lower) -> tuple[torch.Tensor, list[Norms]]:
+    def _states(
+        self, lanes: Sequence[_Lane], lower: _Lower, write: WriteStates
+    ) -> tuple[torch.Tensor, list[Norms]]:
         """Return the state each lane goes on from, (lanes, positions, width), and its norms."""
         states = lower.own.new_empty((len(lanes), *lower.own.shape[1:]))
         norms = [Norms()] * len(lanes)
@@ -174,12 +172,12 @@ class SharedSweep:
             places = [lanes[i].place for i in members]
             index = torch.tensor(places, device=lower.own.device)
             own = lower.own[index]
-            if cell.condition.source == "none":
+            if not cell.condition.writes:
                 states[members] = own
                 continue
             rows = [lower.rows[place] for place in places]
             batch = lower.batch.select(places)
-            written = written_states(self._work, cell, rows, own, batch, lower.sent)
+            written = write(cell, rows, own, batch)
             states[members] = written.states
             for i, lane_norms in zip(members, row_norms(written), strict=True):
                 norms[i] = lane_norms
@@ -192,7 +190,7 @@ class SharedSweep:
         baseline: torch.Tensor,
     ) -> list[GoldMeasures]:
         """Score the gold answers on the lanes' keys and values, which are left as they were."""
-        receiver = self._work.pair.receiver
+        receiver = self.workload.pair.receiver
         inputs = answer_inputs(answers, receiver.pad_id, lanes.logits.device)
         later = None if inputs is None else answer_logits(receiver, lanes, inputs)
         return measure_gold(lanes.logits, later, answers, baseline)
@@ -200,46 +198,43 @@ class SharedSweep:
     def _decode(
         self, lanes: Prefilled, drawn: Sequence[tuple[Cell, int]], wanted: Sequence[bool]
     ) -> list[list[int] | None]:
-        if not self._work.experiment.decode:
+        if not self.workload.plan.experiment.decode:
             return [None] * len(wanted)
         kept = [i for i, want in enumerate(wanted) if want]
         if not kept:
             return [None] * len(wanted)
         if not all(wanted):
             lanes = lanes.keep(kept)
-        receiver, steps = self._work.pair.receiver, self._decoding.max_new_tokens
+        receiver, steps = self.workload.pair.receiver, self._decoding.max_new_tokens
         draws = self._draws(receiver, [drawn[i] for i in kept], ANSWER, steps)
         decoded = iter(decode_lanes(receiver, lanes, self._decoding, draws=draws))
         return [next(decoded) if want else None for want in wanted]
 
     def _room(self, answers: Sequence[tuple[int, ...]]) -> int:
         longest = max(len(answer) for answer in answers) - 1
-        new_tokens = self._decoding.max_new_tokens if self._work.experiment.decode else 0
+        new_tokens = self._decoding.max_new_tokens if self.workload.plan.experiment.decode else 0
         return max(longest, new_tokens)
 
-    def _run_told(self, rows: Sequence[int], cells: Sequence[Cell]) -> list[LaneRow]:
-        work, receiver = self._work, self._work.pair.receiver
+    def answer(
+        self, cells: Sequence[Cell], rows: Sequence[int], readings: Sequence[Reading]
+    ) -> list[LaneRow]:
+        """Let the receiver answer other prompts; see `Operations`."""
+        work, receiver = self.workload, self.workload.pair.receiver
         against = self._baseline_logits(rows)
-        results: list[LaneRow] = []
-        for alike in told_alike(cells):
-            told = tell(work, alike[0], rows, partial(self._speak, alike[0], rows))
-            batch = TokenBatch.pack(told.prompts, receiver.pad_id, receiver.device)
-            lanes = prefill(receiver, batch, self._room(told.answers))
-            gold = self._measure(lanes, told.answers, against)
-            drawn = [(alike[0], row) for row in rows]
-            tokens = self._decode(lanes, drawn, [True] * len(rows))
-            results += [
-                (
-                    cell,
-                    row,
-                    lane_row(work, cell, row, tokens=tokens[i], gold=gold[i], relay=told.relays[i]),
-                )
-                for cell in alike
-                for i, row in enumerate(rows)
-            ]
-        return results
+        answers = [reading.answer for reading in readings]
+        prompts = [reading.prompt for reading in readings]
+        batch = TokenBatch.pack(prompts, receiver.pad_id, receiver.device)
+        lanes = prefill(receiver, batch, self._room(answers))
+        gold = self._measure(lanes, answers, against)
+        drawn = [(cells[0], row) for row in rows]
+        tokens = self._decode(lanes, drawn, [True] * len(rows))
+        return [
+            (cell, row, lane_row(work, cell, row, tokens=one, gold=measured, reading=reading))
+            for cell in cells
+            for row, one, measured, reading in zip(rows, tokens, gold, readings, strict=True)
+        ]
 
-    def _speak(
+    def write_text(
         self,
         cell: Cell,
         rows: Sequence[int],
@@ -248,7 +243,8 @@ class SharedSweep:
         prompts: Sequence[TokenIds],
         new_tokens: int,
     ) -> list[list[int]]:
-        model = side_of(self._work, side)
+        """Return the tokens that a model writes after prompts; see `Operations`."""
+        model = self.workload.side(side)
         batch = TokenBatch.pack(prompts, model.pad_id, model.device)
         settings = replace(self._decoding, max_new_tokens=new_tokens)
         lanes = [(cell, row) for row in rows]
@@ -261,17 +257,17 @@ class SharedSweep:
         """Return the numbers that a text of each lane is drawn by, where the model that writes
         it is; None for greedy decoding.
         """
-        sample = self._work.experiment.decoding.sample
+        sample = self.workload.plan.experiment.decoding.sample
         if sample is None:
             return None
-        rows = self._work.rows
+        rows = self.workload.plan.rows
         numbers = [row_uniforms(seed_of(c), rows[row].row_id, text, steps) for c, row in lanes]
         uniforms = torch.tensor(numbers, dtype=torch.float64, device=model.device)
         return Draws(sample.temperature, sample.top_p, uniforms)
 
     def _baseline_logits(self, rows: Sequence[int]) -> torch.Tensor:
-        receiver = self._work.pair.receiver
-        prompts = [self._work.prompts.receiver[row] for row in rows]
+        receiver = self.workload.pair.receiver
+        prompts = [self.workload.plan.prompts.receiver[row] for row in rows]
         batch = TokenBatch.pack(prompts, receiver.pad_id, receiver.device)
         with torch.no_grad():
             logits: torch.Tensor = receiver.module(

@@ -9,11 +9,11 @@ from itertools import islice
 import torch
 
 from statebridge.channels.donors import row_key
+from statebridge.channels.prompts import tokenise
 from statebridge.data import row_identity, rows_sha256
 from statebridge.data.text_corpus import TextCorpus
 from statebridge.engine.fitting.causal_training import train_fits_causally
 from statebridge.engine.fitting.stitched import stitched_cross_entropy
-from statebridge.engine.planning.prompts import tokenise
 from statebridge.errors import PairError, TranslatorError
 from statebridge.experiment.dataset import CorpusPositions
 from statebridge.experiment.experiment import Corpus, Experiment, Fit, Prompts

@@ -17,15 +17,16 @@ from typing import Literal, Self
 import torch
 
 from statebridge.channels.operators import ALIGNED_AT_THE_END, position_mask
+from statebridge.channels.workload import Workload
 from statebridge.engine.fitting.causal_rows import ChosenRows, choose_rows
-from statebridge.engine.planning.prompts import Span, TokenIds
-from statebridge.engine.planning.workload import Workload, prepare
+from statebridge.engine.planning.prepare import prepare
 from statebridge.errors import EnvironmentFault, TranslatorError
 from statebridge.experiment.conditions import Condition
 from statebridge.experiment.experiment import DEFAULT_SET, Causal, Experiment
 from statebridge.models.pair import Pair
 from statebridge.models.token_batch import TokenBatch
 from statebridge.records import DatasetRow
+from statebridge.runs.plan import Span, TokenIds
 from statebridge.translators import Translator
 from statebridge.translators.state_file import StateFile
 
@@ -68,7 +69,7 @@ class FrozenRows:
         self.chosen = chosen
         self.condition: Condition = causal.condition
         self._work = workload
-        self._answers = workload.answers[self.condition.prompt]
+        self._answers = workload.plan.answers[self.condition.prompt]
         receiver = self.pair.receiver
         exact = receiver.dtype == torch.float64
         dtype: Literal["float32", "float64"] = "float64" if exact else "float32"
@@ -100,7 +101,7 @@ class FrozenRows:
 
     def capture(self, rows: Sequence[int]) -> None:
         """Run both models over the next rows and keep what they say."""
-        sender, receiver, prompts = self.pair.sender, self.pair.receiver, self._work.prompts
+        sender, receiver, prompts = self.pair.sender, self.pair.receiver, self._work.plan.prompts
         sent_ids = [prompts.sender[row] for row in rows]
         sent_batch = TokenBatch.pack(sent_ids, sender.pad_id, sender.device)
         read = position_mask(sent_batch, self.condition.source_positions, self._spans(rows))
@@ -131,7 +132,7 @@ class FrozenRows:
     def batch(self, rows: Sequence[int]) -> FrozenBatch:
         """Return some rows, in that order, on the receiver's device."""
         condition, receiver, work = self.condition, self.pair.receiver, self._work
-        ids = [work.prompts.read(condition.prompt)[row] for row in rows]
+        ids = [work.plan.prompts.read(condition.prompt)[row] for row in rows]
         prompts = TokenBatch.pack(ids, receiver.pad_id, receiver.device)
         width = prompts.ids.shape[1]
         own = torch.zeros(len(rows), width, receiver.width, dtype=receiver.dtype)
@@ -145,7 +146,7 @@ class FrozenRows:
         spans = self._spans(rows)
         source = prompts
         if condition.source_positions not in ALIGNED_AT_THE_END:
-            sent_ids = [work.prompts.sender[row] for row in rows]
+            sent_ids = [work.plan.prompts.sender[row] for row in rows]
             source = TokenBatch.pack(sent_ids, receiver.pad_id, receiver.device)
         return FrozenBatch(
             prompts=prompts,
@@ -169,13 +170,13 @@ class FrozenRows:
         return torch.cat(parts).to(self.pair.receiver.device)
 
     def _whole(self, rows: Sequence[int]) -> TokenBatch:
-        prompts = self._work.prompts.read(self.condition.prompt)
+        prompts = self._work.plan.prompts.read(self.condition.prompt)
         receiver = self.pair.receiver
         ids = [(*prompts[row], *self._answers[row][:-1]) for row in rows]
         return TokenBatch.pack(ids, receiver.pad_id, receiver.device)
 
     def _spans(self, rows: Sequence[int]) -> tuple[Span, ...] | None:
-        table, condition = self._work.prompts, self.condition
+        table, condition = self._work.plan.prompts, self.condition
         found = (table.span(condition.prompt, condition.positions, row) for row in rows)
         return tuple(span for span in found if span is not None) or None
 

@@ -10,12 +10,12 @@ import torch
 
 from statebridge.data import sha256_file
 from statebridge.engine.fitting.corpus_fit import fit_translators, read_corpus
-from statebridge.engine.planning.workload import TranslatorKey
 from statebridge.engine.reuse.fit_key import FitKeys
 from statebridge.experiment.experiment import DEFAULT_SET, Experiment, Fit
 from statebridge.models.pair import Pair
 from statebridge.records import DatasetRow
 from statebridge.runs.directory import RunDirectory
+from statebridge.runs.plan import TranslatorKey
 from statebridge.runs.reuse import FitStore
 from statebridge.translators import Translator, load_translator, save_translator
 from statebridge.translators.storage import card_path

@@ -3,60 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import groupby, pairwise
 from typing import get_args
 
-from statebridge.engine.planning.workload import Workload
 from statebridge.experiment.cells import Cell
 from statebridge.experiment.conditions import Prompt
+from statebridge.runs.plan import Group, Plan
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Rows that run together under some cells.
+def grouped(plan: Plan, max_lanes: int) -> Plan:
+    """Return the plan with its rows in groups of at most `max_lanes` lanes, a row at least.
 
-    Attributes:
-        index: Place in the plan, from 0.
-        prompt: What the receiver reads. The cells of a group share one sender pass and one
-            lower receiver pass; `relay` groups generate the relay first.
-        rows: Row indices, in the order in which their lanes are committed.
+    Each channel and prompt has groups of its own. In them rows meet in the order of their prompt
+    lengths, so that a group needs little padding; the plain path, which never pads, gets one
+    prompt length for each group. Texts are known only once generated.
     """
-
-    index: int
-    prompt: Prompt
-    rows: tuple[int, ...]
-    cells: tuple[Cell, ...]
-
-
-def lane_count(workload: Workload, group: Group) -> int:
-    """Return how many lanes the group commits."""
-    return sum(workload.included(cell, row) for cell in group.cells for row in group.rows)
-
-
-def plan_groups(workload: Workload, max_lanes: int) -> list[Group]:
-    """Split the rows into groups of at most `max_lanes` lanes (one row at least).
-
-    Each prompt has groups of its own. In them rows meet in the order of their prompt lengths,
-    so that a group needs little padding; the plain path, which never pads, gets one prompt
-    length per group. A relay's prompts are known only once generated.
-    """
-    one_length = workload.experiment.path == "plain"
+    one_length = plan.experiment.path == "plain"
     groups: list[Group] = []
     for prompt in get_args(Prompt):
-        cells = tuple(cell for cell in workload.cells if cell.condition.prompt == prompt)
-        if not cells:
-            continue
-        lengths = [len(ids) for ids in workload.prompts.read(prompt)]
-        batches = [sorted(range(workload.limit), key=lambda row: (lengths[row], row))]
+        by_channel: dict[str, list[Cell]] = {}
+        for cell in plan.cells:
+            if cell.condition.prompt == prompt:
+                by_channel.setdefault(cell.condition.channel_name, []).append(cell)
+        lengths = [len(ids) for ids in plan.prompts.read(prompt)]
+        batches = [sorted(range(plan.limit), key=lambda row: (lengths[row], row))]
         if one_length:
             same = groupby(batches[0], key=lambda row: lengths[row])
             batches = [list(rows) for _, rows in same]
-        size = max(1, max_lanes // len(cells))
-        for batch in batches:
-            for rows in _chunks(batch, size):
-                groups.append(Group(len(groups), prompt, tuple(rows), cells))
-    return groups
+        for channel, cells in by_channel.items():
+            size = max(1, max_lanes // len(cells))
+            for batch in batches:
+                for rows in _chunks(batch, size):
+                    groups.append(Group(len(groups), channel, prompt, tuple(rows), tuple(cells)))
+    return replace(plan, max_lanes=max_lanes, groups=tuple(groups))
 
 
 def _chunks(rows: Sequence[int], size: int) -> list[Sequence[int]]:

@@ -10,14 +10,15 @@ from collections.abc import Sequence
 
 import torch
 
-from statebridge.channels.debate import check_room
-from statebridge.channels.relay import Side, fill, written_prompts
-from statebridge.engine.planning.prompts import TEXTLESS
-from statebridge.engine.planning.workload import TranslatorKey, Workload, prepare
+from statebridge.channels.prompts import TEXTLESS
+from statebridge.channels.text import fill, text_prompts
+from statebridge.channels.workload import Workload
+from statebridge.engine.planning.prepare import prepare
 from statebridge.engine.sender_checks.plan import plan_sender_checks
 from statebridge.experiment.experiment import Experiment
 from statebridge.models.pair import Pair
 from statebridge.records import DatasetRow
+from statebridge.runs.plan import TranslatorKey
 from statebridge.translators import Translator
 
 
@@ -38,13 +39,12 @@ def check_prompts(experiment: Experiment, pair: Pair, rows: Sequence[DatasetRow]
     work = prepare(experiment, pair, rows, _fitting(experiment, pair))
     used = {condition.prompt for condition in experiment.resolved_conditions}
     found = [
-        _lengths(prompt, [len(ids) for ids in work.prompts.read(prompt)[: work.limit]])
+        _lengths(prompt, [len(ids) for ids in work.plan.prompts.read(prompt)[: work.plan.limit]])
         for prompt in TEXTLESS
         if prompt in used
     ]
     if "relay" in used:
         found.append(_check_relay(work))
-    check_room(work)
     if "debate" in used:
         found.append("debate: room for every round")
     if experiment.sender_checks:
@@ -64,12 +64,15 @@ def _fitting(experiment: Experiment, pair: Pair) -> dict[TranslatorKey, Translat
 
 def _check_relay(work: Workload) -> str:
     """Check what the sender reads, and what the receiver reads at least: with an empty relay."""
-    prompts, decoding, rows = work.experiment.prompts, work.experiment.decoding, range(work.limit)
+    prompts, decoding, rows = (
+        work.plan.experiment.prompts,
+        work.plan.experiment.decoding,
+        range(work.plan.limit),
+    )
     texts = fill(work, prompts.relay_sender, rows)
-    asked: Side = "sender"
-    sent = written_prompts(work, asked, texts, rows, decoding.relay_max_new_tokens)
+    sent = text_prompts(work, "sender", texts, rows, decoding.relay_max_new_tokens)
     texts = fill(work, prompts.relay_receiver, rows, [{"relay": ""} for _ in rows])
-    written_prompts(work, "receiver", texts, rows, decoding.max_new_tokens)
+    text_prompts(work, "receiver", texts, rows, decoding.max_new_tokens)
     return _lengths("relay, to the sender", [len(ids) for ids in sent])
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import psutil
 import torch
 
+from statebridge.channels.workload import Workload
 from statebridge.engine.cuda_graphs.static_shapes import StepShape
 from statebridge.engine.cuda_graphs.static_step import why_not_static
 from statebridge.engine.decoding.lane_attention import attends_by_lane
 from statebridge.engine.decoding.lanes import step_on
-from statebridge.engine.planning.workload import Workload
 
 MEMORY_SHARE = 0.5
 """Of the memory free after loading that a group's lanes may take."""
@@ -27,8 +27,8 @@ def lane_bytes(workload: Workload) -> int:
     """Return an upper estimate of the bytes that one lane takes while it is decoded."""
     receiver = workload.pair.receiver
     config = receiver.module.config.get_text_config()
-    decoding = workload.experiment.decoding
-    prompt, new = max(workload.prompts.lengths, default=1), decoding.max_new_tokens
+    decoding = workload.plan.experiment.decoding
+    prompt, new = max(workload.plan.prompts.lengths, default=1), decoding.max_new_tokens
     item = torch.finfo(receiver.dtype).bits // 8
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     head_width = getattr(config, "head_dim", None) or receiver.width // config.num_attention_heads
@@ -39,12 +39,12 @@ def lane_bytes(workload: Workload) -> int:
         shared = receiver.layer + 1
 
     def entries(prompt: int) -> float:
-        by_row = prompt / len(workload.cells)
+        by_row = prompt / len(workload.plan.cells)
         return position * ((depth - shared) * (prompt + new) + shared * (by_row + new))
 
     memory = entries(prompt)
     scores = int(config.vocab_size)
-    if workload.experiment.decode and _is_static(workload, prompt + new):
+    if workload.plan.experiment.decode and _is_static(workload, prompt + new):
         # The prefilled entries are copied into buffers of full capacity, which stand already;
         # their lanes are filled up by a quarter at most.
         memory += FILLED_UP * entries(StepShape.around(1, prompt, new).prompt)
@@ -75,7 +75,7 @@ def free_bytes(device: torch.device) -> int:
 
 def choose_max_lanes(workload: Workload) -> int:
     """Return the number of lanes to run together, at least one."""
-    declared = workload.experiment.execution.max_lanes
+    declared = workload.plan.experiment.execution.max_lanes
     if declared is not None:
         return declared
     receiver = workload.pair.receiver

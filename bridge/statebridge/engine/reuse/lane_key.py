@@ -17,9 +17,9 @@ from typing import Any
 
 import torch
 
-from statebridge.engine.planning.workload import Workload
+from statebridge.channels.workload import Workload
 from statebridge.experiment.cells import Cell
-from statebridge.experiment.conditions import TEXT_PROMPTS, Prompt
+from statebridge.experiment.conditions import Prompt
 from statebridge.models.loading import weights_sha256
 from statebridge.models.traced_model import TracedModel
 from statebridge.runs.directory import FORMAT
@@ -42,7 +42,7 @@ class LaneKeys:
         hashes = {side: identity["pair"][side]["weights_sha256"] for side in ("sender", "receiver")}
         self.complete = None not in hashes.values()
         """Whether all weights are on this machine; keys mean nothing otherwise."""
-        pair, experiment = workload.pair, workload.experiment
+        pair, experiment = workload.pair, workload.plan.experiment
         self._sender = [model_digest(pair.sender, hashes["sender"]), identity["sender_device"]]
         self._common = {
             "key": KEY_FORMAT,
@@ -55,14 +55,14 @@ class LaneKeys:
             "receiver": model_digest(pair.receiver, hashes["receiver"]),
         }
         self._translators = {key: _translator(t) for key, t in workload.translators.items()}
-        self._cells = {cell: self._of_cell(cell) for cell in workload.cells}
+        self._cells = {cell: self._of_cell(cell) for cell in workload.plan.cells}
         self._drawn_before: dict[Prompt, list[str]] = {}
 
     def of(self, cell: Cell, row: int) -> LaneKey:
         """Return the key of a row (its index in the dataset) in a cell."""
         work, condition = self._work, cell.condition
-        prompts, source = work.prompts, work.rows[row]
-        relays = condition.prompt in TEXT_PROMPTS
+        prompts, source = work.plan.prompts, work.plan.rows[row]
+        relays = condition.uses_text
         parts: dict[str, Any] = {
             "cell": self._cells[cell],
             "id": source.row_id,
@@ -70,34 +70,36 @@ class LaneKeys:
             # For a relay, the prompt from which the divergence is measured.
             "read": prompts.read(condition.prompt)[row],
             "text": (
-                [source.context, source.question] if relays else work.answers[condition.prompt][row]
+                [source.context, source.question]
+                if relays
+                else work.plan.answers[condition.prompt][row]
             ),
             "spans": [
                 prompts.span(condition.prompt, positions, row)
                 for positions in (condition.positions, condition.source_positions)
             ],
             # Numbers for sampled texts depend on the row's id as well.
-            "sampled": cell.seed if work.experiment.sampled else None,
+            "sampled": cell.seed if work.plan.experiment.sampled else None,
             "noise": self._of_noise(cell, row),
         }
-        if condition.source != "none" and not condition.private:
+        if condition.writes and not condition.private:
             parts["match"] = [prompts.ids_match(row), prompts.lengths_match(row)]
         if condition.reads_sender:
-            origin = work.donor(cell, row) if condition.shuffled else row
+            origin = work.plan.donor(cell, row) if condition.shuffled else row
             parts["sent"] = [len(prompts.sender[row]), prompts.sender[origin]]
             if condition.shuffled:
-                parts["donor"] = [work.rows[origin].row_id, origin == row]
+                parts["donor"] = [work.plan.rows[origin].row_id, origin == row]
         return bytes.fromhex(digest(parts))
 
     def _of_cell(self, cell: Cell) -> str:
         work, condition = self._work, cell.condition
-        relays = condition.prompt in TEXT_PROMPTS
-        decoding = work.experiment.decoding.model_dump(mode="json")
+        relays = condition.uses_text
+        decoding = work.plan.experiment.decoding.model_dump(mode="json")
         if not relays:
             # The prompt's limit shows in the ids; without decoding the rest does nothing.
             for name in ("relay_max_new_tokens", "max_prompt_tokens"):
                 del decoding[name]
-            decoding = decoding if work.experiment.decode else {}
+            decoding = decoding if work.plan.experiment.decode else {}
         parts: dict[str, Any] = {
             "common": self._common,
             # Whose states a lone row takes shows in the donor.
@@ -106,21 +108,21 @@ class LaneKeys:
             ),
             "decoding": decoding,
         }
-        if condition.source != "none":
+        if condition.writes:
             parts["receiver_layer"] = work.pair.receiver.layer_path
         if condition.reads_sender:
             parts["sender_layer"] = work.pair.sender.layer_path
         if condition.reads_sender or relays:
             parts["sender"] = self._sender
         if condition.translates:
-            parts["translator"] = self._translators[work.translator_key(cell)]
+            parts["translator"] = self._translators[work.plan.translator_key(cell)]
         if relays:
             parts["templates"] = self._templates(condition.prompt)
         return digest(parts)
 
     def _templates(self, prompt: Prompt) -> Any:
         """Return the templates of prompts that are known only once a model has written."""
-        prompts, pair = self._work.experiment.prompts, self._work.pair
+        prompts, pair = self._work.plan.experiment.prompts, self._work.pair
         sides = pair.sender, pair.receiver
         chats = [getattr(model.tokenizer, "chat_template", None) for model in sides]
         chat = None if prompts.chat == "none" else [prompts.chat, *chats]
@@ -130,14 +132,14 @@ class LaneKeys:
         return [*first, prompts.debate_sender, prompts.debate_receiver, chat]
 
     def _of_noise(self, cell: Cell, row: int) -> Any:
-        if cell.condition.source != "random":
+        if not cell.condition.draws_noise:
             return None
-        rng, prompt = self._work.experiment.rng, cell.condition.prompt
+        rng, prompt = self._work.plan.experiment.rng, cell.condition.prompt
         if rng == "per-row":  # by seed and row id
             return [rng, cell.seed]
         if prompt not in self._drawn_before:
             running, marks = hashlib.sha256(), []
-            for ids in self._work.prompts.read(prompt):
+            for ids in self._work.plan.prompts.read(prompt):
                 marks.append(running.hexdigest())
                 running.update(f"{len(ids)},".encode())
             self._drawn_before[prompt] = marks

@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from statebridge.data.atomic import atomic_writer
-from statebridge.engine.planning.groups import Group
-from statebridge.engine.planning.workload import Workload
 from statebridge.engine.reuse.lane_key import LaneKeys
 from statebridge.experiment.cells import Cell
 from statebridge.records import LaneResult
 from statebridge.runs.directory import REUSED, lane_line, read_lane
+from statebridge.runs.plan import Group, Plan
 from statebridge.runs.reuse import LaneStore
 
 Lanes = Mapping[tuple[str, str], LaneResult]
@@ -30,16 +29,7 @@ Lanes = Mapping[tuple[str, str], LaneResult]
 NOTHING_REUSED: dict[str, Any] = {"lanes": 0, "runs": {}, "sha256": None}
 
 
-def planned_lanes(workload: Workload, group: Group) -> list[tuple[Cell, int]]:
-    """Return a group's lanes as cell and row index, in the order in which they are committed."""
-    return [
-        (cell, row) for row in group.rows for cell in group.cells if workload.included(cell, row)
-    ]
-
-
-def set_aside(
-    store: LaneStore, keys: LaneKeys, workload: Workload, groups: Sequence[Group], folder: Path
-) -> dict[str, Any]:
+def set_aside(store: LaneStore, keys: LaneKeys, plan: Plan, folder: Path) -> dict[str, Any]:
     """Copy the lanes of a plan that earlier runs computed into the run's directory.
 
     Returns:
@@ -47,13 +37,13 @@ def set_aside(
     """
     digest, runs = hashlib.sha256(), Counter[str]()
     with atomic_writer(folder / REUSED) as stream:
-        for group in groups:
-            keyed = {lane: keys.of(*lane) for lane in planned_lanes(workload, group)}
+        for group in plan.groups:
+            keyed = {lane: keys.of(*lane) for lane in plan.lanes(group)}
             found = store.lookup(list(dict.fromkeys(keyed.values())))
             for (cell, row), key in keyed.items():
                 earlier = _read(found[key].line) if key in found else None
                 # The key covers the row's id, so another row shows a store that is damaged.
-                if earlier is not None and earlier.row_id == workload.rows[row].row_id:
+                if earlier is not None and earlier.row_id == plan.rows[row].row_id:
                     line = lane_line(group.index, cell.name, earlier)
                     stream.write(line)
                     digest.update(line)
@@ -104,55 +94,50 @@ class Batch:
     reused: Lanes
 
 
-def plan_batches(
-    workload: Workload,
-    groups: Sequence[Group],
-    reused: Iterator[tuple[int, Lanes]],
-    max_lanes: int,
-) -> Iterator[Batch]:
+def plan_batches(plan: Plan, reused: Iterator[tuple[int, Lanes]]) -> Iterator[Batch]:
     """Yield the plan's groups with the lanes that are left to compute.
 
     A group of which nothing is reused runs as it was planned. Of other groups often only a few
-    lanes are left, so neighbours run together, up to `max_lanes` lanes; not on the plain path,
+    lanes are left, so neighbours run together, up to the plan's `max_lanes`; not on the plain path,
     where a group has one prompt length.
     """
     together: list[Group] = []
     found: dict[tuple[str, str], LaneResult] = {}
     left = 0
     upcoming = next(reused, None)
-    for group in groups:
+    for group in plan.groups:
         lanes: Lanes = {}
         if upcoming is not None and upcoming[0] == group.index:
             lanes, upcoming = upcoming[1], next(reused, None)
-        missing = len(planned_lanes(workload, group)) - len(lanes)
+        missing = sum(1 for _ in plan.lanes(group)) - len(lanes)
         joins = (
-            workload.experiment.path == "shared"
+            plan.experiment.path == "shared"
             and found
             and lanes
-            and group.prompt == together[-1].prompt
-            and left + missing <= max_lanes
+            and (group.channel, group.prompt) == (together[-1].channel, together[-1].prompt)
+            and left + missing <= plan.max_lanes
         )
         if together and not joins:
-            yield _batch(workload, together, found)
+            yield _batch(plan, together, found)
             together, found, left = [], {}, 0
         together.append(group)
         found.update(lanes)
         left += missing
     if together:
-        yield _batch(workload, together, found)
+        yield _batch(plan, together, found)
 
 
-def _batch(workload: Workload, groups: Sequence[Group], reused: Lanes) -> Batch:
+def _batch(plan: Plan, groups: Sequence[Group], reused: Lanes) -> Batch:
     if not reused:
         return Batch(tuple(groups), tuple(groups), reused)
     rows_lacking: dict[tuple[Cell, ...], list[int]] = {}
     for group in groups:
         for row in group.rows:
-            row_id = workload.rows[row].row_id
+            row_id = plan.rows[row].row_id
             lacking = tuple(
                 cell
                 for cell in group.cells
-                if workload.included(cell, row) and (cell.name, row_id) not in reused
+                if plan.included(cell, row) and (cell.name, row_id) not in reused
             )
             if lacking:
                 rows_lacking.setdefault(lacking, []).append(row)

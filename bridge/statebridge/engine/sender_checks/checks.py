@@ -19,9 +19,8 @@ from dataclasses import dataclass
 
 import torch
 
+from statebridge.channels.workload import Workload
 from statebridge.engine.executors.memory import halving
-from statebridge.engine.planning.prompts import TokenIds
-from statebridge.engine.planning.workload import Workload
 from statebridge.engine.sender_checks.mean_states import MeanStates
 from statebridge.engine.sender_checks.plan import Check, SenderCheckPlan
 from statebridge.errors import NumericError
@@ -33,6 +32,7 @@ from statebridge.results.sender_checks import (
     SenderChecks,
     SenderRow,
 )
+from statebridge.runs.plan import TokenIds
 
 MEAN_ROWS = 32
 """Prompts that go through the lower blocks together while the means are taken."""
@@ -57,21 +57,23 @@ def run_sender_checks(
         EnvironmentFault: A single row does not fit in memory.
     """
     work, sender = plan.workload, plan.workload.pair.sender
-    by_length = sorted(range(work.limit), key=lambda row: (len(work.prompts.sender[row]), row))
+    by_length = sorted(
+        range(work.plan.limit), key=lambda row: (len(work.plan.prompts.sender[row]), row)
+    )
     run = _CheckRun(plan, _means(work, by_length), max_lanes)
     # A row has a lane for itself and one for each check, or two where it is patched.
     together = max(1, max_lanes // (2 + 2 * len(plan.checks)))
     done: dict[int, _RowMeasures] = {}
-    for start in range(0, work.limit, together):
-        progress("check", start, work.limit)
+    for start in range(0, work.plan.limit, together):
+        progress("check", start, work.plan.limit)
         done |= dict(halving(run.measure, by_length[start : start + together], "row"))
-    progress("check", work.limit, work.limit)
+    progress("check", work.plan.limit, work.plan.limit)
     return SenderChecks(
         sender=sender.name,
         layer=sender.layer,
         layer_path=sender.layer_path,
         blocks=len(sender.block_paths),
-        rows=tuple(done[row].own for row in range(work.limit)),
+        rows=tuple(done[row].own for row in range(work.plan.limit)),
         checks=tuple(
             SenderCheck(
                 positions=check[0].name,
@@ -79,7 +81,7 @@ def run_sender_checks(
                 replacement=check[1],
                 rows=tuple(
                     done[row].checked[place]
-                    for row in range(work.limit)
+                    for row in range(work.plan.limit)
                     if place in done[row].checked
                 ),
             )
@@ -90,7 +92,7 @@ def run_sender_checks(
 
 def _means(work: Workload, order: Sequence[int]) -> MeanStates:
     sender = work.pair.sender
-    prompts = [work.prompts.sender[row] for row in order]
+    prompts = [work.plan.prompts.sender[row] for row in order]
     means = MeanStates([len(ids) for ids in prompts], sender.width, sender.device)
 
     def add(some: Sequence[TokenIds]) -> list[None]:
@@ -150,7 +152,7 @@ class _CheckRun:
         return [(row, self._of_row(row, found)) for row in rows]
 
     def _prompt(self, row: int) -> TokenIds:
-        return self._work.prompts.sender[row]
+        return self._work.plan.prompts.sender[row]
 
     def _ask(self, row: int, check: int | None, answer: TokenIds) -> _Asked:
         return _Lane(self._prompt(row) + answer[:-1], row, check), answer
@@ -168,7 +170,7 @@ class _CheckRun:
         return asked
 
     def _of_row(self, row: int, found: Mapping[_Asked, AnswerMeasure]) -> _RowMeasures:
-        gold, row_id = self._plan.answers[row], self._work.rows[row].row_id
+        gold, row_id = self._plan.answers[row], self._work.plan.rows[row].row_id
         own = SenderRow(
             row_id=row_id,
             tokens=len(self._prompt(row)),
@@ -187,7 +189,7 @@ class _CheckRun:
                 row_id=row_id,
                 replaced=len(check[0].of_row[row]),
                 gold=found[self._ask(row, place, gold)],
-                donor_row_id=None if donor is None else self._work.rows[donor.row].row_id,
+                donor_row_id=None if donor is None else self._work.plan.rows[donor.row].row_id,
                 donor_before=before,
                 donor_after=after,
             )
@@ -211,7 +213,7 @@ class _CheckRun:
         # Skipped blocks need the model here; without skipping every back end will do.
         logits = (
             self._sender.resume(chosen, states, keep=longest)
-            if self._work.experiment.path == "shared"
+            if self._work.plan.experiment.path == "shared"
             else self._sender.forward(chosen.inputs(), states, keep=longest)
         )
         return {
@@ -252,7 +254,7 @@ class _CheckRun:
         if not math.isfinite(logprob):
             what = "as it is" if lane.check is None else _words(self._checks[lane.check])
             raise NumericError(
-                f"sender check, row {self._work.rows[lane.row].row_id}, {what}: the answer's "
+                f"sender check, row {self._work.plan.rows[lane.row].row_id}, {what}: the answer's "
                 "log-probability is not finite; check the weights and the dtype"
             )
         return AnswerMeasure(logprob=logprob, first_right=right[0], all_right=all(right))

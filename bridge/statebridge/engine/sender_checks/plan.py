@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import get_args
 
 from statebridge.channels.donors import choose_donors
-from statebridge.engine.planning.prompts import TokenIds, answer_ids, check_answer_window
-from statebridge.engine.planning.workload import Workload
+from statebridge.channels.prompts import answer_ids, check_answer_window
+from statebridge.channels.workload import Workload
 from statebridge.engine.sender_checks.positions import PositionSet, sender_position_sets
 from statebridge.errors import ExperimentError
 from statebridge.results.sender_checks import Replacement
+from statebridge.runs.plan import TokenIds
 
 Check = tuple[PositionSet, Replacement]
 """A replacement at a set of positions."""
@@ -76,16 +77,16 @@ def plan_sender_checks(workload: Workload) -> SenderCheckPlan:
         ExperimentError: A single row runs.
         PairError: An answer reaches beyond the sender's window or vocabulary.
     """
-    experiment, sender = workload.experiment, workload.pair.sender
-    if workload.limit < 2:
+    experiment, sender = workload.plan.experiment, workload.pair.sender
+    if workload.plan.limit < 2:
         raise ExperimentError(
             "sender_checks: a single row runs, and its mean over the rows would be itself; run at "
             "least 2"
         )
-    rows, prompts = workload.rows, workload.prompts.sender
+    rows, prompts = workload.plan.rows, workload.plan.prompts.sender
     texts = [
         experiment.prompts.to_sender.format(context=row.context, question=row.question)
-        for row in rows[: workload.limit]
+        for row in rows[: workload.plan.limit]
     ]
     answers = tuple(
         answer_ids(sender, text, row.answer, experiment.prompts.chat)
@@ -106,10 +107,10 @@ def plan_sender_checks(workload: Workload) -> SenderCheckPlan:
         else:
             other = answer_ids(sender, text, rows[place].answer, experiment.prompts.chat)
             donors.append(Donor(place, not lone, other))
-    ids = [row.row_id for row in rows[: workload.limit]]
+    ids = [row.row_id for row in rows[: workload.plan.limit]]
     longest = [
         answer if donor is None or len(donor.answer) < len(answer) else donor.answer
         for answer, donor in zip(answers, donors, strict=True)
     ]
-    check_answer_window(sender, prompts[: workload.limit], longest, ids)
+    check_answer_window(sender, prompts[: workload.plan.limit], longest, ids)
     return SenderCheckPlan(workload, tuple(sender_position_sets(workload)), answers, tuple(donors))

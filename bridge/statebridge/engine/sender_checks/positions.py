@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from statebridge.engine.planning.workload import Workload
+from statebridge.channels.workload import Workload
 from statebridge.experiment.conditions import Condition
 from statebridge.models.traced_model import TracedModel
 from statebridge.records import DatasetRow
@@ -40,14 +40,14 @@ def sender_position_sets(workload: Workload) -> list[PositionSet]:
     stands for), the first token, and all positions that no condition reads. Sets that hold
     no position in any row are left out, and so is one that equals an earlier one.
     """
-    rows = range(workload.limit)
+    rows = range(workload.plan.limit)
     sets: dict[str, tuple[list[str], tuple[tuple[int, ...], ...]]] = {}
-    for condition in workload.experiment.resolved_conditions:
+    for condition in workload.plan.experiment.resolved_conditions:
         if condition.reads_sender:
             of_row = tuple(_read(workload, condition, row) for row in rows)
             sets.setdefault(_name(condition), ([], of_row))[0].append(condition.name)
     found = [PositionSet(name, tuple(by), of_row) for name, (by, of_row) in sets.items()]
-    lengths = [len(workload.prompts.sender[row]) for row in rows]
+    lengths = [len(workload.plan.prompts.sender[row]) for row in rows]
     union = [{position for s in found for position in s.of_row[row]} for row in rows]
     compared = {
         "context": _contexts(workload),
@@ -73,7 +73,7 @@ def _name(condition: Condition) -> str:
 
 
 def _read(workload: Workload, condition: Condition, row: int) -> tuple[int, ...]:
-    length = len(workload.prompts.sender[row])
+    length = len(workload.plan.prompts.sender[row])
     positions = condition.source_positions
     if positions == "all":
         return tuple(range(length))
@@ -81,16 +81,16 @@ def _read(workload: Workload, condition: Condition, row: int) -> tuple[int, ...]
         return (length - 1,)
     if not isinstance(positions, str):
         return tuple(sorted(position % length for position in positions))
-    span = workload.prompts.span(condition.prompt, positions, row)
+    span = workload.plan.prompts.span(condition.prompt, positions, row)
     if span is None:
         raise ValueError(f"{positions} positions have no span")
     return tuple(range(length + span[0], length + span[1]))
 
 
 def _contexts(workload: Workload) -> tuple[tuple[int, ...], ...]:
-    rows = workload.rows[: workload.limit]
-    lengths = [len(workload.prompts.sender[row]) for row in range(workload.limit)]
-    template = workload.experiment.prompts.to_sender
+    rows = workload.plan.rows[: workload.plan.limit]
+    lengths = [len(workload.plan.prompts.sender[row]) for row in range(workload.plan.limit)]
+    template = workload.plan.experiment.prompts.to_sender
     return context_positions(workload.pair.sender, template, rows, lengths)
 
 

@@ -13,8 +13,8 @@ from itertools import accumulate
 
 import torch
 
+from statebridge.channels.prompts import tokenise
 from statebridge.engine.fitting.corpus_fit import CorpusTexts
-from statebridge.engine.planning.prompts import TokenIds, tokenise
 from statebridge.engine.planning.sizing import MEMORY_SHARE, free_bytes
 from statebridge.engine.similarity.linear_cka import LinearCka
 from statebridge.engine.similarity.neighbour_overlap import neighbour_overlap
@@ -24,6 +24,7 @@ from statebridge.models.pair import Pair
 from statebridge.models.token_batch import TokenBatch
 from statebridge.models.traced_model import TracedModel
 from statebridge.results.layer_similarity import LayerSimilarity, SimilarityMap
+from statebridge.runs.plan import TokenIds
 
 NEIGHBOURS = 10
 SAMPLED = 1000

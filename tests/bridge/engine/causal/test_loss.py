@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from statebridge.engine.executors.shared_path import SharedSweep
+from statebridge.engine.executors.in_process import open_path
 from statebridge.engine.fitting.causal_loss import row_losses
-from statebridge.engine.planning.groups import plan_groups
-from statebridge.engine.planning.workload import prepare
+from statebridge.engine.planning.groups import grouped
+from statebridge.engine.planning.prepare import prepare
 from statebridge.experiment.conditions import Condition
 from statebridge.experiment.experiment import DEFAULT_SET
 from statebridge.models.pair import Pair
@@ -50,10 +51,11 @@ def measured(
     """What a run says of each row: nats per gold token, KL from the receiver that sees all."""
     experiment = experiment_of(pair, rows, conditions=[condition], decode=False)
     work = prepare(experiment, pair, rows_of(count), {(DEFAULT_SET, 0): translator})
-    sweep = SharedSweep(work, 64)
+    work = replace(work, plan=grouped(work.plan, 64))
+    path = open_path(work)
     found: dict[int, tuple[float, float]] = {}
-    for group in plan_groups(work, 64):
-        for _, row, lane in sweep.run(group):
+    for group in work.plan.groups:
+        for _, row, lane in path.run(group):
             assert lane.gold_logprob is not None
             assert lane.gold_token_count is not None
             assert lane.kl_from_no_inject is not None

@@ -3,81 +3,19 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import takewhile
+from collections.abc import Collection, Sequence
 
-from statebridge.engine.planning.chat import encoded, encoded_answer, takes_template
 from statebridge.errors import PairError
-from statebridge.experiment.conditions import Positions, Prompt
+from statebridge.experiment.conditions import Prompt
 from statebridge.experiment.experiment import Chat, Decoding, Prompts
+from statebridge.models.chat import encoded, encoded_answer, takes_template
 from statebridge.models.pair import Pair
 from statebridge.models.traced_model import TracedModel
 from statebridge.records import DatasetRow
-
-TokenIds = tuple[int, ...]
-
-Span = tuple[int, int]
-"""First position and the one after the last, counted back from the prompt's end: (-3, 0)."""
+from statebridge.runs.plan import PromptTable, Span, TokenIds
 
 TEXTLESS: tuple[Prompt, ...] = ("task", "question_only", "placeholder")
 """What the receiver can read that no model has to write first."""
-
-
-@dataclass(frozen=True, slots=True)
-class PromptTable:
-    """Token ids of every prompt that is known before a model runs, by row index.
-
-    Attributes:
-        sender: Sender's ids.
-        receiver: Receiver's ids of the task prompt; the same object as the sender's where
-            ids agree.
-        private: Receiver's ids of the prompts without the context, of those in use.
-        slots: Where the placeholders stand, of the placeholder prompt, if it is in use.
-        cut: Rows whose prompt was cut on either side, the prompts in use considered.
-    """
-
-    sender: tuple[TokenIds, ...]
-    receiver: tuple[TokenIds, ...]
-    private: Mapping[Prompt, tuple[TokenIds, ...]] = field(default_factory=dict)
-    slots: tuple[Span, ...] = ()
-    cut: frozenset[int] = frozenset()
-
-    @property
-    def lengths(self) -> tuple[int, ...]:
-        """Lengths of the receiver's task prompt by row index."""
-        return tuple(len(ids) for ids in self.receiver)
-
-    def read(self, prompt: Prompt) -> tuple[TokenIds, ...]:
-        """Return the receiver's ids of a prompt; a relay's row is planned by its task prompt."""
-        return self.private.get(prompt, self.receiver)
-
-    def ids_match(self, row: int) -> bool:
-        """Whether sender and receiver read the same token ids."""
-        return self.sender[row] == self.receiver[row]
-
-    def lengths_match(self, row: int) -> bool:
-        """Whether sender and receiver read as many tokens."""
-        return len(self.sender[row]) == len(self.receiver[row])
-
-    def span(self, prompt: Prompt, positions: Positions, row: int) -> Span | None:
-        """Return where named positions stand in a row's prompt; None for all others.
-
-        The `question` is what the ends of the sender's and the receiver's prompts share.
-        """
-        if positions == "placeholder":
-            return self.slots[row]
-        if positions == "question":
-            count = shared_end(self.sender[row], self.read(prompt)[row])
-            # A context may end in the very token that stands for its own.
-            return -min(count, -self.slots[row][1] if prompt == "placeholder" else count), 0
-        return None
-
-
-def shared_end(first: TokenIds, second: TokenIds) -> int:
-    """Return how many tokens at the end two prompts share."""
-    pairs = zip(reversed(first), reversed(second), strict=False)
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def tokenise(
@@ -282,7 +220,7 @@ def answer_ids(
     """Return the gold answer's token ids as they follow the whole prompt, uncut.
 
     A space stands before it after text as it is, and none after a chat template's turn; see
-    `statebridge.engine.planning.chat.encoded_answer`.
+    `statebridge.models.chat.encoded_answer`.
 
     Raises:
         PairError: The answer gives no token, or an id outside the model's vocabulary.

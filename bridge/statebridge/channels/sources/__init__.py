@@ -1,0 +1,1 @@
+"""Sources: whose content a condition writes. Every file here registers some, without torch."""

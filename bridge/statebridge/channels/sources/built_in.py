@@ -1,0 +1,105 @@
+"""The sources of the published conditions and of the private setting."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from statebridge.experiment.sources import SOURCES, Source
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from statebridge.channels.states import Asked
+    from statebridge.models.token_batch import TokenBatch
+
+
+@SOURCES.add("none")
+class Nothing(Source):
+    """Nothing is written: the receiver reads its prompt alone."""
+
+    writes = False
+    reads_positions = False
+
+    def states(self, asked: Asked) -> tuple[Tensor, TokenBatch]:
+        """Return the receiver's own states, which stay as they are."""
+        return asked.own, asked.batch
+
+
+@SOURCES.add("translated")
+class Translated(Source):
+    """The sender's states of the row, translated."""
+
+    role = "channel"
+    seeded = reads_sender = translates = True
+
+    def states(self, asked: Asked) -> tuple[Tensor, TokenBatch]:
+        """Return them at all positions of the sender's prompt."""
+        return asked.translated_states(asked.rows)
+
+
+@SOURCES.add("receiver")
+class Receiver(Source):
+    """The receiver's own states at the layer, captured in an earlier pass."""
+
+    role = "self"
+
+    def states(self, asked: Asked) -> tuple[Tensor, TokenBatch]:
+        """Return them at all positions of the receiver's prompt."""
+        return asked.own, asked.batch
+
+
+@SOURCES.add("random")
+class Random(Source):
+    """Standard normal noise, drawn by seed and row."""
+
+    seeded = draws_noise = True
+    reads_positions = False
+
+    def states(self, asked: Asked) -> tuple[Tensor, TokenBatch]:
+        """Return a draw for each position of the receiver's prompt."""
+        return asked.noise(), asked.batch
+
+
+@SOURCES.add("zero")
+class Zero(Source):
+    """Zero states."""
+
+    reads_positions = False
+
+    def states(self, asked: Asked) -> tuple[Tensor, TokenBatch]:
+        """Return zeros of the shape of the receiver's states."""
+        return asked.own.new_zeros(asked.own.shape), asked.batch
+
+
+@SOURCES.add("shuffled")
+class Shuffled(Source):
+    """Another row's states, translated."""
+
+    seeded = reads_sender = translates = shuffled = True
+
+    def states(self, asked: Asked) -> tuple[Tensor, TokenBatch]:
+        """Return the translated states of each row's donor."""
+        return asked.translated_states(asked.donors)
+
+
+@SOURCES.add("sender")
+class Sender(Source):
+    """The sender's states of the row, as they are (arXiv 2501.14082)."""
+
+    role = "channel"
+    reads_sender = True
+
+    def states(self, asked: Asked) -> tuple[Tensor, TokenBatch]:
+        """Return them at all positions of the sender's prompt."""
+        return asked.sender_states(asked.rows)
+
+
+@SOURCES.add("shuffled_sender")
+class ShuffledSender(Source):
+    """Another row's states, as the sender has them."""
+
+    seeded = reads_sender = shuffled = True
+
+    def states(self, asked: Asked) -> tuple[Tensor, TokenBatch]:
+        """Return the sender's states of each row's donor."""
+        return asked.sender_states(asked.donors)

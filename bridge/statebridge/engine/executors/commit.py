@@ -1,0 +1,146 @@
+"""Committing: finished groups arrive in any order and are committed in the order of the plan."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from statebridge.engine.executors.executor import Executor, FinishedGroup
+from statebridge.engine.reuse.lane_key import LaneKeys
+from statebridge.engine.reuse.lane_reuse import Batch, plan_batches, read_reused
+from statebridge.records import LaneResult
+from statebridge.runs.directory import REUSED, RunDirectory
+from statebridge.runs.plan import Group, Plan
+from statebridge.runs.reuse import LaneStore
+
+Progress = Callable[[str, int, int], None]
+"""Called with a stage, done, total.
+
+Stages are `load`, `capture`, `train`, `quality`, `reuse` (once, where any of the run's lanes come
+from earlier runs: how many), `run` and `check`.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRun:
+    """A run's plan, which stays the same however often the run is stopped and started.
+
+    Attributes:
+        reused: The lanes that were taken from earlier runs, as the manifest states them.
+        remember: Store in which committed lanes are recorded, and their keys.
+    """
+
+    plan: Plan
+    reused: Mapping[str, Any]
+    remember: tuple[LaneStore, LaneKeys] | None = None
+
+
+def run_groups(
+    planned: PlannedRun,
+    executor: Executor,
+    done: int,
+    directory: RunDirectory,
+    progress: Progress,
+) -> float:
+    """Run and commit the groups of a plan after the first `done`; return the seconds it took.
+
+    The executor is closed at the end.
+    """
+    began, clock = datetime.now(UTC), time.monotonic()
+    commits = _Commits(planned, done, directory, progress)
+    try:
+        with closing(executor):
+            if done < len(planned.plan.groups):
+                for finished in executor.run(commits.parts()):
+                    commits.take(finished)
+    finally:
+        seconds = time.monotonic() - clock
+        if commits.committed > done:
+            session: dict[str, Any] = {
+                "started_at": began.isoformat(timespec="seconds"),
+                "seconds": round(seconds, 3),
+                "lanes": sum(planned.plan.lane_counts[done : commits.committed]),
+            }
+            reused = {"reused_lanes": commits.reused_lanes} if commits.reused_lanes else {}
+            directory.record_session(session | reused)
+    # A run that was killed after its last group may have left it.
+    (directory.path / REUSED).unlink(missing_ok=True)
+    return seconds if commits.committed > done else 0.0
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A batch of groups, until all of its parts have arrived and all before it are committed."""
+
+    batch: Batch
+    missing: set[int]
+    """Indices of the parts that have not arrived."""
+    lanes: dict[tuple[str, str], LaneResult]
+
+
+class _Commits:
+    """Gives out the parts to compute, and commits groups in the order of the plan."""
+
+    def __init__(
+        self, planned: PlannedRun, done: int, directory: RunDirectory, progress: Progress
+    ) -> None:
+        self._planned, self._done, self._directory = planned, done, directory
+        self._progress = progress
+        self._lane_counts = planned.plan.lane_counts
+        self._waiting: deque[_Waiting] = deque()
+        self._by_part: dict[int, _Waiting] = {}
+        self.committed, self.reused_lanes = done, 0
+        self._report()
+
+    def parts(self) -> Iterator[Group]:
+        """Yield what is to be computed, each part with an index of its own."""
+        index = 0
+        reused = read_reused(self._planned.reused, self._directory.path)
+        for batch in plan_batches(self._planned.plan, reused):
+            if batch.groups[-1].index < self._done:
+                continue
+            # Whole, though a part of its groups may be committed: in other company a measured
+            # value may differ in its last digits.
+            parts = [replace(part, index=index + i) for i, part in enumerate(batch.parts)]
+            index += len(parts)
+            entry = _Waiting(batch, {part.index for part in parts}, dict(batch.reused))
+            self._waiting.append(entry)
+            self._by_part.update((part.index, entry) for part in parts)
+            self._commit_complete()
+            yield from parts
+
+    def take(self, finished: FinishedGroup) -> None:
+        """Take a part's results, and commit what is complete."""
+        entry = self._by_part.pop(finished.index)
+        entry.missing.discard(finished.index)
+        entry.lanes.update(((cell, lane.row_id), lane) for cell, lane in finished.lanes)
+        self._commit_complete()
+
+    def _commit_complete(self) -> None:
+        while self._waiting and not self._waiting[0].missing:
+            entry = self._waiting.popleft()
+            for group in entry.batch.groups:
+                if group.index >= self._done:
+                    self._commit(group, entry)
+                    self._report()
+
+    def _commit(self, group: Group, entry: _Waiting) -> None:
+        plan = self._planned.plan
+        places = list(plan.lanes(group))
+        names = [(cell.name, plan.rows[row].row_id) for cell, row in places]
+        lanes = [(name[0], entry.lanes[name]) for name in names]
+        lines = self._directory.commit(group.index, lanes)
+        if self._planned.remember is not None:
+            store, keys = self._planned.remember
+            store.record({keys.of(*at): line for at, line in zip(places, lines, strict=True)})
+        self.committed += 1
+        self.reused_lanes += sum(name in entry.batch.reused for name in names)
+
+    def _report(self) -> None:
+        finished = sum(self._lane_counts[: self.committed])
+        self._progress("run", finished, sum(self._lane_counts))

@@ -1,0 +1,65 @@
+"""Executors: they carry groups of rows out, here or elsewhere.
+
+An executor takes the groups of a plan and yields their results in any order; the run commits
+them in the order of the plan (`engine.executors.commit`). A new executor is one file in this
+room, or in a distribution of its own with an entry point in the group `statebridge.executors`:
+
+    @EXECUTORS.add("in_process")
+    class InProcess: ...
+
+An experiment names it as `execution.executor`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from statebridge.channels.workload import Workload
+from statebridge.errors import ExperimentError
+from statebridge.records import LaneResult
+from statebridge.registry import Registry
+from statebridge.runs.plan import Group
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedGroup:
+    """The results of a group.
+
+    Attributes:
+        index: The group's `index`.
+        lanes: Cell name and result of each lane, in any order.
+    """
+
+    index: int
+    lanes: tuple[tuple[str, LaneResult], ...]
+
+
+class Executor(Protocol):
+    """Runs groups of one plan. It is made with the plan's workload, and closed at the end."""
+
+    def __init__(self, workload: Workload) -> None:
+        """Take the workload, whose plan can be sent elsewhere (`workload.plan` is plain data)."""
+
+    def run(self, groups: Iterable[Group]) -> Iterator[FinishedGroup]:
+        """Yield every group's results, in any order.
+
+        Groups should be taken from `groups` as they are needed: it reads what earlier runs
+        computed as it goes on.
+
+        Raises:
+            StatebridgeError: A group cannot be run. Groups that were yielded before stay
+                committed.
+        """
+
+    def close(self) -> None:
+        """Give back what the executor holds; called once, also after an error."""
+
+
+EXECUTORS: Registry[type[Executor]] = Registry(
+    "executor",
+    package="statebridge.engine.executors",
+    group="statebridge.executors",
+    error=ExperimentError,
+)

@@ -1,0 +1,118 @@
+"""Preparing an experiment: prompts, donors and draws, and what is checked before a pass."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from statebridge.channels.channel import CHANNELS
+from statebridge.channels.donors import choose_donors
+from statebridge.channels.noise import Noise, PerRowNoise, PublishedNoise
+from statebridge.channels.prompts import (
+    TEXTLESS,
+    answer_ids,
+    build_prompts,
+    check_answer_window,
+    prompt_text,
+)
+from statebridge.channels.workload import Workload
+from statebridge.experiment.cells import experiment_cells
+from statebridge.experiment.conditions import Prompt
+from statebridge.experiment.experiment import DEFAULT_SET, Experiment
+from statebridge.models.pair import Pair
+from statebridge.records import DatasetRow
+from statebridge.runs.plan import Plan, PromptTable, TokenIds, TranslatorKey
+from statebridge.translators import Translator
+
+
+def prepare(
+    experiment: Experiment,
+    pair: Pair,
+    rows: Sequence[DatasetRow],
+    translators: Mapping[TranslatorKey, Translator] | Mapping[int, Translator],
+) -> Workload:
+    """Tokenise, choose donors and draws, and check what can be checked before a forward pass.
+
+    The plan of the workload has no groups yet; `planning.groups.grouped` makes them.
+
+    Args:
+        translators: By name of their set and seed, or by seed where there is one set.
+
+    Raises:
+        PairError: Sender and receiver tokenise differently where positions must meet,
+            widths that differ where raw states are sent, prompts beyond the window.
+        TranslatorError: A translator's widths do not fit the pair.
+        ExperimentError: Explicit positions that a prompt does not have, an unknown channel.
+    """
+    cells = experiment_cells(experiment)
+    conditions = experiment.resolved_conditions
+    # The span of a question follows from the sender's prompt, whatever is written there.
+    reads_sender = any(c.reads_sender or c.positions == "question" for c in conditions)
+    used = {condition.prompt for condition in conditions}
+    prompts = build_prompts(
+        pair, rows, experiment.prompts, experiment.decoding, sender=reads_sender, used=used
+    )
+    limit = min(experiment.limit or len(rows), len(rows))
+    row_ids = [row.row_id for row in rows]
+    shuffles = any(condition.shuffled for condition in conditions)
+    plan = Plan(
+        experiment=experiment,
+        rows=rows,
+        limit=limit,
+        cells=cells,
+        prompts=prompts,
+        answers=_answers(experiment, pair, rows[:limit], prompts, used),
+        donors={
+            seed: choose_donors(prompts.lengths, row_ids, seed, experiment.rng)
+            for seed in (experiment.seeds if shuffles else ())
+        },
+    )
+    keyed = {
+        (DEFAULT_SET, key) if isinstance(key, int) else key: translator
+        for key, translator in translators.items()
+    }
+    workload = Workload(plan, pair, keyed, _noise(experiment, pair, row_ids, prompts))
+    for channel in dict.fromkeys(condition.channel_name for condition in conditions):
+        CHANNELS.get(channel)().check(workload)
+    return workload
+
+
+def _answers(
+    experiment: Experiment,
+    pair: Pair,
+    rows: Sequence[DatasetRow],
+    prompts: PromptTable,
+    used: Collection[Prompt],
+) -> dict[Prompt, tuple[TokenIds, ...]]:
+    answers: dict[Prompt, tuple[TokenIds, ...]] = {}
+    # A placeholder prompt has another text than this one, but the same end, and so the same answer.
+    for prompt in (prompt for prompt in TEXTLESS if prompt in used):
+        ids = tuple(
+            answer_ids(
+                pair.receiver,
+                prompt_text(experiment.prompts, prompt, row),
+                row.answer,
+                experiment.prompts.chat,
+            )
+            for row in rows
+        )
+        row_ids = [row.row_id for row in rows]
+        check_answer_window(pair.receiver, prompts.read(prompt)[: len(rows)], ids, row_ids)
+        answers[prompt] = ids
+    return answers
+
+
+def _noise(
+    experiment: Experiment, pair: Pair, row_ids: Sequence[str], prompts: PromptTable
+) -> dict[tuple[Prompt, int], Noise]:
+    noise: dict[tuple[Prompt, int], Noise] = {}
+    drawing = {c.prompt for c in experiment.resolved_conditions if c.draws_noise}
+    width = pair.receiver.width
+    for prompt in drawing:
+        lengths = [len(ids) for ids in prompts.read(prompt)]
+        for seed in experiment.seeds:
+            noise[prompt, seed] = (
+                PublishedNoise(seed, lengths, width)
+                if experiment.rng == "published"
+                else PerRowNoise(seed, row_ids, lengths, width)
+            )
+    return noise

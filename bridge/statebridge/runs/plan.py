@@ -1,0 +1,180 @@
+"""The plan of a run: plain data, without models, that can be pickled and sent anywhere.
+
+A plan says which lanes there are, what both models read, whose states a row gets in a shuffled
+cell, and which rows run together. Row indices are those of the whole dataset, of which the first
+`limit` rows run; donors and draws are chosen over the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
+
+from statebridge.experiment.cells import Cell
+from statebridge.experiment.conditions import Positions, Prompt
+from statebridge.experiment.experiment import Experiment
+from statebridge.records import DatasetRow
+
+TokenIds = tuple[int, ...]
+
+Span = tuple[int, int]
+"""First position and the one after the last, counted back from the prompt's end: (-3, 0)."""
+
+TranslatorKey = tuple[str, int]
+"""Name of a set of translators, and a seed."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptTable:
+    """Token ids of every prompt that is known before a model runs, by row index.
+
+    Attributes:
+        sender: Token ids that the sender reads.
+        receiver: Token ids of the receiver's task prompt; the same object as the sender's where
+            all ids are equal.
+        private: Receiver's ids of the prompts without the context, of those in use.
+        slots: Positions of the placeholders, if the placeholder prompt is in use.
+        cut: Rows whose prompt was cut on either side, the prompts in use considered.
+    """
+
+    sender: tuple[TokenIds, ...]
+    receiver: tuple[TokenIds, ...]
+    private: Mapping[Prompt, tuple[TokenIds, ...]] = field(default_factory=dict)
+    slots: tuple[Span, ...] = ()
+    cut: frozenset[int] = frozenset()
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Lengths of the receiver's task prompt by row index."""
+        return tuple(len(ids) for ids in self.receiver)
+
+    def read(self, prompt: Prompt) -> tuple[TokenIds, ...]:
+        """Return the receiver's ids of a prompt; a text's row is planned by its task prompt."""
+        return self.private.get(prompt, self.receiver)
+
+    def ids_match(self, row: int) -> bool:
+        """Whether sender and receiver read the same token ids."""
+        return self.sender[row] == self.receiver[row]
+
+    def lengths_match(self, row: int) -> bool:
+        """Whether sender and receiver read the same number of tokens."""
+        return len(self.sender[row]) == len(self.receiver[row])
+
+    def span(self, prompt: Prompt, positions: Positions, row: int) -> Span | None:
+        """Return the span of named positions in a row's prompt; None for all others.
+
+        The `question` is what the ends of the sender's and the receiver's prompts share.
+        """
+        if positions == "placeholder":
+            return self.slots[row]
+        if positions == "question":
+            count = shared_end(self.sender[row], self.read(prompt)[row])
+            # A context may end in the very token that is its placeholder.
+            return -min(count, -self.slots[row][1] if prompt == "placeholder" else count), 0
+        return None
+
+
+def shared_end(first: TokenIds, second: TokenIds) -> int:
+    """Return the number of tokens that two prompts share at their ends."""
+    pairs = zip(reversed(first), reversed(second), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+@dataclass(frozen=True, slots=True)
+class Donors:
+    """The donor of every row of the dataset, by row index.
+
+    Attributes:
+        of_row: Index of the donor; a lone row's is its own.
+        lone: Rows whose prompt length no other row has.
+        nearest: For each lone row, a row of the nearest length (the shorter, then the first by
+            row id); empty where there is only one row.
+    """
+
+    of_row: tuple[int, ...]
+    lone: frozenset[int]
+    nearest: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Rows that run together under some cells, all of one channel.
+
+    Attributes:
+        index: Place in the plan, from 0.
+        channel: Name of the channel.
+        prompt: What the receiver reads. The cells of a group share one sender pass and one
+            lower receiver pass; text groups generate the text first.
+        rows: Row indices, in the order in which their lanes are committed.
+    """
+
+    index: int
+    channel: str
+    prompt: Prompt
+    rows: tuple[int, ...]
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be run: an experiment's rows in its cells.
+
+    Attributes:
+        limit: Number of rows that run, the first ones.
+        prompts: Prompts of all rows.
+        answers: Gold token ids of the rows that run, by the prompt that they follow.
+        donors: By seed, where a condition shuffles.
+        max_lanes: Most lanes that run at the same time.
+        groups: All groups, in the order in which they are committed; empty until rows are
+            grouped.
+    """
+
+    experiment: Experiment
+    rows: Sequence[DatasetRow]
+    limit: int
+    cells: tuple[Cell, ...]
+    prompts: PromptTable
+    answers: Mapping[Prompt, tuple[TokenIds, ...]]
+    donors: Mapping[int, Donors]
+    max_lanes: int = 1
+    groups: tuple[Group, ...] = ()
+
+    def included(self, cell: Cell, row: int) -> bool:
+        """Whether the row runs in the cell (a strict shuffle leaves lone rows out)."""
+        if not cell.condition.shuffled or cell.condition.lone_rows == "self":
+            return True
+        donors = self.donors[seed_of(cell)]
+        if cell.condition.lone_rows == "nearest":
+            return row not in donors.lone or row in donors.nearest
+        return row not in donors.lone
+
+    def donor(self, cell: Cell, row: int) -> int:
+        """Return the row whose states the row gets in a shuffled cell."""
+        donors = self.donors[seed_of(cell)]
+        if cell.condition.lone_rows == "nearest" and row in donors.nearest:
+            return donors.nearest[row]
+        return donors.of_row[row]
+
+    def translator_key(self, cell: Cell) -> TranslatorKey:
+        """Return which translator a translating cell uses."""
+        return self.experiment.translator_set(cell.condition), seed_of(cell)
+
+    def lanes(self, group: Group) -> Iterator[tuple[Cell, int]]:
+        """Yield a group's lanes, cell and row index, in the order in which they are committed."""
+        for row in group.rows:
+            for cell in group.cells:
+                if self.included(cell, row):
+                    yield cell, row
+
+    @property
+    def lane_counts(self) -> list[int]:
+        """Number of lanes of each group."""
+        return [sum(1 for _ in self.lanes(group)) for group in self.groups]
+
+
+def seed_of(cell: Cell) -> int:
+    """Return the seed of a cell that has one."""
+    if cell.seed is None:
+        raise ValueError(f"cell {cell.name} has no seed")
+    return cell.seed
