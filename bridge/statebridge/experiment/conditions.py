@@ -24,7 +24,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from statebridge.experiment.declared_numbers import NO_BOOLEAN
+from statebridge.experiment.declared import NO_BOOLEAN
 
 Source = Literal[
     "none", "translated", "receiver", "random", "zero", "shuffled", "sender", "shuffled_sender"

@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from statebridge.experiment.declared_numbers import NO_BOOLEAN
-from statebridge.experiment.declared_sha256 import Sha256
+from statebridge.experiment.declared import NO_BOOLEAN, Sha256
 
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1), NO_BOOLEAN]
 Hops = Annotated[int, Field(ge=2, le=4), NO_BOOLEAN]

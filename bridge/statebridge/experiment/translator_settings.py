@@ -9,7 +9,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from statebridge.experiment.declared_numbers import NO_BOOLEAN
+from statebridge.experiment.declared import NO_BOOLEAN
 
 TranslatorKind = Literal["affine", "mlp_1hidden", "mlp_3hidden", "low_rank", "gated"]
 """Names of the maps; `kinds.KINDS` says how each is built."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from statebridge.channels.donors import Donors, choose_donors
-from statebridge.channels.noise import Noise, PerRowNoise, PublishedNoise
+from statebridge.channels.noise import Noise, noise_of
 from statebridge.channels.operators import check_positions
 from statebridge.engine.planning.chat import template_tail
 from statebridge.engine.planning.prompts import (
@@ -164,11 +164,7 @@ def _noise(
     for prompt in drawing:
         lengths = [len(ids) for ids in prompts.read(prompt)]
         for seed in experiment.seeds:
-            noise[prompt, seed] = (
-                PublishedNoise(seed, lengths, width)
-                if experiment.rng == "published"
-                else PerRowNoise(seed, row_ids, lengths, width)
-            )
+            noise[prompt, seed] = noise_of(experiment.rng, seed, row_ids, lengths, width)
     return noise
 
 

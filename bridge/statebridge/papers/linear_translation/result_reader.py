@@ -1,4 +1,4 @@
-"""Published result files (schema `h1_final_runner.v1` of arXiv 2606.03280): names and reading.
+"""Published result files of arXiv 2606.03280 (schema `h1_final_runner.v1`): names and reading.
 
 A file is one cell, named `h1_{condition}_{fwd|rev}_{seedN|deterministic}[_alpha1p0].json`.
 """
@@ -23,6 +23,7 @@ from statebridge.records import CellResult, LaneResult, ResultSet
 SCHEMA_VERSIONS = ("h1_final_runner.v1",)
 """The schema versions that can be read; the last one is written."""
 
+FILES = "h1_*.json"
 _FILE_NAME = re.compile(
     r"h1_(?P<condition>.+)_(?P<direction>fwd|rev)_(?:deterministic|seed(?P<seed>\d+))"
     r"(?:_alpha[0-9p]+)?\.json"
@@ -120,7 +121,7 @@ def read_published(paths: Path | str | Iterable[Path | str], *, strict: bool = T
 
 def _files(path: Path) -> Sequence[Path]:
     if path.is_dir():
-        found = sorted(path.glob("h1_*.json"))
+        found = sorted(path.glob(FILES))
         if not found:
             raise ResultError(f"{path}: the folder holds no published result file (h1_*.json)")
         return found

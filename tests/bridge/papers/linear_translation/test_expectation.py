@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from statebridge.papers.linear_translation.expectation import published_expectation
+from statebridge.papers.linear_translation.result_reader import read_published
 from statebridge.records import ResultSet
-from statebridge.results.published import read_published
-from statebridge.validation import published_expectation, validate
+from statebridge.validation import validate
 from tests.bridge.validation.findings import found
 from tests.bridge.validation.made_results import SHUFFLES, made_cell, write_file
 from tests.shared_data import SHARED, needs_shared

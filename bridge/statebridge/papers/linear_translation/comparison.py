@@ -9,16 +9,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from statebridge.stats.bootstrap import (
+from statebridge.papers.linear_translation.bootstrap import (
     PUBLISHED_RESAMPLES,
     published_interval,
     stable_seed,
 )
+from statebridge.papers.linear_translation.result_reader import published_file_name
 from statebridge.stats.clustered import Floats
-from statebridge.stats.comparison import Difference, SeedDifference, Settings
+from statebridge.stats.compare import PUBLISHED_METRICS
+from statebridge.stats.comparison import (
+    MODES,
+    ComparisonMode,
+    Difference,
+    SeedDifference,
+    Settings,
+)
 from statebridge.stats.difference import add_counts, run_counts, same_sign
 from statebridge.stats.equivalence import tost
 from statebridge.stats.interval import Interval
@@ -31,9 +40,19 @@ _LEVEL = 0.95
 
 def published_differences(pairs: Sequence[PairedCondition], settings: Settings) -> list[Difference]:
     """Return the published numbers of each paired condition, in the order given."""
+    pairs = [_in_file_order(paired) for paired in pairs]
     tasks = [task for paired in pairs for task in _tasks(paired)]
     intervals = iter(on_threads(_interval, tasks))
     return [_difference(paired, intervals, settings) for paired in pairs]
+
+
+MODES.add("published")(ComparisonMode(PUBLISHED_METRICS, published_differences))
+
+
+def _in_file_order(paired: PairedCondition) -> PairedCondition:
+    return replace(
+        paired, runs=tuple(sorted(paired.runs, key=lambda run: published_file_name(run.cell)))
+    )
 
 
 def _tasks(paired: PairedCondition) -> Iterator[tuple[Floats, int]]:

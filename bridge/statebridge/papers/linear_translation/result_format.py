@@ -1,25 +1,50 @@
-"""A finished run as a folder of published result files."""
+"""The published result files of arXiv 2606.03280 as a result format."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from statebridge.data.atomic import atomic_writer
 from statebridge.errors import EnvironmentFault, ResultError
 from statebridge.experiment.conditions import Condition
+from statebridge.papers.linear_translation.result_reader import (
+    FILES,
+    published_file_name,
+    read_published,
+)
+from statebridge.papers.linear_translation.result_writer import write_published
 from statebridge.records import CellResult, ResultSet
-from statebridge.results.published import published_file_name
-from statebridge.results.published_writer import write_published
+from statebridge.results.formats import RESULT_FORMATS
 from statebridge.runs.directory import session_seconds
+
+
+class PublishedResults:
+    """One JSON file for each cell, `h1_*.json`."""
+
+    def recognises(self, path: Path) -> bool:
+        """Whether a file ends in .json, or a folder holds files with published names."""
+        return any(path.glob(FILES)) if path.is_dir() else path.suffix == ".json"
+
+    def read(self, paths: Sequence[Path], *, strict: bool) -> ResultSet:
+        """Read files and folders of them; see `read_published`."""
+        return read_published(paths, strict=strict)
+
+    def write(self, results: ResultSet, folder: Path) -> list[Path]:
+        """Write one run directory's results; see `export_published`."""
+        return export_published(results, folder)
+
+
+RESULT_FORMATS.add("published")(PublishedResults())
 
 
 def export_published(results: ResultSet, out: str | Path) -> list[Path]:
     """Write one published file per cell of one run directory; return their paths.
 
     A cell without rows (a strict shuffle over rows whose prompt lengths are all their own)
-    has no file. The published `elapsed_sec` is one cell's own time; a sweep runs all cells
-    together, so each gets the share of the run's time that its lanes are of all lanes.
+    has no file. The published `elapsed_sec` is one cell's own time; the shared path runs
+    all cells together, so each gets the share of the run's time that its lanes are of all lanes.
 
     Raises:
         ResultError: Not one run directory's results, or a condition that the published

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from statebridge.stats.bootstrap import (
+from statebridge.papers.linear_translation.bootstrap import (
     mersenne_twister,
     published_interval,
     resampled,

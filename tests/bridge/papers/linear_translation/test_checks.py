@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from statebridge.errors import ResultError
+from statebridge.papers.linear_translation.checks import rows_digest
+from statebridge.papers.linear_translation.result_reader import read_published
 from statebridge.records import ResultSet
-from statebridge.results.published import read_published
-from statebridge.validation import Expectation, Original, ValidationReport, rows_digest, validate
+from statebridge.validation import Expectation, Original, ValidationReport, validate
 from tests.bridge.validation.findings import only
 from tests.bridge.validation.made_results import made_cell, read_edited, row_id, write_file
 

@@ -7,10 +7,14 @@ from typing import Any
 
 import pytest
 
-from statebridge.data import CLEAN_EVAL_SHA256, build_clean_eval, row_identity_sha256
-from statebridge.data.clean_eval import infer_domain
+from statebridge.data import row_identity_sha256
 from statebridge.data.rows import answer_type
 from statebridge.errors import DatasetError, EnvironmentFault
+from statebridge.papers.linear_translation.clean_eval import (
+    CLEAN_EVAL_SHA256,
+    build_clean_eval,
+    infer_domain,
+)
 from tests.bridge.data.refusal import refused
 from tests.shared_data import SHARED, needs_shared
 

@@ -1,13 +1,12 @@
 """Published translator checkpoints: the `.pt` dictionaries of arXiv 2606.03280.
 
 A dictionary of `dim_source`, `dim_target`, `arch`, `hidden_dim`, `normalize` and
-`state_dict`. Read with torch's weights-only unpickler: a file that would need code to be
+`state_dict`. It is read with torch's weights-only unpickler: a file that would need code to be
 run is refused, and nothing in it is run.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import pickle
 import warnings
@@ -15,13 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from statebridge.errors import TranslatorError, nearest
 from statebridge.experiment.translator_settings import TranslatorKind
-from statebridge.results.translator_card import ImportedRecord, TranslatorCard
-from statebridge.translators.kinds import KINDS
-from statebridge.translators.translator import Translator
+from statebridge.results.formats import CHECKPOINTS, Checkpoint
 
 ARCHITECTURES: dict[str, TranslatorKind] = {
     "linear": "affine",
@@ -33,77 +28,74 @@ ARCHITECTURES: dict[str, TranslatorKind] = {
 FIELDS = ("dim_source", "dim_target", "arch", "normalize", "state_dict")
 """What a checkpoint must have; `hidden_dim` for the MLPs only."""
 
-CHECKPOINT_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
+SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 
 ZIP_MAGIC = b"PK\x03\x04"
 PICKLE_MAGIC = b"\x80"
 
 
-def looks_like_checkpoint(path: Path, content: bytes) -> bool:
-    """Whether a file is to be read as a torch checkpoint and not as safetensors.
+class PublishedCheckpoint:
+    """The format of the published translators."""
 
-    Told by the content; by the name where the content is neither. A safetensors file opens
-    with the length of its header, eight bytes, and then the header's brace.
-    """
-    if content.startswith(ZIP_MAGIC):
-        return True
-    if content[8:9] == b"{":
-        return False
-    return content.startswith(PICKLE_MAGIC) or path.suffix in CHECKPOINT_SUFFIXES
+    def recognises(self, path: Path, content: bytes) -> bool:
+        """Whether a file is to be read as a torch checkpoint and not as safetensors.
 
+        The content decides, and the name where the content is neither. A safetensors file
+        begins with the length of its header, eight bytes, and then the header's brace.
+        """
+        if content.startswith(ZIP_MAGIC):
+            return True
+        if content[8:9] == b"{":
+            return False
+        return content.startswith(PICKLE_MAGIC) or path.suffix in SUFFIXES
 
-def read_published_checkpoint(path: Path, content: bytes) -> Translator:
-    """Return the translator of a published checkpoint, `content` being the bytes of `path`.
+    def read(self, path: Path, content: bytes) -> Checkpoint:
+        """Return the translator of a checkpoint, `content` being the bytes of `path`.
 
-    Raises `TranslatorError` where the file is truncated, would run code, lacks a field or
-    has weights that do not fit the fields; `NumericError` on non-finite weights.
-    """
-    checkpoint = _load(path, content)
-    missing = [name for name in FIELDS if name not in checkpoint]
-    if missing:
-        raise TranslatorError(
-            f"{path}: not a published translator checkpoint: it lacks {missing}, "
-            f"it has {sorted(map(str, checkpoint))}"
-        )
-    arch = checkpoint["arch"]
-    if not isinstance(arch, str) or arch not in ARCHITECTURES:
-        raise TranslatorError(f"{path}: unknown arch {arch!r}; {nearest(str(arch), ARCHITECTURES)}")
-    kind = ARCHITECTURES[arch]
-    if not isinstance(checkpoint["normalize"], bool):
-        raise TranslatorError(
-            f"{path}: normalize must be true or false, got {checkpoint['normalize']!r}"
-        )
-    options = {name: _width(checkpoint, name, path) for name in KINDS[kind].options}
-    translator = Translator(
-        kind,
-        _width(checkpoint, "dim_source", path),
-        _width(checkpoint, "dim_target", path),
-        options=options,
-        normalize_input=checkpoint["normalize"],
-    )
-    prefix = "net.proj." if kind == "affine" else "net.net."
-    weights = _weights(checkpoint["state_dict"], prefix, path)
-    translator.set_weights(weights, where=f"{path}, state_dict without {prefix!r}")
-    translator.card = TranslatorCard(
-        kind=kind,
-        width_in=translator.width_in,
-        width_out=translator.width_out,
-        options=options,
-        normalize_input=translator.normalize_input,
-        training=ImportedRecord(
-            file_name=path.name,
-            sha256=hashlib.sha256(content).hexdigest(),
+        Raises:
+            TranslatorError: The file is truncated, would run code, or lacks a field.
+        """
+        checkpoint = _load(path, content)
+        missing = [name for name in FIELDS if name not in checkpoint]
+        if missing:
+            raise TranslatorError(
+                f"{path}: not a published translator checkpoint: it lacks {missing}, "
+                f"it has {sorted(map(str, checkpoint))}"
+            )
+        arch = checkpoint["arch"]
+        if not isinstance(arch, str) or arch not in ARCHITECTURES:
+            raise TranslatorError(
+                f"{path}: unknown arch {arch!r}; {nearest(str(arch), ARCHITECTURES)}"
+            )
+        kind = ARCHITECTURES[arch]
+        if not isinstance(checkpoint["normalize"], bool):
+            raise TranslatorError(
+                f"{path}: normalize must be true or false, got {checkpoint['normalize']!r}"
+            )
+        options = () if kind == "affine" else ("hidden_dim",)
+        prefix = "net.proj." if kind == "affine" else "net.net."
+        return Checkpoint(
+            kind=kind,
+            options={name: _width(checkpoint, name, path) for name in options},
+            width_in=_width(checkpoint, "dim_source", path),
+            width_out=_width(checkpoint, "dim_target", path),
+            normalize_input=checkpoint["normalize"],
+            weights=_weights(checkpoint["state_dict"], prefix, path),
+            where=f"{path}, state_dict without {prefix!r}",
             fields={
                 str(name): value
                 for name, value in checkpoint.items()
                 if isinstance(value, str | int | float | bool)
             },
-        ),
-    )
-    return translator
+        )
+
+
+CHECKPOINTS.add("published")(PublishedCheckpoint())
 
 
 def _load(path: Path, content: bytes) -> Mapping[Any, Any]:
+    import torch  # noqa: PLC0415 - this half of the library imports without torch
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # whatever torch has to say, an error follows or not
@@ -133,7 +125,9 @@ def _width(checkpoint: Mapping[Any, Any], name: str, path: Path) -> int:
     return value
 
 
-def _weights(state_dict: Any, prefix: str, path: Path) -> dict[str, torch.Tensor]:
+def _weights(state_dict: Any, prefix: str, path: Path) -> dict[str, Any]:
+    import torch  # noqa: PLC0415
+
     if not isinstance(state_dict, Mapping):
         raise TranslatorError(
             f"{path}: state_dict is a {type(state_dict).__name__}, not a dictionary of tensors"

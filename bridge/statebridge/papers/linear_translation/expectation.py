@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from statebridge.data.clean_eval import CLEAN_EVAL_SHA256
-from statebridge.validation.expectation import Expectation, ExpectedCondition, Original
+from functools import partial
+
+from statebridge.papers.linear_translation.clean_eval import CLEAN_EVAL_SHA256
+from statebridge.validation.expectation import (
+    EXPECTATIONS,
+    Expectation,
+    ExpectedCondition,
+    Original,
+)
 
 ROWS = 396
 STRICT_ROWS = 383
@@ -28,52 +35,17 @@ _DECODING = {
     "relay_max_new_tokens": 128,
 }
 
-_KNOWN_FILES = (
-    (
-        "additive",
-        42,
-        "16:06:17",
-        "0f69c5d5acce3703dd1c48749b0a34f096d76c9e7ca4bbbc6dfc7ec06fe0e416",
-    ),
-    (
-        "additive",
-        123,
-        "16:14:06",
-        "4d3bec651d63c74e8eb482bae56a111ff04c22ec542ad7209f685fcfd8a8d0e4",
-    ),
-    (
-        "additive",
-        456,
-        "16:21:21",
-        "84b057849e2484d34958060687523d1f111d58696c4279e8b2543f49979bdbf9",
-    ),
-    (
-        "nl_relay",
-        None,
-        "15:51:16",
-        "748b73abc8d2e75e97298247b594a4485d655e19d9b332d316eab486ab77e6f3",
-    ),
-    (
-        "no_inject",
-        None,
-        "15:42:46",
-        "97524936d01f2d6b3b5ddf52879618ce6c6956356142b4fb6f7e3f1c413bc73e",
-    ),
-    ("replace", 42, "16:28:47", "cf14bcb74223bee3e010a907a745b0dc90d9db5a6c2d2a6b058118b7f742064a"),
-    (
-        "replace",
-        123,
-        "16:36:18",
-        "71fad175cb5611767d7a4d3ba42f9df10be117142b334c5d18f0a4436009fac2",
-    ),
-    (
-        "replace",
-        456,
-        "16:43:28",
-        "7fa38288a8f385695cb8504725fc2758b9dea28d79494ef6423717bf8336fea7",
-    ),
-)
-"""Condition, seed, time of creation (on 28 April 2026, UTC) and row digest of the published
+_KNOWN_FILES = """\
+additive 42  16:06:17 0f69c5d5acce3703dd1c48749b0a34f096d76c9e7ca4bbbc6dfc7ec06fe0e416
+additive 123 16:14:06 4d3bec651d63c74e8eb482bae56a111ff04c22ec542ad7209f685fcfd8a8d0e4
+additive 456 16:21:21 84b057849e2484d34958060687523d1f111d58696c4279e8b2543f49979bdbf9
+nl_relay -   15:51:16 748b73abc8d2e75e97298247b594a4485d655e19d9b332d316eab486ab77e6f3
+no_inject -   15:42:46 97524936d01f2d6b3b5ddf52879618ce6c6956356142b4fb6f7e3f1c413bc73e
+replace 42  16:28:47 cf14bcb74223bee3e010a907a745b0dc90d9db5a6c2d2a6b058118b7f742064a
+replace 123 16:36:18 71fad175cb5611767d7a4d3ba42f9df10be117142b334c5d18f0a4436009fac2
+replace 456 16:43:28 7fa38288a8f385695cb8504725fc2758b9dea28d79494ef6423717bf8336fea7
+"""
+"""Condition, seed, time of creation (on 28 April 2026, UTC) and digest of the rows of the published
 files that were at hand."""
 
 
@@ -105,10 +77,14 @@ def published_expectation(*, strict: bool = False) -> Expectation:
         originals=tuple(
             Original(
                 condition=condition,
-                seed=seed,
+                seed=None if seed == "-" else int(seed),
                 created_at=f"2026-04-28T{time}+00:00",
                 rows_sha256=sha256,
             )
-            for condition, seed, time, sha256 in _KNOWN_FILES
+            for condition, seed, time, sha256 in map(str.split, _KNOWN_FILES.splitlines())
         ),
     )
+
+
+EXPECTATIONS.add("published")(published_expectation)
+EXPECTATIONS.add("published-strict")(partial(published_expectation, strict=True))

@@ -8,8 +8,8 @@ from typing import Any
 
 from statebridge.errors import ResultError, nearest
 from statebridge.experiment.conditions import Condition
+from statebridge.papers.linear_translation.result_reader import SCHEMA_VERSIONS
 from statebridge.records import CellResult, DatasetRow, LaneResult
-from statebridge.results.published import SCHEMA_VERSIONS
 from statebridge.scoring.metrics import METRICS
 
 

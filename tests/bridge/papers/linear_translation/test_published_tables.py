@@ -6,11 +6,11 @@ import random
 
 import pytest
 
+from statebridge.papers.linear_translation.bootstrap import stable_seed
+from statebridge.papers.linear_translation.result_reader import read_published
 from statebridge.records import ResultSet
-from statebridge.results.published import read_published
 from statebridge.scoring.metrics import METRICS
 from statebridge.stats import Comparison, compare
-from statebridge.stats.bootstrap import stable_seed
 from tests.shared_data import SHARED, needs_shared
 
 pytestmark = needs_shared

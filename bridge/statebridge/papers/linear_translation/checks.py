@@ -16,10 +16,12 @@ from typing import Any
 
 from statebridge.data.strict_json import JsonError, parse
 from statebridge.errors import ResultError
+from statebridge.papers.linear_translation.result_reader import SCHEMA_VERSIONS
 from statebridge.records import CellResult, LaneResult, ResultSet
 from statebridge.scoring.metrics import METRICS
 from statebridge.validation.expectation import Expectation
 from statebridge.validation.report import Finding, finding
+from statebridge.validation.validate import CHECKS
 
 # Another reader's sum over 396 numbers may differ from ours in the last digits only.
 RELATIVE_TOLERANCE = 1e-9
@@ -46,6 +48,7 @@ _DIAGNOSTIC_COUNTS = {
 }
 
 
+@CHECKS.add("published")
 def stored_facts(results: ResultSet, expectation: Expectation) -> Iterator[Finding]:
     """Find published files whose rows contradict what is stored beside and after them.
 
@@ -53,9 +56,12 @@ def stored_facts(results: ResultSet, expectation: Expectation) -> Iterator[Findi
         ResultError: A file that was read before can no longer be read.
     """
     for cell in results.cells:
-        if not cell.source.is_file():  # a run directory, or a table made in memory
+        # Not of a run directory, a table made in memory or a file of another format.
+        if not cell.source.is_file() or cell.source.suffix != ".json":
             continue
         payload = _read(cell.source)
+        if payload.get("schema_version") not in SCHEMA_VERSIONS:
+            continue
         yield from _scores(cell, payload)
         yield from _metrics(cell, payload)
         yield from _diagnostics(cell, payload)

@@ -11,9 +11,9 @@ import pytest
 
 from statebridge.errors import ResultError
 from statebridge.experiment.presets import PUBLISHED
+from statebridge.papers.linear_translation.result_reader import published_file_name, read_published
+from statebridge.papers.linear_translation.result_writer import published_injection, write_published
 from statebridge.records import CellResult, DatasetRow, LaneResult
-from statebridge.results.published import published_file_name, read_published
-from statebridge.results.published_writer import published_injection, write_published
 from tests.shared_data import SHARED, needs_shared
 
 
@@ -442,7 +442,8 @@ def test_the_published_folder() -> None:
 
 def test_reading_and_comparing_need_no_torch() -> None:
     program = (
-        "import sys; import statebridge.results.published_writer, statebridge.stats; "
+        "import sys; import statebridge.stats; "
+        "import statebridge.papers.linear_translation.result_writer; "
         "print({'torch', 'transformers', 'nnsight', 'statsmodels', 'pandas'} & set(sys.modules))"
     )
     done = subprocess.run(
