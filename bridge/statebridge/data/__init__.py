@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from statebridge.data.hashing import sha256_file, verify_sha256
-from statebridge.data.identity import overlap, row_identity, row_identity_sha256
+from statebridge.data.files import sha256_file, verify_sha256
 from statebridge.data.jsonl import FieldMap, iter_jsonl, read_jsonl, rows_sha256, write_jsonl
 from statebridge.data.multihop import generate_multihop, iter_multihop
 from statebridge.data.readers import FORMATS, read_dataset
+from statebridge.data.rows import overlap, row_identity, row_identity_sha256
 from statebridge.records import DatasetRow
 
 __all__ = [

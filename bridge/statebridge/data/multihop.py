@@ -14,8 +14,8 @@ from dataclasses import replace
 from itertools import count, islice
 from typing import Literal
 
-from statebridge.data.identity import row_identity
 from statebridge.data.multihop_domains import DOMAINS, QUESTIONS, Domain
+from statebridge.data.rows import row_identity
 from statebridge.errors import DatasetError, nearest
 from statebridge.records import DatasetRow
 

@@ -13,8 +13,15 @@ from dataclasses import dataclass
 from decimal import Decimal
 from types import MappingProxyType
 
-from statebridge.data.name_lists import ALIASES, OPTIONS, SCORING, attribute_names
-from statebridge.data.numbers import as_number, first_number, last_number
+from statebridge.data.answers import (
+    ALIASES,
+    OPTIONS,
+    SCORING,
+    as_number,
+    attribute_names,
+    first_number,
+    last_number,
+)
 from statebridge.errors import DatasetError, nearest
 from statebridge.records import DatasetRow
 from statebridge.scoring.metrics import (

@@ -21,7 +21,7 @@ import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 
-from statebridge.data.atomic import atomic_writer
+from statebridge.data.files import atomic_writer
 from statebridge.errors import EnvironmentFault, TranslatorError
 from statebridge.results.formats import CHECKPOINTS, Checkpoint, CheckpointFormat
 from statebridge.results.translator_card import (

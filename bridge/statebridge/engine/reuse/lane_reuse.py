@@ -15,7 +15,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from statebridge.data.atomic import atomic_writer
+from statebridge.data.files import atomic_writer
 from statebridge.engine.planning.groups import Group
 from statebridge.engine.planning.workload import Workload
 from statebridge.engine.reuse.lane_key import LaneKeys

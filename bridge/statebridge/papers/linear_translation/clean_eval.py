@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from statebridge.data.atomic import atomic_writer
-from statebridge.data.identity import row_identity_sha256
+from statebridge.data.files import atomic_writer
 from statebridge.data.jsonl import canonical_line, iter_objects
-from statebridge.data.rows import answer_type, checked_text, text_field
+from statebridge.data.rows import answer_type, checked_text, row_identity_sha256, text_field
 from statebridge.errors import DatasetError
 
 CLEAN_EVAL_SHA256 = "504e077cf17433e22967c86e98d321532d4e803dbe24d96af14c7e8ecdd0dcbb"

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from statebridge.data.atomic import atomic_writer
+from statebridge.data.files import atomic_writer
 from statebridge.errors import EnvironmentFault, ResultError
 from statebridge.experiment.conditions import Condition
 from statebridge.papers.linear_translation.result_reader import (

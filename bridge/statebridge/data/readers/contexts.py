@@ -1,4 +1,4 @@
-"""Titled paragraphs of a multi-hop question, and the context that is made of them."""
+"""Contexts that readers make: of titled paragraphs, of the question, or none."""
 
 from __future__ import annotations
 
@@ -47,3 +47,21 @@ def joined(paragraphs: Sequence[Paragraph], context: Context, place: Place, row_
             "use a file with supporting facts, or the option context: all"
         )
     return "\n".join(f"{p.title}: {p.text}" for p in chosen)
+
+
+_WITHOUT_PARAGRAPHS = ("none", "question")
+
+
+def in_context(context: str) -> bool:
+    """Return whether the option `context` of a set without contexts puts the question there.
+
+    `none` leaves the context empty: sender and receiver both get the problem as the question, as
+    in arXiv 2501.14082 for its reasoning sets. `question` puts the problem into the context too,
+    for prompts that show the sender the context only; a prompt with both then shows it twice.
+
+    Raises:
+        DatasetError: It is neither `none` nor `question`.
+    """
+    if context not in _WITHOUT_PARAGRAPHS:
+        raise DatasetError(f"option context: {context!r}: {nearest(context, _WITHOUT_PARAGRAPHS)}")
+    return context == "question"

@@ -1,12 +1,14 @@
-"""Several names in one attribute: `Britain|Great Britain`.
+"""Answers in attributes and texts: several names as one text, and numbers.
 
 A row's attributes are scalars, so that every file format can hold them; aliases and options
-are written as one text, separated by `|`.
+are written as one text, separated by `|`: `Britain|Great Britain`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from decimal import Decimal
 
 from statebridge.errors import DatasetError
 from statebridge.records import DatasetRow
@@ -57,3 +59,35 @@ def attribute_names(row: DatasetRow, attribute: str) -> tuple[str, ...]:
             f"by {_SEPARATOR!r}"
         )
     return split_names(value)
+
+
+# A minus belongs to the number unless something stands right before it: `5-3` holds 5 and 3.
+NUMBER = re.compile(
+    r"(?:(?<![\w.)%])[-−])?\$?"
+    r"(?:(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|(?<![0-9])\.[0-9]+)"
+)
+"""A decimal number, with commas between thousands or without, a dollar sign allowed."""
+
+
+def as_number(text: str) -> Decimal | None:
+    """Return the exact value of a text that is one number and nothing else; else None."""
+    text = text.strip()
+    if NUMBER.fullmatch(text) is None:
+        return None
+    return _value(text)
+
+
+def first_number(text: str) -> Decimal | None:
+    """Return the exact value of the first number that stands in a text; None without one."""
+    found = NUMBER.search(text)
+    return _value(found[0]) if found else None
+
+
+def last_number(text: str) -> Decimal | None:
+    """Return the exact value of the last number that stands in a text; None without one."""
+    found = NUMBER.findall(text)
+    return _value(found[-1]) if found else None
+
+
+def _value(number: str) -> Decimal:
+    return Decimal(number.replace(",", "").replace("$", "").replace("−", "-"))
