@@ -61,7 +61,7 @@ def attribute_names(row: DatasetRow, attribute: str) -> tuple[str, ...]:
     return split_names(value)
 
 
-# A minus belongs to the number unless something stands right before it: `5-3` holds 5 and 3.
+# A minus belongs to the number unless something is right before it: `5-3` holds 5 and 3.
 NUMBER = re.compile(
     r"(?:(?<![\w.)%])[-−])?\$?"
     r"(?:(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|(?<![0-9])\.[0-9]+)"
@@ -78,13 +78,13 @@ def as_number(text: str) -> Decimal | None:
 
 
 def first_number(text: str) -> Decimal | None:
-    """Return the exact value of the first number that stands in a text; None without one."""
+    """Return the exact value of the first number in a text; None without one."""
     found = NUMBER.search(text)
     return _value(found[0]) if found else None
 
 
 def last_number(text: str) -> Decimal | None:
-    """Return the exact value of the last number that stands in a text; None without one."""
+    """Return the exact value of the last number in a text; None without one."""
     found = NUMBER.findall(text)
     return _value(found[-1]) if found else None
 

@@ -33,7 +33,7 @@ def iter_lines(path: Path, longest: int | None = None) -> Iterator[tuple[int, st
     """Yield (line number from 1, line without its end) of a UTF-8 file, streaming.
 
     Only LF, or CR LF, ends a line: the other characters that Unicode calls line ends may
-    stand inside a JSON string.
+    occur inside a JSON string.
 
     Raises:
         DatasetError: The file is missing, unreadable, starts with a byte-order mark, or

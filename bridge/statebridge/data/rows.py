@@ -1,4 +1,4 @@
-"""The checks that every dataset row passes, whatever format it came from."""
+"""Dataset rows: the checks that all of them pass, whatever their format, and their identity."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Attributes = Mapping[str, str | int | float | bool | None]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where in a file a row stands, for messages."""
+    """Place of a row in a file, for messages."""
 
     path: Path
     number: int
@@ -172,7 +172,7 @@ def row_identity(row: DatasetRow) -> str:
 
 
 def overlap(rows_a: Iterable[DatasetRow], rows_b: Iterable[DatasetRow]) -> list[tuple[str, str]]:
-    """Return (row id in a, row id in b) for each row of `rows_a` that also stands in `rows_b`.
+    """Return (row id in a, row id in b) for each row of `rows_a` that is also in `rows_b`.
 
     Rows are the same when `row_identity` is; an empty list means that the two are disjoint.
     Where `rows_b` holds a row more than once, the first of them is named.

@@ -96,7 +96,7 @@ class Fit(Declared):
     """For procrustes: a rotation, in closed form."""
     normalize: bool = True
     rank: Annotated[int, Field(ge=1), NO_BOOLEAN] | None = None
-    """Of a low_rank map."""
+    """Rank of a low_rank map."""
     causal: Causal | None = None
     """Train the fitted map on through the receiver."""
 

@@ -2,9 +2,9 @@
 
 `.csv` as distributed: no header; question, four choices, the letter of the right one. Any
 other name: JSON Lines or a JSON array as dataset hubs export it: `question`, `choices`,
-`answer` (an index from 0, or a letter), and `subject` where there is one. The choices stand
-in the question, one a line: `A. ...`. For the option
-`context` see `statebridge.data.readers.contexts`.
+`answer` (an index from 0, or a letter), and `subject` where there is one. The choices are
+part of the question, one a line: `A. ...`. For the option `context` see
+`statebridge.data.readers.contexts`.
 """
 
 from __future__ import annotations

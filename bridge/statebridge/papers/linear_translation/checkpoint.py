@@ -26,7 +26,7 @@ ARCHITECTURES: dict[str, TranslatorKind] = {
 """Kind of translator by the checkpoint's `arch`."""
 
 FIELDS = ("dim_source", "dim_target", "arch", "normalize", "state_dict")
-"""What a checkpoint must have; `hidden_dim` for the MLPs only."""
+"""Fields that a checkpoint must have; the MLPs also need `hidden_dim`."""
 
 SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 

@@ -1,4 +1,4 @@
-"""Does a published file still say of itself what follows from its rows?
+"""Whether what a published file stores about its rows still follows from them.
 
 A published file holds, beside each text, whether it was scored as right, and at its end the
 means over its rows. A row that was edited, dropped or added later contradicts them.

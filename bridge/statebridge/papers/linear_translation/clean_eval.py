@@ -35,14 +35,14 @@ _DOMAIN_WORDS = (
 
 @dataclass(frozen=True, slots=True)
 class CleanEvalSummary:
-    """What the builder did."""
+    """Counts of a build."""
 
     path: Path
     kept: int
     dropped_overlap: int
-    """Rows of `test_enhanced` that also stand in `train`."""
+    """Rows of `test_enhanced` that are also in `train`."""
     dropped_duplicates: int
-    """Rows of `test_enhanced` that stood in it before."""
+    """Rows of `test_enhanced` that repeat an earlier one."""
     sha256: str
 
 
@@ -51,9 +51,9 @@ def build_clean_eval(
 ) -> CleanEvalSummary:
     """Write the clean evaluation set; nothing is written unless it is accepted.
 
-    A row of `test_enhanced` is dropped when its (context, question, answer) stands in
-    `train`, else when it was seen before; the rest keep their fields and gain the published
-    ones.
+    A row of `test_enhanced` is dropped when its (context, question, answer) is in `train`,
+    and otherwise when it repeats an earlier row; the rest keep their fields and gain the
+    published ones.
 
     Raises:
         DatasetError: A source cannot be read, a row of it is wrong, or `out` is a source; no

@@ -38,7 +38,7 @@ _WITH_ALPHA = (
 
 
 class _Block(BaseModel):
-    """Part of a file; what the table has no place for is passed over."""
+    """Part of a file; fields that no record has are ignored."""
 
     model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False, frozen=True)
 
@@ -208,7 +208,7 @@ def _parsed(path: Path) -> _File:
 
 
 def _fault(payload: Mapping[str, Any], where: tuple[int | str, ...], problem: str) -> str:
-    """Say in words which field of which row is wrong, and how."""
+    """Return in words which field of which row is wrong, and how."""
     field = ".".join(str(part) for part in where)
     if where[0] == "per_sample" and len(where) > 2:
         row = payload["per_sample"][where[1]]

@@ -59,7 +59,7 @@ def test_an_edited_score(tmp_path: Path) -> None:
     assert found == ["legacy_exact_match contradicts prediction and gold in 1 row(s): " + row_id(7)]
 
 
-def test_a_row_edited_together_with_its_scores_still_contradicts_the_means(
+def test_a_row_edited_with_its_scores_contradicts_the_means(
     tmp_path: Path,
 ) -> None:
     def edit(payload: Any) -> None:

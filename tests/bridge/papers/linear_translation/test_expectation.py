@@ -51,7 +51,7 @@ def published() -> ResultSet:
 
 
 @needs_shared
-def test_the_published_files_at_hand_pass_and_the_others_are_named(published: ResultSet) -> None:
+def test_the_files_at_hand_pass_and_the_others_are_named(published: ResultSet) -> None:
     report = validate(published, published_expectation())
     assert {finding.check for finding in report.findings} == {"missing_cell"}
     assert (report.passed_cells, report.expected_cells) == (8, 21)

@@ -118,7 +118,7 @@ def test_only_the_relay_has_a_first_answer_span(conditions: dict[str, ConditionS
     assert set(right.values()) == {0.0}
 
 
-def test_the_first_five_disagreements_of_the_relay_are_verbose_correct(
+def test_the_relays_first_five_disagreements_are_verbose_correct(
     files: dict[str, dict[str, Any]],
 ) -> None:
     score = score_cell(cell(FILES[6], files[FILES[6]]))

@@ -125,7 +125,7 @@ def test_equivalence_of_the_later_reanalysis(published: Comparison) -> None:
     assert found.equivalent_within == 0.03
 
 
-def test_clustered_interval_of_additive_is_wider_than_the_pooled_one(
+def test_the_clustered_interval_of_additive_is_wider_than_pooled(
     published: Comparison, clustered: Comparison
 ) -> None:
     wide = clustered.difference("additive", "no_inject", "word_boundary_contains")
