@@ -2,8 +2,8 @@
 
 Everything after the run (scoring, statistics, validation, audit, figures, report) reads
 these classes and nothing else, whether they came from a run directory
-(`statebridge.results.run_results`) or from published result files
-(`statebridge.results.published`).
+(`statebridge.results.run_results`) or from files of another format
+(`statebridge.results.formats`).
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import tempfile
 import weakref
 from pathlib import Path
 
-from statebridge.data.atomic import atomic_writer
+from statebridge.data.files import atomic_writer
 from statebridge.errors import EnvironmentFault, ResultError
 from statebridge.runs.directory import (
     DATASET,

@@ -97,12 +97,12 @@ class LocalRun:
         folder = Path(folder)
         results = self.results()
         if format == "published":
-            from statebridge.results.published_export import export_published  # noqa: PLC0415
+            from statebridge.results.formats import RESULT_FORMATS  # noqa: PLC0415
 
             incomplete = [cell.name for cell in results.cells if not cell.complete]
             if incomplete:
                 raise ResultError(f"{self.path}: cell {incomplete[0]} is incomplete")
-            return export_published(results, folder)
+            return RESULT_FORMATS.get(format).write(results, Path(folder))
         from statebridge.tables import row_table, table_one, write_table  # noqa: PLC0415
 
         _results.make_folder(folder)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from statebridge.data.atomic import atomic_writer
+from statebridge.data.files import atomic_writer
 from statebridge.errors import EnvironmentFault, InputError, RunFailedError, nearest
 from statebridge_client._records import ExperimentStatus
 

@@ -10,7 +10,7 @@ import json
 from typing import Any, TypeVar
 
 from statebridge.errors import ExperimentError
-from statebridge.experiment.declared_sha256 import SHA256
+from statebridge.experiment.declared import SHA256
 from statebridge_server.layout import translator_path, upload_path
 from statebridge_server.store.database import Database
 from statebridge_server.store.keys import Principal

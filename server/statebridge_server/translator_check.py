@@ -60,12 +60,12 @@ def read_card(path: Path) -> dict[str, Any]:
 
 def main(path: Path) -> dict[str, Any]:
     """Read the file with torch; return its card, or what is wrong with it."""
-    from statebridge.translators.published_checkpoint import (  # noqa: PLC0415 - loads torch
-        looks_like_checkpoint,
+    from statebridge.translators.storage import (  # noqa: PLC0415 - loads torch
+        checkpoint_format,
+        load_translator,
     )
-    from statebridge.translators.storage import load_translator  # noqa: PLC0415
 
-    if looks_like_checkpoint(path, path.read_bytes()[:64]):
+    if checkpoint_format(path, path.read_bytes()[:64]):
         return {"error": "upload: a torch checkpoint (a pickle) is not taken"}
     try:
         card = load_translator(path).card

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from statebridge.results.published import read_published
+from statebridge.papers.linear_translation.result_reader import read_published
 from statebridge.results.run_results import read_run
 from statebridge.translators import load_translator
 from statebridge_client.cli import main

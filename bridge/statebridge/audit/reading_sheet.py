@@ -17,7 +17,7 @@ from pathlib import Path
 from statebridge.audit.agreement import Agreement, agreement_of
 from statebridge.audit.disagreement import AuditReport, AuditRow
 from statebridge.audit.labels import LABELS, Label
-from statebridge.data.atomic import atomic_writer
+from statebridge.data.files import atomic_writer
 from statebridge.data.spreadsheet_text import guarded
 from statebridge.errors import ResultError, nearest
 

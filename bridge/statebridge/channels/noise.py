@@ -1,4 +1,4 @@
-"""The normal random states of `same_norm_random`."""
+"""Noise: the standard normal states that a condition of source `random` writes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Protocol
 
 import torch
 
-from statebridge.channels.donors import row_key
+from statebridge.experiment.random_streams import STREAMS
 
 
 class Noise(Protocol):
@@ -17,22 +17,39 @@ class Noise(Protocol):
         """Return the row's draw, (length, width), float32, on the CPU."""
 
 
-class PerRowNoise:
-    """One generator per row, keyed by (seed, row id): a row's draw never moves."""
+def noise_of(
+    rng: str, seed: int, row_ids: Sequence[str], lengths: Sequence[int], width: int
+) -> Noise:
+    """Return the noise of a seed.
 
-    def __init__(
-        self, seed: int, row_ids: Sequence[str], lengths: Sequence[int], width: int
-    ) -> None:
-        self._seed, self._row_ids, self._lengths, self._width = seed, row_ids, lengths, width
+    Args:
+        rng: Name of the random stream.
+        seed: Seed of the cells.
+        row_ids: Ids of the rows.
+        lengths: Length in tokens of each row's prompt.
+        width: Width of the receiver's states.
+    """
+    stream = STREAMS.get(rng)
+    seeds = [stream.noise_seed(seed, row_id) for row_id in row_ids]
+    if None in seeds:
+        return OneGenerator(seed, lengths, width)
+    return GeneratorPerRow([own for own in seeds if own is not None], lengths, width)
+
+
+class GeneratorPerRow:
+    """A generator for each row, from its own seed."""
+
+    def __init__(self, seeds: Sequence[int], lengths: Sequence[int], width: int) -> None:
+        self._seeds, self._lengths, self._width = seeds, lengths, width
 
     def draw(self, row: int) -> torch.Tensor:
         """Return the row's draw, (length, width)."""
-        generator = torch.Generator().manual_seed(row_key(self._seed, self._row_ids[row]))
+        generator = torch.Generator().manual_seed(self._seeds[row])
         return torch.randn((self._lengths[row], self._width), generator=generator)
 
 
-class PublishedNoise:
-    """The published stream: one generator, one `randn((1, length, width))` per row in order.
+class OneGenerator:
+    """One generator for all rows: one `randn((1, length, width))` for each, in their order.
 
     Rows are drawn in any order without holding all draws: the generator's state is kept at
     every `STRIDE`-th row as the stream is first walked, and a draw replays from the nearest

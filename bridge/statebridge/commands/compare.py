@@ -8,9 +8,7 @@ from typing import Annotated
 import typer
 
 from statebridge.commands.options import AsJson, Dataset, Sources
-from statebridge.errors import InputError, nearest
-
-MODES = ("clustered", "published")
+from statebridge.errors import InputError
 
 
 def compare(
@@ -43,8 +41,6 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Compare conditions with baselines, paired by row, with intervals and equivalence tests."""
-    if mode not in MODES:
-        raise InputError(f"--mode {mode}: unknown; {nearest(mode, MODES)}")
     wrong = next((value for value in margin or () if not 0 < value < float("inf")), None)
     if wrong is not None:
         raise InputError(f"--margin {wrong:g}: an equivalence margin lies above 0, such as 0.03")
@@ -62,7 +58,7 @@ def compare(
         read_sources(sources, dataset=dataset),
         baseline,
         metrics=metric,
-        mode="published" if mode == "published" else "clustered",
+        mode=mode,
         settings=settings,
     )
     if out is not None:

@@ -25,7 +25,10 @@ def clean_eval(
     """Rebuild the published clean evaluation set (arXiv 2606.03280)."""
     import json
 
-    from statebridge.data import CLEAN_EVAL_SHA256, build_clean_eval
+    from statebridge.papers.linear_translation.clean_eval import (
+        CLEAN_EVAL_SHA256,
+        build_clean_eval,
+    )
 
     summary = build_clean_eval(train, test_enhanced, out)
     same = summary.sha256 == CLEAN_EVAL_SHA256

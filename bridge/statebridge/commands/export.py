@@ -43,7 +43,7 @@ def export(
         for name, table in tables.items():
             print(write_table(table, out / f"{name}{_ENDINGS[format]}"))
         return
-    from statebridge.results.published_export import export_published
+    from statebridge.results.formats import RESULT_FORMATS
 
     incomplete = [cell.name for cell in results.cells if not cell.complete]
     if incomplete:
@@ -51,5 +51,5 @@ def export(
             f"cell {incomplete[0]} is incomplete; finish the run first (the same `statebridge "
             "run` command goes on where it stopped)"
         )
-    written = export_published(results, out)
+    written = RESULT_FORMATS.get(format).write(results, out)
     print(f"{len(written)} files written to {out}")

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from statebridge.commands.options import AsJson, Dataset, Sources
-from statebridge.commands.validate import Expect, declared_set
+from statebridge.commands.validate import Expect
 
 
 def report(
@@ -38,7 +38,7 @@ def report(
     from statebridge.report import write_report, write_sweep_report
     from statebridge.results.layer_search import is_sweep, read_sweep
     from statebridge.results.sources import read_sources
-    from statebridge.validation import validate
+    from statebridge.validation import EXPECTATIONS, validate
 
     command = shlex.join(["statebridge", "report", *map(str, sources), "--out", str(out)])
     if any(is_sweep(source) for source in sources):
@@ -58,7 +58,7 @@ def report(
         _say(written, as_json=as_json)
         return
     results = read_sources(sources, dataset=dataset)
-    validation = None if expect is None else validate(results, declared_set(expect))
+    validation = None if expect is None else validate(results, EXPECTATIONS.get(expect)())
     written = write_report(
         results,
         out,

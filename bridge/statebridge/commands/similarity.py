@@ -119,7 +119,7 @@ def _texts(experiment: Experiment, corpus: Corpus | None) -> CorpusTexts:
 
 
 def _write(found: SimilarityMap, out: Path) -> None:
-    from statebridge.data.atomic import atomic_writer
+    from statebridge.data.files import atomic_writer
     from statebridge.errors import EnvironmentFault
     from statebridge.figures import save_figure
     from statebridge.figures.similarity import similarity_map

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from statebridge.commands.options import AsJson, Sources
-from statebridge.errors import InputError, nearest
-
-if TYPE_CHECKING:
-    from statebridge.validation import Expectation
-
-SETS = ("published", "published-strict")
 
 Expect = Annotated[
     str | None,
@@ -23,26 +17,14 @@ Expect = Annotated[
 ]
 
 
-def declared_set(name: str) -> Expectation:
-    """Return what `--expect` names.
-
-    Raises:
-        InputError: An unknown set (the known ones offered).
-    """
-    if name not in SETS:
-        raise InputError(f"--expect {name}: unknown; {nearest(name, SETS)}")
-    from statebridge.validation import published_expectation
-
-    return published_expectation(strict=name == "published-strict")
-
-
 def validate(sources: Sources, expect: Expect = None, as_json: AsJson = False) -> None:
     """Check results against what must be there; exit code 1 where something is blocking."""
     from statebridge.results.sources import read_sources
+    from statebridge.validation import EXPECTATIONS
     from statebridge.validation import validate as validate_results
     from statebridge.validation.run_expectation import run_expectation
 
-    declared = None if expect is None else declared_set(expect)
+    declared = None if expect is None else EXPECTATIONS.get(expect)()
     results = read_sources(sources, strict=False)
     report = validate_results(results, declared or run_expectation(results))
     if as_json:

@@ -1,22 +1,18 @@
-"""Datasets: reading, checking, hashing, rebuilding the published one, generating our own."""
+"""Datasets: reading, checking, hashing, and generating our own."""
 
 from __future__ import annotations
 
-from statebridge.data.clean_eval import CLEAN_EVAL_SHA256, CleanEvalSummary, build_clean_eval
-from statebridge.data.hashing import sha256_file, verify_sha256
-from statebridge.data.identity import overlap, row_identity, row_identity_sha256
+from statebridge.data.files import sha256_file, verify_sha256
 from statebridge.data.jsonl import FieldMap, iter_jsonl, read_jsonl, rows_sha256, write_jsonl
 from statebridge.data.multihop import generate_multihop, iter_multihop
 from statebridge.data.readers import FORMATS, read_dataset
+from statebridge.data.rows import overlap, row_identity, row_identity_sha256
 from statebridge.records import DatasetRow
 
 __all__ = [
-    "CLEAN_EVAL_SHA256",
     "FORMATS",
-    "CleanEvalSummary",
     "DatasetRow",
     "FieldMap",
-    "build_clean_eval",
     "generate_multihop",
     "iter_jsonl",
     "iter_multihop",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from statebridge.data.atomic import atomic_writer
+from statebridge.data.files import atomic_writer, iter_lines, read_text
 from statebridge.data.rows import (
     Place,
     distinct_rows,
@@ -20,7 +20,6 @@ from statebridge.data.rows import (
     text_field,
 )
 from statebridge.data.strict_json import JsonError, parse
-from statebridge.data.text_files import iter_lines
 from statebridge.errors import DatasetError
 from statebridge.records import DatasetRow
 
@@ -173,3 +172,27 @@ def write_jsonl(rows: Iterable[DatasetRow], path: str | Path) -> str:
         if not count:
             raise DatasetError(f"{path}: there is no row to write; give at least one")
     return digest.hexdigest()
+
+
+def iter_records(path: Path) -> Iterator[tuple[Place, dict[str, Any]]]:
+    """Yield (place, object) for each record; an array is read into memory whole.
+
+    Raises:
+        DatasetError: The file cannot be read, is not strict JSON, or a record is no object.
+    """
+    first = next((line.lstrip() for _, line in iter_lines(path) if line.strip()), "")
+    if not first.startswith("["):
+        yield from iter_objects(path)
+        return
+    try:
+        records = parse(read_text(path))
+    except JsonError as error:
+        where = f", line {error.line}, column {error.column}" if error.line else ""
+        raise DatasetError(
+            f"{path}{where}: {error.problem}; the file must be a JSON array of objects"
+        ) from None
+    for number, record in enumerate(records, start=1):
+        place = Place(path, number, "row")
+        if not isinstance(record, dict):
+            raise DatasetError(f"{place}: is {kind(record)}; each row must be an object")
+        yield place, record

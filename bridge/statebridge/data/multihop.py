@@ -14,15 +14,15 @@ from dataclasses import replace
 from itertools import count, islice
 from typing import Literal
 
-from statebridge.data.identity import row_identity
 from statebridge.data.multihop_domains import DOMAINS, QUESTIONS, Domain
+from statebridge.data.rows import row_identity
 from statebridge.errors import DatasetError, nearest
 from statebridge.records import DatasetRow
 
 KNOWN_HOPS = (2, 3, 4)
 Wording = Literal["varied", "plain"]
 MAX_DISTRACTORS = 50
-"""Beyond it the lists of names would not do for distinct decoys."""
+"""With more, the lists of names are too short for distinct decoys."""
 
 
 def generate_multihop(
@@ -42,7 +42,7 @@ def generate_multihop(
         distractors: Facts per row that do not bear on the question, 0 to 50.
         seed: Any integer.
         domains: Names of the domains that take turns; all if not given.
-        wording: `plain` says each fact and each question in one way only.
+        wording: `plain` words each fact and each question in one way only.
 
     Raises:
         DatasetError: One of the above is out of range, or an unknown domain.
@@ -63,7 +63,7 @@ def iter_multihop(
 ) -> Iterator[DatasetRow]:
     """Yield generated rows without end: ids `mh_gen_000000`, ...
 
-    Attributes: hops, domain, answer_type (the kind of thing asked for). The answer stands
+    Attributes: hops, domain, answer_type (the kind of thing asked for). The answer occurs
     once in the context. No two rows have the same context, question and answer. Each row
     has a generator of its own, keyed by seed and index; hops and domains take turns.
 
@@ -90,7 +90,7 @@ def iter_multihop(
 
 
 def plainly(domain: Domain) -> Domain:
-    """Return a domain in which each link has one way to say it."""
+    """Return a domain in which each link has one fact and one phrase."""
     first, second, third, fourth = (
         replace(link, facts=link.facts[:1], phrases=link.phrases[:1]) for link in domain.links
     )

@@ -1,7 +1,9 @@
-"""The checks that every dataset row passes, whatever format it came from."""
+"""Dataset rows: the checks that all of them pass, whatever their format, and their identity."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +17,7 @@ Attributes = Mapping[str, str | int | float | bool | None]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where in a file a row stands, for messages."""
+    """Place of a row in a file, for messages."""
 
     path: Path
     number: int
@@ -152,3 +154,31 @@ def distinct_rows(placed: Iterable[tuple[Place, DatasetRow]], path: Path) -> Ite
         yield row
     if not first:
         raise DatasetError(f"{path}: holds no row; give a file with at least one")
+
+
+def row_identity_sha256(context: str, question: str, answer: str) -> str:
+    """Return the SHA-256 of the JSON object of the three (arXiv 2606.03280, `dedup_key_sha256`).
+
+    Keys sorted, non-ASCII kept, Python's default separators, UTF-8.
+    """
+    key = {"context": context, "question": question, "answer": answer}
+    text = json.dumps(key, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def row_identity(row: DatasetRow) -> str:
+    """Return `row_identity_sha256` of a row; its id and attributes do not matter."""
+    return row_identity_sha256(row.context, row.question, row.answer)
+
+
+def overlap(rows_a: Iterable[DatasetRow], rows_b: Iterable[DatasetRow]) -> list[tuple[str, str]]:
+    """Return (row id in a, row id in b) for each row of `rows_a` that is also in `rows_b`.
+
+    Rows are the same when `row_identity` is; an empty list means that the two are disjoint.
+    Where `rows_b` holds a row more than once, the first of them is named.
+    """
+    ids_b: dict[str, str] = {}
+    for row in rows_b:
+        ids_b.setdefault(row_identity(row), row.row_id)
+    shared = ((row.row_id, ids_b.get(row_identity(row))) for row in rows_a)
+    return [(row_a, row_b) for row_a, row_b in shared if row_b is not None]

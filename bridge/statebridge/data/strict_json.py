@@ -8,7 +8,7 @@ from typing import Any
 
 
 class JsonError(ValueError):
-    """What is wrong with a JSON text; the caller says where it stands."""
+    """A fault in a JSON text; the caller adds the name of the file."""
 
     def __init__(self, problem: str, line: int | None = None, column: int | None = None) -> None:
         super().__init__(problem)

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from statebridge.data.hashing import sha256_file
-from statebridge.data.text_files import iter_lines
+from statebridge.data.files import iter_lines, sha256_file
 from statebridge.errors import TranslatorError
 
 HEADING = re.compile(r"= .+ =")

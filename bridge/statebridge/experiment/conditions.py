@@ -34,7 +34,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from statebridge.errors import nearest
-from statebridge.experiment.declared_numbers import NO_BOOLEAN
+from statebridge.experiment.declared import NO_BOOLEAN
 from statebridge.experiment.sources import SOURCES, Source
 
 Operator = Literal["add", "blend", "mean", "sum"]

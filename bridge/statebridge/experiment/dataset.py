@@ -1,4 +1,4 @@
-"""What an experiment runs over: rows of a file, or rows made here; text to fit on."""
+"""Declared data: rows of a file, generated rows, and text to fit translators on."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from statebridge.experiment.declared_numbers import NO_BOOLEAN
-from statebridge.experiment.declared_sha256 import Sha256
+from statebridge.experiment.declared import NO_BOOLEAN, Sha256
 
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1), NO_BOOLEAN]
 Hops = Annotated[int, Field(ge=2, le=4), NO_BOOLEAN]
@@ -26,15 +25,16 @@ class GeneratedRows(Declared):
     rows: Annotated[int, Field(ge=1, le=1_000_000), NO_BOOLEAN]
     task: Literal["multihop", "countries", "tip_sheets"] = "multihop"
     """Chains of invented facts; places and their countries; notes on companies. The last two
-    are tasks of arXiv 2501.14082, with rows of our own."""
+    are tasks of arXiv 2501.14082, with rows of our own. The fields below, but for `seed`, are
+    options of `multihop`."""
     hops: Annotated[tuple[Hops, ...], Field(min_length=1)] = (2, 3, 4)
-    """Of multihop."""
+    """Chain lengths, taken in turn."""
     distractors: Annotated[int, Field(ge=0, le=50), NO_BOOLEAN] = 2
-    """Of multihop."""
+    """Facts per row that do not bear on the question."""
     domains: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
-    """Of multihop: the worlds that rows are set in, in turn; all if not given."""
+    """Names of the domains, taken in turn; all if not given."""
     wording: Literal["varied", "plain"] = "varied"
-    """Of multihop: `plain` says each fact and each question in one way only."""
+    """`plain` words each fact and each question in one way only."""
     seed: Seed = 0
 
     @model_validator(mode="after")
@@ -74,7 +74,7 @@ class Dataset(Declared):
     sha256: Sha256 | None = None
     fields: Fields = Fields()
     options: dict[Literal["context", "unanswerable"], str] = {}
-    """Of the format's reader, such as `context: all` for every paragraph, not the gold ones."""
+    """Options of the format's reader: `context: all` takes every paragraph, not the gold ones."""
     generate: GeneratedRows | None = None
 
     @model_validator(mode="after")
@@ -85,7 +85,7 @@ class Dataset(Declared):
 
 
 CorpusPositions = Literal["all", "last"]
-"""Which tokens of a passage a translator is fitted on."""
+"""Tokens of a passage that a translator is fitted on."""
 
 
 def _on_one_line(name: str) -> str:
@@ -102,13 +102,13 @@ class Corpus(Declared):
     name: (
         Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_on_one_line)] | None
     ) = None
-    """What cards call a text file; its name without the folder, where not given."""
+    """Name of a text file on translator cards; that of the file if not given."""
     generate: GeneratedRows | None = None
     max_passages: Annotated[int, Field(ge=1), NO_BOOLEAN] = 5000
     max_tokens: Annotated[int, Field(ge=1), NO_BOOLEAN] = 256
     positions: CorpusPositions = "all"
-    """Of each passage: every token, which takes one tokenizer, or the last one, where any two
-    models meet (arXiv 2501.14082)."""
+    """Tokens of a passage to fit on: all, which needs one tokenizer for both models, or the last
+    one, which any two models have in common (arXiv 2501.14082)."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> Corpus:

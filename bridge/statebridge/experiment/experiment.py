@@ -23,10 +23,10 @@ from pydantic_core import CoreSchema
 from statebridge.errors import ExperimentError, nearest
 from statebridge.experiment.conditions import NAME, Condition
 from statebridge.experiment.dataset import Corpus, Dataset, Declared, GeneratedRows, Seed
-from statebridge.experiment.declared_numbers import NO_BOOLEAN
-from statebridge.experiment.layer import Layer
+from statebridge.experiment.declared import NO_BOOLEAN, Layer, NameIn
 from statebridge.experiment.layer_search import Sweep, check_sweep
 from statebridge.experiment.presets import resolve_conditions
+from statebridge.experiment.random_streams import STREAMS
 from statebridge.experiment.translator_settings import (
     CausalSettings,
     ProcrustesSettings,
@@ -96,7 +96,7 @@ class Fit(Declared):
     """For procrustes: a rotation, in closed form."""
     normalize: bool = True
     rank: Annotated[int, Field(ge=1), NO_BOOLEAN] | None = None
-    """Of a low_rank map."""
+    """Rank of a low_rank map."""
     causal: Causal | None = None
     """Train the fitted map on through the receiver."""
 
@@ -324,7 +324,7 @@ class Experiment(Declared):
     """A file for each seed, `fit: {...}`, or several of these as `sets: {name: ...}`."""
     conditions: str | list[str | Condition] = "published"
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (42, 123, 456)
-    rng: Literal["per-row", "published"] = "per-row"
+    rng: Annotated[str, NameIn(STREAMS)] = "per-row"
     """Draws keyed by (seed, row id), or the published streams exactly."""
     dtype: Dtype = "float32"
     prompts: Prompts = Prompts()

@@ -177,10 +177,10 @@ def _anchor_paths(data: dict[str, Any], folder: Path) -> None:
 
 
 def declared_files(data: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield what may name a file of rows or of text, and the top-level field that it stands in.
+    """Yield each part that may name a file of rows or text, with its top-level field.
 
-    That is the dataset, and of each fit its corpus and the rows of `causal`; whatever is declared
-    there, right or wrong.
+    These are the dataset and, for each fit, its corpus and the rows of `causal`, as they are
+    declared, right or wrong.
     """
     yield "dataset", data.get("dataset")
     for declared in _translator_sets(data):

@@ -9,8 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from statebridge.errors import nearest
 from statebridge.experiment.conditions import Condition
-from statebridge.experiment.declared_numbers import NO_BOOLEAN
-from statebridge.experiment.layer import Layer
+from statebridge.experiment.declared import NO_BOOLEAN, Layer
 
 if TYPE_CHECKING:
     from statebridge.experiment.experiment import Experiment

@@ -1,143 +1,84 @@
-"""The named conditions, those of arXiv 2606.03280 and private ones, and presets made of them."""
+"""Named conditions, and presets made of them: data in `presets.yaml` files.
+
+Ours lie beside this module; each paper's lie in its folder of `statebridge.papers` and are
+found there. A file has `conditions` (by name), `presets` (lists of names of conditions, or of
+other presets), and `published: true` where its conditions come first in tables and figures.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any, NamedTuple, TypeVar
+
+import yaml
 
 from statebridge.errors import ExperimentError, nearest
 from statebridge.experiment.conditions import Condition, DeclaredCondition, UnknownCondition
 
-NO_INJECT = Condition(name="no_inject", source="none")
-"""The baseline: the receiver alone with the task prompt."""
-
-_PUBLISHED = (
-    NO_INJECT,
-    Condition(name="nl_relay", source="none", prompt="relay"),
-    # The translated last position, the same vector at every position of the prompt.
-    Condition(
-        name="additive", source="translated", operator="add", weight=0.01, source_positions="last"
-    ),
-    Condition(name="replace", source="translated"),
-    Condition(name="scale_corrected", source="translated", match_norm=True),
-    Condition(name="best_alpha", source="translated", weight=0.30, match_norm=True),
-    Condition(name="b_to_b_self_inject", source="receiver"),
-    Condition(name="same_norm_random", source="random", match_norm=True),
-    Condition(name="shuffled_translation", source="shuffled", match_norm=True),
-    Condition(name="zero_replacement", source="zero"),
-)
-_STRICT = Condition(
-    name="shuffled_translation_strict_matched",
-    source="shuffled",
-    match_norm=True,
-    lone_rows="drop",
-)
-
-QUESTION_ONLY = Condition(name="question_only", source="none", prompt="question_only")
-"""The receiver alone with the question: the floor of a private channel."""
-SKYLINE = Condition(name="skyline", source="none")
-"""The receiver with the whole task prompt, as `no_inject`: the ceiling of a private channel."""
-PLACEHOLDER_ONLY = Condition(name="placeholder_only", source="none", prompt="placeholder")
-"""The receiver with the question and placeholders: the floor of a channel through these."""
-
-_BOUNDS = (QUESTION_ONLY, SKYLINE)
-_TEXT = Condition(name="private_relay", source="none", prompt="relay")
-_DEBATE = Condition(name="debate", source="none", prompt="debate")
+V = TypeVar("V")
+FILE = "presets.yaml"
 
 
-def _private(name: str, **declared: object) -> Condition:
-    return Condition.model_validate({"name": name, "prompt": "question_only", **declared})
+class _Named(NamedTuple):
+    conditions: dict[str, Condition]
+    published: dict[str, Condition]
+    presets: dict[str, tuple[Condition, ...]]
 
 
-_LAST = {"positions": "last", "source_positions": "last"}
-_QUESTION = {"positions": "question", "source_positions": "question", "match_norm": True}
-_PLACEHOLDER = {
-    "positions": "placeholder",
-    "source_positions": "placeholder",
-    "prompt": "placeholder",
-    "match_norm": True,
-}
-_PRIVATE_LAST = (
-    # As the translator puts it out: a map trained through the receiver has the right length.
-    _private("private_last", source="translated", **_LAST),
-    _private("private_last_shuffled", source="shuffled", lone_rows="nearest", **_LAST),
-    # At the receiver's norm: a map of normalised states has no length of its own.
-    _private("private_last_matched", source="translated", match_norm=True, **_LAST),
-    _private(
-        "private_last_matched_shuffled",
-        source="shuffled",
-        lone_rows="nearest",
-        match_norm=True,
-        **_LAST,
-    ),
-    _private("private_last_random", source="random", match_norm=True, positions="last"),
-    _private("private_last_zero", source="zero", positions="last"),
-    _private("private_last_self", source="receiver", **_LAST),
-)
-_PRIVATE_QUESTION = (
-    _private("private_question", source="translated", **_QUESTION),
-    _private("private_question_shuffled", source="shuffled", lone_rows="nearest", **_QUESTION),
-)
-_PRIVATE_PLACEHOLDER = (
-    PLACEHOLDER_ONLY,
-    _private("private_placeholder", source="translated", **_PLACEHOLDER),
-    _private("private_placeholder_shuffled", source="shuffled", lone_rows="drop", **_PLACEHOLDER),
-)
+class _Loaded(Mapping[str, V]):
+    """A part of what the files hold, which are read when it is first used."""
 
-# arXiv 2501.14082: raw states, one position, no parameters; narrower ones meet the last dimensions.
-_RAW_LAST = {"source": "sender", "align": "last_dimensions", **_LAST}
-_ACTIVATIONS = (
-    _private("activation_sum", operator="sum", **_RAW_LAST),
-    _private("activation_mean", operator="mean", **_RAW_LAST),
-    _private("activation_replace", **_RAW_LAST),
-    _private(
-        "activation_replace_shuffled",
-        lone_rows="nearest",
-        **{**_RAW_LAST, "source": "shuffled_sender"},
-    ),
-)
-_SELF_LAST = next(c for c in _PRIVATE_LAST if c.source == "receiver")
-_POSITIVE_CONTROL = (
-    *_BOUNDS,
-    _SELF_LAST,
-    *(c for c in _ACTIVATIONS if c.name.startswith("activation_replace")),
-)
+    def __init__(self, part: Callable[[_Named], dict[str, V]]) -> None:
+        self._part = part
 
-PUBLISHED: dict[str, Condition] = {c.name: c for c in (*_PUBLISHED, _STRICT)}
-"""The conditions of arXiv 2606.03280."""
+    def __getitem__(self, name: str) -> V:
+        return self._part(_named())[name]
 
-CONDITIONS: dict[str, Condition] = {
-    c.name: c
-    for c in (
-        *PUBLISHED.values(),
-        *_BOUNDS,
-        _TEXT,
-        _DEBATE,
-        *_PRIVATE_LAST,
-        *_PRIVATE_QUESTION,
-        *_PRIVATE_PLACEHOLDER,
-        *_ACTIVATIONS,
-    )
-}
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._part(_named()))
+
+    def __len__(self) -> int:
+        return len(self._part(_named()))
+
+
+CONDITIONS: Mapping[str, Condition] = _Loaded(lambda named: named.conditions)
 """Every named condition; a condition declared in an experiment file may not reuse a name."""
 
-PRESETS: dict[str, tuple[Condition, ...]] = {
-    # The 21 published files plus zero_replacement, an extra of the same paper.
-    "published": _PUBLISHED,
-    # The 24 published files plus zero_replacement.
-    "published-strict": (*_PUBLISHED, _STRICT),
-    # The context is the sender's alone; it is written at the last token of the question.
-    "private": (*_BOUNDS, *_PRIVATE_LAST),
-    # arXiv 2501.14082: silent, skyline and text as bounds, and the three combinations.
-    "activations": (*_BOUNDS, _TEXT, *_ACTIVATIONS),
-    # For a model paired with itself, layer by layer: a channel that must carry something.
-    "positive-control": _POSITIVE_CONTROL,
-    # The private setting with every way of writing, and the text that could be sent instead.
-    "private-all": (
-        *_BOUNDS,
-        _TEXT,
-        *_PRIVATE_LAST,
-        *_PRIVATE_QUESTION,
-        *_PRIVATE_PLACEHOLDER,
-    ),
-}
+PUBLISHED: Mapping[str, Condition] = _Loaded(lambda named: named.published)
+"""The conditions of the papers whose files say `published: true` (arXiv 2606.03280)."""
+
+PRESETS: Mapping[str, tuple[Condition, ...]] = _Loaded(lambda named: named.presets)
+"""Lists of conditions by name."""
+
+
+@cache
+def _named() -> _Named:
+    ours = files("statebridge") / "experiment" / FILE
+    papers = sorted((files("statebridge") / "papers").iterdir(), key=lambda folder: folder.name)
+    theirs = [folder / FILE for folder in papers if (folder / FILE).is_file()]
+    read: list[dict[str, Any]] = [
+        yaml.safe_load(file.read_text(encoding="utf-8")) for file in (ours, *theirs)
+    ]
+    read.sort(key=lambda content: not content.get("published", False))
+    conditions: dict[str, Condition] = {}
+    published: dict[str, Condition] = {}
+    presets: dict[str, list[str]] = {}
+    for content in read:
+        for name, declared in content["conditions"].items():
+            if name in conditions:
+                raise ValueError(f"{FILE}: two files define the condition {name}")
+            conditions[name] = Condition.model_validate({"name": name, **declared})
+            if content.get("published", False):
+                published[name] = conditions[name]
+        presets |= content["presets"]
+
+    def members(preset: str) -> Iterator[Condition]:
+        for name in presets[preset]:
+            yield from members(name) if name in presets else (conditions[name],)
+
+    return _Named(conditions, published, {name: tuple(members(name)) for name in presets})
 
 
 def named_condition(name: str) -> DeclaredCondition:

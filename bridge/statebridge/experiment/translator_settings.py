@@ -9,7 +9,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from statebridge.experiment.declared_numbers import NO_BOOLEAN
+from statebridge.experiment.declared import NO_BOOLEAN
 
 TranslatorKind = Literal["affine", "mlp_1hidden", "mlp_3hidden", "low_rank", "gated"]
 """Names of the maps; `kinds.KINDS` says how each is built."""
@@ -94,8 +94,8 @@ class RidgeSettings(_Settings):
     """Penalty on the weights (not the bias), relative to the mean variance of an input
     dimension; 0 is ordinary least squares."""
     max_condition_number: Annotated[float, Field(gt=1), NO_BOOLEAN] = 1e12
-    """Of the penalised matrix that is solved. Float64 carries about 16 digits, so at 1e12
-    some four are left in the worst direction."""
+    """Largest condition number of the penalised matrix that is solved. Float64 carries about 16
+    digits, so at 1e12 some four are left in the worst direction."""
     allow_underdetermined: bool = False
     """Fit from fewer positions than width + 1, which only the penalty then determines."""
 

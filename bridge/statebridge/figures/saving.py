@@ -7,7 +7,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from statebridge.data.atomic import atomic_writer
+from statebridge.data.files import atomic_writer
 from statebridge.errors import ResultError
 from statebridge.figures.drawing import Drawing
 from statebridge.figures.style import house_style

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from statebridge.audit import Agreement, AuditReport
-from statebridge.data.atomic import atomic_writer
+from statebridge.data.files import atomic_writer
 from statebridge.errors import EnvironmentFault, ResultError
 from statebridge.figures import Drawing, save_figure
 from statebridge.figures.saving import figure_bytes

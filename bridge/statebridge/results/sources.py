@@ -1,4 +1,4 @@
-"""Sources of results: run directories and published files, read into one result set."""
+"""Sources of results: run directories and other programs' files, read into one result set."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from statebridge.data.jsonl import read_jsonl
 from statebridge.errors import ResultError
 from statebridge.records import CellResult, DatasetRow, ResultSet
-from statebridge.results.published import read_published
+from statebridge.results.formats import RESULT_FORMATS, ResultFormat
 from statebridge.results.run_results import read_run
 from statebridge.runs.directory import MANIFEST
 
@@ -16,7 +16,7 @@ from statebridge.runs.directory import MANIFEST
 def read_sources(
     paths: Sequence[str | Path], *, strict: bool = True, dataset: str | Path | None = None
 ) -> ResultSet:
-    """Read run directories and published files into one result set.
+    """Read run directories and result files of other formats into one result set.
 
     Its positive controls are those of the first run that has them.
 
@@ -24,7 +24,7 @@ def read_sources(
         paths: Run directories, published result files, or folders of them.
         strict: False lets duplicated rows and cells through, for a validation that
             reports them all.
-        dataset: JSONL rows that published files are about; a run directory has its own.
+        dataset: JSONL rows that result files are about; a run directory has its own.
 
     Raises:
         ResultError: Nothing given, a source that is neither, or (strict) one cell in two
@@ -33,12 +33,13 @@ def read_sources(
     if not paths:
         raise ResultError("no source given; name a run directory or published result files")
     runs = [Path(path) for path in paths if (Path(path) / MANIFEST).is_file()]
-    published = [Path(path) for path in paths if not (Path(path) / MANIFEST).is_file()]
+    others = [Path(path) for path in paths if not (Path(path) / MANIFEST).is_file()]
     sets = [read_run(path) for path in runs]
-    if published:
+    if others:
         about = {} if dataset is None else {row.row_id: row for row in read_jsonl(dataset)}
-        found = read_published(published, strict=strict)
-        sets.append(ResultSet(cells=found.cells, dataset=about))
+        for result_format, files in _by_format(others):
+            found = result_format.read(files, strict=strict)
+            sets.append(ResultSet(cells=found.cells, dataset=about))
     cells: dict[tuple[str, str], CellResult] = {}
     kept: list[CellResult] = []
     rows: dict[str, DatasetRow] = {}
@@ -67,3 +68,13 @@ def read_sources(
         positive_control=next(filter(None, controls), None),
         taught_pair=next(filter(None, taught), None),
     )
+
+
+def _by_format(paths: Sequence[Path]) -> list[tuple[ResultFormat, list[Path]]]:
+    """Group paths by format; the first format says what is wrong with those that none has."""
+    formats = RESULT_FORMATS.values()
+    groups: dict[int, list[Path]] = {}
+    for path in paths:
+        place = next((i for i, one in enumerate(formats) if one.recognises(path)), 0)
+        groups.setdefault(place, []).append(path)
+    return [(formats[place], files) for place, files in groups.items()]

@@ -23,7 +23,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from statebridge.data.atomic import atomic_writer
+from statebridge.data.files import atomic_writer
 from statebridge.errors import EnvironmentFault, NumericError, ResultError
 from statebridge.records import LaneResult, Turn
 

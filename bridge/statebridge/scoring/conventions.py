@@ -13,8 +13,15 @@ from dataclasses import dataclass
 from decimal import Decimal
 from types import MappingProxyType
 
-from statebridge.data.name_lists import ALIASES, OPTIONS, SCORING, attribute_names
-from statebridge.data.numbers import as_number, first_number, last_number
+from statebridge.data.answers import (
+    ALIASES,
+    OPTIONS,
+    SCORING,
+    as_number,
+    attribute_names,
+    first_number,
+    last_number,
+)
 from statebridge.errors import DatasetError, nearest
 from statebridge.records import DatasetRow
 from statebridge.scoring.metrics import (
@@ -27,7 +34,7 @@ from statebridge.scoring.metrics import (
 
 @dataclass(frozen=True, slots=True)
 class Gold:
-    """What counts as right."""
+    """The answers of a row that count as right."""
 
     answer: str
     aliases: tuple[str, ...] = ()
@@ -74,7 +81,7 @@ def first_line(prediction: str, gold: Gold) -> bool:
     """Whether the first line holds the answer or an alias of it as whole words.
 
     Ours, for Countries: word-boundary containment (arXiv 2606.03280) held to the first line
-    and open to aliases. An abbreviation (two to four capitals, such as US) must stand in
+    and open to aliases. An abbreviation (two to four capitals, such as US) must be in
     capitals, with or without dots: "us" is a pronoun.
     """
     line = _LINE_END.split(prediction.strip(), maxsplit=1)[0]
@@ -215,10 +222,10 @@ def _own_answer(prediction: str) -> str:
 
 
 def _place(text: str, name: str) -> int | None:
-    """Where a name first stands in a text as whole words; None where it does not.
+    """Return the first place of a name in a text as whole words; None without one.
 
     Places are comparable within one text: its normalised form, or, for an abbreviation, the
-    normalised form of what stands before it.
+    normalised form of the text before it.
     """
     if not name.isupper() or not 2 <= len(name) <= 4:
         if not word_boundary_contains(text, name):

@@ -40,7 +40,7 @@ def normalized_exact_match(prediction: str, gold: str) -> bool:
 
 
 def word_boundary_contains(prediction: str, gold: str) -> bool:
-    """Whether the normalised gold stands in the normalised prediction as whole words.
+    """Whether the normalised prediction contains the normalised gold as whole words.
 
     No word character may touch it on either side. A gold that normalises to nothing never
     matches. The main metric of the paper.

@@ -9,7 +9,9 @@ from statebridge.errors import ResultError, nearest
 from statebridge.records import Direction, ResultSet
 from statebridge.scoring.aggregate import MEASURES
 from statebridge.stats.comparison import (
+    MODES,
     Comparison,
+    ComparisonMode,
     Difference,
     FailureChain,
     GapClosed,
@@ -23,7 +25,6 @@ from statebridge.stats.failure_chain import CORRECTED, REPLACED, failure_chain
 from statebridge.stats.gap_closed import gaps_closed
 from statebridge.stats.multiplicity import holm_by_family
 from statebridge.stats.pairing import PairedCondition, Pairing
-from statebridge.stats.published_mode import published_differences
 from statebridge.stats.setting import ChannelSetting, channel_settings
 from statebridge.stats.stratified import stratifications
 from statebridge.stats.threads import on_threads
@@ -59,7 +60,8 @@ def compare(
     settings = settings or Settings()
     pairing = Pairing(results)
     warnings: list[str] = []
-    chosen = _metrics(pairing, metrics, mode)
+    how = MODES.get(mode)
+    chosen = _metrics(pairing, metrics, how.metrics)
     settings_here = channel_settings(results)
     if baseline is None and settings_here:
         pairs, baselines = _pairs_within(pairing, settings_here, also, chosen, warnings)
@@ -75,11 +77,8 @@ def compare(
     by_stratum: list[Stratification] = []
     chains: list[FailureChain] = []
     gaps: list[GapClosed] = []
-    if mode == "published":
-        differences = published_differences(pairs, settings)
-    else:
-        computed = on_threads(partial(clustered_difference, settings=settings), pairs)
-        differences = _judged(computed, settings)
+    differences = how.differences(pairs, settings)
+    if how.extended:
         by_stratum = stratifications(results, pairs, settings, warnings)
         chains = _failure_chains(pairing, pairs, settings, warnings)
         for setting in settings_here:
@@ -100,15 +99,14 @@ def compare(
     )
 
 
-def _metrics(pairing: Pairing, asked: Sequence[str] | None, mode: Mode) -> tuple[str, ...]:
+def _metrics(
+    pairing: Pairing, asked: Sequence[str] | None, offered: Sequence[str]
+) -> tuple[str, ...]:
     for metric in asked or ():
         if metric not in MEASURES:
             raise ResultError(f"unknown metric {metric!r}; {nearest(metric, MEASURES)}")
     if asked is not None:
         return tuple(dict.fromkeys(asked))
-    offered: tuple[str, ...] = PUBLISHED_METRICS
-    if mode == "clustered":
-        offered = ("task_correct", *PUBLISHED_METRICS, *CONTINUOUS_METRICS)
     return tuple(
         metric
         for metric in offered
@@ -179,6 +177,17 @@ def _pairs_of(
             yield pairing.pair(direction, condition, baseline, metric)
         else:
             warnings.append(f"{condition} ({direction}): no row has a value of {metric}")
+
+
+def _clustered(pairs: Sequence[PairedCondition], settings: Settings) -> list[Difference]:
+    return _judged(on_threads(partial(clustered_difference, settings=settings), pairs), settings)
+
+
+MODES.add("clustered")(
+    ComparisonMode(
+        ("task_correct", *PUBLISHED_METRICS, *CONTINUOUS_METRICS), _clustered, extended=True
+    )
+)
 
 
 def _judged(differences: Sequence[Difference], settings: Settings) -> list[Difference]:

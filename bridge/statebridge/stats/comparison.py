@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from statebridge.errors import ResultError
+from statebridge.experiment.declared import NameIn
 from statebridge.records import Direction
+from statebridge.registry import Registry
 from statebridge.stats.clustered import RESAMPLES, IntervalKind
 from statebridge.stats.equivalence import Equivalence
 from statebridge.stats.interaction import PERMUTATIONS
 from statebridge.stats.interval import Interval
 from statebridge.stats.strata import ATTRIBUTES
 
-Mode = Literal["clustered", "published"]
+if TYPE_CHECKING:
+    from statebridge.stats.pairing import PairedCondition
+
 Verdict = Literal["higher", "lower", "equivalent", "inconclusive"]
 PMethod = Literal[
     "exact_mcnemar",
@@ -22,6 +29,28 @@ PMethod = Literal[
     "mcnemar_continuity_corrected_min_over_seeds",
     "paired_t",
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonMode:
+    """A way to compare conditions with baselines."""
+
+    metrics: tuple[str, ...]
+    """Compared where no metric is asked for and the results hold it."""
+    differences: Callable[[Sequence[PairedCondition], Settings], list[Difference]]
+    extended: bool = False
+    """Whether the comparison also has strata, failure chains and shares of the gap."""
+
+
+MODES: Registry[ComparisonMode] = Registry(
+    "comparison mode",
+    package="statebridge.papers",
+    module="comparison",
+    group="statebridge.comparison_modes",
+    error=ResultError,
+)
+Mode = Annotated[str, NameIn(MODES)]
+"""`clustered` (rows as clusters, the default), or the mode of a paper."""
 
 
 class Record(BaseModel):

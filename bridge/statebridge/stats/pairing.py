@@ -15,7 +15,6 @@ import numpy as np
 
 from statebridge.errors import ResultError, nearest
 from statebridge.records import CellResult, Direction, ResultSet
-from statebridge.results.published import published_file_name
 from statebridge.scoring.aggregate import row_values
 from statebridge.scoring.metrics import METRICS
 from statebridge.stats.clustered import Floats
@@ -90,7 +89,7 @@ class PairedCondition:
     baseline: str
     metric: str
     runs: tuple[PairedRun, ...]
-    """In the order of the published file names (seeds as text: 123, 42, 456)."""
+    """In the order of their seeds as text: 123, 42, 456."""
     warnings: tuple[str, ...]
 
     @property
@@ -146,7 +145,7 @@ class Pairing:
                     )
             group.append(cell)
         for group in self._cells.values():
-            group.sort(key=published_file_name)
+            group.sort(key=lambda cell: (cell.seed is not None, str(cell.seed)))
 
     @property
     def directions(self) -> list[Direction]:
@@ -158,7 +157,7 @@ class Pairing:
         return sorted(name for found, name in self._cells if found == direction)
 
     def cells(self, direction: Direction, condition: str) -> Sequence[CellResult]:
-        """The cells of a condition in the order of their published file names; may be empty."""
+        """The cells of a condition in the order of their seeds as text; may be empty."""
         return self._cells.get((direction, condition), [])
 
     def has_values(self, direction: Direction, condition: str, metric: str) -> bool:

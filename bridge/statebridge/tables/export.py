@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from statebridge.data.atomic import atomic_writer
+from statebridge.data.files import atomic_writer
 from statebridge.errors import ResultError, nearest
 from statebridge.tables.csv_format import to_csv
 from statebridge.tables.latex_format import to_latex

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from statebridge.tasks.countries import countries_rows
-from statebridge.tasks.landmarks import COUNTRIES, Country
+from statebridge.tasks.countries import COUNTRIES, Country, countries_rows
 from statebridge.tasks.silent_check import SilentVerdict, chance_level, silent_verdict
 from statebridge.tasks.tip_sheets import tip_sheets_rows
 

@@ -1,24 +1,47 @@
 """The Countries task: the sender reads where somebody is, the receiver is asked the country.
 
-After arXiv 2501.14082, whose items are not public: the landmarks, persons and templates are
-ours. "Alice is at the Acropolis of Athens." goes into the context, which the receiver does
-not see in the private setting; "Which country is Alice located in?" is the question.
+After arXiv 2501.14082, whose items are not public: the landmarks (`countries.yaml`), persons and
+templates are ours. "Alice is at the Acropolis of Athens." goes into the context, which the
+receiver does not see in the private setting; "Which country is Alice located in?" is the
+question.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from itertools import count, islice
 from types import MappingProxyType
 
-from statebridge.data.multihop_names import PEOPLE
-from statebridge.data.name_lists import ALIASES, SCORING, join_names
+from statebridge.data.answers import ALIASES, SCORING, join_names
+from statebridge.data.multihop_domains import NAMES
+from statebridge.data.word_lists import dealt, read_package_yaml
 from statebridge.errors import DatasetError
 from statebridge.records import DatasetRow
-from statebridge.tasks.dealing import dealt
-from statebridge.tasks.landmarks import COUNTRIES, LANDMARKS_PER_COUNTRY, Country
 
+LANDMARKS_PER_COUNTRY = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Country:
+    """A country, its other names, and places in it as they follow "is at"."""
+
+    name: str
+    aliases: tuple[str, ...]
+    landmarks: tuple[str, ...]
+
+
+def _country(names: str, landmarks: str) -> Country:
+    name, *aliases = names.split(" | ")
+    return Country(name, tuple(aliases), tuple(landmarks.split("; ")))
+
+
+COUNTRIES = tuple(
+    _country(names, landmarks)
+    for names, landmarks in read_package_yaml("tasks", "countries.yaml").items()
+)
+PEOPLE = NAMES["people"]
 TEMPLATES: Mapping[str, str] = MappingProxyType(
     {
         "is_at": "{person} is at {landmark}.",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from scipy.stats import binomtest
 
-from statebridge.data.name_lists import OPTIONS, attribute_names
+from statebridge.data.answers import OPTIONS, attribute_names
 from statebridge.errors import DatasetError, ResultError
 from statebridge.records import DatasetRow
 

@@ -1,33 +1,66 @@
 """The Tip Sheets task: the sender reads notes on three companies, the receiver must choose.
 
-After arXiv 2501.14082, whose items are not public: companies, facts and wording are ours.
-The note goes into the context, which the receiver does not see in the private setting; the
-question lists the three companies in an order of its own. One company has two pieces of good
-news; each of the others has two that are bad or neutral. Companies are invented and each is
-named once, the places of the right one in note and question are dealt evenly, and good, bad
+After arXiv 2501.14082, whose items are not public: companies, facts and wording are ours
+(`tip_sheets.yaml`). The note goes into the context, which the receiver does not see in the private
+setting; the question lists the three companies in an order of its own. One company has two pieces
+of good news; each of the others has two that are bad or neutral. Companies are invented and each
+is named once, the places of the right one in note and question are dealt evenly, and good, bad
 and neutral news are equally long: a silent receiver is right one time in three.
 """
 
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import count, islice, product
 
-from statebridge.data.multihop_names import COMPANIES
-from statebridge.data.name_lists import OPTIONS, SCORING, join_names
+from statebridge.data.answers import OPTIONS, SCORING, join_names
+from statebridge.data.multihop_domains import NAMES
+from statebridge.data.word_lists import dealt, lines_of, read_package_yaml
 from statebridge.errors import DatasetError
 from statebridge.records import DatasetRow
-from statebridge.tasks.dealing import dealt
-from statebridge.tasks.tip_sheet_phrases import (
-    FRAMES,
-    GENERAL,
-    HEADINGS,
-    QUESTIONS,
-    SECTORS,
-    Fact,
-)
 
+_CHOICE = re.compile(r"\{([^{}|]+)\|([^{}|]+)\|([^{}|]+)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A fact as good, bad and neutral news: verb phrases that follow the company's name."""
+
+    good: str
+    bad: str
+    neutral: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sector:
+    """A line of business, as it comes before "company" or "firm", and facts of its own."""
+
+    name: str
+    facts: tuple[Fact, ...]
+
+
+def _fact(line: str) -> Fact:
+    match = _CHOICE.search(line)
+    if match is None:
+        raise AssertionError(f"fact {line!r} has no choice of good, bad and neutral")
+    before, after = line[: match.start()], line[match.end() :]
+    good, bad, neutral = (before + telling + after for telling in match.groups())
+    return Fact(good, bad, neutral)
+
+
+_content = read_package_yaml("tasks", "tip_sheets.yaml")
+
+GENERAL = tuple(map(_fact, lines_of(_content["general"])))
+SECTORS = tuple(
+    Sector(name, tuple(map(_fact, lines_of(facts)))) for name, facts in _content["sectors"].items()
+)
+HEADINGS, FRAMES, QUESTIONS = (
+    lines_of(_content[part]) for part in ("headings", "frames", "questions")
+)
+COMPANIES = NAMES["companies"]
 COMPANIES_PER_NOTE = 3
 MAX_ROWS = 1_000_000
 

@@ -21,19 +21,17 @@ import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 
-from statebridge.data.atomic import atomic_writer
+from statebridge.data.files import atomic_writer
 from statebridge.errors import EnvironmentFault, TranslatorError
+from statebridge.results.formats import CHECKPOINTS, Checkpoint, CheckpointFormat
 from statebridge.results.translator_card import (
     CausalRecord,
     CorpusRecord,
     FitRecord,
+    ImportedRecord,
     QualityReport,
     StateOrigin,
     TranslatorCard,
-)
-from statebridge.translators.published_checkpoint import (
-    looks_like_checkpoint,
-    read_published_checkpoint,
 )
 from statebridge.translators.translator import Translator
 
@@ -170,10 +168,10 @@ def load_translator(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> Translator:
-    """Load a translator: our safetensors file, or a published `.pt` checkpoint.
+    """Load a translator: our safetensors file, or another program's checkpoint.
 
-    Which of the two is told by the content. It comes in evaluation mode with gradients
-    off, its `card` filled from the file beside it or, without one, from the file itself.
+    The content decides which of the two it is. The translator is in evaluation mode with
+    gradients off, its `card` filled from the file beside it or, without one, from the file.
 
     Raises `TranslatorError` on a file that is missing, truncated, neither of the two, not
     a translator, or not what its card describes; `NumericError` on non-finite weights.
@@ -186,11 +184,42 @@ def load_translator(
         content = path.read_bytes()
     except OSError as error:
         raise TranslatorError(f"{path}: cannot be read: {error.strerror}") from error
-    if looks_like_checkpoint(path, content):
-        translator = read_published_checkpoint(path, content)
-    else:
+    checkpoint = checkpoint_format(path, content)
+    if checkpoint is None:
         translator = _read_safetensors(path, content)
+    else:
+        translator = _imported(checkpoint.read(path, content), path, content)
     return translator.to(device=device, dtype=dtype).eval().requires_grad_(False)
+
+
+def checkpoint_format(path: Path, content: bytes) -> CheckpointFormat | None:
+    """Return the format of another program's checkpoint by its first bytes; None of our own."""
+    formats = CHECKPOINTS.values()
+    return next((one for one in formats if one.recognises(path, content)), None)
+
+
+def _imported(checkpoint: Checkpoint, path: Path, content: bytes) -> Translator:
+    translator = Translator(
+        checkpoint.kind,
+        checkpoint.width_in,
+        checkpoint.width_out,
+        options=checkpoint.options,
+        normalize_input=checkpoint.normalize_input,
+    )
+    translator.set_weights(checkpoint.weights, where=checkpoint.where)
+    translator.card = TranslatorCard(
+        kind=translator.kind,
+        width_in=translator.width_in,
+        width_out=translator.width_out,
+        options=translator.options,
+        normalize_input=translator.normalize_input,
+        training=ImportedRecord(
+            file_name=path.name,
+            sha256=hashlib.sha256(content).hexdigest(),
+            fields=dict(checkpoint.fields),
+        ),
+    )
+    return translator
 
 
 def _read_safetensors(path: Path, content: bytes) -> Translator:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from statebridge.validation.expectation import Expectation, ExpectedCondition, Original
-from statebridge.validation.published_set import published_expectation
+from statebridge.validation.expectation import (
+    EXPECTATIONS,
+    Expectation,
+    ExpectedCondition,
+    Original,
+)
 from statebridge.validation.report import (
     CellVerdict,
     Check,
@@ -11,10 +15,10 @@ from statebridge.validation.report import (
     Severity,
     ValidationReport,
 )
-from statebridge.validation.stored_facts import rows_digest
 from statebridge.validation.validate import validate
 
 __all__ = [
+    "EXPECTATIONS",
     "CellVerdict",
     "Check",
     "Expectation",
@@ -23,7 +27,5 @@ __all__ = [
     "Original",
     "Severity",
     "ValidationReport",
-    "published_expectation",
-    "rows_digest",
     "validate",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any
 
 from pydantic import (
@@ -15,8 +15,9 @@ from pydantic import (
 )
 
 from statebridge.errors import ExperimentError, nearest
-from statebridge.experiment.declared_sha256 import Sha256
+from statebridge.experiment.declared import Sha256
 from statebridge.records import Direction
+from statebridge.registry import Registry
 from statebridge.validation.report import Severity
 
 # Not those of `statebridge.experiment.experiment`, which may itself hold an expectation.
@@ -78,7 +79,7 @@ class Original(_Declared):
     created_at: str
     """As written in the file; a run of one's own has another and is not held to this."""
     rows_sha256: Sha256
-    """See `statebridge.validation.stored_facts.rows_digest`."""
+    """See `statebridge.papers.linear_translation.checks.rows_digest`."""
 
 
 class Expectation(_Declared):
@@ -174,3 +175,12 @@ class Expectation(_Declared):
             field = ".".join(str(part) for part in first["loc"])
             problem = str(first["msg"]).removeprefix("Value error, ")
             raise ExperimentError(f"expect: {field}: {problem}, not {first['input']!r}") from None
+
+
+EXPECTATIONS: Registry[Callable[[], Expectation]] = Registry(
+    "expected set",
+    package="statebridge.papers",
+    module="expectation",
+    group="statebridge.expectations",
+)
+"""Sets of results with names; each is made when it is asked for."""

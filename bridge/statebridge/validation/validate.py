@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import get_args
 
 from statebridge.experiment.cells import cell_name
 from statebridge.records import CellResult, ResultSet
+from statebridge.registry import Registry
 from statebridge.validation.agreement import data_hash, decoding, gold, models, prompt_lengths
 from statebridge.validation.expectation import Expectation
 from statebridge.validation.presence import cell_presence, row_presence
 from statebridge.validation.report import CellVerdict, Check, Finding, ValidationReport
 from statebridge.validation.row_facts import row_facts
 from statebridge.validation.sameness import identical_cells, self_injection
-from statebridge.validation.stored_facts import stored_facts
+
+CHECKS: Registry[Callable[[ResultSet, Expectation], Iterable[Finding]]] = Registry(
+    "check of results",
+    package="statebridge.papers",
+    module="checks",
+    group="statebridge.checks",
+)
+"""Further checks, such as of what a paper's files store beside the rows."""
 
 _CHECK_ORDER = {check: place for place, check in enumerate(get_args(Check))}
 
@@ -23,8 +31,8 @@ def validate(results: ResultSet, expectation: Expectation) -> ValidationReport:
     """Check results against what must be there, against themselves and against each other.
 
     The order of cells and rows does not matter. Read the results with `strict=False`
-    (`statebridge.results.published.read_published`), so that what a strict reader refuses is
-    reported with the rest. Published files are opened again for the scores that they store.
+    (`statebridge.results.sources.read_sources`), so that what a strict reader refuses is
+    reported with the rest. A check of `CHECKS` may open the result files again.
 
     Raises:
         ResultError: A result file that was read before can no longer be read.
@@ -52,7 +60,7 @@ def validate(results: ResultSet, expectation: Expectation) -> ValidationReport:
         gold(ordered),
         prompt_lengths(ordered),
         row_facts(ordered, expectation),
-        stored_facts(ordered, expectation),
+        *(check(ordered, expectation) for check in CHECKS.values()),
         self_injection(ordered),
         identical_cells(ordered),
     )

@@ -307,13 +307,11 @@ def _export(server: Server, job: Job, chosen: str) -> bytes:
     results = _results(server, job)
     with tempfile.TemporaryDirectory() as folder:
         if chosen == "published":
-            from statebridge.results.published_export import (  # noqa: PLC0415
-                export_published,
-            )
+            from statebridge.results.formats import RESULT_FORMATS  # noqa: PLC0415
 
             if not all(cell.complete for cell in results.cells):
                 raise ProblemError(409, f"the experiment is {job.state}; export it when it is done")
-            paths = export_published(results, folder)
+            paths = RESULT_FORMATS.get(chosen).write(results, Path(folder))
         else:
             from statebridge.tables import row_table, table_one, write_table  # noqa: PLC0415
 

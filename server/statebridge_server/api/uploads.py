@@ -15,7 +15,7 @@ from fastapi import Path as PathParameter
 from fastapi import Query, Request, Response
 
 from statebridge.errors import InputError
-from statebridge.experiment import declared_sha256
+from statebridge.experiment import declared
 from statebridge_server.api.context import Server, body_chunks
 from statebridge_server.api.problems import ProblemError, not_found
 from statebridge_server.layout import INCOMING, upload_path
@@ -26,9 +26,9 @@ from statebridge_server.store.uploads import Held
 
 H = TypeVar("H", bound=Holder)
 
-Sha256 = Annotated[declared_sha256.Sha256, PathParameter()]
+Sha256 = Annotated[declared.Sha256, PathParameter()]
 ExpectedSha256 = Annotated[
-    declared_sha256.Sha256 | None,
+    declared.Sha256 | None,
     Query(alias="sha256", description="Of the body; refused if it is another."),
 ]
 

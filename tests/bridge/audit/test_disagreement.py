@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from statebridge.audit import LABELS, AuditReport, audit, disagreement_label
 from statebridge.errors import ResultError
 from statebridge.experiment.conditions import Condition
+from statebridge.papers.linear_translation.result_reader import read_published
 from statebridge.records import ResultSet
-from statebridge.results.published import read_published
 from statebridge.scoring import legacy_contains, normalized_exact_match, word_boundary_contains
 from tests.bridge.audit.disagreeing_cells import TEXTS, cell, results
 from tests.shared_data import SHARED, needs_shared

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from statebridge.data.atomic import atomic_writer
+from statebridge.data.files import atomic_writer
 from statebridge.errors import EnvironmentFault
 from tests.bridge.data.refusal import refused
 

@@ -5,12 +5,9 @@ import statebridge.data
 
 def test_public_names() -> None:
     assert sorted(statebridge.data.__all__) == [
-        "CLEAN_EVAL_SHA256",
-        "CleanEvalSummary",
         "DatasetRow",
         "FORMATS",
         "FieldMap",
-        "build_clean_eval",
         "generate_multihop",
         "iter_jsonl",
         "iter_multihop",

@@ -12,8 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from statebridge.data import DatasetRow, FieldMap, read_dataset, read_jsonl, write_jsonl
-from statebridge.data.name_lists import attribute_names, join_names, split_names
-from statebridge.data.numbers import as_number, first_number, last_number
+from statebridge.data.answers import (
+    as_number,
+    attribute_names,
+    first_number,
+    join_names,
+    last_number,
+    split_names,
+)
 from statebridge.errors import DatasetError
 from statebridge.scoring.conventions import CONVENTIONS, row_correct
 from tests.bridge.data.refusal import refused

@@ -11,8 +11,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from statebridge.channels.donors import choose_donors, row_key
-from statebridge.channels.noise import PerRowNoise, PublishedNoise
+from statebridge.channels.donors import choose_donors
+from statebridge.channels.noise import noise_of
+from statebridge.experiment.random_streams import row_key
 from statebridge.records import DatasetRow
 from tests.bridge.engine.tiny_experiment import (
     SEEDS,
@@ -102,7 +103,7 @@ def test_published_noise_at_random_places_equals_the_stream(
 ) -> None:
     width = 3
     stream = [draw[0] for draw in published_noise(lengths, width, seed)]
-    noise = PublishedNoise(seed, lengths, width)
+    noise = noise_of("published", seed, _ids(len(lengths)), lengths, width)
     for place in order:
         row = place % len(lengths)
         assert torch.equal(noise.draw(row), stream[row])
@@ -113,28 +114,28 @@ def test_published_noise_is_the_published_call() -> None:
     # One generator, one randn((1, length, width)) a row: the shape decides how it is filled.
     generator = torch.Generator().manual_seed(42)
     expected = [torch.randn((1, n, 768), generator=generator)[0] for n in (45, 51, 38)]
-    noise = PublishedNoise(42, (45, 51, 38), 768)
+    noise = noise_of("published", 42, _ids(3), (45, 51, 38), 768)
     for row in (2, 0, 1):
         assert torch.equal(noise.draw(row), expected[row])
 
 
 def test_drawing_leaves_the_global_generator_alone() -> None:
     before = torch.get_rng_state()
-    PublishedNoise(1, (3, 4), 2).draw(1)
-    PerRowNoise(1, ("a", "b"), (3, 4), 2).draw(1)
+    for rng in ("published", "per-row"):
+        noise_of(rng, 1, ("a", "b"), (3, 4), 2).draw(1)
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_per_row_noise_is_keyed_by_seed_and_row_id_alone() -> None:
     ids, lengths = ("a", "b", "c"), (3, 4, 3)
-    noise = PerRowNoise(42, ids, lengths, 5)
-    moved = PerRowNoise(42, ids[::-1], lengths[::-1], 5)
-    subset = PerRowNoise(42, ids[1:2], lengths[1:2], 5)
+    noise = noise_of("per-row", 42, ids, lengths, 5)
+    moved = noise_of("per-row", 42, ids[::-1], lengths[::-1], 5)
+    subset = noise_of("per-row", 42, ids[1:2], lengths[1:2], 5)
     for row in range(3):
         assert torch.equal(noise.draw(row), moved.draw(2 - row))
     assert torch.equal(noise.draw(1), subset.draw(0))
     assert not torch.equal(noise.draw(0), noise.draw(2))
-    assert not torch.equal(noise.draw(0), PerRowNoise(43, ids, lengths, 5).draw(0))
+    assert not torch.equal(noise.draw(0), noise_of("per-row", 43, ids, lengths, 5).draw(0))
 
 
 # ---------------------------------------------------------------- through the engine

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from statebridge.channels.donors import row_key
 from statebridge.engine.fitting import corpus_fit as fitting
 from statebridge.engine.fitting.corpus_fit import fit_translators, paired_positions, read_corpus
 from statebridge.experiment.experiment import Fit, Prompts
+from statebridge.experiment.random_streams import row_key
 from statebridge.models.pair import Pair
 from statebridge.models.traced_model import TracedModel
 from statebridge.translators import fit_procrustes, fit_ridge

@@ -16,10 +16,11 @@ import pytest
 from statebridge.audit import audit, read_reading_sheet, write_reading_sheet
 from statebridge.errors import EnvironmentFault, ResultError
 from statebridge.experiment.conditions import UnknownCondition
+from statebridge.papers.linear_translation.expectation import published_expectation
 from statebridge.records import DatasetRow, ResultSet
 from statebridge.report import write_report
 from statebridge.stats import Settings, compare
-from statebridge.validation import Expectation, published_expectation, validate
+from statebridge.validation import Expectation, validate
 from tests.bridge.figures.made_run import made_run
 from tests.bridge.report.hostile import HOSTILE, hostile_results
 from tests.shared_data import SHARED, needs_shared

@@ -307,7 +307,7 @@ def test_a_continuous_metric_alone_has_no_margin() -> None:
 
 @needs_shared
 def test_the_published_files() -> None:
-    from statebridge.results.published import read_published
+    from statebridge.papers.linear_translation.result_reader import read_published
 
     found = read_published(SHARED / "published")
     (verdict,) = verdicts(found, compare(found, ["no_inject", "nl_relay"], settings=QUICK))

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from statebridge.errors import ResultError
+from statebridge.papers.linear_translation.bootstrap import stable_seed
 from statebridge.records import CellResult, DatasetRow, ResultSet
 from statebridge.stats import Comparison, Difference, SeedDifference, Settings, compare
-from statebridge.stats.bootstrap import stable_seed
 from statebridge.stats.effect_size import minimal_detectable_effect
 from statebridge.stats.multiplicity import holm
 from tests.bridge.stats.tables import METRIC, SEEDS, cell, measured, numbered, results

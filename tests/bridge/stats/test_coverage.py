@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from statebridge.stats.bootstrap import published_interval
+from statebridge.papers.linear_translation.bootstrap import published_interval
 from statebridge.stats.clustered import Floats, clustered_interval
 from statebridge.stats.equivalence import Reference, tost
 

@@ -5,7 +5,7 @@ from typing import get_args
 import pytest
 
 from statebridge.errors import ResultError
-from statebridge.results.published import read_published
+from statebridge.papers.linear_translation.result_reader import read_published
 from statebridge.stats import Settings, compare
 from statebridge.stats.comparison import PMethod, Verdict
 from statebridge.stats.interval import IntervalMethod

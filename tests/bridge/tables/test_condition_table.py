@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from statebridge.errors import ResultError
+from statebridge.papers.linear_translation.result_reader import read_published
 from statebridge.records import ResultSet
-from statebridge.results.published import read_published
 from statebridge.scoring import score_cell, score_conditions
 from statebridge.tables import Spread, Table, table_one
 from statebridge.tables.printed_value import printed_value

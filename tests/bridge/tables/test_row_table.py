@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from statebridge.errors import NumericError, ResultError
+from statebridge.papers.linear_translation.result_reader import read_published
 from statebridge.records import DatasetRow, LaneResult, ResultSet
-from statebridge.results.published import read_published
 from statebridge.scoring import score_cell
 from statebridge.tables import row_table, to_parquet
 from statebridge.tables.row_table import RECORDED

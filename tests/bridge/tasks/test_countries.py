@@ -9,13 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from statebridge.data import FieldMap, read_jsonl, row_identity, rows_sha256, write_jsonl
-from statebridge.data.multihop_names import PEOPLE
-from statebridge.data.name_lists import attribute_names
+from statebridge.data.answers import attribute_names
 from statebridge.errors import DatasetError
 from statebridge.records import DatasetRow
 from statebridge.scoring.conventions import row_correct
 from statebridge.tasks import COUNTRIES, countries_rows
-from statebridge.tasks.countries import MAX_ROWS, QUESTION, TEMPLATES
+from statebridge.tasks.countries import MAX_ROWS, PEOPLE, QUESTION, TEMPLATES
 from tests.bridge.data.refusal import refused
 
 FROZEN = "f744b26a1971c52fbdc1bed4372bbb64d4e5e093152123ba94770655d7e2a7a3"

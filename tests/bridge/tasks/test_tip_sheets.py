@@ -14,13 +14,12 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from statebridge.data import FieldMap, read_jsonl, row_identity, rows_sha256, write_jsonl
-from statebridge.data.multihop_names import COMPANIES
-from statebridge.data.name_lists import attribute_names
+from statebridge.data.answers import attribute_names
 from statebridge.errors import DatasetError
 from statebridge.records import DatasetRow
 from statebridge.scoring.conventions import row_correct
 from statebridge.tasks import tip_sheets_rows
-from statebridge.tasks.tip_sheet_phrases import FRAMES, GENERAL, HEADINGS, QUESTIONS, SECTORS
+from statebridge.tasks.tip_sheets import COMPANIES, FRAMES, GENERAL, HEADINGS, QUESTIONS, SECTORS
 from tests.bridge.data.refusal import refused
 
 FROZEN = "af7fb3d50807a8090d780904ed66617de9dcb3c3dd694efe1de6b6131e4e3372"

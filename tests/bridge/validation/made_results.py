@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from statebridge.data.clean_eval import CLEAN_EVAL_SHA256
 from statebridge.experiment.presets import named_condition
+from statebridge.papers.linear_translation.clean_eval import CLEAN_EVAL_SHA256
+from statebridge.papers.linear_translation.result_reader import published_file_name, read_published
+from statebridge.papers.linear_translation.result_writer import write_published
 from statebridge.records import CellResult, LaneResult, ResultSet
-from statebridge.results.published import published_file_name, read_published
-from statebridge.results.published_writer import write_published
 from statebridge.validation import Expectation, ValidationReport, validate
 
 SHA = "a" * 64

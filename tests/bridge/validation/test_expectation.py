@@ -7,7 +7,8 @@ import pytest
 from pydantic import ValidationError
 
 from statebridge.errors import ExperimentError
-from statebridge.validation import Expectation, published_expectation
+from statebridge.papers.linear_translation.expectation import published_expectation
+from statebridge.validation import Expectation
 from tests.bridge.validation.made_results import SHA
 
 

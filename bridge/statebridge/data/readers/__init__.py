@@ -10,10 +10,9 @@ from statebridge.data.jsonl import FieldMap, iter_jsonl
 from statebridge.data.readers.babi import iter_babi
 from statebridge.data.readers.biographies import iter_biographies
 from statebridge.data.readers.gsm8k import iter_gsm8k
-from statebridge.data.readers.hotpotqa import iter_hotpotqa
+from statebridge.data.readers.hotpotqa import iter_2wikimultihopqa, iter_hotpotqa
 from statebridge.data.readers.mmlu import iter_mmlu
 from statebridge.data.readers.musique import iter_musique
-from statebridge.data.readers.twowiki import iter_2wikimultihopqa
 from statebridge.data.rows import Place, distinct_rows
 from statebridge.errors import DatasetError, nearest
 from statebridge.records import DatasetRow

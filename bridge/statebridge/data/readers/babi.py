@@ -11,9 +11,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from statebridge.data.readers.paragraphs import checked_context
+from statebridge.data.files import iter_lines
+from statebridge.data.readers.contexts import checked_context
 from statebridge.data.rows import Place, answer_type, make_row
-from statebridge.data.text_files import iter_lines
 from statebridge.errors import DatasetError
 from statebridge.records import DatasetRow
 

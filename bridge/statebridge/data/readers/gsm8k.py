@@ -1,6 +1,6 @@
 """GSM8K files (arXiv 2110.14168), JSON Lines: `question`, and `answer` ending `#### N`.
 
-For the option `context` see `statebridge.data.readers.question_context`.
+For the option `context` see `statebridge.data.readers.contexts`.
 """
 
 from __future__ import annotations
@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from statebridge.data.name_lists import SCORING
-from statebridge.data.numbers import as_number
-from statebridge.data.readers.question_context import in_context
-from statebridge.data.readers.records import iter_records
+from statebridge.data.answers import SCORING, as_number
+from statebridge.data.jsonl import iter_records
+from statebridge.data.readers.contexts import in_context
 from statebridge.data.rows import Place, make_row, text_field
 from statebridge.errors import DatasetError
 from statebridge.records import DatasetRow

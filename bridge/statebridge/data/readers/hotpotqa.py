@@ -1,9 +1,10 @@
-"""HotpotQA files (arXiv 1809.09600), and the record shape that 2WikiMultihopQA shares.
+"""HotpotQA files (arXiv 1809.09600), and those of 2WikiMultihopQA (arXiv 2011.01060).
 
 The distributed files are one JSON array: `_id`, `question`, `answer`, `type`, `level`,
 `supporting_facts` as [title, sentence] pairs, `context` as [title, sentences] pairs. The
 column-wise form that dataset hubs export (`id`; `context: {title, sentences}`;
 `supporting_facts: {title, sent_id}`), as an array or as JSON Lines, is read too.
+2WikiMultihopQA has the same records, with `evidences` besides.
 """
 
 from __future__ import annotations
@@ -12,9 +13,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from statebridge.data.readers.paragraphs import Context, Paragraph, checked_context, joined
-from statebridge.data.readers.records import iter_records
-from statebridge.data.rows import Attributes, Place, answer_type, id_field, make_row, text_field
+from statebridge.data.jsonl import iter_records
+from statebridge.data.readers.contexts import Context, Paragraph, checked_context, joined
+from statebridge.data.rows import (
+    Attributes,
+    Place,
+    answer_type,
+    id_field,
+    kind,
+    make_row,
+    text_field,
+)
 from statebridge.errors import DatasetError
 from statebridge.records import DatasetRow
 
@@ -30,13 +39,37 @@ def iter_hotpotqa(path: Path, *, context: str = "gold") -> Iterator[tuple[Place,
     """
     wanted = checked_context(context)
     for place, record in iter_records(path):
-        paragraphs = titled_paragraphs(record, place)
+        paragraphs = _titled(record, place)
         hops = sum(p.gold for p in paragraphs)
-        labels = text_labels(record, ("type", "level"))
-        yield place, hotpot_row(place, record, paragraphs, wanted, {**labels, "hops": hops})
+        labels = _labels(record, ("type", "level"))
+        yield place, _row(place, record, paragraphs, wanted, {**labels, "hops": hops})
 
 
-def hotpot_row(
+def iter_2wikimultihopqa(
+    path: Path, *, context: str = "gold"
+) -> Iterator[tuple[Place, DatasetRow]]:
+    """Yield the rows of a 2WikiMultihopQA file; attributes: type, hops, answer_type.
+
+    `hops` is the number of evidence triples, or of gold paragraphs where there are none.
+
+    Raises:
+        DatasetError: The file cannot be read, or a record of it has another shape. The test
+            file, which has no answers, is refused.
+    """
+    wanted = checked_context(context)
+    for place, record in iter_records(path):
+        evidences = record.get("evidences") or []
+        if not isinstance(evidences, list):
+            raise DatasetError(
+                f"{place}: field 'evidences' is {kind(evidences)}; it must be a list of triples"
+            )
+        paragraphs = _titled(record, place)
+        hops = len(evidences) or sum(p.gold for p in paragraphs)
+        labels = _labels(record, ("type",))
+        yield place, _row(place, record, paragraphs, wanted, {**labels, "hops": hops})
+
+
+def _row(
     place: Place,
     record: dict[str, Any],
     paragraphs: list[Paragraph],
@@ -56,12 +89,12 @@ def hotpot_row(
     )
 
 
-def text_labels(record: dict[str, Any], names: tuple[str, ...]) -> dict[str, str]:
+def _labels(record: dict[str, Any], names: tuple[str, ...]) -> dict[str, str]:
     """Return the fields of these names that are there and are text."""
     return {name: record[name] for name in names if isinstance(record.get(name), str)}
 
 
-def titled_paragraphs(record: dict[str, Any], place: Place) -> list[Paragraph]:
+def _titled(record: dict[str, Any], place: Place) -> list[Paragraph]:
     """Return the paragraphs of a record in file order, gold ones marked.
 
     Raises:

@@ -2,9 +2,9 @@
 
 `.csv` as distributed: no header; question, four choices, the letter of the right one. Any
 other name: JSON Lines or a JSON array as dataset hubs export it: `question`, `choices`,
-`answer` (an index from 0, or a letter), and `subject` where there is one. The choices stand
-in the question, one a line: `A. ...`. For the option
-`context` see `statebridge.data.readers.question_context`.
+`answer` (an index from 0, or a letter), and `subject` where there is one. The choices are
+part of the question, one a line: `A. ...`. For the option `context` see
+`statebridge.data.readers.contexts`.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from statebridge.data.name_lists import OPTIONS, SCORING, join_names
-from statebridge.data.readers.question_context import in_context
-from statebridge.data.readers.records import iter_records
+from statebridge.data.answers import OPTIONS, SCORING, join_names
+from statebridge.data.files import iter_lines
+from statebridge.data.jsonl import iter_records
+from statebridge.data.readers.contexts import in_context
 from statebridge.data.rows import Place, checked_text, kind, make_row, text_field
-from statebridge.data.text_files import iter_lines
 from statebridge.errors import DatasetError
 from statebridge.records import DatasetRow
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from statebridge.data.readers.paragraphs import Paragraph, checked_context, joined
-from statebridge.data.readers.records import iter_records
+from statebridge.data.jsonl import iter_records
+from statebridge.data.readers.contexts import Paragraph, checked_context, joined
 from statebridge.data.rows import Place, answer_type, id_field, make_row, text_field
 from statebridge.errors import DatasetError, nearest
 from statebridge.records import DatasetRow

@@ -8,7 +8,6 @@ from itertools import islice
 
 import torch
 
-from statebridge.channels.donors import row_key
 from statebridge.channels.prompts import tokenise
 from statebridge.data import row_identity, rows_sha256
 from statebridge.data.text_corpus import TextCorpus
@@ -17,6 +16,7 @@ from statebridge.engine.fitting.stitched import stitched_cross_entropy
 from statebridge.errors import PairError, TranslatorError
 from statebridge.experiment.dataset import CorpusPositions
 from statebridge.experiment.experiment import Corpus, Experiment, Fit, Prompts
+from statebridge.experiment.random_streams import row_key
 from statebridge.models.onednn_layers import onednn_products
 from statebridge.models.pair import Pair
 from statebridge.models.token_batch import TokenBatch

@@ -13,8 +13,8 @@ from statebridge.engine.layer_search.lanes import SearchLanes
 from statebridge.engine.planning.sizing import free_bytes
 from statebridge.engine.run import run_experiment
 from statebridge.errors import DatasetError, ExperimentError, PairError
+from statebridge.experiment.declared import Layer
 from statebridge.experiment.experiment import Experiment
-from statebridge.experiment.layer import Layer
 from statebridge.experiment.layer_search import Sweep
 from statebridge.models.layers import resolve_layer
 from statebridge.models.pair import Pair, load_pair

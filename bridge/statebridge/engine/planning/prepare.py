@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from statebridge.channels.channel import CHANNELS
 from statebridge.channels.donors import choose_donors
-from statebridge.channels.noise import Noise, PerRowNoise, PublishedNoise
+from statebridge.channels.noise import Noise, noise_of
 from statebridge.channels.prompts import (
     TEXTLESS,
     answer_ids,
@@ -110,9 +110,5 @@ def _noise(
     for prompt in drawing:
         lengths = [len(ids) for ids in prompts.read(prompt)]
         for seed in experiment.seeds:
-            noise[prompt, seed] = (
-                PublishedNoise(seed, lengths, width)
-                if experiment.rng == "published"
-                else PerRowNoise(seed, row_ids, lengths, width)
-            )
+            noise[prompt, seed] = noise_of(experiment.rng, seed, row_ids, lengths, width)
     return noise

@@ -15,7 +15,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from statebridge.data.atomic import atomic_writer
+from statebridge.data.files import atomic_writer
 from statebridge.engine.reuse.lane_key import LaneKeys
 from statebridge.experiment.cells import Cell
 from statebridge.records import LaneResult

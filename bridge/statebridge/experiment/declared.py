@@ -1,0 +1,94 @@
+"""Types of the values that a person declares in a file: numbers, hashes, layers, names."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    WithJsonSchema,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from statebridge.registry import Registry
+
+
+def _no_boolean(value: Any) -> Any:
+    if isinstance(value, bool):
+        words = "true (as YAML reads yes and on)" if value else "false (as YAML reads no and off)"
+        raise ValueError(f"give a number, not {words}")
+    return value
+
+
+NO_BOOLEAN = BeforeValidator(_no_boolean)
+"""Refuses true and false, which YAML also makes of yes, no, on and off, as a number. It comes
+after a number's bounds, `Annotated[int, Field(ge=1), NO_BOOLEAN]`: before them it would hide them
+from the JSON Schema."""
+
+SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def _whole(given: str) -> str:
+    if SHA256.fullmatch(given) is None:
+        raise ValueError(f"give the 64 lower-case hex digits of a SHA-256, not {given[:80]!r}")
+    return given
+
+
+Sha256 = Annotated[
+    str,
+    AfterValidator(_whole),
+    WithJsonSchema({"type": "string", "pattern": f"^{SHA256.pattern}$"}),
+]
+"""A whole SHA-256 in lower-case hex digits."""
+
+
+def _layer(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError("give a relative depth (0.67), an index (8) or a module path")
+    return value
+
+
+Layer = Annotated[
+    Annotated[int, Field(strict=True)]
+    | Annotated[float, Field(strict=True, gt=0, le=1)]
+    | Annotated[str, Field(min_length=1)],
+    BeforeValidator(_layer),
+]
+"""Relative depth in (0, 1], block index (negative ones count from the end), or module path."""
+
+
+class NameIn:
+    """Makes a text field take the names in a registry only: `Annotated[str, NameIn(MODES)]`.
+
+    The names are looked up when a value is checked or a JSON Schema is made, not before.
+    """
+
+    def __init__(self, registry: Registry[Any]) -> None:
+        self._registry = registry
+
+    def _check(self, name: str) -> str:
+        if name not in self._registry:
+            *others, last = (repr(known) for known in self._registry.names())
+            expected = f"{', '.join(others)} or {last}" if others else last
+            raise PydanticCustomError(
+                "literal_error", "Input should be {expected}", {"expected": expected}
+            )
+        return name
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        """Check the name after its type."""
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """List the names, as for a literal."""
+        return {**handler(schema), "enum": list(self._registry.names())}

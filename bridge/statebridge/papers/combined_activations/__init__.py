@@ -1,0 +1,1 @@
+"""Communicating activations between language model agents, arXiv 2501.14082."""
