@@ -18,12 +18,11 @@ from typing import Any
 import torch
 
 from statebridge.errors import TranslatorError, nearest
-from statebridge.experiment.translator_settings import TranslatorKind
+from statebridge.experiment.translator_settings import KINDS
 from statebridge.results.translator_card import ImportedRecord, TranslatorCard
-from statebridge.translators.kinds import KINDS
 from statebridge.translators.translator import Translator
 
-ARCHITECTURES: dict[str, TranslatorKind] = {
+ARCHITECTURES: dict[str, str] = {
     "linear": "affine",
     "mlp_1hidden": "mlp_1hidden",
     "mlp_3hidden": "mlp_3hidden",
@@ -73,7 +72,7 @@ def read_published_checkpoint(path: Path, content: bytes) -> Translator:
         raise TranslatorError(
             f"{path}: normalize must be true or false, got {checkpoint['normalize']!r}"
         )
-    options = {name: _width(checkpoint, name, path) for name in KINDS[kind].options}
+    options = {name: _width(checkpoint, name, path) for name in KINDS.get(kind).options}
     translator = Translator(
         kind,
         _width(checkpoint, "dim_source", path),
