@@ -8,19 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    GetJsonSchemaHandler,
-    model_validator,
-)
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from statebridge.errors import TranslatorError
 from statebridge.experiment.declared_numbers import NO_BOOLEAN
+from statebridge.experiment.registered_name import RegisteredName
 from statebridge.registry import Registry
 
 if TYPE_CHECKING:
@@ -78,25 +70,7 @@ def translator_kind(
     return added
 
 
-def _known(kind: str) -> str:
-    if kind not in SOLVED:
-        try:
-            KINDS.get(kind)
-        except TranslatorError as error:
-            raise ValueError(str(error)) from None
-    return kind
-
-
-class _KindSchema:
-    """Lists the known kinds in the JSON Schema."""
-
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
-        return {**handler(schema), "enum": [*KINDS.names(), *SOLVED]}
-
-
-FitKind = Annotated[str, AfterValidator(_known), _KindSchema()]
+FitKind = Annotated[str, RegisteredName(KINDS, also=SOLVED)]
 """The `kind` of a fit: a registered kind of map, or a way to solve for an affine one."""
 
 StoreDtype = Literal["float32", "float16"]

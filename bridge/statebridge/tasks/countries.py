@@ -15,6 +15,7 @@ from types import MappingProxyType
 from statebridge.data.multihop_names import PEOPLE
 from statebridge.data.name_lists import ALIASES, SCORING, join_names
 from statebridge.errors import DatasetError
+from statebridge.experiment.dataset import TASKS, GeneratedRows
 from statebridge.records import DatasetRow
 from statebridge.tasks.dealing import dealt
 from statebridge.tasks.landmarks import COUNTRIES, LANDMARKS_PER_COUNTRY, Country
@@ -52,6 +53,12 @@ def countries_rows(rows: int, seed: int = 0) -> list[DatasetRow]:
     if not 1 <= rows <= MAX_ROWS:
         raise DatasetError(f"countries: rows is {rows}; ask for 1 to {MAX_ROWS}")
     return list(islice(_rows(seed), rows))
+
+
+@TASKS.add("countries")
+def declared_countries(settings: GeneratedRows) -> list[DatasetRow]:
+    """Return the rows that an experiment file declares."""
+    return countries_rows(settings.rows, seed=settings.seed)
 
 
 def _rows(seed: int) -> Iterator[DatasetRow]:

@@ -17,6 +17,7 @@ from itertools import count, islice, product
 from statebridge.data.multihop_names import COMPANIES
 from statebridge.data.name_lists import OPTIONS, SCORING, join_names
 from statebridge.errors import DatasetError
+from statebridge.experiment.dataset import TASKS, GeneratedRows
 from statebridge.records import DatasetRow
 from statebridge.tasks.dealing import dealt
 from statebridge.tasks.tip_sheet_phrases import (
@@ -53,6 +54,12 @@ def tip_sheets_rows(rows: int, seed: int = 0) -> list[DatasetRow]:
     if not 1 <= rows <= MAX_ROWS:
         raise DatasetError(f"tip sheets: rows is {rows}; ask for 1 to {MAX_ROWS}")
     return list(islice(_rows(seed), rows))
+
+
+@TASKS.add("tip_sheets")
+def declared_tip_sheets(settings: GeneratedRows) -> list[DatasetRow]:
+    """Return the rows that an experiment file declares."""
+    return tip_sheets_rows(settings.rows, seed=settings.seed)
 
 
 def _rows(seed: int) -> Iterator[DatasetRow]:
