@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -12,10 +12,12 @@ from statebridge.errors import DatasetError
 from statebridge.experiment.declared_numbers import NO_BOOLEAN
 from statebridge.experiment.declared_sha256 import Sha256
 from statebridge.experiment.registered_name import RegisteredName
-from statebridge.records import DatasetRow
 from statebridge.registry import Registry
 
-Generate = Callable[["GeneratedRows"], list[DatasetRow]]
+if TYPE_CHECKING:
+    from statebridge.records import DatasetRow
+
+Generate = Callable[["GeneratedRows"], "list[DatasetRow]"]
 """Declared settings to the rows; the same settings give the same rows on any machine."""
 
 TASKS: Registry[Generate] = Registry(
