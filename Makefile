@@ -35,7 +35,7 @@ check: $(READY)  ## format, lint, types, English
 	$(BIN)/python scripts/check_english.py
 
 docs: $(READY)  ## the documentation as a site in site/; fails at a broken link
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 format: $(READY)
 	$(BIN)/ruff format bridge client server tests benchmarks scripts

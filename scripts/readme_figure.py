@@ -21,10 +21,10 @@ METRIC = "word_boundary_contains"
 LINES = (
     ("question_only", "floor: receiver alone", GREY),
     ("private_last_random", "control: random state", GREY),
-    ("causal_last_shuffled", "control: state of another example", GREY),
-    ("private_last", "channel: map fitted for likeness", BLUE),
-    ("private_last_matched", "channel: the same, at the receiver's norm", BLUE),
-    ("causal_last", "channel: map trained through the receiver", BLUE),
+    ("causal_last_shuffled", "control: another row's state", GREY),
+    ("private_last", "channel: fitted map", BLUE),
+    ("private_last_matched", "channel: fitted map, receiver's norm", BLUE),
+    ("causal_last", "channel: map trained through receiver", BLUE),
     ("skyline", "skyline: receiver reads the context", BLACK),
 )
 """Conditions from the lowest bound to the highest, with label and colour."""
@@ -53,7 +53,7 @@ def main() -> int:
             axes.plot(share, place, "o", color=colour, markersize=6)
             left = share > 0.9
             axes.annotate(
-                f"{share:.0%}",
+                f"{100 * share:.1f} %",
                 (low if left else high, place),
                 xytext=(-7 if left else 7, 0),
                 textcoords="offset points",

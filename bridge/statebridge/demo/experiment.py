@@ -33,7 +33,7 @@ def taught_control_fields(rows: int) -> dict[str, Any]:
     return {
         **_sides(),
         "dataset": {"generate": {"rows": rows, "seed": 0, **_WORLD}},
-        "translators": dict(taught_translators()),
+        "translators": {seed: str(path) for seed, path in taught_translators().items()},
         "conditions": ["question_only", "skyline", "private_last", "private_last_shuffled"],
         "decoding": {"max_new_tokens": 8},
     }

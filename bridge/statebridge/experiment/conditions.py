@@ -22,19 +22,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    GetJsonSchemaHandler,
-    model_validator,
-)
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from statebridge.errors import nearest
-from statebridge.experiment.declared import NO_BOOLEAN
+from statebridge.experiment.declared import NO_BOOLEAN, NameIn
 from statebridge.experiment.sources import SOURCES, Source
 
 Operator = Literal["add", "blend", "mean", "sum"]
@@ -66,22 +56,7 @@ nothing of the row that the sender read; `unknown` is a condition of which the n
 NAME = r"^[a-z0-9][a-z0-9_.-]*$"
 
 
-def _known_source(name: str) -> str:
-    if name not in SOURCES:
-        raise ValueError(f"unknown source {name!r}; {nearest(name, SOURCES.names())}")
-    return name
-
-
-class _Names:
-    """Shows the registered names in the JSON Schema."""
-
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
-        return {"type": "string", "enum": list(SOURCES.names())}
-
-
-SourceName = Annotated[str, AfterValidator(_known_source), _Names()]
+SourceName = Annotated[str, NameIn(SOURCES)]
 """Name of a registered source; `statebridge.experiment.sources`."""
 
 

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from statebridge.experiment.declared import NO_BOOLEAN, Sha256
+from statebridge.errors import DatasetError
+from statebridge.experiment.declared import NO_BOOLEAN, NameIn, Sha256
+from statebridge.registry import Registry
+
+if TYPE_CHECKING:
+    from statebridge.records import DatasetRow
+
+Generate = Callable[["GeneratedRows"], "list[DatasetRow]"]
+"""Declared settings to the rows; the same settings give the same rows on any machine."""
+
+TASKS: Registry[Generate] = Registry(
+    "task", package="statebridge.tasks", group="statebridge.tasks", error=DatasetError
+)
 
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1), NO_BOOLEAN]
 Hops = Annotated[int, Field(ge=2, le=4), NO_BOOLEAN]
@@ -23,9 +36,9 @@ class GeneratedRows(Declared):
     """Rows made here; nothing is downloaded."""
 
     rows: Annotated[int, Field(ge=1, le=1_000_000), NO_BOOLEAN]
-    task: Literal["multihop", "countries", "tip_sheets"] = "multihop"
-    """Chains of invented facts; places and their countries; notes on companies. The last two
-    are tasks of arXiv 2501.14082, with rows of our own. The fields below, but for `seed`, are
+    task: Annotated[str, NameIn(TASKS)] = "multihop"
+    """`multihop` (chains of invented facts), `countries` or `tip_sheets` (tasks of arXiv
+    2501.14082, with rows of our own), or a registered task. The fields below, but for `seed`, are
     options of `multihop`."""
     hops: Annotated[tuple[Hops, ...], Field(min_length=1)] = (2, 3, 4)
     """Chain lengths, taken in turn."""

@@ -14,8 +14,9 @@ from pydantic import (
     WithJsonSchema,
 )
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+from pydantic_core import CoreSchema, core_schema
 
+from statebridge.errors import StatebridgeError
 from statebridge.registry import Registry
 
 
@@ -64,21 +65,27 @@ Layer = Annotated[
 
 
 class NameIn:
-    """Makes a text field take the names in a registry only: `Annotated[str, NameIn(MODES)]`.
+    """Annotation of a text field: only the names of a registry are valid.
 
-    The names are looked up when a value is checked or a JSON Schema is made, not before.
+        kind: Annotated[str, NameIn(KINDS)] = "affine"
+
+    The registry is read when a value is checked or a JSON Schema is made, so things that are added
+    after an import are known.
+
+    Args:
+        registry: The registry.
+        also: Further valid names.
     """
 
-    def __init__(self, registry: Registry[Any]) -> None:
-        self._registry = registry
+    def __init__(self, registry: Registry[Any], also: tuple[str, ...] = ()) -> None:
+        self._registry, self._also = registry, also
 
     def _check(self, name: str) -> str:
-        if name not in self._registry:
-            *others, last = (repr(known) for known in self._registry.names())
-            expected = f"{', '.join(others)} or {last}" if others else last
-            raise PydanticCustomError(
-                "literal_error", "Input should be {expected}", {"expected": expected}
-            )
+        if name not in self._also:
+            try:
+                self._registry.get(name)
+            except StatebridgeError as error:
+                raise ValueError(str(error)) from None
         return name
 
     def __get_pydantic_core_schema__(
@@ -91,4 +98,4 @@ class NameIn:
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
         """List the names, as for a literal."""
-        return {**handler(schema), "enum": list(self._registry.names())}
+        return {**handler(schema), "enum": [*self._registry.names(), *self._also]}

@@ -28,7 +28,10 @@ from statebridge.experiment.layer_search import Sweep, check_sweep
 from statebridge.experiment.presets import resolve_conditions
 from statebridge.experiment.random_streams import STREAMS
 from statebridge.experiment.translator_settings import (
+    KINDS,
+    SOLVED,
     CausalSettings,
+    FitKind,
     ProcrustesSettings,
     RidgeSettings,
     TrainingSettings,
@@ -83,9 +86,7 @@ class Causal(Declared):
 class Fit(Declared):
     """How to fit the translators that the experiment needs, one per seed."""
 
-    kind: Literal[
-        "affine", "mlp_1hidden", "mlp_3hidden", "low_rank", "gated", "ridge", "procrustes"
-    ] = "affine"
+    kind: FitKind = "affine"
     """`ridge` and `procrustes` are solved in closed form, the others trained."""
     corpus: Corpus
     training: TrainingSettings = TrainingSettings()
@@ -101,21 +102,20 @@ class Fit(Declared):
     """Train the fitted map on through the receiver."""
 
     @model_validator(mode="after")
-    def _rank_fits(self) -> Fit:
-        if self.kind == "low_rank" and self.rank is None:
-            raise ValueError("kind low_rank needs rank")
-        if self.kind != "low_rank" and self.rank is not None:
-            raise ValueError(f"kind {self.kind} has no rank; leave it out, or take kind low_rank")
+    def _options_fit(self) -> Fit:
+        needed = () if self.kind in SOLVED else KINDS.get(self.kind).options
+        for name, value in self.options.items():
+            field = "training.hidden_dim" if name == "hidden_dim" else name
+            if value is None and name in needed:
+                raise ValueError(f"kind {self.kind} needs {field}")
+            if value is not None and name not in needed:
+                raise ValueError(f"kind {self.kind} takes no {field}; leave it out")
         return self
 
-    @model_validator(mode="after")
-    def _hidden_dim_fits(self) -> Fit:
-        given = self.training.hidden_dim is not None
-        if self.kind.startswith("mlp") and not given:
-            raise ValueError(f"kind {self.kind} needs training.hidden_dim, its hidden width")
-        if given and not self.kind.startswith("mlp"):
-            raise ValueError(f"kind {self.kind} has no hidden layer; leave training.hidden_dim out")
-        return self
+    @property
+    def options(self) -> dict[str, int | None]:
+        """The options of kinds, by name; None for one that is not given."""
+        return {"hidden_dim": self.training.hidden_dim, "rank": self.rank}
 
 
 def _unwrap_fit(value: Any) -> Any:

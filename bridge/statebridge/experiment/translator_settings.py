@@ -5,16 +5,72 @@ Free of torch, so that the light half can read and check an experiment.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from statebridge.experiment.declared import NO_BOOLEAN
+from statebridge.errors import TranslatorError
+from statebridge.experiment.declared import NO_BOOLEAN, NameIn
+from statebridge.registry import Registry
 
-TranslatorKind = Literal["affine", "mlp_1hidden", "mlp_3hidden", "low_rank", "gated"]
-"""Names of the maps; `kinds.KINDS` says how each is built."""
+if TYPE_CHECKING:
+    from torch import nn
 
-TRANSLATOR_KINDS: tuple[TranslatorKind, ...] = get_args(TranslatorKind)
+Build = Callable[[int, int, Mapping[str, int]], "nn.Module"]
+"""(width of the sender's states, width of the receiver's, options) to the map, weights zero."""
+
+SOLVED = ("ridge", "procrustes")
+"""Ways of fitting an affine map in closed form; a file names them as `kind` too."""
+
+
+class TranslatorKind:
+    """A kind of map from the sender's states to the receiver's.
+
+    Args:
+        build: Builds the map. It imports torch itself, so that an experiment file can be checked
+            where torch is not installed.
+        source: Where the method was published.
+        options: Names of the whole numbers that it needs beside the widths: `hidden_dim`, `rank`.
+    """
+
+    def __init__(self, build: Build, source: str, options: tuple[str, ...]) -> None:
+        # Named as the function, so that a notebook may define it again.
+        self.__module__, self.__qualname__ = build.__module__, build.__qualname__
+        self.build, self.source, self.options = build, source, options
+
+
+KINDS: Registry[TranslatorKind] = Registry(
+    "translator kind",
+    package="statebridge.translators.kinds",
+    group="statebridge.translator_kinds",
+    error=TranslatorError,
+)
+
+
+def translator_kind(
+    name: str, *, source: str, options: tuple[str, ...] = ()
+) -> Callable[[Build], Build]:
+    """Return a decorator that makes a function a kind of translator (docs/recipes).
+
+    Args:
+        name: The `kind` in an experiment file.
+        source: Where the method was published.
+        options: Names of the whole numbers that it needs: `hidden_dim`, `rank`.
+
+    Raises:
+        TranslatorError: Another kind has the name.
+    """
+
+    def added(build: Build) -> Build:
+        KINDS.add(name)(TranslatorKind(build, source, options))
+        return build
+
+    return added
+
+
+FitKind = Annotated[str, NameIn(KINDS, also=SOLVED)]
+"""The `kind` of a fit: a registered kind of map, or a way to solve for an affine one."""
 
 StoreDtype = Literal["float32", "float16"]
 

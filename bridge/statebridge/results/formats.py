@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from statebridge.errors import ResultError, TranslatorError
-from statebridge.experiment.translator_settings import TranslatorKind
 from statebridge.records import ResultSet
 from statebridge.registry import Registry
 
@@ -54,7 +53,7 @@ RESULT_FORMATS: Registry[ResultFormat] = Registry(
 class Checkpoint:
     """A translator as read from another program's file."""
 
-    kind: TranslatorKind
+    kind: str
     width_in: int
     width_out: int
     options: Mapping[str, int]

@@ -14,7 +14,6 @@ from statebridge.experiment.translator_settings import (
     ProcrustesSettings,
     RidgeSettings,
     TrainingSettings,
-    TranslatorKind,
 )
 
 
@@ -245,7 +244,7 @@ class TranslatorCard(_Record):
     """Everything about a translator but its weights."""
 
     format: Literal["statebridge.translator.v1"] = "statebridge.translator.v1"
-    kind: TranslatorKind
+    kind: str
     width_in: int = Field(ge=1)
     width_out: int = Field(ge=1)
     options: dict[str, int] = Field(default_factory=dict)

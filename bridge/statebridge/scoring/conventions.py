@@ -8,10 +8,9 @@ name their convention in the attribute `scoring`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from types import MappingProxyType
 
 from statebridge.data.answers import (
     ALIASES,
@@ -24,6 +23,7 @@ from statebridge.data.answers import (
 )
 from statebridge.errors import DatasetError, nearest
 from statebridge.records import DatasetRow
+from statebridge.registry import Registry
 from statebridge.scoring.metrics import (
     first_answer_span,
     normalize,
@@ -51,6 +51,10 @@ class Gold:
 Convention = Callable[[str, Gold], bool]
 """(prediction, gold) to whether it is right."""
 
+CONVENTIONS: Registry[Convention] = Registry(
+    "scoring convention", group="statebridge.scoring_conventions", error=DatasetError
+)
+
 _LINE_END = re.compile(r"[\r\n]")
 _NEXT_QUESTION = re.compile(r"^(?:Q|Question|Problem):", re.MULTILINE)
 _FINAL = "####"
@@ -59,6 +63,7 @@ _OPENING = r"\W*({letters})\s*(?:$|[).:,;\r\n])"
 _BRACKETED = r"\(({letters})\)"
 
 
+@CONVENTIONS.add("exact")
 def exact(prediction: str, gold: Gold) -> bool:
     """Whether the normalised prediction is the normalised answer or an alias of it.
 
@@ -68,6 +73,7 @@ def exact(prediction: str, gold: Gold) -> bool:
     return any(normalized_exact_match(prediction, name) for name in gold.names)
 
 
+@CONVENTIONS.add("first_span")
 def first_span(prediction: str, gold: Gold) -> bool:
     """Whether the first answer span is the answer or an alias of it.
 
@@ -77,6 +83,7 @@ def first_span(prediction: str, gold: Gold) -> bool:
     return any(first_answer_span(prediction, name) for name in gold.names)
 
 
+@CONVENTIONS.add("first_line")
 def first_line(prediction: str, gold: Gold) -> bool:
     """Whether the first line holds the answer or an alias of it as whole words.
 
@@ -88,6 +95,7 @@ def first_line(prediction: str, gold: Gold) -> bool:
     return any(_place(line, name) is not None for name in gold.names)
 
 
+@CONVENTIONS.add("first_named")
 def first_named(prediction: str, gold: Gold) -> bool:
     """Whether the first option that the prediction names is the answer or an alias of it.
 
@@ -107,6 +115,7 @@ def first_named(prediction: str, gold: Gold) -> bool:
     return first is not None and all(place is None or place > first for place in wrong)
 
 
+@CONVENTIONS.add("final_number")
 def final_number(prediction: str, gold: Gold) -> bool:
     """Whether the final number equals the answer, as numbers: `$1,000.00` is 1000.
 
@@ -124,6 +133,7 @@ def final_number(prediction: str, gold: Gold) -> bool:
     return extract_number(prediction) == wanted
 
 
+@CONVENTIONS.add("choice_letter")
 def choice_letter(prediction: str, gold: Gold) -> bool:
     """Whether the letter that the prediction settles on is the answer.
 
@@ -190,7 +200,7 @@ def row_convention(row: DatasetRow) -> str | None:
     if name is not None and name not in CONVENTIONS:
         raise DatasetError(
             f"row {row.row_id!r}: attribute {SCORING!r}: unknown convention {name!r}; "
-            f"{nearest(str(name), CONVENTIONS)}"
+            f"{nearest(str(name), CONVENTIONS.names())}"
         )
     return None if name is None else str(name)
 
@@ -206,12 +216,11 @@ def row_correct(prediction: str, row: DatasetRow, convention: str | None = None)
     if name is None:
         raise DatasetError(
             f"row {row.row_id!r}: has no attribute {SCORING!r}; name a convention: "
-            f"{', '.join(CONVENTIONS)}"
+            f"{', '.join(CONVENTIONS.names())}"
         )
-    if name not in CONVENTIONS:
-        raise DatasetError(f"unknown scoring convention {name!r}; {nearest(name, CONVENTIONS)}")
+    judged = CONVENTIONS.get(name)
     try:
-        return CONVENTIONS[name](prediction, gold_of(row))
+        return judged(prediction, gold_of(row))
     except DatasetError as error:
         raise DatasetError(f"row {row.row_id!r}: {name}: {error}") from None
 
@@ -235,15 +244,3 @@ def _place(text: str, name: str) -> int | None:
     dotted = r"\.?".join(map(re.escape, name))
     found = re.search(rf"(?<![\w.]){dotted}(?!\w)", text)
     return None if found is None else len(normalize(text[: found.start()]))
-
-
-CONVENTIONS: Mapping[str, Convention] = MappingProxyType(
-    {
-        "exact": exact,
-        "first_span": first_span,
-        "first_line": first_line,
-        "first_named": first_named,
-        "final_number": final_number,
-        "choice_letter": choice_letter,
-    }
-)

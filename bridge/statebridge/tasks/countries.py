@@ -18,6 +18,7 @@ from statebridge.data.answers import ALIASES, SCORING, join_names
 from statebridge.data.multihop_domains import NAMES
 from statebridge.data.word_lists import dealt, read_package_yaml
 from statebridge.errors import DatasetError
+from statebridge.experiment.dataset import TASKS, GeneratedRows
 from statebridge.records import DatasetRow
 
 LANDMARKS_PER_COUNTRY = 3
@@ -75,6 +76,12 @@ def countries_rows(rows: int, seed: int = 0) -> list[DatasetRow]:
     if not 1 <= rows <= MAX_ROWS:
         raise DatasetError(f"countries: rows is {rows}; ask for 1 to {MAX_ROWS}")
     return list(islice(_rows(seed), rows))
+
+
+@TASKS.add("countries")
+def declared_countries(settings: GeneratedRows) -> list[DatasetRow]:
+    """Return the rows that an experiment file declares."""
+    return countries_rows(settings.rows, seed=settings.seed)
 
 
 def _rows(seed: int) -> Iterator[DatasetRow]:

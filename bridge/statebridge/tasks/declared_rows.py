@@ -11,9 +11,8 @@ from statebridge.data import (
     verify_sha256,
 )
 from statebridge.errors import DatasetError
-from statebridge.experiment.experiment import Dataset, GeneratedRows
+from statebridge.experiment.dataset import TASKS, Dataset, GeneratedRows
 from statebridge.records import DatasetRow
-from statebridge.tasks import countries_rows, tip_sheets_rows
 
 
 def resolve_dataset(dataset: Dataset) -> tuple[list[DatasetRow], str]:
@@ -40,11 +39,17 @@ def resolve_dataset(dataset: Dataset) -> tuple[list[DatasetRow], str]:
 
 
 def generated_rows(settings: GeneratedRows) -> list[DatasetRow]:
-    """Return the rows that the generator makes of these settings."""
-    if settings.task == "countries":
-        return countries_rows(settings.rows, seed=settings.seed)
-    if settings.task == "tip_sheets":
-        return tip_sheets_rows(settings.rows, seed=settings.seed)
+    """Return the rows that the task of these settings generates.
+
+    Raises:
+        DatasetError: The task has no such rows.
+    """
+    return TASKS.get(settings.task)(settings)
+
+
+@TASKS.add("multihop")
+def multihop(settings: GeneratedRows) -> list[DatasetRow]:
+    """Return chains of invented facts, with a question that takes all of a chain."""
     return generate_multihop(
         settings.rows,
         hops=settings.hops,

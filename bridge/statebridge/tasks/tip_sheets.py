@@ -20,6 +20,7 @@ from statebridge.data.answers import OPTIONS, SCORING, join_names
 from statebridge.data.multihop_domains import NAMES
 from statebridge.data.word_lists import dealt, lines_of, read_package_yaml
 from statebridge.errors import DatasetError
+from statebridge.experiment.dataset import TASKS, GeneratedRows
 from statebridge.records import DatasetRow
 
 _CHOICE = re.compile(r"\{([^{}|]+)\|([^{}|]+)\|([^{}|]+)\}")
@@ -86,6 +87,12 @@ def tip_sheets_rows(rows: int, seed: int = 0) -> list[DatasetRow]:
     if not 1 <= rows <= MAX_ROWS:
         raise DatasetError(f"tip sheets: rows is {rows}; ask for 1 to {MAX_ROWS}")
     return list(islice(_rows(seed), rows))
+
+
+@TASKS.add("tip_sheets")
+def declared_tip_sheets(settings: GeneratedRows) -> list[DatasetRow]:
+    """Return the rows that an experiment file declares."""
+    return tip_sheets_rows(settings.rows, seed=settings.seed)
 
 
 def _rows(seed: int) -> Iterator[DatasetRow]:

@@ -18,10 +18,10 @@ from fractions import Fraction
 import torch
 
 from statebridge.errors import NumericError, TranslatorError
-from statebridge.experiment.translator_settings import TrainingSettings, TranslatorKind
+from statebridge.experiment.translator_settings import TrainingSettings
 from statebridge.results.translator_card import EpochRecord, TrainingRecord
 from statebridge.translators.fit import Fit, finished
-from statebridge.translators.kinds import initialise
+from statebridge.translators.maps import initialise
 from statebridge.translators.normalisation import l2_normalise
 from statebridge.translators.optimiser import Optimiser
 from statebridge.translators.position_store import PositionStore
@@ -76,7 +76,7 @@ class _Trainer:
         store: PositionStore,
         settings: TrainingSettings,
         *,
-        kind: TranslatorKind,
+        kind: str,
         rank: int | None,
         seed: int,
         normalize: bool,
@@ -196,7 +196,7 @@ def train_translator(
     store: PositionStore,
     settings: TrainingSettings | None = None,
     *,
-    kind: TranslatorKind = "affine",
+    kind: str = "affine",
     rank: int | None = None,
     seed: int = 42,
     normalize: bool = True,

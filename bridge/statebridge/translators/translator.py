@@ -8,7 +8,7 @@ import torch
 
 from statebridge.errors import NumericError, TranslatorError
 from statebridge.results.translator_card import TranslatorCard
-from statebridge.translators.kinds import build_map
+from statebridge.translators.maps import build_map
 from statebridge.translators.normalisation import l2_normalise
 
 

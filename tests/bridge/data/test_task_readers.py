@@ -146,7 +146,7 @@ def test_rows_survive_being_written(tmp_path: Path) -> None:
         rows += read_dataset(lines(tmp_path / f"{name}.jsonl", record), name)
     write_jsonl(rows, tmp_path / "rows.jsonl")
     assert read_jsonl(tmp_path / "rows.jsonl", FieldMap(id="id")) == rows
-    assert {row.attributes["scoring"] for row in rows} <= set(CONVENTIONS)
+    assert {row.attributes["scoring"] for row in rows} <= set(CONVENTIONS.names())
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ def _condition(**fields: Any) -> Condition:
         ({"positions": (0.5,)}, "valid integer"),
         ({"weight": float("nan")}, "finite number"),
         ({"weight": float("inf")}, "finite number"),
-        ({"source": "translate"}, "'translated'"),
+        ({"source": "translate"}, "did you mean translated"),
         ({"operator": "replace"}, "'add', 'blend', 'mean' or 'sum'"),
         ({"name": ""}, "pattern"),
         ({"name": "../escape"}, "pattern"),

@@ -9,7 +9,7 @@ import torch
 
 from statebridge.errors import NumericError, TranslatorError
 from statebridge.results.translator_card import SpaceQuality
-from statebridge.translators.kinds import initialise
+from statebridge.translators.maps import initialise
 from statebridge.translators.positions import BLOCK_SIZE
 from statebridge.translators.quality import TargetMeans, measure_quality, target_means
 from statebridge.translators.ridge import fit_ridge

@@ -11,7 +11,7 @@ import torch
 
 from statebridge.errors import EnvironmentFault, NumericError, TranslatorError
 from statebridge.experiment.translator_settings import (
-    TRANSLATOR_KINDS,
+    KINDS,
     CausalSettings,
     TrainingSettings,
 )
@@ -24,7 +24,7 @@ from statebridge.results.translator_card import (
     StateOrigin,
     TranslatorCard,
 )
-from statebridge.translators.kinds import initialise
+from statebridge.translators.maps import initialise
 from statebridge.translators.position_store import PositionStore
 from statebridge.translators.procrustes import fit_procrustes
 from statebridge.translators.quality import measure_quality
@@ -57,7 +57,7 @@ def stored(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("kind", TRANSLATOR_KINDS)
+@pytest.mark.parametrize("kind", KINDS.names())
 @pytest.mark.parametrize("normalize", [True, False])
 def test_round_trip(tmp_path: Path, kind: str, normalize: bool) -> None:
     translator = initialised(kind, normalize_input=normalize)

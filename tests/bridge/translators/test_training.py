@@ -10,9 +10,8 @@ from transformers.optimization import get_linear_schedule_with_warmup
 
 from statebridge.errors import NumericError, TranslatorError
 from statebridge.experiment.translator_settings import (
-    TRANSLATOR_KINDS,
+    KINDS,
     TrainingSettings,
-    TranslatorKind,
 )
 from statebridge.results.translator_card import TrainingRecord
 from statebridge.translators.fit import Fit
@@ -155,10 +154,8 @@ def test_record(store: PositionStore) -> None:
     assert record.epochs[-1].learning_rate == 0.01 * 1 / 19
 
 
-@pytest.mark.parametrize("kind", TRANSLATOR_KINDS)
-def test_same_again_to_the_bit_and_other_seed_not(
-    store: PositionStore, kind: TranslatorKind
-) -> None:
+@pytest.mark.parametrize("kind", KINDS.names())
+def test_same_again_to_the_bit_and_other_seed_not(store: PositionStore, kind: str) -> None:
     settings = QUICK.model_copy(update={"hidden_dim": 7 if kind.startswith("mlp") else None})
     train = partial(train_translator, kind=kind, rank=2 if kind == "low_rank" else None)
     before = torch.get_rng_state()
@@ -180,7 +177,7 @@ def test_leaves_the_global_generator_alone(store: PositionStore) -> None:
 
 
 @pytest.mark.parametrize("kind", ["affine", "mlp_1hidden", "low_rank", "gated"])
-def test_beats_the_mean_baseline_on_linear_data(kind: TranslatorKind) -> None:
+def test_beats_the_mean_baseline_on_linear_data(kind: str) -> None:
     settings = TrainingSettings(
         epochs=10, learning_rate=0.02, hidden_dim=16 if kind == "mlp_1hidden" else None
     )

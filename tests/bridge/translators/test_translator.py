@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from statebridge.errors import NumericError, TranslatorError
-from statebridge.experiment.translator_settings import TRANSLATOR_KINDS
-from statebridge.translators.kinds import KINDS, initialise, rescale
+from statebridge.experiment.translator_settings import KINDS
+from statebridge.translators.maps import initialise, rescale
 from statebridge.translators.normalisation import l2_normalise
 from statebridge.translators.translator import Translator
 from tests.bridge.translators.refusal import refused
@@ -29,10 +29,10 @@ def initialised(kind: str, *, normalize_input: bool = True, seed: int = 0) -> Tr
 
 
 def test_every_kind_that_settings_name_can_be_built() -> None:
-    assert set(KINDS) == set(TRANSLATOR_KINDS) == set(OPTIONS)
+    assert set(KINDS.names()) == set(OPTIONS)
 
 
-@pytest.mark.parametrize("kind", TRANSLATOR_KINDS)
+@pytest.mark.parametrize("kind", KINDS.names())
 @pytest.mark.parametrize("leading", [(), (5,), (2, 5), (0,), (1, 2, 3)])
 def test_shapes(kind: str, leading: tuple[int, ...]) -> None:
     assert initialised(kind)(normal(*leading, 3)).shape == (*leading, 4)
@@ -126,7 +126,7 @@ def test_gradients_flow_through_an_open_gate() -> None:
     assert all(bool(parameter.grad.any()) for parameter in translator.parameters())
 
 
-@pytest.mark.parametrize("kind", TRANSLATOR_KINDS)
+@pytest.mark.parametrize("kind", KINDS.names())
 def test_rescaled_maps(kind: str) -> None:
     translator, scaled = (initialised(kind, normalize_input=False) for _ in range(2))
     rescale(scaled.map, inputs=0.25, outputs=8.0)

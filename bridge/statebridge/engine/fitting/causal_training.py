@@ -28,7 +28,7 @@ from statebridge.records import DatasetRow
 from statebridge.results.translator_card import CausalEpochRecord, CausalRecord, StateOrigin
 from statebridge.translators import Translator
 from statebridge.translators.fit import Fit, finished
-from statebridge.translators.kinds import rescale
+from statebridge.translators.maps import rescale
 from statebridge.translators.normalisation import SMALLEST_NORM
 from statebridge.translators.optimiser import Optimiser
 from statebridge.translators.training import validation_start

@@ -17,6 +17,7 @@ from statebridge.errors import PairError, TranslatorError
 from statebridge.experiment.dataset import CorpusPositions
 from statebridge.experiment.experiment import Corpus, Experiment, Fit, Prompts
 from statebridge.experiment.random_streams import row_key
+from statebridge.experiment.translator_settings import SOLVED
 from statebridge.models.onednn_layers import onednn_products
 from statebridge.models.pair import Pair
 from statebridge.models.token_batch import TokenBatch
@@ -209,7 +210,7 @@ def fit_translators(
     """
     seeds = list(seeds)
     start = corpus.held_out_start
-    fit_all = _solved if fit.kind in ("ridge", "procrustes") else _trained
+    fit_all = _solved if fit.kind in SOLVED else _trained
     fitted = fit_all(pair, fit, corpus, seeds, progress)
     causal: dict[int, CausalRecord] = {}
     if fit.causal is not None:
@@ -316,8 +317,6 @@ def _solved(
 def _trained(
     pair: Pair, fit: Fit, corpus: CorpusTexts, seeds: Sequence[int], progress: Progress
 ) -> dict[int, Fitted]:
-    if fit.kind == "ridge" or fit.kind == "procrustes":  # noqa: PLR1714 - mypy narrows only this
-        raise TranslatorError(f"{fit.kind} is solved, not trained")
     start = corpus.held_out_start
     results: dict[int, Fitted] = {}
     positions = paired_positions(

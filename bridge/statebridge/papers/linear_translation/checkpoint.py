@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from statebridge.errors import TranslatorError, nearest
-from statebridge.experiment.translator_settings import TranslatorKind
+from statebridge.experiment.translator_settings import KINDS
 from statebridge.results.formats import CHECKPOINTS, Checkpoint
 
-ARCHITECTURES: dict[str, TranslatorKind] = {
+ARCHITECTURES: dict[str, str] = {
     "linear": "affine",
     "mlp_1hidden": "mlp_1hidden",
     "mlp_3hidden": "mlp_3hidden",
@@ -72,11 +72,10 @@ class PublishedCheckpoint:
             raise TranslatorError(
                 f"{path}: normalize must be true or false, got {checkpoint['normalize']!r}"
             )
-        options = () if kind == "affine" else ("hidden_dim",)
         prefix = "net.proj." if kind == "affine" else "net.net."
         return Checkpoint(
             kind=kind,
-            options={name: _width(checkpoint, name, path) for name in options},
+            options={name: _width(checkpoint, name, path) for name in KINDS.get(kind).options},
             width_in=_width(checkpoint, "dim_source", path),
             width_out=_width(checkpoint, "dim_target", path),
             normalize_input=checkpoint["normalize"],

@@ -1,0 +1,24 @@
+from .fit import Fit
+from .position_store import PositionStore
+from .procrustes import fit_procrustes
+from .quality import TargetMeans, measure_quality, target_means
+from .ridge import fit_ridge
+from .storage import load_translator, make_card, save_translator
+from .training import TrainingProgress, train_translator
+from .translator import Translator
+
+__all__ = [
+    "Fit",
+    "PositionStore",
+    "TargetMeans",
+    "TrainingProgress",
+    "Translator",
+    "fit_procrustes",
+    "fit_ridge",
+    "load_translator",
+    "make_card",
+    "measure_quality",
+    "save_translator",
+    "target_means",
+    "train_translator",
+]
