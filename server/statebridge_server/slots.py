@@ -1,21 +1,28 @@
-"""Worker slots: one for each declared device, each with a lock that its living worker holds.
+"""Worker slots: one for each declared device, each with a lock that its worker holds.
 
-The kernel lets go of a lock when the process that holds it ends, however it ends. So whoever gets
-a slot's lock knows that the slot's last worker is dead, and no clock is compared.
+The system releases a lock when the process that holds it ends, also when it is killed. A process
+that gets a slot's lock therefore knows that the slot's previous worker is dead, without comparing
+clocks.
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from statebridge_server.store import turns
 from statebridge_server.store.database import Database
 from statebridge_server.store.tables import Job
+
+POLL_SECONDS = 0.1
+"""Between two attempts to get a slot's lock."""
+
+_held: list[FileLock] = []
+"""Locks of this process: one that is collected as garbage would be released."""
 
 
 def lock_path(data: Path, slot: int) -> Path:
@@ -25,8 +32,10 @@ def lock_path(data: Path, slot: int) -> Path:
 
 def become_only_worker(data: Path, slot: int) -> None:
     """Wait for the slot's lock and hold it until this process ends."""
-    # Never closed here: until the process has ended a thread of it may still write.
-    fcntl.flock(_opened(data, slot), fcntl.LOCK_EX)
+    lock = _lock(data, slot)
+    lock.acquire(poll_interval=POLL_SECONDS)
+    # Never released here: until the process has ended, one of its threads may still write.
+    _held.append(lock)
 
 
 def take_over(
@@ -38,15 +47,10 @@ def take_over(
     ending holds its lock; its jobs are looked at again the next time.
     """
     for slot in turns.slots_beyond(database, slots):
-        descriptor = _opened(data, slot)
-        try:
-            with suppress(BlockingIOError):
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                reason = "the server was started again with fewer devices"
-                for job in turns.recover(database, reason, slot):
-                    recovered(job)
-        finally:
-            os.close(descriptor)
+        with suppress(Timeout), _lock(data, slot).acquire(blocking=False):
+            reason = "the server was started again with fewer devices"
+            for job in turns.recover(database, reason, slot):
+                recovered(job)
 
 
 def pairs_for_others(
@@ -69,5 +73,5 @@ def pairs_for_others(
     ]
 
 
-def _opened(data: Path, slot: int) -> int:
-    return os.open(lock_path(data, slot), os.O_CREAT | os.O_RDWR, 0o600)
+def _lock(data: Path, slot: int) -> FileLock:
+    return FileLock(lock_path(data, slot), mode=0o600, thread_local=False)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from sqlalchemy import text
 
 from statebridge.errors import InputError
@@ -95,14 +94,10 @@ def test_jobs_of_slots_that_are_gone_are_taken_over_under_their_lock(
 ) -> None:
     job_id = queue(database, "ann")
     assert turns.take_next(database, 3, 4) is not None
-    descriptor = os.open(lock_path(tmp_path, 3), os.O_CREAT | os.O_RDWR)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with FileLock(lock_path(tmp_path, 3)):
         take_over(database, tmp_path, 2)
         assert find(database, job_id).state == "running", "its worker lives"
         take_over(database, tmp_path, 4)
-    finally:
-        os.close(descriptor)
     assert find(database, job_id).state == "running", "its slot has a worker of its own"
     seen: list[str] = []
     take_over(database, tmp_path, 2, lambda job: seen.append(job.id))

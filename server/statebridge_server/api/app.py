@@ -23,12 +23,8 @@ from statebridge_server.api import (
     scores,
     translators,
 )
-from statebridge_server.api.answer_cache import AnswerCache
 from statebridge_server.api.context import Server
-from statebridge_server.api.http_protocol import REPEATED
-from statebridge_server.api.kept_answers import KeptAnswers
 from statebridge_server.api.problems import MEDIA_TYPE, ProblemDetails, install_problem_handlers
-from statebridge_server.api.repeated_requests import RepeatedRequests
 from statebridge_server.api.requests import RequestContext, RequestMetrics
 from statebridge_server.layout import clear_incoming, make_layout
 from statebridge_server.settings import Settings
@@ -50,26 +46,20 @@ def create_app(settings: Settings) -> FastAPI:
     server = Server(settings, Database(settings.url), Supervisor(settings))
     registry = CollectorRegistry()
     registry.register(health.ServerCollector(server))
-    metrics = RequestMetrics(registry)
-    answers = KeptAnswers(server.changes)
-    repeated = RepeatedRequests(answers, metrics)
 
     @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, RepeatedRequests]]:
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         clear_incoming(settings.data)
         server.supervisor.start()
-        yield {REPEATED: repeated}
+        yield
         server.stopping.set()
         await to_thread.run_sync(server.supervisor.join)
-        server.changes.close()
         server.database.close()
 
     app = bare_app(lifespan)
     app.state.server = server
     app.state.registry = registry
-    app.add_middleware(AnswerCache, answers=answers, repeated=repeated)
-    # Around it: what is answered from there is logged and counted like everything else.
-    app.add_middleware(RequestContext, metrics=metrics)
+    app.add_middleware(RequestContext, metrics=RequestMetrics(registry))
     return app
 
 
