@@ -1,7 +1,11 @@
-"""The application: routes, handlers, and the worker's life beside it."""
+"""The application: its routes, handlers and lifespan, in which the workers run.
+
+`python -m statebridge_server.api.app > server/openapi.json` writes its OpenAPI description.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -64,7 +68,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def bare_app(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
-    """Return the routes alone: what the OpenAPI description is made of."""
+    """Return the routes without a server, for the OpenAPI description."""
     problem = {"content": {MEDIA_TYPE: {"schema": ProblemDetails.model_json_schema()}}}
     app = FastAPI(
         title="Statebridge",
@@ -83,3 +87,12 @@ def bare_app(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
     ):
         app.include_router(module.router)
     return app
+
+
+def openapi_text() -> str:
+    """Return the OpenAPI description as the committed file holds it."""
+    return json.dumps(bare_app().openapi(), indent=2, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    print(openapi_text(), end="")

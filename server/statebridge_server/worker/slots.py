@@ -26,7 +26,7 @@ _held: list[FileLock] = []
 
 
 def lock_path(data: Path, slot: int) -> Path:
-    """Return the file that the worker of a slot locks."""
+    """Return the lock file of a slot."""
     return data / ("worker.lock" if slot == 0 else f"worker-{slot}.lock")
 
 
@@ -41,10 +41,10 @@ def become_only_worker(data: Path, slot: int) -> None:
 def take_over(
     database: Database, data: Path, slots: int, recovered: Callable[[Job], None] = lambda _: None
 ) -> None:
-    """Queue again what workers of slots from `slots` on left running, once they are dead.
+    """Queue again the jobs of dead workers in slots from `slots` on.
 
-    Such slots are those of an earlier start with more devices. A worker of one that is still
-    ending holds its lock; its jobs are looked at again the next time.
+    Such slots belong to an earlier start with more devices. A worker that is still ending holds its
+    lock; its jobs are left for the next call.
     """
     for slot in turns.slots_beyond(database, slots):
         with suppress(Timeout), _lock(data, slot).acquire(blocking=False):
@@ -59,9 +59,9 @@ def pairs_for_others(
     """Return the pairs that this slot's worker cannot load, and that another one may yet load.
 
     Args:
-        pairs: What the worker says of each pair.
+        pairs: State of each pair in this worker.
     """
-    failed = [name for name, said in pairs.items() if said and "error" in said]
+    failed = [name for name, state in pairs.items() if state and "error" in state]
     if not failed or slots == 1:
         return []
     states = turns.worker_states(database)
@@ -69,7 +69,7 @@ def pairs_for_others(
     return [
         name
         for name in failed
-        if any(said is None or "error" not in (said.pairs.get(name) or {}) for said in others)
+        if any(other is None or "error" not in (other.pairs.get(name) or {}) for other in others)
     ]
 
 
