@@ -24,7 +24,7 @@ from typing import Any
 from statebridge.errors import ExperimentError
 from statebridge.experiment import load_experiment, parse_experiment
 from statebridge.experiment.experiment import Dataset, Experiment, Fit, TranslatorSets
-from statebridge.experiment.files import declared_files, set_field
+from statebridge.experiment.files import declared_files, is_model_folder, set_field
 from statebridge_client import _experiment_calls
 from statebridge_client._call import Steps
 from statebridge_client._records import ExperimentStatus
@@ -132,7 +132,7 @@ def submit(
 def _leave_out_what_is_of_this_machine(body: dict[str, Any]) -> None:
     for side in ("sender", "receiver"):
         model = body[side]["model"]
-        if model.startswith((".", "/", "~")):
+        if is_model_folder(model):
             body[side]["model"] = Path(model).expanduser().resolve().name
     if "execution" in body:
         for device in ("device", "sender_device"):

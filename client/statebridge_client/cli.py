@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from importlib.metadata import entry_points
@@ -98,6 +99,9 @@ def main() -> None:
     key that is missing or refused, 7 no room at present, 130 interrupted.
     """
     stdout = sys.stdout
+    if isinstance(stdout, io.TextIOWrapper):
+        # Windows gives a pipe the system's code page, which lacks signs such as the minus.
+        stdout.reconfigure(errors="backslashreplace")
     try:
         code = app(standalone_mode=False)
         stdout.flush()

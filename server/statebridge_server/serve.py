@@ -1,33 +1,43 @@
-"""Serving: refuses an open door, listens, and stops within ten seconds."""
+"""`statebridge serve`: open the sockets, run uvicorn, stop within ten seconds."""
 
 from __future__ import annotations
 
+import errno
 import gc
 import logging
 import signal
+import socket
 import sys
+from contextlib import ExitStack
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 
-from statebridge.errors import InputError, StatebridgeError
+from statebridge.errors import EnvironmentFault, InputError, StatebridgeError
 from statebridge_server.api.app import create_app
 from statebridge_server.api.context import Server
-from statebridge_server.api.http_protocol import BoundedProtocol
-from statebridge_server.listening import addresses_of, listening_sockets
 from statebridge_server.logs import configure_logs, log
 from statebridge_server.settings import Settings
 from statebridge_server.store.keys import usable_key
 
 CLOSE_SECONDS = 4
-"""That open connections get to end when the server stops."""
+"""Time that open connections have to end when the server stops."""
+
+BACKLOG = 2048
+"""Connections that may wait to be accepted."""
+
+Address = tuple[Any, ...]
+"""An entry of `socket.getaddrinfo`."""
+
+_USUAL = "give 127.0.0.1 for this machine alone, or 0.0.0.0 for all"
 
 _log = logging.getLogger("statebridge.serve")
 
 
-class _Uvicorn(uvicorn.Server):
-    """Tells the worker and the event streams at once when a signal comes."""
+class _StoppingServer(uvicorn.Server):
+    """Stops the workers and the event streams as soon as a signal arrives."""
 
     def __init__(self, config: uvicorn.Config, server: Server) -> None:
         super().__init__(config)
@@ -68,21 +78,86 @@ def serve(settings: Settings) -> None:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=CLOSE_SECONDS,
-        http=BoundedProtocol,
-        loop="uvloop",
+        # Unlike the faster parser, this one bounds a head and refuses a second Host header.
+        http="h11",
         ws="none",
     )
     # uvicorn sends itself the signal again once it has stopped. A stop that was asked for is no
     # failure, and a container's exit code should say so.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     log(_log, logging.INFO, "serving", host=settings.host, port=settings.port)
-    _set_aside_for_good()
-    _Uvicorn(config, server).run(sockets)
+    _freeze_loaded_objects()
+    _StoppingServer(config, server).run(sockets)
 
 
-def _set_aside_for_good() -> None:
-    # What was loaded stays to the end. Each full collection would look at all of it again, for
-    # about a tenth of a second in which nobody is answered.
+def _freeze_loaded_objects() -> None:
+    # The modules stay loaded to the end. Without this, each full collection would visit all of
+    # their objects again, which takes about a tenth of a second.
     gc.collect()
     gc.freeze()
-    gc.collect()  # the next full collection is due by the number of objects that this one leaves
+    gc.collect()  # the number of objects left here decides when the next full collection is due
+
+
+def addresses_of(host: str, port: int) -> list[Address]:
+    """Return the addresses of a host.
+
+    Raises:
+        InputError: The host is unknown.
+    """
+    try:
+        found = socket.getaddrinfo(
+            host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except (OSError, UnicodeError):
+        raise InputError(f"host {host}: is no address of this machine; {_USUAL}") from None
+    return list(dict.fromkeys(found))
+
+
+def listening_sockets(host: str, port: int) -> list[socket.socket]:
+    """Return a listening socket for each address of a host.
+
+    Raises:
+        InputError: The host is unknown, or none of its addresses is this machine's.
+        EnvironmentFault: The address is in use, or this user may not listen there.
+    """
+    with ExitStack() as opened:
+        sockets = []
+        for family, kind, protocol, _, address in addresses_of(host, port):
+            try:
+                listener = opened.enter_context(socket.socket(family, kind, protocol))
+                _listen(listener, address)
+            except OSError as error:
+                # A name may have addresses of a kind that this machine does not support.
+                if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    continue
+                raise EnvironmentFault(_refusal(error, host, port)) from None
+            sockets.append(listener)
+        if not sockets:
+            raise InputError(f"host {host}: is no address of this machine; {_USUAL}")
+        opened.pop_all()
+        return sockets
+
+
+def _listen(listener: socket.socket, address: tuple[object, ...]) -> None:
+    if sys.platform == "win32":
+        # There, SO_REUSEADDR would let two servers share a port.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+    else:
+        # The address of a server that has just ended is free again.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if listener.family == socket.AF_INET6:
+        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    listener.bind(address)
+    listener.listen(BACKLOG)
+    listener.setblocking(False)
+
+
+def _refusal(error: OSError, host: str, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"port {port} of {host} is in use, perhaps by another `statebridge serve`; stop what "
+            "listens there, or choose another port with --port"
+        )
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"this user may not listen on port {port} of {host}; choose one above 1023"
+    return f"port {port} of {host} cannot be listened on: {error.strerror}"

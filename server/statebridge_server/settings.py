@@ -25,7 +25,7 @@ from pydantic_settings import (
 
 from statebridge.errors import InputError, nearest
 from statebridge.experiment.experiment import Device, Dtype
-from statebridge.experiment.files import model_of
+from statebridge.experiment.files import is_model_folder, model_of
 
 CONFIG_VARIABLE = "STATEBRIDGE_CONFIG"
 """Names the settings file where `--config` is not given."""
@@ -41,7 +41,7 @@ class ListedModel(_Declared):
     """One side of a pair that this server may load."""
 
     model: Annotated[str, Field(min_length=1)]
-    """Hub id, or a folder on the server (a path that starts with `.`, `/` or `~`)."""
+    """Hub id, or a folder on the server (see `is_model_folder`)."""
     revision: str | None = None
     name: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")] = None
     """What experiments call it; the hub id, or the folder's name, where not given."""
@@ -50,7 +50,7 @@ class ListedModel(_Declared):
     @classmethod
     def _absolute(cls, model: str) -> str:
         # The worker's working directory is the data directory.
-        if model.startswith((".", "/", "~")):
+        if is_model_folder(model):
             return str(Path(model).expanduser().absolute())
         return model
 
@@ -59,7 +59,7 @@ class ListedModel(_Declared):
         """The name under which clients know the model."""
         if self.name is not None:
             return self.name
-        return Path(self.model).name if self.model.startswith("/") else self.model
+        return Path(self.model).name if is_model_folder(self.model) else self.model
 
 
 class ListedPair(_Declared):

@@ -15,7 +15,8 @@ from tests.client.refused_command import EXPERIMENT, ROW, Command
 
 @pytest.fixture(scope="package")
 def pristine_pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    # Here, and not above: the thin client's tests need no torch.
+    # Here, and not above: the tests of the thin client need no torch.
+    pytest.importorskip("torch", reason="the base install has no engine")
     from statebridge.translators import save_translator
     from tests.bridge.engine.tiny_experiment import random_translator
     from tests.tiny_models import save_pair_folder, tiny_neox, tiny_tokenizer

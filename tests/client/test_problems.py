@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 import httpx
@@ -117,11 +118,12 @@ def test_a_server_that_cannot_be_reached() -> None:
     assert caught.value.exit_code == 5
 
 
-def test_a_real_port_where_nobody_listens() -> None:
+def test_a_closed_port_is_unreachable() -> None:
     from statebridge_client import Retry
-    from tests.server.running_server import free_port
 
-    url = f"http://127.0.0.1:{free_port()}"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{probe.getsockname()[1]}"
     retry = Retry(attempts=2, first_seconds=0.01)
     with Client(url, retry=retry) as client, pytest.raises(UnreachableError, match=url):
         client.pairs()

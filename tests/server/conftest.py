@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sys
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from tests.server.postgres import Cluster, running_postgres
 from tests.server.running_server import ROOT, RunningServer, running_server
@@ -55,7 +55,7 @@ def server(
 def paused_server(
     tmp_path_factory: pytest.TempPathFactory, pair_settings: dict[str, Any]
 ) -> Iterator[RunningServer]:
-    """A server whose worker waits for a lock that we hold: what is queued stays so."""
+    """A server whose worker waits for a lock that the test holds: jobs stay queued."""
     folder = tmp_path_factory.mktemp("paused")
     (folder / "data").mkdir()
     limits = {
@@ -70,14 +70,10 @@ def paused_server(
         "jobs_per_key": 5,
     }
     running = RunningServer(folder, pair_settings | {"limits": limits})
-    descriptor = os.open(folder / "data" / "worker.lock", os.O_CREAT | os.O_RDWR)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with FileLock(folder / "data" / "worker.lock"):
         running.start(ready=False)
         yield running
         running.stop()
-    finally:
-        os.close(descriptor)
 
 
 def tiny_experiment(rows: int = 6, **fields: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import pytest
 from statebridge.engine.run import run_experiment
 from statebridge.experiment import Experiment, parse_experiment
 from statebridge.models.pair import Pair, load_pair
-from statebridge_server.earlier_fits import EarlierFits
+from statebridge_server.worker.fits import EarlierFits
 
 FIT = {"kind": "ridge", "corpus": {"generate": {"rows": 20, "seed": 9}}}
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from statebridge_server.job_progress import JobProgress, StoppedError
 from statebridge_server.store import turns
 from statebridge_server.store.events import events_after
 from statebridge_server.store.jobs import NewJob, submit, visible_job
 from statebridge_server.store.keys import LOCAL
+from statebridge_server.worker.job_run import JobProgress, StoppedError
 from tests.server.conftest import tiny_experiment
 from tests.server.running_server import RunningServer, ended
 from tests.server.running_server import submit as submitted
@@ -54,7 +54,7 @@ def test_a_control_leaves_the_runs_own_numbers_alone(database: Any) -> None:
 def deaths(database: Any, job_id: str) -> int:
     job = visible_job(database, LOCAL, job_id)
     assert job is not None
-    return job.deaths
+    return job.failed_workers
 
 
 @pytest.mark.parametrize("stage", ["run", "positive_control", "taught_pair"])
@@ -62,7 +62,7 @@ def test_a_group_of_any_stage_of_rows_ends_the_count_of_deaths(database: Any, st
     job_id = started(database, 8)
     for death in (1, 2):
         (left,) = turns.recover(database, f"signal {death}")
-        assert left.deaths == death
+        assert left.failed_workers == death
         turns.take_next(database)
     progress = JobProgress(database, job_id, threading.Event())
     progress(stage, 2, 8)  # what was committed before
@@ -70,7 +70,7 @@ def test_a_group_of_any_stage_of_rows_ends_the_count_of_deaths(database: Any, st
     progress(stage, 4, 8)
     assert deaths(database, job_id) == 0
     (left,) = turns.recover(database, "signal 3")
-    assert (left.state, left.deaths) == ("queued", 1)
+    assert (left.state, left.failed_workers) == ("queued", 1)
 
 
 def test_what_commits_nothing_does_not_end_the_count_of_deaths(database: Any) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from statebridge.errors import EnvironmentFault, InputError
-from statebridge_server.listening import listening_sockets
+from statebridge_server.serve import listening_sockets
 from tests.server.running_server import RunningServer, free_port
 
 

@@ -18,7 +18,6 @@ from statebridge.engine.run import RunSummary, run_experiment
 from statebridge.experiment.experiment import Experiment
 from statebridge.models.pair import Pair
 from statebridge.runs.directory import POSITIVE_CONTROL, REUSED, ROWS, read_manifest
-from statebridge_server.job_progress import JobProgress
 from statebridge_server.layout import run_path
 from statebridge_server.store import jobs, turns
 from statebridge_server.store.database import Database
@@ -26,6 +25,7 @@ from statebridge_server.store.events import events_after
 from statebridge_server.store.keys import LOCAL, create_key
 from statebridge_server.store.lanes import EarlierLanes
 from statebridge_server.store.tables import Job, Lane
+from statebridge_server.worker.job_run import JobProgress
 from tests.bridge.engine.reuse_runs import computed, experiment_of, tiny_pair
 from tests.server.conftest import tiny_experiment
 from tests.server.running_server import RunningServer, ended, running_server, submit

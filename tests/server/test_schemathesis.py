@@ -12,7 +12,7 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, settings
 from schemathesis.core import NotSet
 
-from statebridge_server.openapi import openapi_text
+from statebridge_server.api.app import openapi_text
 from statebridge_server.store.database import Database
 from statebridge_server.store.keys import create_key
 from tests.server.conftest import tiny_experiment

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from sqlalchemy import text
 
 from statebridge.errors import InputError
-from statebridge_server.loaded_models import LoadedModels
 from statebridge_server.settings import fixed_settings, load_settings
-from statebridge_server.slots import lock_path, pairs_for_others, take_over
 from statebridge_server.store import jobs, turns
 from statebridge_server.store.database import Database
 from statebridge_server.store.tables import SCHEMA
+from statebridge_server.worker.loaded_models import LoadedModels
+from statebridge_server.worker.slots import lock_path, pairs_for_others, take_over
 from tests.server.test_turns import find, queue
 
 
@@ -59,7 +58,7 @@ def test_a_worker_puts_back_and_recovers_its_own_jobs_alone(database: Database) 
     turns.put_back(database, 1)
     assert [job.id for job in turns.recover(database, "signal", 2)] == [ids[2]]
     assert [find(database, job_id).state for job_id in ids] == ["running", "queued", "queued"]
-    assert [find(database, job_id).deaths for job_id in ids] == [0, 0, 1]
+    assert [find(database, job_id).failed_workers for job_id in ids] == [0, 0, 1]
 
 
 def test_what_was_begun_goes_on_in_its_slot_while_there_is_one(database: Database) -> None:
@@ -95,14 +94,10 @@ def test_jobs_of_slots_that_are_gone_are_taken_over_under_their_lock(
 ) -> None:
     job_id = queue(database, "ann")
     assert turns.take_next(database, 3, 4) is not None
-    descriptor = os.open(lock_path(tmp_path, 3), os.O_CREAT | os.O_RDWR)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with FileLock(lock_path(tmp_path, 3)):
         take_over(database, tmp_path, 2)
         assert find(database, job_id).state == "running", "its worker lives"
         take_over(database, tmp_path, 4)
-    finally:
-        os.close(descriptor)
     assert find(database, job_id).state == "running", "its slot has a worker of its own"
     seen: list[str] = []
     take_over(database, tmp_path, 2, lambda job: seen.append(job.id))
@@ -157,7 +152,7 @@ def test_devices_are_declared_for_each_worker(
 def test_a_worker_holds_each_side_where_it_is_declared(
     pair_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from statebridge_server import loaded_models
+    from statebridge_server.worker import loaded_models
 
     load, asked = loaded_models.load_model, []
 

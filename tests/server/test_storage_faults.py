@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from statebridge_server.storage_trouble import no_room, passing_trouble
+from statebridge_server.store.database import no_room, passing_trouble
 from tests.server.conftest import tiny_experiment
 from tests.server.running_server import (
     RunningServer,

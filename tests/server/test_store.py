@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -157,3 +160,26 @@ def test_a_job_deleted_between_a_look_and_a_lock_is_no_fault(
     assert turns.take_next(database) is None
     with pytest.raises(jobs.WrongStateError, match="deleted"):
         jobs.cancel(database, job.id)
+
+
+def test_every_commit_changes_the_version_and_nothing_else(tmp_path: Path) -> None:
+    file = tmp_path / "jobs.sqlite"
+    database = Database(f"sqlite:///{file}")
+    seen = [database.version()]
+    turns.worker_states(database)
+    assert database.version() == seen[0], "reading changes nothing"
+    turns.beat(database, 1, "ready", "", {})
+    seen.append(database.version())
+    with closing(sqlite3.connect(file)) as other:  # as another process writes
+        other.execute("DELETE FROM worker")
+        other.commit()
+    seen.append(database.version())
+    assert None not in seen
+    assert len(set(seen)) == 3
+    database.close()
+    assert database.version() is None
+
+
+def test_other_databases_have_no_version(database: Database) -> None:
+    sqlite = database.engine.url.get_backend_name() == "sqlite"
+    assert (database.version() is not None) == sqlite

@@ -67,7 +67,7 @@ def test_a_job_that_kills_three_workers_fails_and_the_queue_goes_on(database: Da
     assert following is not None
     assert following.id == other
     again = jobs.resume(database, poison, queue_length=9, jobs_per_key=9)
-    assert (again.state, again.deaths, again.error) == ("queued", 0, None)
+    assert (again.state, again.failed_workers, again.error) == ("queued", 0, None)
 
 
 def test_deaths_count_only_while_nothing_is_committed(database: Database) -> None:
@@ -76,7 +76,7 @@ def test_deaths_count_only_while_nothing_is_committed(database: Database) -> Non
         turns.take_next(database)
         turns.note_progress(database, job_id, "run", done, 10, {})
         (left,) = turns.recover(database, "signal SIGKILL")
-        assert (left.state, left.deaths) == ("queued", 1)
+        assert (left.state, left.failed_workers) == ("queued", 1)
 
 
 def test_a_worker_that_is_told_to_stop_costs_nothing(database: Database) -> None:
@@ -85,7 +85,7 @@ def test_a_worker_that_is_told_to_stop_costs_nothing(database: Database) -> None
         turns.take_next(database)
         turns.put_back(database)
         assert turns.recover(database, "x") == []
-    assert (find(database, job_id).state, find(database, job_id).deaths) == ("queued", 0)
+    assert (find(database, job_id).state, find(database, job_id).failed_workers) == ("queued", 0)
 
 
 def test_a_cancelled_job_whose_worker_died_is_cancelled(database: Database) -> None:

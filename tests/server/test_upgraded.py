@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from statebridge.errors import ExperimentError
-from statebridge_server.upgraded import stored_experiment
+from statebridge_server.worker.job_run import stored_experiment
 from tests.server.conftest import tiny_experiment
 from tests.server.running_server import RunningServer, ended, eventually, submit
 

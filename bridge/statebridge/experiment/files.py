@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import yaml
@@ -154,6 +154,14 @@ def set_field(data: dict[str, Any], dotted: str, value: Any, where: str) -> None
     data[last] = value
 
 
+def is_model_folder(model: str) -> bool:
+    """Whether a model is a local folder: its name starts with `.`, `/`, `~` or a Windows drive.
+
+    Any other name is the id of a model on the hub.
+    """
+    return model.startswith((".", "/", "~")) or PureWindowsPath(model).drive != ""
+
+
 def _anchor_paths(data: dict[str, Any], folder: Path) -> None:
     """Make relative paths relative to the experiment file, in place."""
 
@@ -161,8 +169,7 @@ def _anchor_paths(data: dict[str, Any], folder: Path) -> None:
         if not isinstance(holder, dict) or not isinstance(holder.get(key), str):
             return
         text = holder[key]
-        # A bare model name is a hub id; a local folder says so by how it starts.
-        if only_if_marked and not text.startswith((".", "/", "~")):
+        if only_if_marked and not is_model_folder(text):
             return
         holder[key] = str((folder / Path(text).expanduser()).absolute())
 

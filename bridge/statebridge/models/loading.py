@@ -15,6 +15,7 @@ import transformers
 
 from statebridge.errors import EnvironmentFault, PairError
 from statebridge.experiment.experiment import ModelAtLayer
+from statebridge.experiment.files import is_model_folder
 from statebridge.models.onednn_layers import take_onednn
 from statebridge.models.traced_model import TracedModel, TraceOptions, check_finite_weights
 
@@ -72,7 +73,7 @@ def load_model(
     """
     where = resolve_device(device)
     name, source = side.model, side.model
-    if side.model.startswith((".", "/", "~")):
+    if is_model_folder(side.model):
         if remote not in (None, "local"):
             raise PairError(
                 f"model {side.model}: a folder here is unknown to the remote back end; give a hub "

@@ -14,7 +14,6 @@ cuts the torn one off, so that the finished file has the same bytes as an undist
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +21,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from statebridge.data.files import atomic_writer
 from statebridge.errors import EnvironmentFault, NumericError, ResultError
@@ -34,6 +35,8 @@ MANIFEST, DATASET, ROWS, SESSIONS, REUSED = (
     "sessions.jsonl",
     "reused.jsonl",
 )
+LOCK = ".lock"
+"""Locked by the process that runs in the directory."""
 SENDER_CHECKS = "sender_checks.json"
 """What ablation and patching inside the sender gave."""
 POSITIVE_CONTROL = "positive_control"
@@ -121,7 +124,7 @@ def open_run(path: str | Path) -> Iterator[RunDirectory]:
         EnvironmentFault: The directory cannot be made, or another process runs in it.
     """
     path = Path(path)
-    lock = path / ".lock"
+    lock = FileLock(path / LOCK, blocking=False, thread_local=False)
     with _writing(path):
         if path.exists() and not path.is_dir():
             raise ResultError(f"{path}: is a file; give a directory for the run")
@@ -136,24 +139,23 @@ def open_run(path: str | Path) -> Iterator[RunDirectory]:
                 )
         created = [folder for folder in (path, *path.parents) if not folder.exists()]
         path.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(lock, os.O_CREAT | os.O_RDWR, 0o644)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise EnvironmentFault(
-                f"{path}: another process is running in this directory; wait for it or give "
-                "another one"
-            ) from None
         with _writing(path):
+            try:
+                lock.acquire()  # the system releases it when the process ends, also by a kill
+            except Timeout:
+                raise EnvironmentFault(
+                    f"{path}: another process is running in this directory; wait for it or give "
+                    "another one"
+                ) from None
             for leftover in (*path.glob(".*.tmp"), *path.glob("translators/**/.*.tmp")):
                 if _unfinished(leftover):
                     leftover.unlink()
         yield RunDirectory(path)
     finally:
-        os.close(descriptor)
-        if created and {p.name for p in path.iterdir()} <= {".lock"}:
-            lock.unlink(missing_ok=True)
+        lock.release()
+        if created and {p.name for p in path.iterdir()} <= {LOCK}:
+            (path / LOCK).unlink(missing_ok=True)
             with suppress(OSError):  # another process may have put something beside it
                 for folder in created:
                     folder.rmdir()
@@ -171,7 +173,7 @@ def _unfinished(path: Path) -> bool:
 
 _OWN_NAMES = frozenset(
     {
-        ".lock",
+        LOCK,
         DATASET,
         ROWS,
         SESSIONS,

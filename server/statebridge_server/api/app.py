@@ -1,7 +1,11 @@
-"""The application: routes, handlers, and the worker's life beside it."""
+"""The application: its routes, handlers and lifespan, in which the workers run.
+
+`python -m statebridge_server.api.app > server/openapi.json` writes its OpenAPI description.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -23,12 +27,8 @@ from statebridge_server.api import (
     scores,
     translators,
 )
-from statebridge_server.api.answer_cache import AnswerCache
 from statebridge_server.api.context import Server
-from statebridge_server.api.http_protocol import REPEATED
-from statebridge_server.api.kept_answers import KeptAnswers
 from statebridge_server.api.problems import MEDIA_TYPE, ProblemDetails, install_problem_handlers
-from statebridge_server.api.repeated_requests import RepeatedRequests
 from statebridge_server.api.requests import RequestContext, RequestMetrics
 from statebridge_server.layout import clear_incoming, make_layout
 from statebridge_server.settings import Settings
@@ -50,31 +50,25 @@ def create_app(settings: Settings) -> FastAPI:
     server = Server(settings, Database(settings.url), Supervisor(settings))
     registry = CollectorRegistry()
     registry.register(health.ServerCollector(server))
-    metrics = RequestMetrics(registry)
-    answers = KeptAnswers(server.changes)
-    repeated = RepeatedRequests(answers, metrics)
 
     @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, RepeatedRequests]]:
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         clear_incoming(settings.data)
         server.supervisor.start()
-        yield {REPEATED: repeated}
+        yield
         server.stopping.set()
         await to_thread.run_sync(server.supervisor.join)
-        server.changes.close()
         server.database.close()
 
     app = bare_app(lifespan)
     app.state.server = server
     app.state.registry = registry
-    app.add_middleware(AnswerCache, answers=answers, repeated=repeated)
-    # Around it: what is answered from there is logged and counted like everything else.
-    app.add_middleware(RequestContext, metrics=metrics)
+    app.add_middleware(RequestContext, metrics=RequestMetrics(registry))
     return app
 
 
 def bare_app(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
-    """Return the routes alone: what the OpenAPI description is made of."""
+    """Return the routes without a server, for the OpenAPI description."""
     problem = {"content": {MEDIA_TYPE: {"schema": ProblemDetails.model_json_schema()}}}
     app = FastAPI(
         title="Statebridge",
@@ -93,3 +87,12 @@ def bare_app(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
     ):
         app.include_router(module.router)
     return app
+
+
+def openapi_text() -> str:
+    """Return the OpenAPI description as the committed file holds it."""
+    return json.dumps(bare_app().openapi(), indent=2, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    print(openapi_text(), end="")

@@ -17,11 +17,9 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.requests import ClientDisconnect
 
 from statebridge.data.strict_json import JsonError, parse
+from statebridge_server.api.poll_cache import PollCache
 from statebridge_server.api.problems import ProblemError
-from statebridge_server.api.shared_reads import SharedReads
-from statebridge_server.api.shared_timer import SharedTimer
 from statebridge_server.settings import Settings, is_loopback
-from statebridge_server.store.changes import Changes
 from statebridge_server.store.database import Database
 from statebridge_server.store.keys import (
     LOCAL,
@@ -33,9 +31,6 @@ from statebridge_server.store.keys import (
     find_key,
 )
 from statebridge_server.supervisor import Supervisor
-
-EVENT_SECONDS = 0.3
-"""Between two looks for new events."""
 
 
 class Heartbeat:
@@ -67,20 +62,17 @@ class Server:
     heartbeats: dict[int, Heartbeat] = field(default_factory=lambda: defaultdict(Heartbeat))
     """By slot of the worker."""
     event_streams: int = 0
-    event_timer: SharedTimer = field(default_factory=lambda: SharedTimer(EVENT_SECONDS))
     keys_exist: bool = False
     """Once a key was made there is always one, so the question is asked no more."""
-    changes: Changes = field(init=False)
-    reads: SharedReads = field(init=False)
+    polls: PollCache = field(init=False)
 
     def __post_init__(self) -> None:
-        self.changes = Changes(self.database)
-        self.reads = SharedReads(self.changes)
+        self.polls = PollCache(self.database.version)
 
     async def is_open(self) -> bool:
         """Whether requests need no key: only this machine asks, and no key was ever made."""
         if not self.keys_exist:
-            self.keys_exist = await self.reads.read(any_key, self.database)
+            self.keys_exist = await self.polls.read(any_key, self.database)
         return self.settings.loopback and not self.keys_exist
 
 
@@ -115,7 +107,7 @@ async def principal(
     if credentials is not None:
         token = credentials.credentials
         key_id = claimed_id(token)
-        key = None if key_id is None else await server.reads.read(find_key, server.database, key_id)
+        key = None if key_id is None else await server.polls.read(find_key, server.database, key_id)
         found = authenticate(key, token)
     if found is None:
         what = "the key is wrong or revoked" if credentials else "a key is needed"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
@@ -16,16 +17,16 @@ from statebridge_server.api.problems import RETRY_SECONDS, ProblemError
 from statebridge_server.store.events import events_after, last_number
 from statebridge_server.store.jobs import ENDED, visible_job
 from statebridge_server.store.keys import Principal
-from statebridge_server.store.tables import Event, Job
+from statebridge_server.store.tables import Job
+
+EVENT_SECONDS = 0.3
+"""Between two looks for new events."""
 
 LOOK_SECONDS = 5.0
 """Between looks at the experiment itself, which may have been deleted."""
 
 KEEP_ALIVE_SECONDS = 15.0
 """A comment line keeps proxies from closing a quiet stream."""
-
-SHARED_EVENTS = 20
-"""More at a time are for a stream that begins, alone at its place, and are not kept."""
 
 router = APIRouter(prefix="/v1/experiments", tags=["experiments"])
 
@@ -49,14 +50,14 @@ async def stream_events(
     A client that reconnects with `Last-Event-ID` gets what it missed, nothing twice. The
     stream ends when the experiment has ended.
     """
-    job = await server.reads.read(find_job, server, who, experiment_id)
+    job = await server.polls.read(find_job, server, who, experiment_id)
     after = 0
     if last_event_id is not None:
         if not (last_event_id.isascii() and last_event_id.isdigit()):
             raise ProblemError(422, "Last-Event-ID: give the id of an event, a whole number")
         after = min(int(last_event_id), 2**31 - 1)
     elif latest:
-        after = max(0, await server.reads.read(last_number, server.database, job.id) - 1)
+        after = max(0, await server.polls.read(last_number, server.database, job.id) - 1)
     if server.event_streams >= server.settings.limits.event_streams:
         raise ProblemError(
             429, "too many event streams are open", {"Retry-After": str(RETRY_SECONDS)}
@@ -68,35 +69,20 @@ async def stream_events(
     )
 
 
-def _are_few(events: list[Event]) -> bool:
-    return len(events) <= SHARED_EVENTS
-
-
 async def _events(server: Server, who: Principal, job: Job, after: int) -> AsyncIterator[str]:
     server.event_streams += 1
     sent = looked = time.monotonic()
     state: str = job.state
-    seen: int | None = None
-    at_look: int | None = None
     try:
         yield "retry: 1000\n\n"
         while not server.stopping.is_set():
             if time.monotonic() - looked >= LOOK_SECONDS:
-                version = server.changes.version()
-                if version is None or version != at_look:
-                    found = await server.reads.read(visible_job, server.database, who, job.id)
-                    if found is None:
-                        return
-                    state = found.state
-                looked, at_look = time.monotonic(), version
-            # After the look, so that the events that led to this state are read.
-            version = server.changes.version()
-            events: list[Event] = []
-            if version is None or version != seen:
-                events = await server.reads.read(
-                    events_after, server.database, job.id, after, keep=_are_few
-                )
-                seen = None if events else version  # there may be more than one reading gives
+                found = await server.polls.read(visible_job, server.database, who, job.id)
+                if found is None:
+                    return
+                state, looked = found.state, time.monotonic()
+            # Read after the state, so that they include the event that led to it.
+            events = await server.polls.read(events_after, server.database, job.id, after)
             for event in events:
                 after = event.number
                 state = str(event.data["state"])
@@ -108,6 +94,6 @@ async def _events(server: Server, who: Principal, job: Job, after: int) -> Async
                 yield ": still here\n\n"
                 sent = time.monotonic()
             if not events:
-                await server.event_timer.wait()
+                await asyncio.sleep(EVENT_SECONDS)
     finally:
         server.event_streams -= 1

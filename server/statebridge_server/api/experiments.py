@@ -138,7 +138,7 @@ async def submit_experiment(
 
 
 @router.get("")
-def list_experiments(
+async def list_experiments(
     server: ServerState,
     who: Reader,
     state: Annotated[list[jobs.State] | None, Query()] = None,
@@ -146,8 +146,14 @@ def list_experiments(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> ExperimentList:
     """List the experiments that this key may see, newest first."""
+    return await server.polls.read(_page, server, who, tuple(state or ()), before, limit)
+
+
+def _page(
+    server: Server, who: Principal, states: tuple[jobs.State, ...], before: str | None, limit: int
+) -> ExperimentList:
     number = None if before is None else find_job(server, who, before).number
-    found = jobs.list_jobs(server.database, who, states=state or (), before=number, limit=limit + 1)
+    found = jobs.list_jobs(server.database, who, states=states, before=number, limit=limit + 1)
     page = found[:limit]
     return ExperimentList(
         experiments=[experiment_view(job, who, server.settings) for job in page],
@@ -156,8 +162,14 @@ def list_experiments(
 
 
 @router.get("/{experiment_id}")
-def get_experiment(experiment_id: ExperimentId, server: ServerState, who: Reader) -> ExperimentView:
+async def get_experiment(
+    experiment_id: ExperimentId, server: ServerState, who: Reader
+) -> ExperimentView:
     """Say how an experiment stands."""
+    return await server.polls.read(_view, server, who, experiment_id)
+
+
+def _view(server: Server, who: Principal, experiment_id: str) -> ExperimentView:
     return experiment_view(find_job(server, who, experiment_id), who, server.settings)
 
 

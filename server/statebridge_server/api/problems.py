@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from statebridge.errors import EnvironmentFault, StatebridgeError
 from statebridge_server.logs import log
-from statebridge_server.storage_trouble import DATABASE_TROUBLE, no_room
+from statebridge_server.store.database import DATABASE_TROUBLE, no_room
 from statebridge_server.store.jobs import IdempotencyConflictError, QueueFullError, WrongStateError
 
 RETRY_SECONDS = 15

@@ -1,4 +1,4 @@
-"""Around every request: an id, a log line, counts, and a problem where something broke."""
+"""Around every request: an id, a size limit on its head, a log line, counts, a 500 on failure."""
 
 from __future__ import annotations
 
@@ -14,16 +14,26 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from statebridge_server.api.problems import problem_response
 from statebridge_server.logs import log
 
-_CLIENT_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_log = logging.getLogger("statebridge.http")
+MAX_HEAD_BYTES = 64 * 1024
+"""Size limit of a request's target and headers together."""
+
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-"""Upper ends of the buckets; most answers take under a millisecond."""
+"""Upper bounds of the histogram's buckets."""
 
-_UNSEEN = frozenset({"/healthz", "/readyz", "/metrics"})
-"""Routes that machines ask for all the time."""
+_POLLED = frozenset(
+    {
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/v1/experiments",
+        "/v1/experiments/{experiment_id}",
+    }
+)
+"""Routes that programs read all the time."""
 
-Header = tuple[bytes, bytes]
+_CLIENT_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_log = logging.getLogger("statebridge.http")
 
 
 class RequestMetrics:
@@ -34,12 +44,6 @@ class RequestMetrics:
             "statebridge_http_requests",
             "HTTP requests by method, route and status.",
             ("method", "route", "status"),
-            registry=registry,
-        )
-        self.from_memory = Counter(
-            "statebridge_http_answers_from_memory",
-            "Of them, those that were answered without reading the database, by route.",
-            ("route",),
             registry=registry,
         )
         self.seconds = Histogram(
@@ -57,11 +61,9 @@ class RequestMetrics:
         self.count.labels(method, route, str(status)).inc()
         if not route.endswith("/events"):
             self.seconds.labels(method, route).observe(seconds)
-        from_memory = scope["state"].get("from_memory", False)
-        if from_memory:
-            self.from_memory.labels(route).inc()
-        # A hundred polls a second would be two gigabytes a day.
-        level = logging.DEBUG if from_memory or route in _UNSEEN else logging.INFO
+        # At level info, twenty polling clients would log hundreds of megabytes a day.
+        polled = method == "GET" and route in _POLLED and status < 400
+        level = logging.DEBUG if polled or route == "/readyz" else logging.INFO
         if not _log.isEnabledFor(level):
             return
         fields: dict[str, Any] = {
@@ -95,10 +97,19 @@ class RequestContext:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), *headers_of_each(request_id)]
+                message["headers"] = [
+                    *message.get("headers", ()),
+                    (b"x-request-id", request_id.encode("ascii")),
+                    (b"x-content-type-options", b"nosniff"),
+                ]
             await send(message)
 
         try:
+            if _head_bytes(scope) > MAX_HEAD_BYTES:
+                reason = f"the request's line and headers are over {MAX_HEAD_BYTES // 1024} KiB"
+                answer = problem_response(scope, 400, reason, {"Connection": "close"})
+                await answer(scope, receive, send_with_id)
+                return
             await self._app(scope, receive, send_with_id)
         except Exception:
             # The traceback is for the operator; the client gets the id to ask about.
@@ -110,17 +121,10 @@ class RequestContext:
             self._metrics.record(scope, request_id, status, time.perf_counter() - began)
 
 
-def headers_of_each(request_id: str) -> tuple[Header, Header]:
-    """Return what stands in every answer."""
-    return (
-        (b"x-request-id", request_id.encode("ascii")),
-        (b"x-content-type-options", b"nosniff"),
-    )
-
-
-def new_request_id() -> str:
-    """Return an id for a request whose client gave none."""
-    return secrets.token_hex(8)
+def _head_bytes(scope: Scope) -> int:
+    """Return the size of target and headers; each header has a colon, a space and a line end."""
+    target = len(scope["raw_path"]) + len(scope["query_string"])
+    return target + sum(len(name) + len(value) + 4 for name, value in scope["headers"])
 
 
 def _request_id(scope: Scope) -> str:
@@ -129,4 +133,4 @@ def _request_id(scope: Scope) -> str:
             text: str = value.decode("latin-1")
             if _CLIENT_ID.fullmatch(text):
                 return text
-    return new_request_id()
+    return secrets.token_hex(8)

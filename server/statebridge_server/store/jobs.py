@@ -190,7 +190,7 @@ def resume(database: Database, job_id: str, *, queue_length: int, jobs_per_key: 
             raise WrongStateError(f"it is {job.state}; only a failed or cancelled one goes on")
         _check_inputs(session, job)
         _check_room(session, job.owner, queue_length, jobs_per_key)
-        job.state, job.error, job.deaths = "queued", None, 0
+        job.state, job.error, job.failed_workers = "queued", None, 0
         job.cancel_requested, job.finished_at = False, None
         append_state(session, job)
         return job

@@ -10,8 +10,7 @@ from sqlalchemy import delete, insert, or_, select
 
 from statebridge.runs.reuse import FoundLane, LaneKey
 from statebridge_server.logs import log
-from statebridge_server.storage_trouble import DATABASE_TROUBLE
-from statebridge_server.store.database import Database
+from statebridge_server.store.database import DATABASE_TROUBLE, Database
 from statebridge_server.store.tables import Job, Lane
 
 _log = logging.getLogger("statebridge.worker")

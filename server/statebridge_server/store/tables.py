@@ -18,7 +18,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
 
 SCHEMA = 5
-"""Version of the tables. An older one that `statebridge_server.store.upgrade` knows is brought up
+"""Version of the tables. An older one that `statebridge_server.store.database` knows is brought up
 to it; any other is refused, not guessed at."""
 
 ID = String(64)
@@ -151,8 +151,8 @@ class Job(Base):
     state: Mapped[str] = mapped_column(String(16), index=True)
     priority: Mapped[int]
     cancel_requested: Mapped[bool] = mapped_column(default=False)
-    deaths: Mapped[int] = mapped_column(default=0)
-    """Workers that died over it since it last committed a group."""
+    failed_workers: Mapped[int] = mapped_column("deaths", default=0)
+    """Workers that died over it since it last committed a group; the column has an older name."""
     error: Mapped[str | None] = mapped_column(Text)
     idempotency_key: Mapped[str | None] = mapped_column(String(200))
     request_sha256: Mapped[str] = mapped_column(String(64))

@@ -1,8 +1,8 @@
-"""Jobs as the workers see them: whose turn it is, how far it came, how it ended.
+"""Jobs from the workers' side: who is next, progress, and how a job ended.
 
-One worker process at a time holds the lock of a slot (`statebridge_server.slots`). A job that is
-`running` in a slot when a worker has just got that lock was therefore left by a dead one: no clock
-is compared, so none can jump.
+One worker process at a time holds the lock of a slot (`statebridge_server.worker.slots`). When a
+worker has just got that lock, a job that is `running` in the slot was left by a dead worker. No
+clock is compared, so a clock that jumps does no harm.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from statebridge_server.store.events import append, append_state
 from statebridge_server.store.jobs import State, locked
 from statebridge_server.store.tables import Job, SchemaVersion, WorkerState
 
-MAX_DEATHS = 3
-"""Workers that may die over a job, without a group committed in between, before it fails."""
+MAX_FAILED_WORKERS = 3
+"""A job fails when this many workers in a row died over it without committing a group."""
 
 
 def take_next(
     database: Database, slot: int = 0, slots: int = 1, failed_pairs: Collection[str] = ()
 ) -> Job | None:
-    """Mark the next job as running in a slot and return it; None where nothing waits for it.
+    """Mark the next job of a slot as running and return it; None if there is none.
 
     The turn goes to the key that has waited longest since a job of it was last taken; of one
     key's jobs the highest priority goes first, then the oldest. So no key can push another
     one back, by many jobs or by high priorities. Turns are counted, not timed: a clock that
     jumps favours nobody.
 
-    A job that was begun goes on in its slot, on the device that its first rows come from, as long
-    as there is that slot.
+    A job that was begun continues in its slot, on the device of its first rows, as long as that
+    slot exists.
 
     Args:
-        slots: How many there are.
+        slots: Number of slots.
         failed_pairs: Pairs whose new jobs are left to other slots.
     """
     query = _next_job(slot, slots, failed_pairs)
-    with database.read() as session:  # most often there is nothing, and nothing is written
+    with database.read() as session:  # usually there is no job, and nothing to write
         if session.scalar(query) is None:
             return None
     with database.write() as session:
@@ -86,7 +86,7 @@ def note_progress(
     *,
     committed: bool = False,
 ) -> bool:
-    """Record how far a job is; return whether it should stop because it was cancelled.
+    """Record the progress of a job in lanes; return whether it was cancelled and should stop.
 
     Args:
         committed: Whether the present worker has committed a group of this stage.
@@ -94,7 +94,7 @@ def note_progress(
     with database.write() as session:
         job = locked(session, job_id)
         if committed:
-            job.deaths = 0
+            job.failed_workers = 0
         if stage == "run":
             job.lanes_done, job.lanes_total = done, total
         elif stage == "reuse":
@@ -105,10 +105,10 @@ def note_progress(
 
 
 def end(database: Database, job_id: str, state: State, error: str | None = None) -> None:
-    """Record how a running job ended; nothing where that is recorded already."""
+    """Record how a running job ended, unless that is recorded already."""
     with database.write() as session:
         job = locked(session, job_id)
-        if job.state != "running":  # recorded, though the answer to that was lost
+        if job.state != "running":  # recorded, but the database's answer was lost
             return
         job.state, job.error, job.finished_at = state, _storable(error), time.time()
         if state == "done":
@@ -125,7 +125,7 @@ def _storable(text: str | None) -> str | None:
 
 
 def put_back(database: Database, slot: int = 0) -> None:
-    """Queue again what a slot's worker leaves when it is told to stop."""
+    """Queue again the jobs of a slot whose worker stops."""
     with database.write() as session:
         for job in session.scalars(_left_running(slot)):
             job.state = "queued"
@@ -133,11 +133,11 @@ def put_back(database: Database, slot: int = 0) -> None:
 
 
 def recover(database: Database, reason: str, slot: int = 0) -> list[Job]:
-    """Queue again, or fail, what a slot's dead worker left running; return those jobs.
+    """Queue again, or fail, the running jobs of a slot's dead worker; return them.
 
     Args:
         database: The store.
-        reason: How the worker ended, in words.
+        reason: How the worker ended.
         slot: The slot, whose lock the caller holds.
     """
     with database.write() as session:
@@ -145,15 +145,17 @@ def recover(database: Database, reason: str, slot: int = 0) -> list[Job]:
         for job in left:
             # A worker may have died between committing a group and noting it, which its
             # successor then noted.
-            job.deaths = 1 if job.lanes_done > job.lanes_at_claim else job.deaths + 1
+            job.failed_workers = (
+                1 if job.lanes_done > job.lanes_at_claim else job.failed_workers + 1
+            )
             if job.cancel_requested:
                 job.state, job.finished_at = "cancelled", time.time()
-            elif job.deaths >= MAX_DEATHS:
+            elif job.failed_workers >= MAX_FAILED_WORKERS:
                 job.state, job.finished_at = "failed", time.time()
                 job.error = (
-                    f"the worker process died {job.deaths} times over this experiment without "
-                    f"finishing a group (the last time: {reason}); it may need more memory than "
-                    "there is: try a smaller execution.max_lanes"
+                    f"the worker process died {job.failed_workers} times over this experiment "
+                    f"without finishing a group (the last time: {reason}); it may need more memory "
+                    "than there is: try a smaller execution.max_lanes"
                 )
             else:
                 job.state = "queued"
@@ -177,7 +179,7 @@ def slots_beyond(database: Database, slots: int) -> list[int]:
 def beat(
     database: Database, pid: int, state: str, detail: str, pairs: dict[str, Any], slot: int = 0
 ) -> None:
-    """Record what a slot's worker is doing."""
+    """Record the state of a slot's worker."""
     with database.write() as session:
         session.merge(
             WorkerState(
@@ -192,6 +194,6 @@ def beat(
 
 
 def worker_states(database: Database) -> dict[int, WorkerState]:
-    """Return what workers last recorded of themselves, by slot."""
+    """Return the last recorded state of each worker, by slot."""
     with database.read() as session:
         return {found.id - 1: found for found in session.scalars(select(WorkerState))}

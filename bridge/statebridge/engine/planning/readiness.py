@@ -22,6 +22,7 @@ from statebridge.engine.planning.sizing import free_bytes
 from statebridge.errors import PairError, StatebridgeError
 from statebridge.experiment.cells import experiment_cells
 from statebridge.experiment.experiment import Experiment, Fit, ModelAtLayer
+from statebridge.experiment.files import is_model_folder
 from statebridge.models.families import find_blocks, hidden_width
 from statebridge.models.layers import resolve_layer
 from statebridge.models.pair import Pair, pair_devices, same_device
@@ -123,7 +124,7 @@ def _check(what: str, find: Callable[[], str]) -> Check:
 
 
 def _structure(side: ModelAtLayer, *, needed: bool) -> _Structure:
-    local = side.model.startswith((".", "/", "~"))
+    local = is_model_folder(side.model)
     source = str(Path(side.model).expanduser()) if local else side.model
     where: dict[str, Any] = {
         "revision": side.revision,

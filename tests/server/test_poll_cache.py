@@ -1,4 +1,4 @@
-"""Who asks the same between two commits is given one reading, whatever becomes of the others."""
+"""One database read answers all who ask the same until the next commit."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from statebridge_server.api import shared_reads
-from statebridge_server.api.shared_reads import SharedReads
+from statebridge_server.api import poll_cache
+from statebridge_server.api.poll_cache import PollCache
 
 
 class Store:
-    """Stands for a database: its version, what is in it, and how often that was read."""
+    """A stand-in for a database: its version, its content, and the reads of it."""
 
     def __init__(self) -> None:
         self.at: int | None = 1
@@ -48,15 +48,15 @@ def store() -> Store:
     return Store()
 
 
-def run(store: Store, talk: Callable[[SharedReads], Awaitable[None]]) -> None:
+def run(store: Store, talk: Callable[[PollCache], Awaitable[None]]) -> None:
     async def talked() -> None:
-        await talk(SharedReads(store))  # type: ignore[arg-type]
+        await talk(PollCache(store.version))
 
     asyncio.run(asyncio.wait_for(talked(), 60))
 
 
-def test_one_reading_for_all_until_the_next_commit(store: Store) -> None:
-    async def talk(reads: SharedReads) -> None:
+def test_one_read_serves_all_until_the_next_commit(store: Store) -> None:
+    async def talk(reads: PollCache) -> None:
         found = await asyncio.gather(*(reads.read(store.read, "job") for _ in range(9)))
         assert found == ["job first"] * 9
         assert await reads.read(store.read, "job") == "job first"
@@ -69,8 +69,8 @@ def test_one_reading_for_all_until_the_next_commit(store: Store) -> None:
     run(store, talk)
 
 
-def test_who_asks_after_a_commit_is_not_given_a_reading_from_before_it(store: Store) -> None:
-    async def talk(reads: SharedReads) -> None:
+def test_a_read_from_before_a_commit_is_not_shared_after_it(store: Store) -> None:
+    async def talk(reads: PollCache) -> None:
         store.slow.clear()
         early = asyncio.create_task(reads.read(store.read, "job"))
         await store.begun(1)
@@ -80,15 +80,15 @@ def test_who_asks_after_a_commit_is_not_given_a_reading_from_before_it(store: St
         store.slow.set()
         assert await early == "job first"
         assert await late == "job second"
-        # Nor does the early one, which may end last, take the late one's place.
+        # The early read, which may end last, does not replace the late one.
         assert await reads.read(store.read, "job") == "job second"
         assert len(store.reads) == 2
 
     run(store, talk)
 
 
-def test_an_error_reaches_all_who_wait_and_nobody_later(store: Store) -> None:
-    async def talk(reads: SharedReads) -> None:
+def test_an_error_reaches_all_who_wait_and_is_not_kept(store: Store) -> None:
+    async def talk(reads: PollCache) -> None:
         asked = [reads.read(store.read, "fault") for _ in range(4)]
         found: list[Any] = await asyncio.gather(*asked, return_exceptions=True)
         assert [type(error) for error in found] == [ZeroDivisionError] * 4
@@ -101,8 +101,8 @@ def test_an_error_reaches_all_who_wait_and_nobody_later(store: Store) -> None:
 
 
 @pytest.mark.parametrize("what", ["job", "fault"])
-def test_clients_that_go_leave_the_reading_to_the_others(store: Store, what: str) -> None:
-    async def talk(reads: SharedReads) -> None:
+def test_a_cancelled_request_leaves_the_read_to_the_others(store: Store, what: str) -> None:
+    async def talk(reads: PollCache) -> None:
         store.slow.clear()
         goes, stays = (asyncio.create_task(reads.read(store.read, what)) for _ in range(2))
         await store.begun(1)
@@ -116,8 +116,8 @@ def test_clients_that_go_leave_the_reading_to_the_others(store: Store, what: str
     run(store, talk)
 
 
-def test_an_error_that_nobody_waited_for_is_nobodys(store: Store) -> None:
-    async def talk(reads: SharedReads) -> None:
+def test_an_error_that_nobody_awaits_is_not_reported(store: Store) -> None:
+    async def talk(reads: PollCache) -> None:
         complaints: list[Any] = []
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _loop, context: complaints.append(context))
@@ -127,7 +127,7 @@ def test_an_error_that_nobody_waited_for_is_nobodys(store: Store) -> None:
         goes.cancel()
         await asyncio.sleep(0.05)
         store.slow.set()
-        with pytest.raises(ZeroDivisionError):  # a reading of its own, or the one that goes on
+        with pytest.raises(ZeroDivisionError):  # from its own read, or from the running one
             await reads.read(store.read, "fault")
         await asyncio.sleep(0.05)
         assert not complaints
@@ -135,20 +135,21 @@ def test_an_error_that_nobody_waited_for_is_nobodys(store: Store) -> None:
     run(store, talk)
 
 
-def test_what_is_not_there_or_not_to_be_kept_is_read_again(store: Store) -> None:
-    async def talk(reads: SharedReads) -> None:
+def test_none_is_read_again(store: Store) -> None:
+    async def talk(reads: PollCache) -> None:
         for _ in range(2):
             assert await reads.read(store.read, "nothing") is None
-            assert await reads.read(store.read, "long", keep=lambda _: False) == "long first"
-        assert store.reads == ["nothing", "long"] * 2
+        assert store.reads == ["nothing"] * 2
 
     run(store, talk)
 
 
-def test_no_more_is_kept_than_has_room(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shared_reads, "MOST_KEPT", 3)
+def test_the_number_of_kept_results_is_bounded(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(poll_cache, "MAX_KEPT", 3)
 
-    async def talk(reads: SharedReads) -> None:
+    async def talk(reads: PollCache) -> None:
         for _ in range(2):
             for what in "abcde":
                 assert await reads.read(store.read, what) == f"{what} first"
@@ -157,10 +158,10 @@ def test_no_more_is_kept_than_has_room(store: Store, monkeypatch: pytest.MonkeyP
     run(store, talk)
 
 
-def test_where_no_version_is_known_everybody_reads(store: Store) -> None:
+def test_without_a_version_every_request_reads(store: Store) -> None:
     store.at = None
 
-    async def talk(reads: SharedReads) -> None:
+    async def talk(reads: PollCache) -> None:
         found = await asyncio.gather(*(reads.read(store.read, "job") for _ in range(3)))
         assert found == ["job first"] * 3
         assert len(store.reads) == 3

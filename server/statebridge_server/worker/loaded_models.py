@@ -1,4 +1,4 @@
-"""The models that a worker holds: each listed one loaded once for each dtype and device."""
+"""The models of a worker: each listed model is loaded once for each dtype and device."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ Side = Literal["sender", "receiver"]
 
 
 class LoadedModels:
-    """Loads what the operator lists, and nothing else.
+    """Loads the models that the operator lists, and no others.
 
-    A model that stands in several pairs, or on both sides of one, is held once on a device. Its
-    layer is the experiment's: the same weights are read or written at any block.
+    A model of several pairs, or of both sides of one pair, is loaded once on a device. The layer
+    comes from the experiment: the same weights are read or written at any block.
     """
 
     def __init__(self, settings: Settings, slot: int) -> None:
-        """Take the settings, and which of the workers this is."""
+        """Take the settings and the slot of this worker."""
         self._settings = settings
         on = settings.workers[slot]
         self._devices: dict[Side, str] = {
@@ -53,7 +53,7 @@ class LoadedModels:
         self._model(listed.receiver, listed.dtypes[0], "receiver")
 
     def describe(self, name: str) -> dict[str, Any] | None:
-        """Say what of a listed pair is loaded; None where nothing is."""
+        """Describe the loaded models of a listed pair; None unless both sides are loaded."""
         listed = self._settings.pairs[name]
         sides: dict[Side, ListedModel] = {"sender": listed.sender, "receiver": listed.receiver}
         loaded: dict[str, list[dict[str, Any]]] = {}
@@ -74,9 +74,9 @@ class LoadedModels:
             try:
                 found = load_model(at, dtype=dtype, device=device)
             except StatebridgeError as error:
-                # Where the operator keeps a model is not for clients to read.
-                said = str(error).replace(listed.model, listed.public_name)
-                raise type(error)(said) from None
+                # Clients must not see where the operator keeps a model.
+                message = str(error).replace(listed.model, listed.public_name)
+                raise type(error)(message) from None
             self._models[key] = found
         return replace(found, name=listed.public_name)
 

@@ -1,21 +1,12 @@
-"""A worker process: holds its models, takes one job after another, commits group by group.
-
-Started by the server as `python -m statebridge_server.worker`, with its settings and its slot as
-one line of JSON on standard input. Standard input stays open as long as the server lives: its end
-tells the worker that the server is gone, however it went, and a new server's worker waits for the
-lock of the slot until then. So there is one owner of every model at any time.
-"""
+"""The loop of a worker: load the models, take a job, run it, record how it ended."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import gc
-import json
 import logging
 import os
-import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -23,24 +14,26 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from statebridge.commands.engine_extra import need_engine
 from statebridge.errors import StatebridgeError
-from statebridge_server.earlier_fits import EarlierFits
-from statebridge_server.fitted import keep_fitted_translators
-from statebridge_server.job_progress import CancelledError, JobProgress, StoppedError
 from statebridge_server.layout import run_path
-from statebridge_server.logs import configure_logs, log
-from statebridge_server.settings import Settings, fixed_settings
-from statebridge_server.slots import become_only_worker, pairs_for_others, take_over
-from statebridge_server.storage_trouble import DATABASE_TROUBLE, passing_trouble
+from statebridge_server.logs import log
+from statebridge_server.settings import Settings
 from statebridge_server.store import turns
-from statebridge_server.store.database import Database
+from statebridge_server.store.database import DATABASE_TROUBLE, Database, passing_trouble
 from statebridge_server.store.lanes import EarlierLanes
 from statebridge_server.store.tables import Job
-from statebridge_server.upgraded import carried_on, stored_experiment
+from statebridge_server.worker.fits import EarlierFits, keep_fitted_translators
+from statebridge_server.worker.job_run import (
+    CancelledError,
+    JobProgress,
+    StoppedError,
+    carried_on,
+    stored_experiment,
+)
+from statebridge_server.worker.slots import pairs_for_others, take_over
 
 GRACE_SECONDS = 7.0
-"""From the wish to stop to the end of the process, whatever a group still needs."""
+"""Longest time from the request to stop to the end of the process."""
 
 BEAT_SECONDS = 2.0
 IDLE_SECONDS = 0.2
@@ -51,10 +44,12 @@ _log = logging.getLogger("statebridge.worker")
 
 
 class Worker:
-    """One process's work: load, take, run, record."""
+    """Loads models, takes jobs of its slot and runs them."""
 
     def __init__(self, settings: Settings, database: Database, slot: int) -> None:
-        from statebridge_server.loaded_models import LoadedModels  # noqa: PLC0415 - after need_engine
+        from statebridge_server.worker.loaded_models import (  # noqa: PLC0415 - loads torch
+            LoadedModels,
+        )
 
         self._settings = settings
         self._database = database
@@ -66,7 +61,7 @@ class Worker:
         self._pairs: dict[str, Any] = {}
 
     def request_stop(self) -> None:
-        """Stop after the group that runs; after `GRACE_SECONDS` in any case."""
+        """Stop after the present group, and after `GRACE_SECONDS` at the latest."""
         if self._stop.is_set():
             return
         self._stop.set()
@@ -75,7 +70,7 @@ class Worker:
         timer.start()
 
     def _give_up(self) -> None:
-        # The group that runs is lost and will be run again; nothing committed is.
+        # The present group is lost and will be run again; committed groups stay.
         try:
             with contextlib.suppress(SQLAlchemyError):
                 turns.put_back(self._database, self._slot)
@@ -83,7 +78,7 @@ class Worker:
             os._exit(0)
 
     def work(self) -> None:
-        """Take jobs until told to stop."""
+        """Take jobs until `request_stop` is called."""
         threading.Thread(target=self._beat_on, name="heartbeat", daemon=True).start()
         if self._settings.preload:
             for name in self._settings.pairs:
@@ -110,7 +105,7 @@ class Worker:
         try:
             self._models.preload(name)
         except Exception as error:
-            # One pair that cannot be loaded keeps no other from working.
+            # A pair that cannot be loaded leaves the other pairs usable.
             self._pairs[name] = {"error": _reason(error)}
             log(
                 _log,
@@ -144,7 +139,7 @@ class Worker:
             self._record(lambda: turns.put_back(self._database, self._slot))
         except Exception as error:
             if passing_trouble(error) is not None:
-                # It goes on after its last committed group once things can be stored again.
+                # It continues after its last committed group once data can be stored again.
                 trouble = error
                 self._record(lambda: turns.put_back(self._database, self._slot))
             else:
@@ -159,7 +154,7 @@ class Worker:
             self._wait_out(trouble)
 
     def _fail(self, job: Job, error: Exception) -> None:
-        # A traceback may quote text of the data; of our own errors it says nothing more.
+        # A traceback may quote text of the data; for our own errors it adds nothing.
         log(_log, logging.ERROR, "job failed", job=job.id, kind=type(error).__name__)
         if not isinstance(error, StatebridgeError):
             _log.debug("traceback of %s", job.id, exc_info=error)
@@ -168,13 +163,13 @@ class Worker:
         gc.collect()
 
     def _record(self, write: Callable[[], None]) -> None:
-        """Write to the store, however long it takes until that works."""
+        """Write to the store; try again until that works or the worker stops."""
         while True:
             try:
                 write()
             except DATABASE_TROUBLE as error:
                 if self._stop.is_set():
-                    return  # the next worker finds the job running and takes it up
+                    return  # the next worker finds the job running and continues it
                 self._wait_out(error)
             else:
                 return
@@ -187,7 +182,7 @@ class Worker:
         self._pause = min(self._pause * 2, LONGEST_PAUSE)
 
     def _carry_out(self, job: Job) -> None:
-        from statebridge.engine.run import run_experiment  # noqa: PLC0415 - after need_engine
+        from statebridge.engine.run import run_experiment  # noqa: PLC0415 - loads torch
 
         if job.pair not in self._settings.pairs:
             raise StatebridgeError(f"pair {job.pair}: is not listed any more")
@@ -222,11 +217,11 @@ class Worker:
             self._beat()
             if self._slot == 0:
                 with contextlib.suppress(SQLAlchemyError, OSError):
-                    take_over(self._database, self._settings.data, self._slots, _say_recovered)
+                    take_over(self._database, self._settings.data, self._slots, log_recovered)
 
 
 def _reason(error: Exception) -> str:
-    """What a client is told: our own message, or the kind of error alone."""
+    """Return the error as clients see it: our own message, or only the kind of error."""
     if isinstance(error, StatebridgeError):
         return str(error)
     if _out_of_memory(error):
@@ -235,11 +230,11 @@ def _reason(error: Exception) -> str:
 
 
 def _out_of_memory(error: BaseException | None) -> bool:
-    """Whether an error, or what it was raised over, is that memory ran out."""
-    from statebridge.engine.executors.memory import is_out_of_memory  # noqa: PLC0415 - after need_engine
+    """Whether an error, or one in its chain of causes, is that memory ran out."""
+    from statebridge.engine.executors.memory import is_out_of_memory  # noqa: PLC0415 - loads torch
 
     while error is not None:
-        # The system says so of a file to map or a process to start.
+        # The system reports it when a file is mapped or a process started.
         system = isinstance(error, OSError) and error.errno == errno.ENOMEM
         if system or is_out_of_memory(error):
             return True
@@ -247,57 +242,6 @@ def _out_of_memory(error: BaseException | None) -> bool:
     return False
 
 
-def _say_recovered(job: Job) -> None:
+def log_recovered(job: Job) -> None:
+    """Log a job that a dead worker left and that is queued again, or has failed."""
     log(_log, logging.WARNING, "job recovered", job=job.id, state=job.state)
-
-
-def main() -> int:
-    """Run the worker until it is told to stop; return its exit code."""
-    start = json.loads(sys.stdin.readline())
-    settings, slot = fixed_settings(start["settings"]), int(start["slot"])
-    configure_logs(settings)
-    # Ending during the start, or while waiting for the lock, leaves nothing undone.
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server is told, and tells us
-    server_is_gone = threading.Event()
-    worker: list[Worker] = []
-
-    def follow_server() -> None:
-        while sys.stdin.read(1):
-            pass
-        server_is_gone.set()
-        if worker:
-            worker[0].request_stop()
-        else:
-            os._exit(0)
-
-    threading.Thread(target=follow_server, name="server", daemon=True).start()
-    try:
-        need_engine()
-        os.chdir(settings.data)
-        become_only_worker(settings.data, slot)
-        database = Database(settings.url)
-        for job in turns.recover(database, start["previous_end"], slot):
-            _say_recovered(job)
-        worker.append(Worker(settings, database, slot))
-        signal.signal(signal.SIGTERM, lambda *_: worker[0].request_stop())
-        if server_is_gone.is_set():
-            return 0
-        worker[0].work()
-    except StatebridgeError as error:
-        log(_log, logging.ERROR, str(error))
-        return error.exit_code
-    except Exception as error:
-        if passing_trouble(error) is None:
-            _log.exception("the worker failed")
-        else:
-            log(_log, logging.ERROR, "the worker cannot go on", trouble=passing_trouble(error))
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    code = main()
-    sys.stderr.flush()
-    # Threads of the libraries underneath must not hold the process, and the lock, any longer.
-    os._exit(code)

@@ -1,13 +1,11 @@
-"""An answer is given again only while the database stands still, and only to who got it."""
+"""Polls and event streams share database reads, each key within its own view."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import sqlite3
 import threading
 from collections.abc import Awaitable, Callable
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,41 +17,10 @@ from statebridge_server.api.app import create_app
 from statebridge_server.api.context import Server
 from statebridge_server.settings import fixed_settings
 from statebridge_server.store import jobs, turns
-from statebridge_server.store.changes import Changes
 from statebridge_server.store.database import Database
 from statebridge_server.store.keys import create_key, revoke_key
 
 Ask = Callable[..., Awaitable[httpx.Response]]
-
-
-def test_the_number_changes_with_every_commit_and_with_nothing_else(tmp_path: Path) -> None:
-    file = tmp_path / "jobs.sqlite"
-    database = Database(f"sqlite:///{file}")
-    changes = Changes(database)
-    seen = [changes.version()]
-    turns.worker_states(database)
-    assert changes.version() == seen[0], "reading changes nothing"
-    turns.beat(database, 1, "ready", "", {})
-    seen.append(changes.version())
-    with closing(sqlite3.connect(file)) as other:  # as another process writes
-        other.execute("DELETE FROM worker")
-        other.commit()
-    seen.append(changes.version())
-    assert None not in seen
-    assert len(set(seen)) == 3
-    changes.close()
-    assert changes.version() is None
-    database.close()
-
-
-def test_no_number_is_known_of_other_databases() -> None:
-    pytest.importorskip("psycopg")
-    from sqlalchemy import create_engine
-
-    class Elsewhere:
-        engine = create_engine("postgresql+psycopg://nobody@localhost/nothing")
-
-    assert Changes(Elsewhere()).version() is None  # type: ignore[arg-type]
 
 
 class Held:
@@ -117,7 +84,7 @@ class Asked:
 
                 async def ask(path: str, token: str, **headers: str) -> httpx.Response:
                     headers["Authorization"] = f"Bearer {token}"
-                    return await client.get(f"/v1/experiments/{path}", headers=headers)
+                    return await client.get(f"/v1/experiments{path}", headers=headers)
 
                 await talk(ask)
 
@@ -128,41 +95,40 @@ class Asked:
 def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     made = Asked(tmp_path / "data", monkeypatch)
     yield made
-    made.server.changes.close()
     made.database.close()
 
 
-def test_the_same_question_is_read_once_until_something_is_committed(asked: Asked) -> None:
+def test_a_question_is_read_once_until_the_next_commit(asked: Asked) -> None:
     owner, token = asked.key("ann")
     job_id = asked.job(owner)
 
     async def talk(ask: Ask) -> None:
-        answers = [await ask(job_id, token) for _ in range(5)]
+        answers = [await ask(f"/{job_id}", token) for _ in range(5)]
         assert asked.reads == 1
         assert len({answer.content for answer in answers}) == 1
         assert answers[0].json()["state"] == "queued"
-        # Each is an answer to its own request all the same.
+        # Each answer still has the id of its own request.
         ids = [answer.headers.get_list("x-request-id") for answer in answers]
         assert {len(each) for each in ids} == {1}
         assert len({each[0] for each in ids}) == 5
         assert {answer.headers["content-type"] for answer in answers} == {"application/json"}
         jobs.cancel(asked.database, job_id)
-        assert (await ask(job_id, token)).json()["state"] == "cancelled"
+        assert (await ask(f"/{job_id}", token)).json()["state"] == "cancelled"
         assert asked.reads == 2
 
     asked.run(talk)
 
 
-def test_nobody_is_given_what_another_key_was_told(asked: Asked) -> None:
+def test_an_answer_is_not_shared_with_another_key(asked: Asked) -> None:
     owner, token = asked.key("ann")
     _, stranger = asked.key("bob")
     job_id = asked.job(owner)
 
     async def talk(ask: Ask) -> None:
-        assert (await ask(job_id, token)).status_code == 200
-        assert (await ask(job_id, stranger)).status_code == 404
-        assert (await ask(job_id, token + "x")).status_code == 401
-        assert (await ask(job_id, token)).json()["mine"]
+        assert (await ask(f"/{job_id}", token)).status_code == 200
+        assert (await ask(f"/{job_id}", stranger)).status_code == 404
+        assert (await ask(f"/{job_id}", token + "x")).status_code == 401
+        assert (await ask(f"/{job_id}", token)).json()["mine"]
 
     asked.run(talk)
 
@@ -172,9 +138,9 @@ def test_a_revoked_key_is_refused_at_once(asked: Asked) -> None:
     job_id = asked.job(owner)
 
     async def talk(ask: Ask) -> None:
-        assert [(await ask(job_id, token)).status_code for _ in range(2)] == [200, 200]
+        assert [(await ask(f"/{job_id}", token)).status_code for _ in range(2)] == [200, 200]
         revoke_key(asked.database, owner)
-        assert (await ask(job_id, token)).status_code == 401
+        assert (await ask(f"/{job_id}", token)).status_code == 401
 
     asked.run(talk)
 
@@ -184,24 +150,26 @@ def test_a_refusal_is_not_kept(asked: Asked) -> None:
 
     async def talk(ask: Ask) -> None:
         for _ in range(3):
-            assert (await ask("exp_none", token)).status_code == 404
+            assert (await ask("/exp_none", token)).status_code == 404
         assert asked.reads == 3
 
     asked.run(talk)
 
 
-def test_of_many_who_ask_at_once_one_is_read(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_of_many_simultaneous_requests_reads(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
     owner, token = asked.key("ann")
     _, stranger = asked.key("bob")
     job_id = asked.job(owner)
     held = asked.hold(monkeypatch)
 
     async def talk(ask: Ask) -> None:
-        many = [asyncio.create_task(ask(job_id, token)) for _ in range(20)]
+        many = [asyncio.create_task(ask(f"/{job_id}", token)) for _ in range(20)]
         await held.beginning()
-        # Whoever asks something else, or with another key, waits for nobody.
-        assert (await ask(job_id, stranger)).status_code == 404
-        assert (await ask(f"{job_id}?other=1", token)).status_code == 200
+        # Another key, or another question, does not wait for that read.
+        assert (await ask(f"/{job_id}", stranger)).status_code == 404
+        assert (await ask("?limit=9", token)).status_code == 200
         reads = asked.reads
         held.go_on.set()
         answers = await asyncio.gather(*many)
@@ -213,31 +181,29 @@ def test_of_many_who_ask_at_once_one_is_read(asked: Asked, monkeypatch: pytest.M
     asked.run(talk)
 
 
-def test_nobody_is_told_what_was_read_before_a_commit_that_they_may_know_of(
-    asked: Asked, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_request_after_a_commit_sees_it(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     owner, token = asked.key("ann")
     job_id = asked.job(owner)
     held = asked.hold(monkeypatch)
 
     async def talk(ask: Ask) -> None:
-        early = asyncio.create_task(ask(job_id, token))
+        early = asyncio.create_task(ask(f"/{job_id}", token))
         await held.beginning()
         jobs.cancel(asked.database, job_id)
-        late = [asyncio.create_task(ask(job_id, token)) for _ in range(10)]
+        late = [asyncio.create_task(ask(f"/{job_id}", token)) for _ in range(10)]
         await asyncio.sleep(0.2)
         held.go_on.set()
         assert (await early).json()["state"] == "queued"
         answers = await asyncio.gather(*late)
         assert {answer.json()["state"] for answer in answers} == {"cancelled"}
         assert asked.reads == 2, "one before the commit, one after it"
-        assert (await ask(job_id, token)).json()["state"] == "cancelled"
+        assert (await ask(f"/{job_id}", token)).json()["state"] == "cancelled"
 
     asked.run(talk)
 
 
 @pytest.mark.parametrize("how", ["fails", "is cancelled"])
-def test_nobody_waits_for_a_read_that_came_to_nothing(
+def test_a_read_that_fails_or_is_abandoned_is_not_kept(
     asked: Asked, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     owner, token = asked.key("ann")
@@ -245,9 +211,9 @@ def test_nobody_waits_for_a_read_that_came_to_nothing(
     held = asked.hold(monkeypatch)
 
     async def talk(ask: Ask) -> None:
-        first = asyncio.create_task(ask(job_id, token))
+        first = asyncio.create_task(ask(f"/{job_id}", token))
         await held.beginning()
-        others = [asyncio.create_task(ask(job_id, token)) for _ in range(5)]
+        others = [asyncio.create_task(ask(f"/{job_id}", token)) for _ in range(5)]
         await asyncio.sleep(0.2)
         if how == "fails":
             held.error = ZeroDivisionError()
@@ -255,18 +221,19 @@ def test_nobody_waits_for_a_read_that_came_to_nothing(
             first.cancel()
         held.go_on.set()
         answers = await asyncio.wait_for(asyncio.gather(*others), 30)
-        assert {answer.status_code for answer in answers} == {200}
+        # Those that waited for the failed read fail with it.
+        assert {answer.status_code for answer in answers} == {500 if how == "fails" else 200}
         if how == "fails":
             assert (await first).status_code == 500
         else:
             with pytest.raises(asyncio.CancelledError):
                 await first
-        assert (await ask(job_id, token)).status_code == 200
+        assert (await ask(f"/{job_id}", token)).status_code == 200
 
     asked.run(talk)
 
 
-def test_a_client_that_goes_while_it_waits_takes_nothing_from_others(
+def test_a_client_that_disconnects_cancels_no_shared_read(
     asked: Asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     owner, token = asked.key("ann")
@@ -274,9 +241,9 @@ def test_a_client_that_goes_while_it_waits_takes_nothing_from_others(
     held = asked.hold(monkeypatch)
 
     async def talk(ask: Ask) -> None:
-        first = asyncio.create_task(ask(job_id, token))
+        first = asyncio.create_task(ask(f"/{job_id}", token))
         await held.beginning()
-        goes, stays = (asyncio.create_task(ask(job_id, token)) for _ in range(2))
+        goes, stays = (asyncio.create_task(ask(f"/{job_id}", token)) for _ in range(2))
         await asyncio.sleep(0.2)
         goes.cancel()
         await asyncio.sleep(0)
@@ -288,7 +255,7 @@ def test_a_client_that_goes_while_it_waits_takes_nothing_from_others(
     asked.run(talk)
 
 
-def test_a_client_that_takes_nothing_up_holds_nobody_up(asked: Asked) -> None:
+def test_a_client_that_stops_reading_delays_nobody(asked: Asked) -> None:
     owner, token = asked.key("ann")
     job_id = asked.job(owner)
     path, bearer = f"/v1/experiments/{job_id}", f"Bearer {token}".encode()
@@ -316,7 +283,7 @@ def test_a_client_that_takes_nothing_up_holds_nobody_up(asked: Asked) -> None:
         }  # fmt: skip
         slow = asyncio.create_task(asked.app(scope, receive, send))
         await asyncio.wait_for(stalled.wait(), 30)
-        answer = await asyncio.wait_for(ask(job_id, token), 30)
+        answer = await asyncio.wait_for(ask(f"/{job_id}", token), 30)
         assert answer.status_code == 200
         assert asked.reads == 1, "the one that does not read its answer has read the job"
         free.set()
@@ -325,33 +292,33 @@ def test_a_client_that_takes_nothing_up_holds_nobody_up(asked: Asked) -> None:
     asked.run(talk)
 
 
-def test_answers_from_memory_are_logged_at_debug_and_counted(
+def test_polls_are_logged_at_debug_and_refusals_at_info(
     asked: Asked, caplog: pytest.LogCaptureFixture
 ) -> None:
     owner, token = asked.key("ann")
     job_id = asked.job(owner)
 
     async def talk(ask: Ask) -> None:
-        for _ in range(3):
-            await ask(job_id, token)
+        for path in (f"/{job_id}", "", "/exp_none"):
+            await ask(path, token)
 
     with caplog.at_level(logging.DEBUG, logger="statebridge.http"):
         asked.run(talk)
     records = [record for record in caplog.records if record.message == "request"]
-    assert [record.levelname for record in records] == ["INFO", "DEBUG", "DEBUG"]
+    assert [record.levelname for record in records] == ["DEBUG", "DEBUG", "INFO"]
     fields = [record.fields for record in records]  # type: ignore[attr-defined]
-    assert [(found["status"], found["key"]) for found in fields] == [(200, owner)] * 3
+    assert [(found["status"], found["key"]) for found in fields] == [
+        (200, owner),
+        (200, owner),
+        (404, owner),
+    ]
     route = {"route": "/v1/experiments/{experiment_id}"}
     counted = asked.app.state.registry.get_sample_value
-    assert (
-        counted("statebridge_http_requests_total", {"method": "GET", "status": "200"} | route) == 3
-    )
-    assert counted("statebridge_http_answers_from_memory_total", route) == 2
+    answered = {"method": "GET", "status": "200"} | route
+    assert counted("statebridge_http_requests_total", answered) == 1
 
 
-def test_streams_at_one_place_share_a_reading(
-    asked: Asked, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_event_streams_share_their_reads(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     owner, token = asked.key("ann")
     job_id = asked.job(owner)
     reads: list[int] = []
@@ -387,7 +354,7 @@ def test_streams_at_one_place_share_a_reading(
         (text,) = set(told)
         numbers = [int(line[4:]) for line in text.splitlines() if line.startswith("id: ")]
         assert numbers == list(range(1, 9))
-        # One reading begins with every event; each of seven commits may be seen on two sides.
+        # One read begins with every event; each of seven commits may be seen on two sides.
         assert len(reads) <= 2 * 9
 
     asyncio.run(asyncio.wait_for(talk(), 60))

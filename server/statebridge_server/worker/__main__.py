@@ -1,0 +1,79 @@
+"""The start and the end of a worker process.
+
+The server starts it as `python -m statebridge_server.worker`, and writes its settings and its slot
+as one line of JSON to its standard input. Standard input stays open as long as the server runs, so
+its end shows that the server is gone, however it ended. The worker of a new server waits for the
+lock of the slot until then: each model has one owner at any time.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+
+from statebridge.commands.engine_extra import need_engine
+from statebridge.errors import StatebridgeError
+from statebridge_server.logs import configure_logs, log
+from statebridge_server.settings import fixed_settings
+from statebridge_server.store import turns
+from statebridge_server.store.database import Database, passing_trouble
+from statebridge_server.worker.jobs import Worker, log_recovered
+from statebridge_server.worker.slots import become_only_worker
+
+_log = logging.getLogger("statebridge.worker")
+
+
+def main() -> int:
+    """Run the worker until it is asked to stop; return its exit code."""
+    start = json.loads(sys.stdin.readline())
+    settings, slot = fixed_settings(start["settings"]), int(start["slot"])
+    configure_logs(settings)
+    # Before the worker has a job, ending at once loses nothing.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server receives it and stops its workers
+    server_is_gone = threading.Event()
+    worker: list[Worker] = []
+
+    def follow_server() -> None:
+        while sys.stdin.read(1):
+            pass
+        server_is_gone.set()
+        if worker:
+            worker[0].request_stop()
+        else:
+            os._exit(0)
+
+    threading.Thread(target=follow_server, name="server", daemon=True).start()
+    try:
+        need_engine()
+        os.chdir(settings.data)
+        become_only_worker(settings.data, slot)
+        database = Database(settings.url)
+        for job in turns.recover(database, start["previous_end"], slot):
+            log_recovered(job)
+        worker.append(Worker(settings, database, slot))
+        signal.signal(signal.SIGTERM, lambda *_: worker[0].request_stop())
+        if server_is_gone.is_set():
+            return 0
+        worker[0].work()
+    except StatebridgeError as error:
+        log(_log, logging.ERROR, str(error))
+        return error.exit_code
+    except Exception as error:
+        if passing_trouble(error) is None:
+            _log.exception("the worker failed")
+        else:
+            log(_log, logging.ERROR, "the worker cannot go on", trouble=passing_trouble(error))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stderr.flush()
+    # Threads of the libraries underneath must not hold the process, and the lock, any longer.
+    os._exit(code)
