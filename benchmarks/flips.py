@@ -32,7 +32,7 @@ from transformers import NoRepeatNGramLogitsProcessor, RepetitionPenaltyLogitsPr
 
 from benchmarks.published_set import prompt_lengths
 from benchmarks.random_pairs import SIZES, random_pair, random_rows, random_workload
-from statebridge.engine.decoding.lanes import STEPS, decoding_step, step_on
+from statebridge.engine.decoding.steps import STEPS, decoding_step, step_on
 from statebridge.engine.executors.shared_path import SharedSweep
 from statebridge.engine.planning.groups import Group
 from statebridge.engine.planning.workload import Workload

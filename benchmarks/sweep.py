@@ -30,7 +30,7 @@ from benchmarks import limit, methods
 from benchmarks.measured import Entry, measure
 from benchmarks.overhead import overhead_shares
 from benchmarks.random_pairs import SIZES, random_pair
-from statebridge.engine.decoding.lanes import STEPS, decoding_step, step_on
+from statebridge.engine.decoding.steps import STEPS, decoding_step, step_on
 from statebridge.models.pair import Pair
 
 
