@@ -15,13 +15,13 @@ mkdir -p "$out"
 "$python" benchmarks/attention.py | tee "$out/attention.md"
 rm -f "$out/published.jsonl"
 "$python" benchmarks/published_set.py --size demo --extra --json "$out/published.jsonl"
-"$python" benchmarks/sweep.py --out "$out/sweep"
+"$python" benchmarks/side_by_side.py --out "$out/methods"
 
 {
   cat "$out/attention.md"
   echo
   sed 's/^/    /' "$out/published.jsonl"
   echo
-  cat "$out/sweep.md"
+  cat "$out/methods.md"
 } > "$out/cpu.md"
 echo "$out/cpu.md"

@@ -33,7 +33,7 @@ from transformers import NoRepeatNGramLogitsProcessor, RepetitionPenaltyLogitsPr
 from benchmarks.published_set import prompt_lengths
 from benchmarks.random_pairs import SIZES, random_pair, random_rows, random_workload
 from statebridge.channels.workload import Workload
-from statebridge.engine.decoding.lanes import STEPS, decoding_step, step_on
+from statebridge.engine.decoding.steps import STEPS, decoding_step, step_on
 from statebridge.engine.executors.shared_path import SharedPath
 from statebridge.experiment.cells import Cell
 from statebridge.models.pair import Pair

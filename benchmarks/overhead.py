@@ -26,18 +26,12 @@ OVERHEAD = (NNSIGHT, AROUND)
 """What a run costs beside the two models' own work."""
 
 HASHING = "hashing the weights"
-_STEP_MODULES = (
-    "lanes",
-    "operators",
-    "lane_attention",
-    "lane_cache",
-    "lane_grid",
-    "measures",
-    "onednn_layers",
-    "processors",
-    "sampling",
-    "shared_path",
-    "states",
+_STEP_PARTS = (
+    "/engine/decoding/",
+    "/engine/cuda_graphs/",
+    "/engine/executors/",
+    "/statebridge/channels/",
+    "/models/onednn_layers.py",
 )
 
 
@@ -87,8 +81,7 @@ def _where(file: str) -> str:
         return NNSIGHT
     if "/transformers/" in path or "/torch/" in path:
         return MODELS
-    steps = any(path.endswith(f"/engine/{name}.py") for name in _STEP_MODULES)
-    return STEP if steps else AROUND
+    return STEP if any(part in path for part in _STEP_PARTS) else AROUND
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -29,8 +29,8 @@ import transformers
 from benchmarks.measured import forget_peak, peak_gigabytes, timed
 from benchmarks.random_pairs import SIZES, random_experiment, random_pair, random_rows
 from statebridge.commands.score_table import condition_scores
-from statebridge.engine.cuda_graphs.static_holds import held_for
-from statebridge.engine.decoding.lanes import STEPS, decoding_step, step_on
+from statebridge.engine.cuda_graphs.hold import held_for
+from statebridge.engine.decoding.steps import STEPS, decoding_step, step_on
 from statebridge.engine.run import RunSummary, run_experiment
 from statebridge.results.run_results import read_run
 

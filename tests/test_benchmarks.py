@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from benchmarks import attention, flips, overhead, published_set, startup, sweep
+from benchmarks import attention, flips, overhead, published_set, side_by_side, startup
 from benchmarks.limit import counted_flops, products_on
 from benchmarks.random_pairs import CONDITIONS, random_pair, random_rows, random_workload
 
@@ -25,8 +25,8 @@ def pair() -> Any:
 
 
 def test_the_quick_table_has_every_method(tmp_path: Path) -> None:
-    sweep.main(["--quick", "--out", str(tmp_path / "sweep")])
-    record = json.loads((tmp_path / "sweep.json").read_text("utf-8"))
+    side_by_side.main(["--quick", "--out", str(tmp_path / "methods")])
+    record = json.loads((tmp_path / "methods.json").read_text("utf-8"))
     (table,) = record["sizes"].values()
     names = [entry["name"] for entry in table["entries"]]
     methods = ["(a)", "(b)", "(b)", "(c)", "(d)", "(d)", "(d)"]
@@ -40,7 +40,7 @@ def test_the_quick_table_has_every_method(tmp_path: Path) -> None:
     assert {(point["rows"], point["cells"]) for point in table["scaling"]} == {
         (rows, cells) for rows in (1, 2) for cells in (1, 5, 25)
     }
-    page = (tmp_path / "sweep.md").read_text("utf-8")
+    page = (tmp_path / "methods.md").read_text("utf-8")
     assert all(name in page for name in names)
 
 

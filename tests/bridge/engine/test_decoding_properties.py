@@ -14,7 +14,8 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from statebridge.engine.decoding.lanes import DecodingSettings, decode_lanes, prefill
+from statebridge.engine.decoding.lanes import DecodingSettings, prefill
+from statebridge.engine.decoding.steps import decode_lanes
 from statebridge.models.token_batch import TokenBatch
 from statebridge.models.traced_model import TracedModel
 from tests.bridge.engine.tiny_experiment import (

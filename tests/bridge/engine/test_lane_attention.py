@@ -16,7 +16,8 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from statebridge.engine.decoding.lane_attention import NAME, attend, attends_by_lane, lane_attention
 from statebridge.engine.decoding.lane_cache import LaneCache
 from statebridge.engine.decoding.lane_grid import LaneGrid
-from statebridge.engine.decoding.lanes import DecodingSettings, decode_lanes, prefill
+from statebridge.engine.decoding.lanes import DecodingSettings, prefill
+from statebridge.engine.decoding.steps import decode_lanes
 from statebridge.engine.executors import shared_path
 from statebridge.models.token_batch import TokenBatch
 from statebridge.models.traced_model import TracedModel

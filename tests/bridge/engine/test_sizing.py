@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from statebridge.engine.cuda_graphs.static_holds import StepHold
-from statebridge.engine.decoding import lanes as decoding
-from statebridge.engine.decoding.lanes import decoding_step
+from statebridge.engine.cuda_graphs import hold
+from statebridge.engine.cuda_graphs.hold import StepHold
+from statebridge.engine.decoding.steps import decoding_step
 from statebridge.engine.executors.shared_path import SharedPath
 from statebridge.engine.planning import sizing
 from statebridge.engine.planning.sizing import choose_max_lanes, lane_bytes
@@ -53,7 +53,7 @@ def test_buffers_of_a_static_step_count(monkeypatch: pytest.MonkeyPatch) -> None
         held.append(StepHold(recorder))
         return held[-1]
 
-    monkeypatch.setattr(decoding, "StepHold", kept)
+    monkeypatch.setattr(hold, "StepHold", kept)
     conditions = ["no_inject", "replace", "additive", "zero_replacement"]
     with decoding_step("static"):
         workload = _workload(conditions, rows=8)

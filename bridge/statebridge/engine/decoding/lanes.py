@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 
-from statebridge.engine.cuda_graphs.static_decoding import decode_static
-from statebridge.engine.cuda_graphs.static_holds import StepHold, held_for
 from statebridge.engine.decoding.lane_attention import lane_attention
 from statebridge.engine.decoding.lane_cache import LaneCache
 from statebridge.engine.decoding.processors import ban_repeated_ngrams, penalise_repetition
@@ -19,41 +15,12 @@ from statebridge.models.token_batch import TokenBatch, to_device, to_host
 from statebridge.models.traced_model import TracedModel
 
 RETIRE_SHARE = 0.25
-"""Finished lanes leave the batch once they are this share of it; each time costs one copy."""
-
-GPU_LOOK_EVERY = 8
-"""Steps between two looks at which lanes have finished: each waits for the GPU."""
-
-Step = Literal["dynamic", "static", "graph"]
-"""How a step runs: over what is filled, over the whole capacity, or that as a CUDA graph."""
-
-STEPS: tuple[Step, ...] = get_args(Step)
-
-_chosen: dict[str, Step] = {"cuda": "graph"}
-"""By the device's type; else "dynamic"."""
-
-
-@contextmanager
-def decoding_step(step: Step | None) -> Iterator[None]:
-    """Let every group be decoded in one kind of step, on every device; None changes nothing."""
-    before = dict(_chosen)
-    if step is not None:
-        _chosen.update(cpu=step, cuda=step)
-    try:
-        yield
-    finally:
-        _chosen.clear()
-        _chosen.update(before)
-
-
-def step_on(device: torch.device) -> Step:
-    """Return the kind of step that groups on a device are decoded in."""
-    return _chosen.get(device.type, "dynamic")
+"""Share of ended lanes at which they leave the batch; each time costs one copy."""
 
 
 @dataclass(frozen=True, slots=True)
 class DecodingSettings:
-    """What `generate` would be given."""
+    """The settings of `generate` that lanes are decoded by."""
 
     max_new_tokens: int
     repetition_penalty: float
@@ -62,7 +29,7 @@ class DecodingSettings:
 
 @dataclass(frozen=True, slots=True)
 class Prefilled:
-    """Lanes whose prompt has gone through the model.
+    """Lanes whose prompts the model has read.
 
     Attributes:
         batch: The prompts.
@@ -80,60 +47,17 @@ class Prefilled:
         return Prefilled(self.batch.select(lanes), self.cache, self.logits[lanes])
 
 
-def decode_lanes(
-    model: TracedModel,
-    lanes: Prefilled,
-    settings: DecodingSettings,
-    *,
-    draws: Draws | None = None,
-    look_every: int | None = None,
-    step: Step | None = None,
-) -> list[list[int]]:
-    """Return the new tokens of each lane, the end token included where it was reached.
-
-    Equal to Hugging Face's greedy `generate` with the same two processors on each row
-    alone; as there, scores are compared in float32 whatever the model's dtype. With `draws`
-    tokens are sampled from what the processors leave, each lane by numbers of its own. The
-    lanes' cache is used up.
-
-    Args:
-        draws: Numbers for at least as many steps; None decodes greedily.
-        look_every: Steps between two looks at which lanes have finished; None looks at
-            every step on a CPU and at every eighth on a GPU. It changes no token.
-        step: None takes CUDA graphs on a GPU and the dynamic step on a CPU. In float32 it
-            changes no token, near ties within rounding apart.
-
-    Raises:
-        ValueError: A CUDA graph is asked for where there is no GPU.
-    """
-    device = lanes.logits.device
-    look_every = look_every or (GPU_LOOK_EVERY if device.type == "cuda" else 1)
-    step = step or step_on(device)
-    if step != "dynamic":
-        if step == "graph" and device.type != "cuda":
-            raise ValueError(f"a CUDA graph cannot be captured on {device}; it needs a GPU")
-        found = decode_static(
-            model,
-            lanes,
-            settings,
-            held_for(model) if step == "graph" else StepHold(None),
-            draws=draws,
-            look_every=look_every,
-            retire_share=RETIRE_SHARE,
-        )
-        if found is not None:
-            return found
-    return _decode_dynamic(model, lanes, settings, draws, look_every)
-
-
-def _decode_dynamic(
+def decode_dynamic(
     model: TracedModel,
     lanes: Prefilled,
     settings: DecodingSettings,
     draws: Draws | None,
     look_every: int,
 ) -> list[list[int]]:
-    """Decode in steps over the positions that are filled, lanes retired as they finish."""
+    """Return the new tokens of each lane, decoded in steps over the filled positions.
+
+    Lanes that have ended leave the batch. See `statebridge.engine.decoding.steps.decode_lanes`.
+    """
     device, batch = lanes.logits.device, lanes.batch
     prompt = batch.ids.shape[1]
     steps = settings.max_new_tokens
@@ -154,7 +78,7 @@ def _decode_dynamic(
     with torch.no_grad(), lane_attention(model, cache) as extra:
         for step in range(steps):
             end = prompt + step
-            # These are nobody else's, so that in float32 they are changed where they stand.
+            # Nothing else uses the logits, so in float32 they are changed in place.
             scores = logits.to(torch.float32)
             seen = sequence[:, :end], mask[:, :end]
             penalise_repetition(scores, *seen, settings.repetition_penalty)
@@ -194,10 +118,10 @@ def _visible(mask: torch.Tensor, extra: Mapping[str, object]) -> torch.Tensor:
 
 
 def answer_logits(model: TracedModel, lanes: Prefilled, inputs: torch.Tensor) -> torch.Tensor:
-    """Return the logits at tokens that follow the lanes' prompts; the lanes stay as they were.
+    """Return the logits at tokens that follow the lanes' prompts; the lanes are unchanged.
 
     Args:
-        inputs: (lanes, n) token ids, right-padded; what pads is never seen by a real token.
+        inputs: (lanes, n) token ids, right-padded; no real token attends to the padding.
 
     Returns:
         (lanes, n, vocabulary).
@@ -206,7 +130,7 @@ def answer_logits(model: TracedModel, lanes: Prefilled, inputs: torch.Tensor) ->
     lengths = to_device(torch.tensor(lanes.batch.lengths), inputs.device)
     positions = lengths[:, None] + torch.arange(added, device=inputs.device)
     if model.window is not None:
-        # Only what pads a shorter answer can lie beyond the window.
+        # Only the padding of a shorter answer can be beyond the window.
         positions = positions.clamp(max=model.window - 1)
     mask = torch.nn.functional.pad(lanes.batch.mask, (0, added), value=True)
     with torch.no_grad(), lane_attention(model, lanes.cache) as extra:

@@ -1,4 +1,4 @@
-"""Running out of memory: recognised, and answered by halving."""
+"""Recognise that memory ran out, and run the work over halves then."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import TypeVar
 
 import torch
 
-from statebridge.engine.cuda_graphs.static_holds import give_back
+from statebridge.engine.decoding.steps import give_back
 from statebridge.errors import EnvironmentFault
 
 
 class DoesNotFit(EnvironmentFault):
-    """One item alone runs out of memory; fewer things around it may still let it fit."""
+    """A single item does not fit into memory; beside fewer others it may still fit."""
 
 
 T = TypeVar("T")
@@ -20,18 +20,18 @@ R = TypeVar("R")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on a GPU or here."""
+    """Whether an error says that memory ran out, on a GPU or on the host."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError | DoesNotFit):
         return True
-    # torch has no class of its own for the CPU allocator's refusal
+    # torch has no exception class for a failure of the CPU allocator
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
 def halving(work: Callable[[Sequence[T]], list[R]], items: Sequence[T], what: str) -> list[R]:
-    """Return `work(items)`, run over halves where memory runs out.
+    """Return `work(items)`, run over halves if memory runs out.
 
-    Where `work` halves lanes itself and one lane does not fit beside what all the items
-    hold, the items are halved in turn.
+    `work` may halve lanes itself; if one lane does not fit beside all the items, the items are
+    halved in turn.
 
     Raises:
         EnvironmentFault: A single item does not fit.

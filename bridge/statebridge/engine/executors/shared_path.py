@@ -22,11 +22,11 @@ from statebridge.engine.decoding.lanes import (
     DecodingSettings,
     Prefilled,
     answer_logits,
-    decode_lanes,
     prefill,
 )
 from statebridge.engine.decoding.precision import exact_float32
 from statebridge.engine.decoding.sampling import ANSWER, Draws, row_uniforms
+from statebridge.engine.decoding.steps import decode_lanes
 from statebridge.engine.executors.lane_result import Norms, lane_row, row_norms
 from statebridge.engine.executors.measures import GoldMeasures, answer_inputs, measure_gold
 from statebridge.engine.executors.memory import halving

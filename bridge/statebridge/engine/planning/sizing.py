@@ -1,4 +1,4 @@
-"""How many lanes go together: bytes of one lane against the memory that is free."""
+"""How many lanes run together: bytes of one lane against the free memory."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ import psutil
 import torch
 
 from statebridge.channels.workload import Workload
-from statebridge.engine.cuda_graphs.static_shapes import StepShape
-from statebridge.engine.cuda_graphs.static_step import why_not_static
 from statebridge.engine.decoding.lane_attention import attends_by_lane
-from statebridge.engine.decoding.lanes import step_on
+from statebridge.engine.decoding.steps import buffered_prompt
 
 MEMORY_SHARE = 0.5
-"""Of the memory free after loading that a group's lanes may take."""
+"""Share of the memory free after loading that a group's lanes may take."""
 
 CPU_LANES_LARGE, CPU_LANES_SMALL, GPU_LANES = 128, 512, 2048
 """Beyond these a larger group was not faster; small means under `SMALL_MODEL` weights."""
@@ -20,7 +18,7 @@ CPU_LANES_LARGE, CPU_LANES_SMALL, GPU_LANES = 128, 512, 2048
 SMALL_MODEL = 50_000_000
 
 FILLED_UP = 1.25
-"""How many lanes a step of static shapes has at most for each of a large group."""
+"""Ratio of the lanes of a static step to those of a large group, at most."""
 
 
 def lane_bytes(workload: Workload) -> int:
@@ -35,7 +33,7 @@ def lane_bytes(workload: Workload) -> int:
     position = int(2 * heads * head_width * item)  # its keys and values in one block
     depth, shared = len(receiver.block_paths), 0
     if attends_by_lane(receiver):
-        # Up to the injection layer the prompt's entries are a row's, not a lane's.
+        # Up to the injection layer the entries of a prompt are shared by the lanes of its row.
         shared = receiver.layer + 1
 
     def entries(prompt: int) -> float:
@@ -44,25 +42,18 @@ def lane_bytes(workload: Workload) -> int:
 
     memory = entries(prompt)
     scores = int(config.vocab_size)
-    if workload.plan.experiment.decode and _is_static(workload, prompt + new):
-        # The prefilled entries are copied into buffers of full capacity, which stand already;
+    buffered = buffered_prompt(receiver, prompt, new) if workload.plan.experiment.decode else None
+    if buffered is not None:
+        # The prefilled entries are copied into buffers of full capacity, which exist already;
         # their lanes are filled up by a quarter at most.
-        memory += FILLED_UP * entries(StepShape.around(1, prompt, new).prompt)
-        memory += scores * item
+        memory += FILLED_UP * entries(buffered) + scores * item
     else:
-        # Retiring lanes copies one layer's buffers while the old ones still stand.
+        # When lanes leave, one layer's buffers are copied while the old ones still exist.
         memory += position * (prompt + new)
     # Scores and their processed copy, and a chunk of distributions in float64.
     memory += scores * (2 * item + 8)
     states = 4 * receiver.width * (prompt + new) * 4
     return int(memory + states)
-
-
-def _is_static(workload: Workload, positions: int) -> bool:
-    receiver = workload.pair.receiver
-    if step_on(receiver.device) == "dynamic":
-        return False
-    return why_not_static(receiver, positions) is None
 
 
 def free_bytes(device: torch.device) -> int:

@@ -1,4 +1,4 @@
-"""A static step does the same operations on the same addresses each time, whatever it meets."""
+"""A static step is the same operations on the same addresses each time."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from typing import Any
 import pytest
 import torch
 
-from statebridge.engine.cuda_graphs.static_cache import layout_of
-from statebridge.engine.cuda_graphs.static_lanes import LaneState, StaticLanes
-from statebridge.engine.cuda_graphs.static_shapes import StepShape, bucket
-from statebridge.engine.cuda_graphs.static_step import StaticStep
+from statebridge.engine.cuda_graphs.buffers import LaneState, StaticLanes
+from statebridge.engine.cuda_graphs.shapes import StepShape, bucket, layout_of
+from statebridge.engine.cuda_graphs.step import StaticStep
 from statebridge.engine.decoding.lane_attention import lane_attention
 from statebridge.engine.decoding.lanes import DecodingSettings, Prefilled, prefill
 from statebridge.engine.decoding.sampling import Draws
 from statebridge.models.token_batch import TokenBatch
 from statebridge.models.traced_model import TracedModel
-from tests.bridge.engine.taped_steps import Operations, Tape, lanes_sharing, traced
+from tests.bridge.engine.cuda_graphs.taped_steps import Operations, Tape, lanes_sharing, traced
 from tests.tiny_models import tiny_gemma, tiny_gpt2, tiny_llama, tiny_neox, tiny_qwen
 
 PROMPTS = [[5, 6, 7, 8, 7, 8], [9, 3, 9], [4, 4, 4, 4, 4]]
@@ -51,7 +50,7 @@ def _state(lanes: Prefilled, model: TracedModel, draws: Draws | None) -> LaneSta
         grid.places if grid else 0,
     )
     layout = layout_of(lanes.cache)
-    buffers = StaticLanes(layout, shape.extent, model.end_ids, torch.device("cpu"))
+    buffers = StaticLanes(layout, shape, model.end_ids, torch.device("cpu"))
     return buffers.load(shape, lanes, None if draws is None else draws.uniforms)
 
 
@@ -82,7 +81,7 @@ def _addresses(state: LaneState) -> list[tuple[int, torch.Size]]:
         ("neox in bf16", False, False),
     ],
 )
-def test_two_steps_are_the_same_operations_and_none_waits_for_the_host(
+def test_two_steps_are_the_same_operations_without_waiting(
     kind: str, shared: bool, sampled: bool
 ) -> None:
     model = traced(MODELS[kind]())
@@ -110,7 +109,7 @@ def test_two_steps_are_the_same_operations_and_none_waits_for_the_host(
     assert int(state.last) == lanes.batch.ids.shape[1] + 2
 
 
-def test_what_waits_for_the_host_is_noticed() -> None:
+def test_operations_that_wait_for_the_host_are_refused() -> None:
     # Otherwise the test above could not fail.
     values = torch.tensor([1.0, 0.0])
     waiting: list[Callable[[], Any]] = [
@@ -127,7 +126,7 @@ def test_what_waits_for_the_host_is_noticed() -> None:
         values.to("meta")
 
 
-def test_a_tape_has_not_run_and_repeats_what_was_recorded() -> None:
+def test_a_tape_repeats_what_was_recorded_and_has_not_run() -> None:
     counter, log = torch.zeros(1, dtype=torch.int64), torch.zeros(4, dtype=torch.int64)
     python = [0]
 

@@ -1,4 +1,4 @@
-"""On a GPU: captured steps say what the dynamic step and the one-row oracle on the CPU say."""
+"""On a GPU: captured steps give the tokens of the dynamic step and of the oracle on the CPU."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 import torch
 
-from statebridge.engine.cuda_graphs.static_holds import WARM_UP, give_back, held_for
-from statebridge.engine.decoding.lanes import DecodingSettings, Prefilled, decode_lanes, prefill
+from statebridge.engine.cuda_graphs.hold import WARM_UP, give_back, held_for
+from statebridge.engine.decoding.lanes import DecodingSettings, Prefilled, prefill
 from statebridge.engine.decoding.sampling import Draws
+from statebridge.engine.decoding.steps import decode_lanes
 from statebridge.models.token_batch import TokenBatch, to_device, to_host
 from statebridge.models.traced_model import TracedModel
-from tests.bridge.engine.taped_steps import traced
+from tests.bridge.engine.cuda_graphs.taped_steps import traced
 from tests.bridge.engine.tiny_experiment import (
     dataset_rows,
     engine_pair,
@@ -45,13 +46,13 @@ def _lanes(model: TracedModel, prompts: list[list[int]] = PROMPTS) -> Prefilled:
 
 @pytest.mark.parametrize("sampled", [False, True])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_captured_step_says_what_the_dynamic_one_says(family: str, sampled: bool) -> None:
+def test_a_captured_step_gives_the_tokens_of_the_dynamic_step(family: str, sampled: bool) -> None:
     model = _on_gpu(family)
     uniforms = torch.rand((len(PROMPTS), NEW), dtype=torch.float64, device="cuda")
     draws = Draws(0.9, 0.8, uniforms) if sampled else None
     expected = decode_lanes(model, _lanes(model), SETTINGS, draws=draws, step="dynamic")
     assert decode_lanes(model, _lanes(model), SETTINGS, draws=draws, step="static") == expected
-    # The second group finds the graph there.
+    # The second group uses the graph of the first.
     for _ in range(2):
         assert decode_lanes(model, _lanes(model), SETTINGS, draws=draws) == expected
     hold = held_for(model)

@@ -1,46 +1,40 @@
-"""A group of lanes decoded in steps of static shapes, repeated as they are or recorded."""
+"""A group of lanes decoded in steps of static shapes, run directly or as CUDA graphs."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from contextlib import suppress
 
 import torch
 
-from statebridge.engine.cuda_graphs.static_cache import layout_of
-from statebridge.engine.cuda_graphs.static_holds import StepHold
-from statebridge.engine.cuda_graphs.static_lanes import StaticLanes
-from statebridge.engine.cuda_graphs.static_shapes import StepShape
-from statebridge.engine.cuda_graphs.static_step import StaticStep, why_not_static
+from statebridge.engine.cuda_graphs.buffers import StaticLanes
+from statebridge.engine.cuda_graphs.hold import StepHold, held_for
+from statebridge.engine.cuda_graphs.shapes import StepShape, layout_of
+from statebridge.engine.cuda_graphs.step import StaticStep, why_not_static
 from statebridge.engine.decoding.lane_attention import attends_by_lane, lane_attention
 from statebridge.engine.decoding.lane_grid import LaneGrid
-from statebridge.engine.executors.memory import is_out_of_memory
+from statebridge.engine.decoding.lanes import RETIRE_SHARE, DecodingSettings, Prefilled
+from statebridge.engine.decoding.sampling import Draws
 from statebridge.models.token_batch import to_device, to_host
 from statebridge.models.traced_model import TracedModel
-
-if TYPE_CHECKING:
-    from statebridge.engine.decoding.lanes import DecodingSettings, Prefilled
-    from statebridge.engine.decoding.sampling import Draws
 
 
 def decode_static(
     model: TracedModel,
     lanes: Prefilled,
     settings: DecodingSettings,
-    hold: StepHold,
-    *,
     draws: Draws | None,
     look_every: int,
-    retire_share: float,
+    hold: StepHold | None = None,
 ) -> list[list[int]] | None:
-    """Return the new tokens of each lane; None, the lanes untouched, where it cannot be done.
+    """Return the new tokens of each lane; None, with the lanes unchanged, if that is impossible.
 
-    Why it cannot is said in the log, once.
+    The reason is written to the log, once.
 
     Args:
-        hold: Where buffers and recorded steps come from and stay.
-        look_every: Steps between two looks at which lanes have finished.
-        retire_share: Finished lanes leave once they are this share.
+        look_every: Steps between two checks for lanes that have ended.
+        hold: Keeps buffers and recorded steps; the model's own if None.
     """
+    hold = hold or held_for(model)
     if hold.refused or settings.max_new_tokens < 2:
         return None
     prompt, grid = lanes.batch.ids.shape[1], lanes.cache.grid
@@ -53,20 +47,16 @@ def decode_static(
     )
     reason = why_not_static(model, shape.capacity)
     if reason is not None:
-        hold.say(f"{model.name}: no decoding step of static shapes, {reason}")
+        hold.warn(f"{model.name}: no decoding step of static shapes, {reason}")
         return None
     device = lanes.logits.device
-    layout = layout_of(lanes.cache)
-    try:
-        buffers = hold.lanes(layout, shape, model.end_ids, device)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        buffers = None
+    buffers = None
+    # Suppressed, so that no traceback holds what was allocated.
+    with suppress(torch.OutOfMemoryError, MemoryError):
+        buffers = hold.lanes(layout_of(lanes.cache), shape, model.end_ids, device)
     if buffers is None:
-        # Outside the handler: the error's traceback holds what was allocated.
         hold.forget()
-        hold.say(f"{model.name}: no memory for a decoding step of static shapes")
+        hold.warn(f"{model.name}: no memory for a decoding step of static shapes")
         return None
     try:
         with torch.no_grad():
@@ -74,26 +64,31 @@ def decode_static(
             with lane_attention(model, group.state.cache):
                 while group.left and not group.finished:
                     if group.chosen % look_every == 0:
-                        group.retire(retire_share)
+                        group.retire()
                         if group.finished:
                             break
-                    hold.run(layout, group.key, group.step, group.left)
+                    hold.run(group.key, group.step, group.left)
                     group.chosen += 1
             return group.result()
-    except (RuntimeError, MemoryError) as error:
-        if is_out_of_memory(error):
-            hold.forget()
+    except (torch.OutOfMemoryError, MemoryError):
+        hold.forget()
         raise
     finally:
         hold.leave_room(device)
 
 
+def buffered_prompt(model: TracedModel, prompt: int, new: int) -> int | None:
+    """Return the positions of a prompt in a lane's buffers; None if static steps are impossible."""
+    shape = StepShape.around(1, prompt, new)
+    return shape.prompt if why_not_static(model, prompt + new) is None else None
+
+
 class _Group:
-    """A group on its way: what the host knows of it.
+    """A group that is being decoded, as far as the host knows it.
 
     Attributes:
         chosen: New tokens of each lane so far.
-        finished: Whether every lane was done when the host last looked.
+        finished: Whether every lane had ended at the last check.
     """
 
     def __init__(
@@ -123,23 +118,23 @@ class _Group:
 
     @property
     def left(self) -> int:
-        """Steps to go."""
+        """Steps that are left."""
         return self._settings.max_new_tokens - self.chosen
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What a recorded step has in it, beside the buffers."""
+        """Everything that a recorded step contains apart from the buffers."""
         settings, draws = self._settings, self._draws
         sampled = None if draws is None else (draws.temperature, draws.top_p)
         processors = settings.repetition_penalty, settings.no_repeat_ngram_size
         return (self.state.shape, processors, sampled)
 
-    def retire(self, share: float) -> None:
-        """Look at which lanes are done; move the others together where that spares enough."""
+    def retire(self) -> None:
+        """Check which lanes have ended; move the others together if that spares enough."""
         here, shape = len(self._active), self.state.shape
         kept = (~self.state.done[:here]).nonzero()[:, 0].tolist()
         self.finished = not kept
-        if not kept or here - len(kept) < share * here:
+        if not kept or here - len(kept) < RETIRE_SHARE * here:
             return
         grid = self._grid
         rows: list[int] = []
@@ -167,7 +162,7 @@ class _Group:
         )
 
     def _collect(self) -> None:
-        """Note the lanes' tokens and how many of them count."""
+        """Copy the lanes' tokens, and how many of them count, into the group's result."""
         state, here = self.state, len(self._active)
         tokens = state.sequence[:here, self._prompt : self._prompt + state.shape.steps]
         rows = torch.cat((tokens, state.counts[:here, None]), dim=1)

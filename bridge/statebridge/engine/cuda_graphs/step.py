@@ -1,26 +1,21 @@
-"""One decoding step that never looks at a tensor's value: what a CUDA graph can repeat.
+"""One decoding step that never looks at a tensor's value, so that a CUDA graph can repeat it.
 
-Everything that changes from step to step is in buffers of `LaneState`, counters included, and
-is changed in place; no tensor's shape depends on another's value, nothing goes to the host or
-comes from it, and Python takes the same way every time.
+Everything that changes from step to step, counters included, is in buffers of `LaneState` and is
+changed in place. No tensor's shape depends on another tensor's value, nothing is copied to or
+from the host, and Python takes the same path every time.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
-from statebridge.engine.cuda_graphs.static_lanes import LaneState
+from statebridge.engine.cuda_graphs.buffers import LaneState
 from statebridge.engine.decoding.lane_attention import attends_by_lane
+from statebridge.engine.decoding.lanes import DecodingSettings
 from statebridge.engine.decoding.processors import ban_repeated_ngrams, penalise_repetition
-from statebridge.engine.decoding.sampling import sample_tokens
+from statebridge.engine.decoding.sampling import Draws, sample_tokens
 from statebridge.models.families import families_with
 from statebridge.models.traced_model import TracedModel
-
-if TYPE_CHECKING:
-    from statebridge.engine.decoding.lanes import DecodingSettings
-    from statebridge.engine.decoding.sampling import Draws
 
 
 def why_not_static(model: TracedModel, capacity: int) -> str | None:
@@ -41,15 +36,15 @@ def why_not_static(model: TracedModel, capacity: int) -> str | None:
 
 
 class StaticStep:
-    """The newest tokens through the model, and the choice of the next.
+    """Runs the newest tokens through the model and chooses the next ones.
 
-    Outside of float32 and float64, and for families whose attention is not ours, Hugging
-    Face's attention runs over the whole capacity with a mask. The dynamic step gives
-    unpadded lanes no mask and as many keys as there are: torch may take another kernel, whose
-    sums are rounded elsewhere, and in half precision that turns near ties over.
+    In half precision, and for families whose attention is not the engine's, Hugging Face's
+    attention runs over the whole capacity with a mask. The dynamic step gives unpadded lanes no
+    mask and fewer keys, so torch may take another kernel, whose sums are rounded elsewhere; in
+    half precision that can change the choice between near ties.
 
     Args:
-        state: What it works on.
+        state: The buffers that it reads and changes.
         by_lane: Whether the attention of `lane_attention` is in use.
     """
 
@@ -80,7 +75,7 @@ class StaticStep:
         self.choose(logits)
 
     def choose(self, logits: torch.Tensor) -> None:
-        """Choose each lane's next token from (lanes, vocabulary), which may be changed."""
+        """Choose each lane's next token from logits (lanes, vocabulary), which may be changed."""
         state, settings, draws = self._state, self._settings, self._draws
         scores = logits.to(torch.float32)
         seen = state.sequence, state.visible

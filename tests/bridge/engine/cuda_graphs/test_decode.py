@@ -1,4 +1,4 @@
-"""Static steps, run and recorded, say what the dynamic step and the oracle say."""
+"""Static steps, run and recorded, give the tokens of the dynamic step and of the oracle."""
 
 from __future__ import annotations
 
@@ -11,20 +11,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from statebridge.engine.cuda_graphs.static_decoding import decode_static
-from statebridge.engine.cuda_graphs.static_holds import WARM_UP, StepHold
-from statebridge.engine.decoding import lanes as decoding
-from statebridge.engine.decoding.lanes import (
-    DecodingSettings,
-    Prefilled,
-    decode_lanes,
-    decoding_step,
-    prefill,
-)
+from statebridge.engine.cuda_graphs import decode
+from statebridge.engine.cuda_graphs.decode import decode_static
+from statebridge.engine.cuda_graphs.hold import WARM_UP, StepHold
+from statebridge.engine.decoding.lanes import DecodingSettings, Prefilled, prefill
 from statebridge.engine.decoding.sampling import Draws
+from statebridge.engine.decoding.steps import decode_lanes, decoding_step
 from statebridge.models.token_batch import TokenBatch
 from statebridge.models.traced_model import TracedModel
-from tests.bridge.engine.taped_steps import TapeRecorder, lanes_sharing, traced
+from tests.bridge.engine.cuda_graphs.taped_steps import TapeRecorder, lanes_sharing, traced
 from tests.bridge.engine.tiny_experiment import (
     dataset_rows,
     engine_pair,
@@ -76,9 +71,7 @@ def _taped(
     draws: Draws | None = None,
     look_every: int = 1,
 ) -> list[list[int]]:
-    found = decode_static(
-        model, lanes, chosen, hold, draws=draws, look_every=look_every, retire_share=0.25
-    )
+    found = decode_static(model, lanes, chosen, draws, look_every, hold)
     assert found is not None
     return found
 
@@ -110,7 +103,7 @@ def test_every_family_equals_generate_row_by_row(family: str, lengths: tuple[int
 
 
 @pytest.mark.parametrize("look_every", [1, 5, 50])
-def test_lanes_that_end_leave_and_the_others_say_the_same(look_every: int) -> None:
+def test_lanes_that_end_leave_and_the_others_are_unchanged(look_every: int) -> None:
     model, prompts = _model("gpt2"), _prompts(23, (1, 7), seed=3)
     chosen, recorder = DecodingSettings(48, 1.1, 0), TapeRecorder()
 
@@ -126,7 +119,7 @@ def test_lanes_that_end_leave_and_the_others_say_the_same(look_every: int) -> No
 
 @settings(max_examples=20)
 @given(data=st.data())
-def test_random_groups_on_one_set_of_buffers_equal_the_dynamic_step(data: st.DataObject) -> None:
+def test_random_groups_on_one_set_of_buffers_equal_dynamic(data: st.DataObject) -> None:
     draw = data.draw
     family = draw(st.sampled_from(["neox", "gpt2"]))
     model, hold = _exact(family)
@@ -150,11 +143,10 @@ def test_random_groups_on_one_set_of_buffers_equal_the_dynamic_step(data: st.Dat
         return prefill(model, TokenBatch.pack(prompts, model.pad_id), new)
 
     expected = decode_lanes(model, lanes(), chosen, draws=draws)
-    # What earlier groups left behind must not be met: the worst of it is NaN.
-    for buffers in hold._lanes.values():
-        for buffer in buffers.tensors():
-            if buffer.is_floating_point():
-                buffer.fill_(torch.nan)
+    # Nothing of earlier groups may be used: NaN would show it.
+    for buffer in () if hold._lanes is None else hold._lanes.tensors():
+        if buffer.is_floating_point():
+            buffer.fill_(torch.nan)
     look_every = draw(st.integers(1, 6))
     assert _taped(hold, model, lanes(), chosen, draws, look_every) == expected
 
@@ -167,7 +159,7 @@ def _exact(family: str) -> tuple[TracedModel, StepHold]:
     return traced(module.to(torch.float64)), StepHold(TapeRecorder())
 
 
-def test_buffers_and_what_was_recorded_serve_the_next_groups() -> None:
+def test_buffers_and_recorded_steps_serve_the_next_groups() -> None:
     model, recorder = _model("neox"), TapeRecorder()
     hold = StepHold(recorder)
     endless = DecodingSettings(NEW, 1.0, 2)
@@ -187,21 +179,22 @@ def test_buffers_and_what_was_recorded_serve_the_next_groups() -> None:
 # ---------------------------------------------------------------- through the engine
 
 
-@pytest.fixture(params=["static", "taped"])
+@pytest.fixture
 def stepped(request: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """Decode everything in static steps; what is yielded counts the groups."""
+    """Decode everything in static steps; yield the lanes of each group."""
     holds: dict[int, StepHold] = {}
     groups: list[int] = []
 
-    def noted(model: TracedModel, lanes: Prefilled, chosen: Any, hold: Any, **more: Any) -> Any:
+    def noted(model: TracedModel, lanes: Prefilled, *more: Any) -> Any:
+        *settings, hold = more
         if request.param == "taped":
             hold = holds.setdefault(id(model.module), StepHold(TapeRecorder()))
         groups.append(lanes.logits.shape[0])
-        found = decode_static(model, lanes, chosen, hold, **more)
+        found = decode_static(model, lanes, *settings, hold)
         assert found is not None
         return found
 
-    monkeypatch.setattr(decoding, "decode_static", noted)
+    monkeypatch.setattr(decode, "decode_static", noted)
     with decoding_step("static"):
         yield groups
     assert groups
@@ -230,7 +223,11 @@ def _translator(kind: str) -> Any:
     return random_translator(*widths, seed=42)
 
 
-@pytest.mark.parametrize(("kind", "rows_together"), [("neox", 3), ("llama", 64)])
+@pytest.mark.parametrize(
+    ("kind", "rows_together", "stepped"),
+    [("neox", 3, "taped"), ("llama", 64, "static")],
+    indirect=["stepped"],
+)
 def test_the_published_conditions_equal_the_oracle(
     kind: str, rows_together: int, stepped: list[int]
 ) -> None:
@@ -253,6 +250,7 @@ def test_the_published_conditions_equal_the_oracle(
     assert len(stepped) > 1
 
 
+@pytest.mark.parametrize("stepped", ["taped"], indirect=True)
 def test_sampled_texts_are_those_of_the_dynamic_step(stepped: list[int]) -> None:
     fields: dict[str, Any] = {
         "conditions": ["question_only", "skyline", "private_last_zero"],
@@ -287,15 +285,8 @@ def test_half_precision_starts_alike_and_runs_to_its_end() -> None:
     assert all(0 < len(tokens) <= NEW for tokens in found)
 
 
-def test_a_graph_needs_a_gpu_and_the_cpu_takes_the_dynamic_step(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_graph_needs_a_gpu() -> None:
     model = _model("neox")
-
-    def lanes() -> Prefilled:
-        return prefill(model, TokenBatch.pack([[5, 6]], model.pad_id), 4)
-
+    lanes = prefill(model, TokenBatch.pack([[5, 6]], model.pad_id), 4)
     with pytest.raises(ValueError, match="cannot be captured on cpu"):
-        decode_lanes(model, lanes(), DecodingSettings(4, 1.0, 0), step="graph")
-    monkeypatch.delattr(decoding, "decode_static")
-    assert len(decode_lanes(model, lanes(), DecodingSettings(4, 1.0, 0))) == 1
+        decode_lanes(model, lanes, DecodingSettings(4, 1.0, 0), step="graph")

@@ -1,8 +1,8 @@
-"""A CUDA graph's stand-in on the CPU, and groups of lanes to run it on.
+"""A CUDA graph's substitute on the CPU, and groups of lanes to run it on.
 
-What a graph captures is a list of operations on fixed addresses; Python and the host's
-numbers are gone when it is repeated. `Tape` keeps just that list and repeats it, so that a
-step that leaned on anything else goes wrong here as it would there.
+A graph captures a list of operations on fixed addresses; Python and the host's numbers are gone
+when it is repeated. `Tape` keeps only that list and repeats it, so a step that depends on
+anything else fails here as it would on a GPU.
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ class Operations(TorchDispatchMode):
         found = func(*args, **kwargs)
         if name == "aten::_to_copy" and _devices(found) != _devices((args, kwargs)):
             raise RuntimeError("a copy to another device")
-        self.calls.append((str(func), [_told(leaf) for leaf in tree_leaves((args, kwargs, found))]))
+        self.calls.append(
+            (str(func), [_described(leaf) for leaf in tree_leaves((args, kwargs, found))])
+        )
         self.after(func, args, kwargs, found)
         return found
 
@@ -82,7 +84,7 @@ class Operations(TorchDispatchMode):
         """Called with each operation and its result."""
 
 
-def _told(leaf: Any) -> Any:
+def _described(leaf: Any) -> Any:
     if isinstance(leaf, torch.Tensor):
         return tuple(leaf.shape), tuple(leaf.stride()), leaf.dtype, leaf.device
     return leaf

@@ -1,10 +1,10 @@
 """Seconds per lane: one-row loop, plain `generate`, naive nnsight, the engine, the limit.
 
-    python benchmarks/sweep.py --out sweep
+    python benchmarks/side_by_side.py --out methods
 
-writes `sweep.json` and `sweep.md`. Everything is timed in one process; weights are random,
-of the true shapes; all methods take turns, round after round, so that a slower minute of
-the machine meets them alike. A lane is one row in one cell: prompt of 45 tokens, 64 new
+writes `methods.json` and `methods.md`. Everything is timed in one process; weights are random, of
+the true shapes; all methods take turns, round after round, so that a slower minute of the
+machine affects all of them. A lane is one row in one cell: prompt of 45 tokens, 64 new
 tokens, end token never reached. The figures of two machines cannot be compared; the ratios
 within one run can.
 """
@@ -30,7 +30,7 @@ from benchmarks import limit, methods
 from benchmarks.measured import Entry, measure
 from benchmarks.overhead import overhead_shares
 from benchmarks.random_pairs import SIZES, random_pair
-from statebridge.engine.decoding.lanes import STEPS, decoding_step, step_on
+from statebridge.engine.decoding.steps import STEPS, decoding_step, step_on
 from statebridge.models.pair import Pair
 
 
@@ -203,7 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--step", choices=STEPS, help="default: graph on a GPU, else dynamic")
     parser.add_argument("--quick", action="store_true", help="seconds: does everything work?")
-    parser.add_argument("--out", type=Path, default=Path("sweep"), help="without an ending")
+    parser.add_argument("--out", type=Path, default=Path("methods"), help="without an ending")
     options = parser.parse_args(arguments)
     transformers.logging.set_verbosity_error()
     torch.manual_seed(0)
