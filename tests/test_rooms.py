@@ -1,4 +1,4 @@
-"""The arrows between the rooms, and that the light half needs no torch."""
+"""The arrows between the rooms: the whole list, and no circle; the light half needs no torch."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 import venv
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -16,31 +17,136 @@ ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = ROOT / "bridge" / "statebridge"
 ENGINE_PACKAGES = {"torch", "transformers", "nnsight", "safetensors", "psutil", "tokenizers"}
 
-# The heavy half, by the first part of a module's path inside the library.
+# Which rooms each room imports from, from the ground up: a room may use those above it here.
+# A new arrow is a decision; it is made here and in docs/architecture.md.
+ARROWS: dict[str, str] = {
+    "errors": "",
+    "registry": "errors",
+    "experiment": "errors registry",
+    "records": "experiment",
+    "cost": "errors",
+    "data": "errors records",
+    "tasks": "errors experiment records data",
+    "scoring": "errors registry experiment records data",
+    "runs": "errors experiment records data",
+    "results": "errors registry experiment records cost data scoring runs",
+    "stats": "errors registry experiment records scoring results",
+    "validation": "errors registry experiment records",
+    "audit": "errors records data scoring",
+    "papers": "errors experiment records data scoring runs results stats validation",
+    "demo": "errors",
+    "tables": "errors experiment records data scoring results stats",
+    "figures": "errors experiment records data scoring results stats audit tables",
+    "report": (
+        "errors experiment records data scoring runs results stats validation audit tables figures"
+    ),
+    "models": "errors experiment cost",
+    "translators": "errors experiment data results",
+    "channels": "errors registry experiment records runs models translators",
+    "engine": (
+        "errors registry experiment records data tasks scoring runs results demo models "
+        "translators channels"
+    ),
+    "commands": (
+        "errors experiment records data tasks scoring results stats validation audit papers "
+        "tables figures report models translators engine"
+    ),
+}
+# The same for the wings of the engine. Decoding asks for CUDA graphs inside of a function, where
+# the device is a GPU.
+WINGS: dict[str, str] = {
+    "decoding": "",
+    "cuda_graphs": "decoding",
+    "planning": "decoding",
+    "reuse": "",
+    "executors": "decoding reuse",
+    "fitting": "planning reuse executors",
+    "sender_checks": "executors",
+    "similarity": "planning fitting",
+    "doctor": "planning fitting sender_checks",
+    "run": "planning reuse executors fitting sender_checks",
+    "layer_search": "planning executors run",
+}
+
+# Rooms of the heavy half. `channels.sources` is imported by the light half too, for the facts
+# that a condition asks of its source.
 HEAVY_ROOMS = {"models", "translators", "channels", "engine"}
 
 
 def _is_heavy(module: str) -> bool:
     """Whether `statebridge.<module>` belongs to the heavy half."""
+    if module == "channels" or module.startswith("channels.sources"):
+        return False
     return module.split(".", maxsplit=1)[0] in HEAVY_ROOMS
 
 
-def _imports(path: Path) -> set[str]:
-    """Modules imported when the file is, those inside functions and TYPE_CHECKING left out."""
+def _imported_names(path: Path, *, later: bool = False) -> set[str]:
+    """Modules and `module.name` that a file imports when it is imported.
+
+    Imports for the type checker alone do not count; those inside functions count if `later`.
+    """
     found: set[str] = set()
     pending: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
     while pending:
         node = pending.pop()
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) and not later:
             continue
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            pending += node.orelse
             continue
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
         pending += ast.iter_child_nodes(node)
     return found
+
+
+def _arrows(folder: Path, prefix: str, *, later: bool) -> dict[str, set[str]]:
+    """Which parts of a folder import from which others, by their first name below `prefix`."""
+    parts = {path.stem for path in folder.glob("*.py")} | {
+        path.name for path in folder.iterdir() if (path / "__init__.py").is_file()
+    }
+    arrows: dict[str, set[str]] = {}
+    for path in sorted(folder.rglob("*.py")):
+        own = path.relative_to(folder).parts[0].removesuffix(".py")
+        if own in {"__init__", "__main__"}:
+            continue
+        for name in _imported_names(path, later=later):
+            other = name.removeprefix(prefix).split(".")[0]
+            if name.startswith(prefix) and other in parts and other != own:
+                arrows.setdefault(own, set()).add(other)
+    return arrows
+
+
+def _check_arrows(declared: dict[str, str], found: dict[str, set[str]]) -> None:
+    order = list(declared)
+    for room, allowed in declared.items():
+        assert set(allowed.split()) == found.get(room, set()), f"arrows of {room}"
+        for other in allowed.split():
+            assert order.index(other) < order.index(room), f"{room} is above {other}"
+    assert set(found) <= set(declared)
+
+
+def test_the_arrows_between_rooms_are_the_declared_ones() -> None:
+    _check_arrows(ARROWS, _arrows(LIBRARY, "statebridge.", later=True))
+
+
+def test_the_arrows_between_wings_are_the_declared_ones() -> None:
+    _check_arrows(WINGS, _arrows(LIBRARY / "engine", "statebridge.engine.", later=False))
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    files = {f"statebridge.{_name(path)}".rstrip("."): path for path in _files("bridge")}
+    graph = {
+        name: {other for other in _imported_names(path) if other in files and other != name}
+        for name, path in files.items()
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" imports ".join(reversed(error.args[1])))
 
 
 def _files(room: str) -> list[Path]:
@@ -57,7 +163,7 @@ LIGHT = [path for path in _files("bridge/statebridge") if not _is_heavy(_name(pa
 
 @pytest.mark.parametrize("path", LIGHT, ids=_name)
 def test_the_light_half_imports_no_engine(path: Path) -> None:
-    for module in _imports(path):
+    for module in _imported_names(path):
         assert module.split(".")[0] not in ENGINE_PACKAGES, module
         if module.startswith("statebridge."):
             assert not _is_heavy(module.removeprefix("statebridge.")), module
@@ -65,13 +171,13 @@ def test_the_light_half_imports_no_engine(path: Path) -> None:
 
 def test_the_library_imports_neither_client_nor_server() -> None:
     for path in _files("bridge/statebridge"):
-        for module in _imports(path):
+        for module in _imported_names(path):
             assert not module.startswith(("statebridge_client", "statebridge_server")), path
 
 
 def test_the_client_imports_the_light_half_only() -> None:
     for path in _files("client"):
-        for module in _imports(path):
+        for module in _imported_names(path):
             assert not module.startswith("statebridge_server"), path
             assert module.split(".")[0] not in ENGINE_PACKAGES, path
             if module.startswith("statebridge."):
@@ -80,7 +186,7 @@ def test_the_client_imports_the_light_half_only() -> None:
 
 def test_the_server_does_not_import_the_client() -> None:
     for path in _files("server"):
-        for module in _imports(path):
+        for module in _imported_names(path):
             assert not module.startswith("statebridge_client"), path
 
 

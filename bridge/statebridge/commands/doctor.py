@@ -30,7 +30,7 @@ def doctor(
     overrides = read_changes(changes) | ({"execution.device": device} if device else {})
     experiment = load_experiment(file, overrides)
     need_engine()
-    from statebridge.engine.planning.readiness import check_readiness
+    from statebridge.engine.doctor.readiness import check_readiness
 
     checks = []
     for check in check_readiness(experiment, out):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from statebridge.engine.planning.readiness import Check, check_readiness
+from statebridge.engine.doctor.readiness import Check, check_readiness
 from statebridge.engine.run import run_experiment
 from statebridge.errors import StatebridgeError
 from statebridge.experiment import Experiment, parse_experiment

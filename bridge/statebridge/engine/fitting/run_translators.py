@@ -10,7 +10,7 @@ import torch
 
 from statebridge.data import sha256_file
 from statebridge.engine.fitting.corpus_fit import fit_translators, read_corpus
-from statebridge.engine.reuse.fit_key import FitKeys
+from statebridge.engine.fitting.fit_key import FitKeys
 from statebridge.experiment.experiment import DEFAULT_SET, Experiment, Fit
 from statebridge.models.pair import Pair
 from statebridge.records import DatasetRow

@@ -15,9 +15,9 @@ import transformers
 from huggingface_hub import try_to_load_from_cache
 
 from statebridge.data import sha256_file
+from statebridge.engine.doctor.prompt_check import check_prompts
 from statebridge.engine.fitting.causal_rows import choose_rows
 from statebridge.engine.fitting.corpus_fit import read_corpus
-from statebridge.engine.planning.prompt_check import check_prompts
 from statebridge.engine.planning.sizing import free_bytes
 from statebridge.errors import PairError, StatebridgeError
 from statebridge.experiment.cells import experiment_cells

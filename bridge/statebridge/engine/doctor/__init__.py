@@ -1,0 +1,1 @@
+"""The doctor: whether a run can succeed, found out before it starts."""
