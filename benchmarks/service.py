@@ -1,4 +1,4 @@
-"""What the service costs: the library alone, through HTTP, and beside pollers and streams.
+"""The cost of the service: the library alone, through HTTP, and beside pollers and streams.
 
     python benchmarks/service.py --out service
 
@@ -10,26 +10,23 @@ experiment one after another, round after round:
 - library: one call of `run_experiment`, models loaded;
 - http: from before `client.submit` (uploads included) until `wait` has returned, less the time
   in the queue that the server states (`started_at` less `submitted_at`);
-- loaded: the same, beside 200 pollers, each asking for the experiment every 2 s on a connection
-  of its own, and 20 open event streams. `benchmarks/pollers.py`, one process, makes that load;
-  it competes for the same cores, so its own CPU seconds and delays stand beside the result.
-
-The latency of a poll is stated as its client saw it, and as the server's own histogram says: the
-latter begins when the server's event loop takes the request up, and leaves out how long it stood
-before that. The load generator's own delays, of which the clients' numbers have their part, tell
-the one wait from the other.
+- loaded: the same, beside 20 pollers, each asking for the experiment every 2 s, and 5 open event
+  streams. One process, `benchmarks/pollers.py`, makes that load; it competes for the same cores,
+  so its own CPU seconds are stated.
 
 `groups` is the time from the run's first group to its last, as the run itself states it. The
-rows of each turn have ids of their own, so that nothing is taken from an earlier one; a round
-in front of the first warms everything up and is left out.
+rows of each turn have new ids, so nothing is taken from an earlier turn. A first round warms
+everything up and is left out.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -40,7 +37,6 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -48,7 +44,9 @@ import psutil
 import torch
 import transformers
 import yaml
+from scipy.stats import t as student
 
+from benchmarks.pollers import QUANTILES
 from benchmarks.random_pairs import (
     CONDITIONS,
     SIZES,
@@ -58,8 +56,6 @@ from benchmarks.random_pairs import (
     random_rows,
     word_tokenizer,
 )
-from benchmarks.request_histogram import read_histogram, time_between
-from benchmarks.service_page import KINDS, page
 from statebridge.runs.directory import session_seconds
 from statebridge_client import Client
 from statebridge_client._local_server import local_server
@@ -68,8 +64,11 @@ from statebridge_server.store.database import Database
 from statebridge_server.store.keys import create_key
 
 HERE = Path(__file__).resolve().parent
-POLLED = "/v1/experiments/{experiment_id}"
-"""The route that the pollers ask, as the server's metrics name it."""
+KINDS = ("library", "http", "loaded")
+MEASURES: dict[str, Callable[[dict[str, Any]], float]] = {
+    "seconds": lambda turn: turn["seconds"],
+    "CPU seconds of the process that computes": lambda turn: turn["cpu_seconds"]["worker"],
+}
 
 
 @dataclass(frozen=True)
@@ -82,8 +81,8 @@ class Plan:
     new_tokens: int = 64
     max_lanes: int = 20
     rounds: int = 5
-    pollers: int = 200
-    streams: int = 20
+    pollers: int = 20
+    streams: int = 5
     interval: float = 2.0
 
 
@@ -149,13 +148,13 @@ def process(command: list[str], key: str = "") -> Iterator[subprocess.Popen[str]
             started.kill()
 
 
-def tell(started: subprocess.Popen[str], line: str) -> None:
+def send(started: subprocess.Popen[str], line: str) -> None:
     assert started.stdin is not None
     started.stdin.write(line + "\n")
     started.stdin.flush()
 
 
-def hear(started: subprocess.Popen[str]) -> str:
+def receive(started: subprocess.Popen[str]) -> str:
     assert started.stdout is not None
     line = started.stdout.readline()
     if not line:
@@ -185,19 +184,15 @@ class Service:
 
     def loaded(self, file: Path) -> dict[str, Any]:
         """The same, beside pollers and streams."""
-        address, plan = urlsplit(self._url), self._plan
-        command = [str(HERE / "pollers.py"), str(address.hostname), str(address.port)]
-        command += ["--pollers", str(plan.pollers), "--streams", str(plan.streams)]
+        plan = self._plan
+        command = [str(HERE / "pollers.py"), self._url, "--pollers", str(plan.pollers)]
+        command += ["--streams", str(plan.streams)]
         command += ["--interval", str(plan.interval)]
         with process(command, self._key) as load:
-            hear(load)
-            before = read_histogram(self._url, self._key, POLLED)
-            turn = self._submitted(file, lambda experiment_id: tell(load, experiment_id))
+            turn = self._submitted(file, lambda experiment_id: send(load, experiment_id))
             assert load.stdin is not None
             load.stdin.close()
-            seen = json.loads(hear(load))
-            after = read_histogram(self._url, self._key, POLLED)
-            return turn | {"load": seen, "server": time_between(before, after)}
+            return turn | {"load": json.loads(receive(load))}
 
     def _submitted(self, file: Path, submitted: Callable[[str], None]) -> dict[str, Any]:
         before = self._cpu_seconds()
@@ -241,8 +236,8 @@ def measure(plan: Plan, folder: Path) -> dict[str, Any]:
         service = running.enter_context(closing(Service(plan, folder, url, key)))
 
         def alone(file: Path) -> dict[str, Any]:
-            tell(library, json.dumps([str(file), str(folder / f"run_{file.stem}")]))
-            answer: dict[str, Any] = json.loads(hear(library))
+            send(library, json.dumps([str(file), str(folder / f"run_{file.stem}")]))
+            answer: dict[str, Any] = json.loads(receive(library))
             return answer
 
         works = {"library": alone, "http": service.http, "loaded": service.loaded}
@@ -275,6 +270,80 @@ def make_key(settings: Path) -> str:
     token, _ = create_key(database, "benchmark", "submit")
     database.close()
     return token
+
+
+def ratios(record: dict[str, Any], kind: str, base: str, what: str) -> list[float]:
+    """One kind's measure over another's of the same round."""
+    measure, turns = MEASURES[what], record["turns"]
+    return [
+        measure(ours) / measure(theirs)
+        for ours, theirs in zip(turns[kind], turns[base], strict=True)
+    ]
+
+
+def mean_ratio(found: Sequence[float]) -> tuple[float, tuple[float, float] | None]:
+    """The geometric mean of paired ratios and its 95 % interval; None of fewer than two.
+
+    The interval is Student's for the logarithms; few rounds give a wide one.
+    """
+    logs = [math.log(ratio) for ratio in found]
+    mean = statistics.fmean(logs)
+    if len(logs) < 2:
+        return math.exp(mean), None
+    half = student.ppf(0.975, len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs))
+    return math.exp(mean), (math.exp(mean - half), math.exp(mean + half))
+
+
+def page(record: dict[str, Any]) -> str:
+    """The Markdown page of a record."""
+    plan, machine, turns = record["plan"], record["machine"], record["turns"]
+    lanes = turns["library"][0]["lanes"]
+    lines = [
+        f"{record['date']}, {machine['cores']} cores, {machine['gigabytes']} GB, load average "
+        f"before {machine['load_average_before'][0]}, torch {record['torch']}, "
+        f"{record['threads']} threads; {plan['size']}, {lanes} lanes, {plan['new_tokens']} new "
+        f"tokens, {plan['rounds']} rounds.",
+        "",
+        "| | s, median | spread | s of the groups |",
+        "|---|---|---|---|",
+    ]
+    for kind in KINDS:
+        seconds = [turn["seconds"] for turn in turns[kind]]
+        middle = statistics.median(seconds)
+        spread = (max(seconds) - min(seconds)) / middle
+        groups = statistics.median(turn["groups"] for turn in turns[kind])
+        lines.append(f"| {kind} | {middle:.2f} | {spread:.1%} | {groups:.2f} |")
+    lines += [
+        "",
+        "| ratio within a round | mean | 95 % interval | smallest | largest |",
+        "|---|---|---|---|---|",
+    ]
+    for kind, base in (("http", "library"), ("loaded", "http")):
+        for what in MEASURES:
+            found = ratios(record, kind, base, what)
+            mean, interval = mean_ratio(found)
+            shown = "–" if interval is None else "{:.3f} to {:.3f}".format(*interval)
+            lines.append(
+                f"| {kind} / {base}, {what} | {mean:.3f} | {shown} | "
+                f"{min(found):.3f} | {max(found):.3f} |"
+            )
+    loads = [turn["load"] for turn in turns["loaded"]]
+    lines += ["", "| ms, as clients saw | median of the rounds | largest |", "|---|---|---|"]
+    for name in QUANTILES:
+        times = [load["milliseconds"][name] for load in loads]
+        lines.append(f"| {name} | {statistics.median_high(times):.1f} | {max(times):.1f} |")
+    requests, seconds = (sum(load[what] for load in loads) for what in ("requests", "seconds"))
+    failed = requests - sum(load["statuses"].get("200", 0) for load in loads)
+    generator = sum(load["cpu_seconds"] for load in loads) / seconds
+    api = sum(turn["cpu_seconds"]["api"] for turn in turns["loaded"]) / seconds
+    lines += [
+        "",
+        f"{requests} requests, {requests / seconds:.0f} a second, {failed} not answered with 200; "
+        f"{sum(load['events'] for load in loads)} events. The load generator took "
+        f"{generator:.1%} of one core, the API process {api:.1%}.",
+        "",
+    ]
+    return "\n".join(lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
