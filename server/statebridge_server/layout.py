@@ -1,4 +1,4 @@
-"""What lies where in the data directory.
+"""Files of the data directory.
 
     statebridge.sqlite    the embedded database, where no other is set
     datasets/             uploaded rows, each file named by its SHA-256
@@ -6,13 +6,13 @@
     translators/          weights and cards, named by the translator's id
     runs/                 one run directory for each experiment, named by its id
     fits/                 links to fitted translators, by owner and by what decides the fit
-    incoming/             uploads that have not arrived whole; emptied at the start
-    worker.lock           held by the worker process as long as it lives; of several workers the
-                          second holds worker-1.lock, and so on
+    incoming/             incomplete uploads; emptied at the start
+    worker.lock           locked by the worker process as long as it lives; the second of several
+                          workers locks worker-1.lock, and so on
 
-Every name is made by the server; nothing that a client writes becomes part of a path.
-Paths that go into an experiment are relative to the data directory, which is the worker's
-working directory: they say nothing about the host, and the directory may be moved.
+The server makes every name; no text of a client becomes part of a path.
+Paths in an experiment are relative to the data directory, which is the worker's working directory:
+they show nothing of the host, and the directory may be moved.
 """
 
 from __future__ import annotations
@@ -45,22 +45,22 @@ def make_layout(data: Path) -> None:
 
 
 def clear_incoming(data: Path) -> None:
-    """Remove what a server that was killed had not received whole."""
+    """Remove incomplete uploads of a server that was killed."""
     for left in (data / INCOMING).iterdir():
         left.unlink(missing_ok=True)
 
 
 def upload_path(kind: str, sha256: str) -> Path:
-    """Where a dataset or a corpus lies, relative to the data directory."""
+    """Return the path of a dataset or a corpus, relative to the data directory."""
     folder, suffix = _UPLOADS[kind]
     return Path(folder) / f"{sha256}{suffix}"
 
 
 def translator_path(translator_id: str) -> Path:
-    """Where a translator's weights lie, relative to the data directory."""
+    """Return the path of a translator's weights, relative to the data directory."""
     return Path(TRANSLATORS) / f"{translator_id}.safetensors"
 
 
 def run_path(job_id: str) -> Path:
-    """Where an experiment's run directory lies, relative to the data directory."""
+    """Return the path of an experiment's run directory, relative to the data directory."""
     return Path(RUNS) / job_id

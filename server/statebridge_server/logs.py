@@ -44,5 +44,5 @@ def configure_logs(settings: Settings) -> None:
 
 
 def log(logger: logging.Logger, level: int, message: str, **fields: object) -> None:
-    """Log a message with fields; no field may hold text of a dataset or of a model."""
+    """Log a message with fields; no field may contain text of a dataset or of a model."""
     logger.log(level, message, extra={"fields": fields})

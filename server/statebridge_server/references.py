@@ -1,7 +1,7 @@
-"""What an experiment names by reference, found for the key that names it.
+"""References in an experiment, replaced by paths of this server.
 
-A dataset and a corpus go by the SHA-256 of an upload, a translator by its id. Paths of this
-server take their places; a path that a client gives is refused.
+A dataset or a corpus is named by the SHA-256 of an upload, a translator by its id. Only items that
+the key may use are found; a path in a client's experiment is refused.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ H = TypeVar("H", bound=Holder)
 
 
 class References:
-    """What one experiment of one key refers to.
+    """The references of one experiment of one key.
 
     Attributes:
-        inputs: (kind, item) of all that was found: what the experiment reads.
-        passages: How many each corpus that was found holds, by its SHA-256.
+        inputs: (kind, item) of everything that the experiment reads.
+        passages: Number of passages of each corpus, by SHA-256.
     """
 
     def __init__(self, database: Database, principal: Principal) -> None:
@@ -37,7 +37,7 @@ class References:
     def dataset(
         self, data: dict[str, Any], key: str = "dataset", where: str = "dataset"
     ) -> DatasetHolder | None:
-        """Put the path of an uploaded dataset into `data[key]`; None where rows are generated.
+        """Put the path of an uploaded dataset into `data[key]`; return None if rows are generated.
 
         Raises:
             ExperimentError: It names no dataset that the key holds; `where` is the field.
@@ -61,7 +61,7 @@ class References:
         """Put paths into `data["translators"]`, if there are any.
 
         Raises:
-            ExperimentError: It names something that is not there for the key.
+            ExperimentError: It names a translator that the key may not use.
         """
         declared = data.get("translators")
         if declared is None:
@@ -83,7 +83,7 @@ class References:
         data["translators"] = {**declared, "sets": found}
 
     def _translator_set(self, declared: dict[str, Any], where: str) -> dict[str, Any]:
-        """Return one set with paths of this server in the place of what the client named."""
+        """Return one set with paths of this server instead of ids."""
         if "fit" in declared or "corpus" in declared:
             fit = declared.get("fit", declared)
             if not isinstance(fit, dict):
@@ -97,7 +97,7 @@ class References:
         files: dict[str, str] = {}
         for seed, translator_id in declared.items():
             found = None
-            # Half a surrogate pair, or NUL, is no text to a database.
+            # A database refuses half a surrogate pair, and NUL.
             if _is_id(translator_id):
                 found = visible_translator(self._database, self._principal, translator_id)
             if found is None:
@@ -116,12 +116,12 @@ class References:
         if held is None or declared is None:
             return
         self.passages[held.sha256] = held.passages
-        # The card is to say what it says where the file lies under its own name.
+        # The translator's card then has the same name as with a local file.
         name = held.name if declared.get("name") is None else declared["name"]
         fit["corpus"] = {**declared, "name": name, "path": _path(held)}
 
     def _upload(self, declared: Any, where: str, kind: type[H]) -> H | None:
-        """Return what is declared by its SHA-256; None where it is generated."""
+        """Return the upload with the declared SHA-256; None if rows are generated."""
         if not isinstance(declared, dict):
             raise ExperimentError(
                 f"{where}: give {{sha256: ...}} of an uploaded {kind.kind}, or "

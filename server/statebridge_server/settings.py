@@ -1,4 +1,4 @@
-"""What an operator sets: in the environment (`STATEBRIDGE_...`) or in a YAML or JSON file."""
+"""The operator's settings: in the environment (`STATEBRIDGE_...`) or in a YAML or JSON file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from statebridge.experiment.experiment import Device, Dtype
 from statebridge.experiment.files import is_model_folder, model_of
 
 CONFIG_VARIABLE = "STATEBRIDGE_CONFIG"
-"""Names the settings file where `--config` is not given."""
+"""Variable with the settings file, used without `--config`."""
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -44,7 +44,7 @@ class ListedModel(_Declared):
     """Hub id, or a folder on the server (see `is_model_folder`)."""
     revision: str | None = None
     name: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")] = None
-    """What experiments call it; the hub id, or the folder's name, where not given."""
+    """Its name in experiments; by default the hub id, or the folder's name."""
 
     @field_validator("model")
     @classmethod
@@ -56,7 +56,7 @@ class ListedModel(_Declared):
 
     @property
     def public_name(self) -> str:
-        """The name under which clients know the model."""
+        """Name of the model for clients."""
         if self.name is not None:
             return self.name
         return Path(self.model).name if is_model_folder(self.model) else self.model
@@ -68,15 +68,15 @@ class ListedPair(_Declared):
     sender: ListedModel
     receiver: ListedModel
     dtypes: Annotated[tuple[Dtype, ...], Field(min_length=1)] = ("float32",)
-    """Accepted dtypes; each that is used keeps its own copy of the weights. The first one is
-    loaded when the server starts."""
+    """Accepted dtypes; each one in use has its own copy of the weights. The first is loaded at the
+    start of the server."""
 
 
 class WorkerDevices(_Declared):
-    """Where one worker holds its models."""
+    """Devices of one worker."""
 
     device: Device = "auto"
-    """Of the receiver, and of the sender where `sender_device` is not given."""
+    """Device of the receiver, and of the sender without a `sender_device`."""
     sender_device: Device | None = None
 
 
@@ -88,19 +88,19 @@ class Limits(_Declared):
     """Bounds on what clients may send and ask for."""
 
     upload_bytes: Count = 256 * 2**20
-    """Of one dataset or translator."""
+    """Size of one dataset or translator."""
     corpus_bytes: Count = 256 * 2**20
-    """Of one corpus: text to fit translators on."""
+    """Size of one corpus: text to fit translators on."""
     body_bytes: Count = 1_000_000
-    """Of one experiment."""
+    """Size of one experiment."""
     score_bytes: Count = 32 * 2**20
-    """Of predictions to score."""
+    """Size of the predictions to score."""
     body_seconds: Annotated[float, Field(gt=0)] = 300.0
-    """That a request's body may take to arrive."""
+    """Longest time for a request's body to arrive."""
     rows: Count = 100_000
-    """Of one dataset, corpus that is fitted on, or scoring request."""
+    """Rows of one dataset or scoring request, passages of one corpus."""
     prompt_chars: Count = 50_000
-    """Of one prompt (template, context and question together), and of one passage of a corpus."""
+    """Length of one prompt (template, context and question), and of one passage of a corpus."""
     lanes: Count = 2_000_000
     """Rows times cells of one experiment."""
     lanes_together: Count = 4096
@@ -108,7 +108,7 @@ class Limits(_Declared):
     new_tokens: Count = 1024
     """The largest `max_new_tokens` and `relay_max_new_tokens`."""
     fit_positions: Count = 20_000_000
-    """That a translator may be fitted on: states of both models at each, on disk meanwhile."""
+    """Positions that a translator is fitted on; states of both models at each are on the disk."""
     fit_epochs: Count = 200
     fit_hidden_dim: Count = 16_384
     queue_length: Count = 1000
@@ -133,24 +133,24 @@ class Settings(BaseSettings):
     data: Path = Path("statebridge-data")
     """Data directory: database, uploads, translators, runs. One server uses one."""
     database_url: str | None = None
-    """Any SQLAlchemy URL; SQLite in the data directory where not given."""
+    """Any SQLAlchemy URL; by default SQLite in the data directory."""
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
     pairs: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")], ListedPair] = {}
     """The pairs that may run, by name; no other model is ever loaded."""
     device: Device = "auto"
-    """Of the only worker; `devices` takes its place."""
+    """Device of the only worker; `devices` replaces it."""
     devices: (
         Annotated[
             tuple[Annotated[WorkerDevices, BeforeValidator(_one_device)], ...], Field(min_length=1)
         ]
         | None
     ) = None
-    """One worker for each, with models of its own: a device, or {device, sender_device}."""
+    """One worker for each, with its own models: a device, or {device, sender_device}."""
     reuse: bool = True
-    """Take rows that earlier experiments of the same key, or shared ones, have computed."""
+    """Reuse lanes of earlier experiments of the same key, and of shared ones."""
     preload: bool = True
-    """Load every listed pair at the start rather than when its first job comes."""
+    """Load every listed pair at the start, and not with its first job."""
     limits: Limits = Limits()
     metrics_open: bool = False
     """Serve /metrics without a key."""
@@ -169,7 +169,7 @@ class Settings(BaseSettings):
 
     @property
     def workers(self) -> tuple[WorkerDevices, ...]:
-        """The devices of each worker, by its slot."""
+        """Devices of each worker, by slot."""
         return self.devices or (WorkerDevices(device=self.device),)
 
     @property
@@ -207,7 +207,7 @@ def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
         if given:
             settings = fixed_settings(settings.model_dump() | given)
     except ValidationError as error:
-        # A name that is unknown explains one that is missing.
+        # An unknown name often explains a missing one.
         first = max(error.errors(), key=lambda each: each["type"] == "extra_forbidden")
         field = ".".join(str(part) for part in first["loc"])
         problem = first["msg"]
@@ -220,17 +220,17 @@ def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
 
 
 def _known(location: tuple[str | int, ...]) -> list[str]:
-    """Return the fields that a place in the settings has."""
+    """Return the fields at a place in the settings."""
     model: type[BaseModel] = Settings
     for part in location:
         field = model.model_fields.get(str(part))
-        # Else it is a key of the operator's own, such as a pair's name.
+        # Otherwise it is a key of the operator, such as a pair's name.
         model = (model_of(field.annotation) if field else None) or model
     return list(model.model_fields)
 
 
 def fixed_settings(values: dict[str, Any]) -> Settings:
-    """Return settings of exactly these values: neither environment nor file is read."""
+    """Return settings with exactly these values, without reading environment or file."""
     return _Fixed(**values)
 
 

@@ -1,7 +1,7 @@
-"""From what a client sends to an experiment that the worker may carry out.
+"""Check of a client's submission; the result is an experiment that a worker can run.
 
-The client's JSON is an experiment file with references in the place of paths: a dataset and a
-corpus by their SHA-256, translators by their ids, models by the names of a listed pair.
+The client's JSON is an experiment file with references instead of paths: a dataset and a corpus by
+their SHA-256, translators by their ids, models by the names of a listed pair.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from statebridge_server.store.keys import Principal
 from statebridge_server.store.tables import DatasetHolder
 
 _PLACEHOLDERS = 8
-"""The most times that one template may name its fields."""
+"""Largest number of placeholders in one template."""
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A checked experiment and what it needs."""
+    """A checked experiment, its pair, its number of lanes and its inputs."""
 
     experiment: Experiment
     pair: str
@@ -42,8 +42,7 @@ def check_submission(
     """Turn a client's JSON into an experiment whose paths are the server's own.
 
     Raises:
-        ExperimentError: Anything wrong with it, or beyond a limit; the message names the
-            field.
+        ExperimentError: A field is wrong or beyond a limit; the message names it.
     """
     if not isinstance(body, dict):
         raise ExperimentError("experiment: send one JSON object with an experiment's fields")
@@ -62,7 +61,7 @@ def check_submission(
     try:
         experiment = parse_experiment(json.dumps(data, ensure_ascii=False))
     except ExperimentError as error:
-        # The text was written here, on one line.
+        # The JSON text was written here on one line, so a line number is of no use.
         raise ExperimentError(str(error).replace("experiment, line 1:", "experiment:", 1)) from None
     if experiment.dtype not in settings.pairs[pair].dtypes:
         raise ExperimentError(
@@ -80,7 +79,7 @@ def check_submission(
 
 
 def public_experiment(stored: Mapping[str, Any], pair: ListedPair | None) -> dict[str, Any]:
-    """Return an experiment as resolved, with references again in the place of paths."""
+    """Return a resolved experiment with references instead of paths."""
     shown = dict(stored)
     shown["dataset"] = _without_path(stored["dataset"])
     translators = stored.get("translators")
@@ -125,7 +124,7 @@ def _pair(data: dict[str, Any], settings: Settings) -> str:
             for side, model in both.items()
         ):
             for side, model in both.items():
-                # The revision that runs stands in the manifest.
+                # The manifest records the revision that runs.
                 data[side] = {**sides[side], "revision": model.revision}
             return name
     asked = [str(sides[side]["model"])[:100] for side in ("sender", "receiver")]
@@ -137,7 +136,7 @@ def _pair(data: dict[str, Any], settings: Settings) -> str:
 
 
 def _check_limits(experiment: Experiment, settings: Settings, held: DatasetHolder | None) -> int:
-    """Check every bound; return how many lanes the run has at most, its controls left out."""
+    """Check every limit; return the largest number of lanes of the run, without its controls."""
     limits = settings.limits
     generate = experiment.dataset.generate
     rows = held.rows if held is not None else generate.rows if generate is not None else 0
@@ -158,7 +157,7 @@ def _check_limits(experiment: Experiment, settings: Settings, held: DatasetHolde
 
 
 def _control_lanes(experiment: Experiment, settings: Settings, rows: int) -> int:
-    """Return how many lanes the positive controls have at most."""
+    """Return the largest number of lanes of the positive controls."""
     declared = experiment.positive_control
     if declared is None:
         return 0

@@ -16,28 +16,28 @@ from statebridge_server.logs import log
 from statebridge_server.settings import Settings
 
 STOP_SECONDS = 8.0
-"""After which workers that were told to stop are killed; they give up by themselves before."""
+"""After this time stopping workers are killed; they end by themselves before that."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 30.0
-"""Seconds before a dead worker's successor starts; doubled while they die young."""
+"""Seconds until the successor of a dead worker starts; doubled while workers die young."""
 
 YOUNG_SECONDS = 20.0
 _log = logging.getLogger("statebridge.supervisor")
 
 
 class Supervisor:
-    """Starts a worker for each slot, and another one whenever it dies."""
+    """Starts a worker for each slot, and a successor when it dies."""
 
     def __init__(self, settings: Settings) -> None:
         start = settings.model_dump(mode="json")
         self._slots = [_Slot(slot, start) for slot in range(len(settings.workers))]
 
     def pid(self, slot: int) -> int | None:
-        """The process id of a slot's worker; None while there is none."""
+        """Return the process id of a slot's worker; None while there is none."""
         return self._slots[slot].pid
 
     def restarts(self, slot: int) -> int:
-        """How many workers of a slot had to be replaced."""
+        """Return the number of workers of a slot that were replaced."""
         return self._slots[slot].restarts
 
     def start(self) -> None:
@@ -46,12 +46,12 @@ class Supervisor:
             slot.start()
 
     def request_stop(self) -> None:
-        """Tell all workers to stop after their group; returns at once."""
+        """Ask all workers to stop after their present group; return at once."""
         for slot in self._slots:
             slot.request_stop()
 
     def join(self) -> None:
-        """Wait for the workers' end, `STOP_SECONDS` at most, and kill those that are left."""
+        """Wait for the workers' end for at most `STOP_SECONDS`, then kill the remaining ones."""
         self.request_stop()
         end = time.monotonic() + STOP_SECONDS
         for slot in self._slots:

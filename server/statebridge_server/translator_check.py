@@ -1,7 +1,7 @@
-"""Reading an uploaded translator, in a process of its own.
+"""Check of an uploaded translator, in a process of its own.
 
-Reading one takes torch, which the process that answers requests does without: loading it there
-would hold up every other request for seconds.
+Reading a translator needs torch. The process that answers requests does not load it, because that
+would delay every other request for seconds.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from statebridge.errors import EnvironmentFault, StatebridgeError, TranslatorErr
 PATIENCE_SECONDS = 120.0
 
 _ZIP_OR_PICKLE = (b"PK\x03\x04", b"\x80")
-"""How torch checkpoints begin; a safetensors file has the brace of its header at byte 8."""
+"""First bytes of torch checkpoints; a safetensors file has the brace of its header at byte 8."""
 
 
 def read_card(path: Path) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def read_card(path: Path) -> dict[str, Any]:
 
 
 def main(path: Path) -> dict[str, Any]:
-    """Read the file with torch; return its card, or what is wrong with it."""
+    """Read the file with torch; return its card, or the error."""
     from statebridge.translators.storage import (  # noqa: PLC0415 - loads torch
         checkpoint_format,
         load_translator,

@@ -135,7 +135,7 @@ class RunningServer:
             eventually(lambda: self.answers(path), path, moving=self.moving)
 
     def moving(self) -> tuple[int, list[str]]:
-        """What changes while it gets on, however little of the machine it is given."""
+        """Values that change as long as the server makes any progress."""
         clocks = []
         for pid in (self.process.pid if self.process else 0, self._worker()):
             with suppress(FileNotFoundError, ProcessLookupError):
@@ -271,7 +271,7 @@ def kill(pid: int) -> None:
 
 
 def ended(client: httpx.Client, experiment_id: str) -> dict[str, Any]:
-    """Wait for an experiment's end and return how it stands."""
+    """Wait for an experiment's end and return its view."""
     view: dict[str, Any] = {}
 
     def found() -> Any:

@@ -64,7 +64,7 @@ def test_a_text_is_uploaded_listed_and_deleted(
 
 
 @pytest.mark.parametrize(
-    ("content", "query", "status", "said"),
+    ("content", "query", "status", "expected"),
     [
         (b"", {}, 422, "upload: the corpus holds no passage"),
         (b" \n\r\n\n", {}, 422, "no passage"),
@@ -89,9 +89,9 @@ def test_a_text_that_is_wrong(
     content: bytes,
     query: dict[str, str],
     status: int,
-    said: str,
+    expected: str,
 ) -> None:
-    assert_problem(client.post(ROUTE, content=content, params=query), status, said)
+    assert_problem(client.post(ROUTE, content=content, params=query), status, expected)
     assert not list((paused_server.data / "incoming").iterdir())
     assert not list((paused_server.data / "corpora").iterdir())
     assert client.get(ROUTE).json() == {"corpora": []}
@@ -111,7 +111,7 @@ def test_a_line_of_equals_signs_takes_no_time(client: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("corpus", "said"),
+    ("corpus", "expected"),
     [
         ({"path": "/etc/passwd"}, "upload the file to /v1/corpora and give "),
         ({"path": "/etc/passwd"}, "translators.fit.corpus.path: a server reads no paths"),
@@ -127,18 +127,18 @@ def test_a_line_of_equals_signs_takes_no_time(client: httpx.Client) -> None:
         ({"generate": {"rows": 20}, "name": "x"}, "leave it out with generate"),
     ],
 )
-def test_a_reference_that_is_wrong(client: httpx.Client, corpus: Any, said: str) -> None:
-    assert_problem(client.post("/v1/experiments", json=fitted_on(corpus)), 422, said)
+def test_a_reference_that_is_wrong(client: httpx.Client, corpus: Any, expected: str) -> None:
+    assert_problem(client.post("/v1/experiments", json=fitted_on(corpus)), 422, expected)
     sets = {"sets": {"mine": {"corpus": corpus}}}
     answer = client.post("/v1/experiments", json=fitted_on({}) | {"translators": sets})
     where = "translators.sets.mine.fit.corpus"
-    assert_problem(answer, 422, said.replace("translators.fit.corpus", where))
+    assert_problem(answer, 422, expected.replace("translators.fit.corpus", where))
 
 
 def test_a_text_in_use_stays(client: httpx.Client, paused_server: RunningServer) -> None:
     client.post(ROUTE, content=TEXT, params={"name": NAME}).raise_for_status()
     declared = fitted_on({"sha256": SHA256, "max_tokens": 40})
-    for wrong, said in (
+    for wrong, expected in (
         ({"name": ""}, "translators.fit.corpus.name"),
         ({"name": "x" * 256}, "translators.fit.corpus.name"),
         ({"name": "a\x1b[31m"}, "give printable characters"),
@@ -146,7 +146,7 @@ def test_a_text_in_use_stays(client: httpx.Client, paused_server: RunningServer)
         ({"max_tokens": 10**6}, "passages times max_tokens: 24000000 is more than this server's"),
     ):
         answer = client.post("/v1/experiments", json=fitted_on({"sha256": SHA256} | wrong))
-        assert_problem(answer, 422, said)
+        assert_problem(answer, 422, expected)
     submitted = client.post("/v1/experiments", json=declared).json()
     (shown,) = submitted["experiment"]["translators"].values()
     assert "path" not in shown["corpus"]
@@ -163,14 +163,14 @@ def test_a_text_in_use_stays(client: httpx.Client, paused_server: RunningServer)
     assert not list((paused_server.data / "corpora").iterdir())
 
 
-def test_what_was_deleted_since_is_named_before_an_experiment_goes_on(client: httpx.Client) -> None:
+def test_a_resume_names_a_corpus_that_was_deleted(client: httpx.Client) -> None:
     client.post(ROUTE, content=TEXT, params={"name": NAME}).raise_for_status()
     made = client.post("/v1/experiments", json=fitted_on({"sha256": SHA256})).json()
     there = f"/v1/experiments/{made['id']}"
     client.post(f"{there}/cancel").raise_for_status()
     client.delete(f"{ROUTE}/{SHA256}").raise_for_status()
-    said = f"corpus {SHA256}, which it reads, has been deleted; upload it again"
-    assert_problem(client.post(f"{there}/resume"), 409, said)
+    expected = f"corpus {SHA256}, which it reads, has been deleted; upload it again"
+    assert_problem(client.post(f"{there}/resume"), 409, expected)
     client.post(ROUTE, content=TEXT, params={"name": NAME}).raise_for_status()
     assert client.post(f"{there}/resume").json()["state"] == "queued"
     client.post(f"{there}/cancel").raise_for_status()

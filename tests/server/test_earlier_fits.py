@@ -112,7 +112,7 @@ def test_another_layer_or_other_weights_are_another_fit(
     assert runs.fitted()[1]
 
 
-def test_a_seed_that_is_new_is_fitted_beside_those_that_are_taken(runs: Runs) -> None:
+def test_only_a_new_seed_is_fitted(runs: Runs) -> None:
     first, _ = runs.fitted(seeds=[1])
     second, fitted = runs.fitted(seeds=[1, 2])
     assert fitted

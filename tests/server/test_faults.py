@@ -97,7 +97,7 @@ def _lives(pid: int) -> bool:
 
 
 @pytest.mark.slow
-def test_a_job_that_kills_three_workers_fails_and_the_next_one_runs(
+def test_the_next_job_runs_after_one_that_kills_workers(
     server: RunningServer,
 ) -> None:
     # One group of all rows, so that no death leaves anything behind.

@@ -1,4 +1,4 @@
-"""What a job's record and its events say while a run and its controls go on."""
+"""The record and the events of a job while it and its controls run."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def test_a_control_leaves_the_runs_own_numbers_alone(database: Any) -> None:
     assert {lanes for _, *lanes in map(tuple, numbers[3:]) for lanes in [tuple(lanes)]} == {
         (40, 40)
     }
-    told = [event.data for event in events_after(database, job_id, 0) if event.kind == "progress"]
-    assert [(data["stage"], data["done"], data["total"]) for data in told][2:5] == [
+    events = [event.data for event in events_after(database, job_id, 0) if event.kind == "progress"]
+    assert [(data["stage"], data["done"], data["total"]) for data in events][2:5] == [
         ("run", 40, 40),
         ("positive_control", 0, 6),
         ("positive_control", 6, 6),
@@ -106,9 +106,9 @@ def test_rows_are_those_of_the_experiment_at_every_moment(server: RunningServer)
         assert view["state"] == "done", view["error"]
         assert (view["rows_done"], view["rows_total"]) == (own, own)
         text = client.get(f"/v1/experiments/{experiment_id}/events").text
-    told = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: ")]
+    events = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: ")]
     totals: dict[str, set[int]] = {}
-    for data in told:
+    for data in events:
         totals.setdefault(data.get("stage", "state"), set()).add(data["total"])
     assert totals["state"] == totals["run"] == {own}
     # More rows than the run's own: they would be seen in its place.

@@ -212,7 +212,7 @@ def test_the_log_holds_no_prompt(
 
 
 def holder(database: Database, token: str) -> Principal | None:
-    """Who a token is of, read as a request reads it."""
+    """Return the principal of a token, as a request finds it."""
     key_id = claimed_id(token)
     return authenticate(None if key_id is None else find_key(database, key_id), token)
 

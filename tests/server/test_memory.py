@@ -19,7 +19,7 @@ def mapped_bytes(pid: int) -> int:
 
 
 @pytest.mark.slow
-def test_an_experiment_that_does_not_fit_fails_and_the_next_one_runs(
+def test_the_next_job_runs_after_one_that_does_not_fit(
     tmp_path: Path, pair_settings: dict[str, Any]
 ) -> None:
     # Three hidden layers of 16,384 units: a matrix of 1 GiB, where 400 MiB are left. All else

@@ -14,7 +14,7 @@ from statebridge_server.api.poll_cache import PollCache
 
 
 class Store:
-    """A stand-in for a database: its version, its content, and the reads of it."""
+    """In place of a database: its version, its content, and the reads of it."""
 
     def __init__(self) -> None:
         self.at: int | None = 1

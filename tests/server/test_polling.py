@@ -349,9 +349,9 @@ def test_event_streams_share_their_reads(asked: Asked, monkeypatch: pytest.Monke
                 turns.note_progress(asked.database, job_id, "run", done, 8, {})
                 await asyncio.sleep(0.4)
             turns.end(asked.database, job_id, "done")
-            told = await asyncio.gather(*streams)
-        assert len(set(told)) == 1
-        (text,) = set(told)
+            texts = await asyncio.gather(*streams)
+        assert len(set(texts)) == 1
+        (text,) = set(texts)
         numbers = [int(line[4:]) for line in text.splitlines() if line.startswith("id: ")]
         assert numbers == list(range(1, 9))
         # One read begins with every event; each of seven commits may be seen on two sides.

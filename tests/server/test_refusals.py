@@ -1,4 +1,4 @@
-"""What a server refuses: wrong, too large, hostile; always as problem details."""
+"""Refusals of wrong, too large and hostile requests, always as problem details."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ def client(paused_server: RunningServer) -> Any:
         yield opened
 
 
-def assert_problem(answer: httpx.Response, status: int, said: str) -> None:
+def assert_problem(answer: httpx.Response, status: int, expected: str) -> None:
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     body = answer.json()
     assert body["status"] == status
     assert body["request_id"] == answer.headers["x-request-id"]
-    assert said in body["detail"], body["detail"]
+    assert expected in body["detail"], body["detail"]
     assert "Traceback" not in answer.text
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         ({"dataset": {"path": "/etc/passwd"}}, "reads no paths"),
         ({"dataset": {"path": "../x", "sha256": "0" * 64}}, "reads no paths"),
@@ -71,16 +71,16 @@ def assert_problem(answer: httpx.Response, status: int, said: str) -> None:
     ],
 )
 def test_an_experiment_that_is_wrong(
-    client: httpx.Client, paused_server: RunningServer, change: dict[str, Any], said: str
+    client: httpx.Client, paused_server: RunningServer, change: dict[str, Any], expected: str
 ) -> None:
     content = json.dumps(tiny_experiment(rows=40) | change).replace("Infinity", "1e400")
     answer = client.post("/v1/experiments", content=content)
-    assert_problem(answer, 400 if "1e400" in content else 422, said)
+    assert_problem(answer, 400 if "1e400" in content else 422, expected)
     assert str(paused_server.data) not in answer.text
 
 
 @pytest.mark.parametrize(
-    ("content", "status", "said"),
+    ("content", "status", "expected"),
     [
         (b"", 400, "not JSON"),
         (b"{", 400, "not JSON"),
@@ -95,9 +95,9 @@ def test_an_experiment_that_is_wrong(
     ],
 )
 def test_a_body_that_is_no_experiment(
-    client: httpx.Client, content: bytes, status: int, said: str
+    client: httpx.Client, content: bytes, status: int, expected: str
 ) -> None:
-    assert_problem(client.post("/v1/experiments", content=content), status, said)
+    assert_problem(client.post("/v1/experiments", content=content), status, expected)
 
 
 def test_a_body_without_a_declared_length_is_cut_off(client: httpx.Client) -> None:
@@ -111,7 +111,7 @@ def test_a_coded_body_is_refused(client: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lines", "status", "said"),
+    ("lines", "status", "expected"),
     [
         ([], 422, "no row"),
         (["{"], 422, "upload, line 1"),
@@ -125,10 +125,10 @@ def test_a_coded_body_is_refused(client: httpx.Client) -> None:
     ],
 )
 def test_a_dataset_that_is_wrong(
-    client: httpx.Client, paused_server: RunningServer, lines: list[str], status: int, said: str
+    client: httpx.Client, paused_server: RunningServer, lines: list[str], status: int, expected: str
 ) -> None:
     answer = client.post("/v1/datasets", content="\n".join(lines).encode())
-    assert_problem(answer, status, said)
+    assert_problem(answer, status, expected)
     assert not list((paused_server.data / "incoming").iterdir())
     assert not list((paused_server.data / "datasets").iterdir())
     assert client.get("/v1/datasets").json() == {"datasets": []}
@@ -148,7 +148,7 @@ def test_a_dataset_with_another_hash_than_declared(
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
         (b"", "safetensors"),
         (b"PK\x03\x04" + b"x" * 100, "pickle"),
@@ -158,9 +158,9 @@ def test_a_dataset_with_another_hash_than_declared(
     ],
 )
 def test_a_translator_that_is_none(
-    client: httpx.Client, paused_server: RunningServer, content: bytes, said: str
+    client: httpx.Client, paused_server: RunningServer, content: bytes, expected: str
 ) -> None:
-    assert_problem(client.post("/v1/translators", content=content), 422, said)
+    assert_problem(client.post("/v1/translators", content=content), 422, expected)
     assert not list((paused_server.data / "incoming").iterdir())
     assert not list((paused_server.data / "translators").iterdir())
 
@@ -273,7 +273,7 @@ def test_a_dataset_in_use_stays(client: httpx.Client, paused_server: RunningServ
     assert not list((paused_server.data / "datasets").iterdir())
 
 
-def test_a_foreign_page_in_a_browser_is_refused_where_no_key_exists(client: httpx.Client) -> None:
+def test_a_foreign_web_page_is_refused_without_keys(client: httpx.Client) -> None:
     assert_problem(client.get("/v1/pairs", headers={"Host": "evil.example"}), 403, "localhost only")
     assert_problem(
         client.get("/v1/pairs", headers={"Origin": "https://evil.example"}), 403, "other site"

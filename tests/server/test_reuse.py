@@ -48,7 +48,7 @@ class Jobs:
         self.database, self.data, self.pair = database, data, pair
 
     def run(self, owner: str = "ann", *, shared: bool = False, **fields: Any) -> Job:
-        """Submit an experiment and carry it out; return its job as it stands then."""
+        """Submit an experiment and run it; return its job after that."""
         experiment = experiment_of({}, **{**FIELDS, **fields})
         new = jobs.NewJob("job", "tiny", {}, 1, (), request_sha256="", shared=shared)
         job, _ = jobs.submit(self.database, owner, new, queue_length=99, jobs_per_key=99)
@@ -71,7 +71,7 @@ class Jobs:
         )
 
     def found(self, job: Job) -> Job:
-        """A job as it stands now."""
+        """A job in its present state."""
         found = jobs.visible_job(self.database, LOCAL, job.id)
         assert found is not None
         return found
@@ -116,10 +116,10 @@ def test_the_same_again_is_taken_whole_and_said(
     assert work.plan.rows(second) == work.plan.rows(first)
     manifest = read_manifest(work.folder(second)) or {}
     assert manifest["reused"]["runs"] == {first.id: LANES}
-    told = [event.data for event in events_after(work.database, second.id, 0)]
-    assert told[-1]["reused"] == LANES
-    assert [data["done"] for data in told if data.get("stage") == "reuse"] == [LANES]
-    # And the first may go: what was taken from it stands on its own.
+    events = [event.data for event in events_after(work.database, second.id, 0)]
+    assert events[-1]["reused"] == LANES
+    assert [data["done"] for data in events if data.get("stage") == "reuse"] == [LANES]
+    # The first may be deleted: lanes that were reused from it are copies.
     jobs.delete_job(work.database, first.id)
     assert work.lanes() == LANES
     with computed(monkeypatch) as groups:
@@ -309,8 +309,8 @@ def test_over_http_between_keys_and_back_to_computing(
         again, same = _carried_out(server, tokens["ann"], experiment | {"name": "again"})
         assert (again["rows_reused"], same) == (again["rows_total"], rows)
         with server.client(tokens["ann"]) as client:
-            told = [data for _, _, data in all_events(client, again["id"])]
-        assert told[-1]["reused"] == again["rows_total"]
+            events = [data for _, _, data in all_events(client, again["id"])]
+        assert events[-1]["reused"] == again["rows_total"]
         other, _ = _carried_out(server, tokens["ben"], experiment)
         assert other["rows_reused"] == 0
         declined = experiment | {"execution": {"reuse": False}}

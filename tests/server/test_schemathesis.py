@@ -96,11 +96,11 @@ def content_of(body: Any) -> bytes | None:
 
 def assert_answered(case: Any, answer: httpx.Response) -> None:
     """Refused as problem details, or done; and no fault of the server's."""
-    said = answer.text if answer.is_stream_consumed else ""
-    what = (case.method, answer.url, answer.status_code, said[:300])
+    text = answer.text if answer.is_stream_consumed else ""
+    what = (case.method, answer.url, answer.status_code, text[:300])
     not_ready = case.path == "/readyz" and answer.status_code == 503  # its worker is held
     assert answer.status_code < 500 or not_ready, what
-    assert "Traceback" not in said, what
+    assert "Traceback" not in text, what
     if answer.status_code >= 400 and not not_ready:
         assert answer.headers["content-type"] == "application/problem+json", what
         assert answer.json()["status"] == answer.status_code, what

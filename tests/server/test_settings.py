@@ -31,7 +31,7 @@ def block(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", GUIDE, re.DOTALL)
 
 
-def test_the_command_line_wins_over_the_environment_and_that_over_the_file(
+def test_command_line_over_environment_over_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "settings.yml"
@@ -44,12 +44,12 @@ def test_the_command_line_wins_over_the_environment_and_that_over_the_file(
     assert (settings.port, settings.log_level, settings.host) == (3, "error", "::1")
     assert (settings.limits.rows, settings.limits.lanes) == (6, 7)
     assert settings.loopback
-    # What the worker is told is what the server decided, whatever its environment says.
+    # The worker uses the server's settings, whatever its own environment holds.
     assert fixed_settings(settings.model_dump(mode="json")) == settings
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("surprise: 1", "surprise: unknown field; known: "),
         ("limits: {event_stream: 5}", "event_stream: unknown field; did you mean event_streams?"),
@@ -62,10 +62,10 @@ def test_the_command_line_wins_over_the_environment_and_that_over_the_file(
         ("limits: {rows: 0}", "limits.rows"),
     ],
 )
-def test_wrong_settings_are_named(tmp_path: Path, text: str, said: str) -> None:
+def test_wrong_settings_are_named(tmp_path: Path, text: str, expected: str) -> None:
     file = tmp_path / "settings.yml"
     file.write_text(text)
-    with pytest.raises(InputError, match=re.escape(said)):
+    with pytest.raises(InputError, match=re.escape(expected)):
         load_settings(file)
     with pytest.raises(InputError, match="cannot be read"):
         load_settings(tmp_path / "absent.yml")

@@ -42,7 +42,7 @@ def server(
 
 @pytest.fixture(scope="module")
 def alone(pair_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """What an experiment's rows are where it runs by itself."""
+    """Rows of an experiment that runs by itself."""
     folder = tmp_path_factory.mktemp("alone")
 
     def rows(experiment: dict[str, Any]) -> bytes:

@@ -21,7 +21,7 @@ from statebridge_server.worker.slots import lock_path, pairs_for_others, take_ov
 from tests.server.test_turns import find, queue
 
 
-def test_two_workers_never_take_one_job_and_keys_keep_their_turns(database: Database) -> None:
+def test_workers_never_share_a_job_and_keys_keep_turns(database: Database) -> None:
     for place in range(8):
         queue(database, "ann", f"ann{place}")
     for place in range(2):
@@ -75,21 +75,23 @@ def test_what_was_begun_goes_on_in_its_slot_while_there_is_one(database: Databas
 
 
 def test_a_slot_leaves_pairs_that_it_cannot_load_to_others(database: Database) -> None:
-    def said(slot: int, pairs: dict[str, dict[str, str]]) -> list[str]:
+    def left_to_others(slot: int, pairs: dict[str, dict[str, str]]) -> list[str]:
         turns.beat(database, 1, "ready", "", pairs, slot)
         return pairs_for_others(database, slot, 2, pairs)
 
     failed = {"tiny": {"error": "no such device"}}
-    assert said(1, failed) == ["tiny"], "slot 0 has said nothing yet"
-    assert said(0, {}) == []
+    assert left_to_others(1, failed) == ["tiny"], "slot 0 has no record yet"
+    assert left_to_others(0, {}) == []
     queue(database, "ann")
-    assert turns.take_next(database, 1, 2, said(1, failed)) is None
-    assert said(0, failed) == [], "nobody can load it, so that the job fails and says why"
-    assert turns.take_next(database, 1, 2, said(1, failed)) is not None
+    assert turns.take_next(database, 1, 2, left_to_others(1, failed)) is None
+    assert left_to_others(0, failed) == [], (
+        "nobody can load it, so that the job fails with a reason"
+    )
+    assert turns.take_next(database, 1, 2, left_to_others(1, failed)) is not None
     assert pairs_for_others(database, 0, 1, failed) == []
 
 
-def test_jobs_of_slots_that_are_gone_are_taken_over_under_their_lock(
+def test_jobs_of_missing_slots_are_taken_over_under_their_lock(
     database: Database, tmp_path: Path
 ) -> None:
     job_id = queue(database, "ann")
@@ -143,9 +145,13 @@ def test_devices_are_declared_for_each_worker(
     assert fixed_settings(settings.model_dump(mode="json")) == settings
     monkeypatch.setenv("STATEBRIDGE_DEVICES", json.dumps(["cpu", "cpu"]))
     assert len(load_settings(data=tmp_path).workers) == 2
-    for wrong, said in (([], "devices"), (["gpu"], "devices.0"), ([{"devise": "cpu"}], "devise")):
+    for wrong, expected in (
+        ([], "devices"),
+        (["gpu"], "devices.0"),
+        ([{"devise": "cpu"}], "devise"),
+    ):
         monkeypatch.setenv("STATEBRIDGE_DEVICES", json.dumps(wrong))
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=expected):
             load_settings()
 
 

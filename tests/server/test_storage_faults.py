@@ -88,7 +88,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        # Lazily: a worker that was told to end may still hold a file for a moment.
+        # Lazily: a worker that is ending may still hold a file for a moment.
         subprocess.run(("umount", "--lazy", str(folder)), check=True)
 
 

@@ -1,4 +1,4 @@
-"""Whose turn it is, and what becomes of a job whose worker died."""
+"""The order of turns, and the fate of a job whose worker died."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_priority_orders_the_jobs_of_one_key(database: Database) -> None:
     assert take_all(database) == ["high", "first", "second", "low"]
 
 
-def test_a_job_that_kills_three_workers_fails_and_the_queue_goes_on(database: Database) -> None:
+def test_the_queue_continues_after_a_job_that_kills_workers(database: Database) -> None:
     poison = queue(database, "ann", "poison")
     other = queue(database, "ann", "other", priority=-1)
     for death in (1, 2, 3):

@@ -1,4 +1,4 @@
-"""What an upgrade finds unfinished: it says why it cannot go on, and what to do."""
+"""Unfinished work after an upgrade: it continues, or its error states what to do."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def test_a_run_that_another_version_began_says_so(server: RunningServer) -> None
         assert len(rows) == stopped["rows_done"]
 
 
-def test_an_experiment_that_is_accepted_no_longer_names_the_field() -> None:
+def test_a_field_that_is_no_longer_accepted_is_named() -> None:
     whole: dict[str, Any] = tiny_experiment() | {"decoding": {"beams": 4}}
     with pytest.raises(ExperimentError) as caught:
         stored_experiment(SimpleNamespace(experiment=whole))  # type: ignore[arg-type]
-    said = str(caught.value)
-    assert said.startswith("decoding.beams: accepted by another version of this server")
-    assert "\n" not in said
+    message = str(caught.value)
+    assert message.startswith("decoding.beams: accepted by another version of this server")
+    assert "\n" not in message

@@ -1,4 +1,4 @@
-"""What every endpoint shares: the server's state, who asks, and how a body is read."""
+"""Shared by all endpoints: the server's state, the key of a request, and reading of a body."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from statebridge_server.supervisor import Supervisor
 
 
 class Heartbeat:
-    """How long ago a worker's record changed, by a clock that does not jump."""
+    """Time since a worker's record changed, by a clock that does not jump."""
 
     def __init__(self) -> None:
         self._seen: float | None = None
@@ -57,26 +57,25 @@ class Server:
     supervisor: Supervisor
     stopping: threading.Event = field(default_factory=threading.Event)
     analysis: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(1))
-    """Statistics and figures go one at a time: they use a core each, and matplotlib is not
-    safe on several threads."""
+    """One statistic or figure at a time: each uses a core, and matplotlib is not thread-safe."""
     heartbeats: dict[int, Heartbeat] = field(default_factory=lambda: defaultdict(Heartbeat))
-    """By slot of the worker."""
+    """One for each slot."""
     event_streams: int = 0
     keys_exist: bool = False
-    """Once a key was made there is always one, so the question is asked no more."""
+    """True once a key was found: a key is never deleted, so the database is not read again."""
     polls: PollCache = field(init=False)
 
     def __post_init__(self) -> None:
         self.polls = PollCache(self.database.version)
 
     async def is_open(self) -> bool:
-        """Whether requests need no key: only this machine asks, and no key was ever made."""
+        """Whether requests need no key: only this machine can connect, and no key was ever made."""
         if not self.keys_exist:
             self.keys_exist = await self.polls.read(any_key, self.database)
         return self.settings.loopback and not self.keys_exist
 
 
-# What waits for nothing is async: of a plain function the framework makes a thread's work.
+# Async although it waits for nothing: FastAPI runs a plain function on a thread.
 async def get_server(request: Request) -> Server:
     """Return the server that the application belongs to."""
     server: Server = request.app.state.server
@@ -94,10 +93,10 @@ async def principal(
     server: ServerState,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
 ) -> Principal:
-    """Return who asks.
+    """Return the key, and its role, that sent a request.
 
-    Where no key was ever made, and only this machine can reach the server, whoever asks is
-    its administrator: but not a web page that a browser on this machine has open.
+    Without any key, on a server that only this machine can reach, each user of the machine is
+    administrator. A web page in a browser on this machine is not.
     """
     if await server.is_open():
         _refuse_foreign_pages(request)
@@ -119,9 +118,9 @@ async def principal(
 
 
 def _refuse_foreign_pages(request: Request) -> None:
-    # A page of any site can make a browser send requests to this address, and a name server
-    # can make the address its own; neither names this machine in Host or Origin.
-    # The header itself: of one that it finds odd the framework makes this server's address.
+    # A page of any site can make a browser send requests to this address, and a name server can
+    # give the address another name; neither has this machine's name in Host or Origin. The header
+    # is read directly, since Starlette replaces an odd one by this server's address.
     if not is_loopback(_host_name(request.headers.get("host", ""))):
         raise ProblemError(403, "without keys the server answers to localhost only")
     origin = request.headers.get("origin")
@@ -198,7 +197,7 @@ def parse_json(content: bytes) -> Any:
 
 
 def refuse_nul(text: str, what: str) -> str:
-    """Return text that every database can store; refuse what one cannot.
+    """Return the text if every database can store it.
 
     Raises:
         ProblemError: 422 for a control character or half a surrogate pair.

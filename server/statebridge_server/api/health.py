@@ -36,7 +36,7 @@ class WorkerReadiness(BaseModel):
     state: str
     """starting, loading, ready, running, waiting (nothing can be stored) or absent."""
     detail: str
-    """What is being loaded, or waited for."""
+    """The model that is loading, or the condition that the worker waits for."""
 
 
 class Readiness(BaseModel):
@@ -47,7 +47,7 @@ class Readiness(BaseModel):
     worker: str
     """The state of the worker that is the furthest."""
     detail: str
-    """What that worker is loading, or waiting for."""
+    """The model that this worker is loading, or the condition that it waits for."""
     workers: list[WorkerReadiness]
     """All of them, by slot."""
     pairs: dict[str, str]
@@ -75,13 +75,13 @@ def readyz(server: ServerState, response: Response) -> Readiness:
 
 def _readiness(server: Server, worker: SeenWorker) -> WorkerReadiness:
     state = worker.state if worker.fresh else "absent"
-    failed = [name for name, said in worker.pairs.items() if said and "error" in said]
+    failed = [name for name, state in worker.pairs.items() if state and "error" in state]
     none_left = bool(failed) and len(failed) == len(server.settings.pairs)
     return WorkerReadiness(
         device=worker.device,
         ready=state in ("ready", "running") and not none_left,
         state=state,
-        # An experiment's id is nobody's business without a key.
+        # The id of a running experiment is not shown without a key.
         detail=worker.detail if state in ("loading", "waiting") else "",
     )
 
@@ -103,7 +103,7 @@ async def metrics(request: Request, server: ServerState) -> Response:
 
 
 class ServerCollector(Collector):
-    """Gauges that are read from the store when they are asked for."""
+    """Gauges that are read from the store at each scrape."""
 
     def __init__(self, server: Server) -> None:
         self._server = server

@@ -20,7 +20,7 @@ from statebridge_server.store.database import DATABASE_TROUBLE, no_room
 from statebridge_server.store.jobs import IdempotencyConflictError, QueueFullError, WrongStateError
 
 RETRY_SECONDS = 15
-"""What Retry-After says where there is no room at present."""
+"""Value of Retry-After while there is no room."""
 
 MEDIA_TYPE = "application/problem+json"
 _log = logging.getLogger("statebridge.http")
@@ -38,7 +38,7 @@ class ProblemDetails(BaseModel):
 
 
 class ProblemError(Exception):
-    """A refusal with its status; `detail` says what would be right."""
+    """A refusal with its status; `detail` states what would be right."""
 
     def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
@@ -48,7 +48,7 @@ class ProblemError(Exception):
 
 
 def not_found(what: str) -> ProblemError:
-    """The same answer for what does not exist and for what belongs to somebody else."""
+    """Return the same answer for a missing item and for an item of another key."""
     return ProblemError(404, f"there is no such {what}, or this key may not see it")
 
 
@@ -63,7 +63,7 @@ def problem_response(
         instance=str(scope.get("path", "")),
         request_id=str(scope.get("state", {}).get("request_id", "")),
     )
-    # ASCII: half a surrogate pair in a client's text must not break the answer.
+    # ASCII, because a client's text may hold half a surrogate pair.
     content = json.dumps(body.model_dump()).encode("ascii")
     return Response(content, status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
 
@@ -73,7 +73,7 @@ def install_problem_handlers(app: FastAPI) -> None:
 
     async def refusal(request: Request, error: Exception) -> Response:
         status, detail, headers = _described(error)
-        # Where the data lies on the host is not for clients to read.
+        # Clients must not see where the data is on the host.
         data = f"{request.app.state.server.settings.data}/"
         detail = detail.replace(data, "")
         return problem_response(request.scope, status, detail, headers)
@@ -120,9 +120,9 @@ def _described(  # noqa: PLR0911 - one return for each kind of error
             log(_log, logging.ERROR, "environment fault", error=str(error))
             return 503, "the server cannot store data at present; its operator is told", retry
         case _ if isinstance(error, DATABASE_TROUBLE):
-            # Of a statement that failed the database's own words, not the values in it.
-            said = str(getattr(error, "orig", None) or error)
-            log(_log, logging.ERROR, "database fault", error=said)
+            # The database's own message, without the values of the statement.
+            message = str(getattr(error, "orig", None) or error)
+            log(_log, logging.ERROR, "database fault", error=message)
             return 503, "the database cannot be used at present", retry
         case OSError():
             if not no_room(error):
@@ -138,5 +138,5 @@ def _validation(error: RequestValidationError) -> str:
     first = faults[0]
     where = ".".join(str(part) for part in first["loc"])
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    said = first["msg"].removeprefix("Value error, ")
-    return f"{where}: {said}{more}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{where}: {message}{more}"

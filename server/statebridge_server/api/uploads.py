@@ -1,4 +1,4 @@
-"""What datasets and corpora share over HTTP: files, addressed by their SHA-256 and held by key."""
+"""Uploads of datasets and corpora: files, addressed by their SHA-256 and held by keys."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ ExpectedSha256 = Annotated[
 ]
 
 _checks = CapacityLimiter(2)
-"""Uploads that are checked at once: each takes the interpreter from whoever else answers."""
+"""Uploads that are checked at once: each takes the interpreter from other requests."""
 
 _keeping = threading.Lock()
-"""A file and its record come and go as one: an upload must not meet the same file's deletion."""
+"""Held while a file and its record change, so that an upload never meets a deletion."""
 
 
 def upload_body(media_type: str) -> dict[str, Any]:
-    """Return what the description says of an upload's body."""
+    """Return the OpenAPI description of an upload's body."""
     content = {media_type: {"schema": {"type": "string"}}}
     return {"requestBody": {"required": True, "content": content}}
 
@@ -84,15 +84,15 @@ async def take(
 
     Args:
         request: The request.
-        response: What is answered; its status says whether the key held the file before.
+        response: The answer; its status shows whether the key held the file before.
         server: The server.
         limit: Of the body, in bytes.
         expected: The SHA-256 that the body must have, if one is named.
-        described: Checks the file, whose SHA-256 it is told, and says who holds it as what;
+        described: Checks the file, given its path and SHA-256, and returns the holder's record;
             an `InputError` that it raises names the file by its path.
 
     Raises:
-        ProblemError: As `receive` does; 422 for another hash, or what `described` refuses.
+        ProblemError: As `receive` does; 422 for another hash, or if `described` refuses.
     """
     path, sha256, size = await receive(request, server, limit)
 
@@ -115,7 +115,7 @@ async def take(
                     return upload, uploads.hold(server.database, upload)
                 except BaseException:
                     if not there:
-                        # Nobody would ever look for it.
+                        # No record would ever lead to it.
                         target.unlink(missing_ok=True)
                     raise
         finally:
@@ -140,7 +140,7 @@ def find(server: Server, kind: type[H], who: Principal, sha256: str) -> Held[H]:
 
 
 def remove(server: Server, kind: type[H], who: Principal, sha256: str) -> None:
-    """Let go of an upload that the key holds; its file goes with the last key that holds it.
+    """Remove an upload from a key; its file is deleted with the last key that holds it.
 
     Raises:
         ProblemError: 404 where it holds none of this hash.

@@ -1,4 +1,4 @@
-"""The worker processes as the interface sees them: which live, and what they say."""
+"""The worker processes as the HTTP interface sees them: which live, and their states."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from statebridge_server.api.context import Server
 from statebridge_server.store.turns import worker_states
 
 FRESH_SECONDS = 30.0
-"""A worker that has said nothing for longer is not ready."""
+"""A worker whose record is older is not ready."""
 
 _AHEAD = ("ready", "running", "loading", "starting", "waiting", "absent")
-"""The states of a worker, from the most to the least of use to who asks."""
+"""The states of a worker, the most useful one for a client first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +20,11 @@ class SeenWorker:
     """One slot's worker.
 
     Attributes:
-        device: What the operator declares for it; two where the sender has its own.
+        device: The device that the operator declares; two if the sender has its own.
         state: starting, loading, ready, running, waiting (nothing can be stored) or absent.
-        detail: What is being loaded, waited for, or run.
-        pairs: By name what is loaded, or why it could not be; empty while it is absent.
-        fresh: Whether it has said something lately.
+        detail: The model that is loading, the condition to wait for, or the job.
+        pairs: By name, the loaded models or the error; empty while the worker is absent.
+        fresh: Whether its record is recent.
     """
 
     slot: int
@@ -40,21 +40,21 @@ def seen_workers(server: Server) -> list[SeenWorker]:
     states = worker_states(server.database)
     seen = []
     for slot, devices in enumerate(server.settings.workers):
-        said = states.get(slot)
+        state = states.get(slot)
         on = devices.device
         if devices.sender_device is not None:
             on = f"sender {devices.sender_device}, receiver {devices.device}"
-        # What stands there may be of a worker that is dead.
-        if said is None or said.pid != server.supervisor.pid(slot):
+        # The record may be of a dead worker.
+        if state is None or state.pid != server.supervisor.pid(slot):
             seen.append(SeenWorker(slot, on, "absent", "", {}, fresh=False))
             continue
-        fresh = server.heartbeats[slot].age(said.beat_at) < FRESH_SECONDS
-        seen.append(SeenWorker(slot, on, said.state, said.detail, said.pairs, fresh))
+        fresh = server.heartbeats[slot].age(state.beat_at) < FRESH_SECONDS
+        seen.append(SeenWorker(slot, on, state.state, state.detail, state.pairs, fresh))
     return seen
 
 
 def most_ready(workers: list[SeenWorker]) -> SeenWorker:
-    """Return the worker that is the furthest."""
+    """Return the worker whose state is the most useful."""
 
     def place(worker: SeenWorker) -> tuple[bool, int]:
         known = worker.state in _AHEAD

@@ -1,4 +1,4 @@
-"""Events of a job: appended, numbered from 1 within the job, read after a number."""
+"""Events of a job, numbered from 1 within the job: appending and reading."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from statebridge_server.store.tables import Event, Job
 
 
 def append(session: Session, job: Job, kind: str, data: dict[str, Any]) -> None:
-    """Append an event; the caller's transaction holds the job's row, so numbers are distinct."""
+    """Append an event; the caller has locked the job, so numbers are distinct."""
     number = _last_number(session, job.id) + 1
     event = Event(job_id=job.id, number=number, kind=kind, data=data, at=time.time())
     session.add(event)
@@ -37,7 +37,7 @@ def append_state(session: Session, job: Job) -> None:
 
 
 def last_number(database: Database, job_id: str) -> int:
-    """Return the number of a job's last event; 0 where there is none."""
+    """Return the number of a job's last event, or 0."""
     with database.read() as session:
         return _last_number(session, job_id)
 

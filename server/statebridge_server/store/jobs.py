@@ -1,4 +1,4 @@
-"""Jobs as clients see them: submitted, listed, cancelled, taken up again, deleted."""
+"""Jobs from the clients' side: submitting, listing, cancelling, resuming, deleting."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ STATES: tuple[State, ...] = get_args(State)
 ENDED = frozenset({"done", "failed", "cancelled"})
 
 _submitting = threading.Lock()
-"""Counting the queue and adding to it must be one step; one process accepts submissions."""
+"""Makes counting and adding one step; only one process accepts submissions."""
 
 
 class QueueFullError(Exception):
-    """There is no room for another job; says whose limit it is."""
+    """There is no room for another job; the message names the limit."""
 
 
 class IdempotencyConflictError(Exception):
@@ -34,7 +34,7 @@ class IdempotencyConflictError(Exception):
 
 
 class WrongStateError(Exception):
-    """The job's state does not allow what was asked for."""
+    """The state of a job or an item does not allow the request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class NewJob:
 def submit(
     database: Database, owner: str, new: NewJob, *, queue_length: int, jobs_per_key: int
 ) -> tuple[Job, bool]:
-    """Queue a job; return it, and whether it is new (False: the idempotency key was known).
+    """Queue a job; return it and whether it is new (False if the idempotency key was known).
 
     Raises:
         IdempotencyConflictError: The idempotency key belongs to another submission.
@@ -74,7 +74,7 @@ def submit(
                 return earlier, False
         _check_room(session, owner, queue_length, jobs_per_key)
         for kind, item in new.inputs:
-            # Locked until the job stands in the store: who deletes one looks for jobs first.
+            # Locked until the job is stored: a deletion looks for jobs first.
             found = (
                 session.get(HOLDERS[kind], {"sha256": item, "owner": owner}, with_for_update=True)
                 if kind in HOLDERS
@@ -115,7 +115,7 @@ def _check_room(session: Session, owner: str, queue_length: int, jobs_per_key: i
 
 
 def visible_job(database: Database, principal: Principal, job_id: str) -> Job | None:
-    """Return a job that the principal may see; None where there is none for it."""
+    """Return a job if the principal may see it, or None."""
     with database.read() as session:
         job = session.scalar(select(Job).where(Job.id == job_id))
     if job is None or not (
@@ -146,7 +146,7 @@ def list_jobs(
 
 
 def locked(session: Session, job_id: str) -> Job:
-    """Return a job whose row no other transaction changes before this one ends.
+    """Return a job that no other transaction can change before this one ends.
 
     Raises:
         WrongStateError: It was deleted since it was looked up.
@@ -227,7 +227,7 @@ def delete_job(database: Database, job_id: str) -> None:
 
 
 def counts(database: Database) -> dict[str, int]:
-    """Return how many jobs are in each state."""
+    """Return the number of jobs in each state."""
     with database.read() as session:
         found = {
             str(state): int(number)

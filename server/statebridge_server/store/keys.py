@@ -23,7 +23,7 @@ from statebridge_server.store.tables import Key
 
 Role = Literal["read", "submit", "admin"]
 ROLES: tuple[Role, ...] = get_args(Role)
-"""Each may do what those before it may."""
+"""Each role includes those before it."""
 
 _TOKEN = re.compile(r"sb_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
 _NOBODY = hashlib.sha256(b"").hexdigest()
@@ -31,7 +31,7 @@ _NOBODY = hashlib.sha256(b"").hexdigest()
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who asks."""
+    """The key that sent a request, and its role."""
 
     key_id: str
     role: Role
@@ -42,11 +42,11 @@ class Principal:
 
 
 LOCAL = Principal("local", "admin")
-"""Who asks where no key exists: somebody on this machine."""
+"""Principal instead of a key while none exists: a user of this machine."""
 
 
 def create_key(database: Database, name: str, role: str) -> tuple[str, Key]:
-    """Return a new token, which is shown this once, and its record.
+    """Create a key; return its token, which is not stored, and its record.
 
     Raises:
         InputError: An unknown role, or a name that is empty or too long.

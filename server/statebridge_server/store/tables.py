@@ -18,8 +18,8 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
 
 SCHEMA = 5
-"""Version of the tables. An older one that `statebridge_server.store.database` knows is brought up
-to it; any other is refused, not guessed at."""
+"""Version of the tables. `statebridge_server.store.database` upgrades some older versions and
+refuses all others."""
 
 ID = String(64)
 
@@ -31,14 +31,14 @@ class Base(DeclarativeBase):
 
 
 class SchemaVersion(Base):
-    """One row: which version of the tables this is."""
+    """The version of the tables, in one row."""
 
     __tablename__ = "schema_version"
     version: Mapped[int] = mapped_column(primary_key=True)
 
 
 class Key(Base):
-    """A bearer key; the secret itself is nowhere."""
+    """A bearer key; the secret itself is not stored."""
 
     __tablename__ = "keys"
     id: Mapped[str] = mapped_column(ID, primary_key=True)
@@ -50,7 +50,7 @@ class Key(Base):
 
 
 class UploadedFile(Base):
-    """A file that is known by its content, kept once however many keys uploaded it."""
+    """A file named by its content, kept once for all keys that uploaded it."""
 
     __abstract__ = True
     sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
@@ -59,21 +59,21 @@ class UploadedFile(Base):
 
 
 class Holder(Base):
-    """That a key has uploaded a file, and what it said of it."""
+    """The upload of a file by one key, with the key's own description."""
 
     __abstract__ = True
     file: ClassVar[type[UploadedFile]]
     kind: ClassVar[str]
-    """What one is called: in messages, and as the kind of a job's input."""
+    """Singular name: in messages, and as the kind of a job's input."""
     plural: ClassVar[str]
-    """What several are called: in routes."""
+    """Plural name, in routes."""
 
     @declared_attr
     @classmethod
     def sha256(cls) -> Mapped[str]:
-        """Of the file."""
+        """SHA-256 of the file."""
         file = ForeignKey(f"{cls.file.__tablename__}.sha256")
-        # The first part of the key: whether anybody holds a file is looked up by it.
+        # First in the primary key: the holders of a file are looked up by it.
         return mapped_column(file, primary_key=True, sort_order=-1)
 
     owner: Mapped[str] = mapped_column(ID, primary_key=True)
@@ -87,7 +87,7 @@ class Dataset(UploadedFile):
 
 
 class DatasetHolder(Holder):
-    """That a key has uploaded a dataset, and how its rows are read."""
+    """The upload of a dataset by one key, with the names of its fields."""
 
     __tablename__ = "dataset_holders"
     file = Dataset
@@ -105,7 +105,7 @@ class Corpus(UploadedFile):
 
 
 class CorpusHolder(Holder):
-    """That a key has uploaded a corpus, and what it calls it."""
+    """The upload of a corpus by one key, with the key's name for it."""
 
     __tablename__ = "corpus_holders"
     file = Corpus
@@ -117,7 +117,7 @@ class CorpusHolder(Holder):
 HOLDERS: dict[str, type[DatasetHolder | CorpusHolder]] = {
     holder.kind: holder for holder in (DatasetHolder, CorpusHolder)
 }
-"""By the kind of a job's input."""
+"""Tables of holders, by the kind of a job's input."""
 
 
 class Translator(Base):
@@ -160,14 +160,14 @@ class Job(Base):
     lanes_done: Mapped[int] = mapped_column(default=0)
     lanes_at_claim: Mapped[int] = mapped_column(default=0)
     lanes_reused: Mapped[int] = mapped_column(default=0)
-    """Lanes that were taken from earlier jobs."""
+    """Lanes that were reused from earlier jobs."""
     submitted_at: Mapped[float]
     claimed_at: Mapped[float | None]
     """When a worker last took it."""
     slot: Mapped[int | None]
-    """Of the worker that last took it; null before that."""
+    """Slot of the worker that last took it; null before that."""
     turn: Mapped[int] = mapped_column(default=0)
-    """Which turn of the workers' it was when it was last taken, from 1; decides who is next."""
+    """Number of the turn in which it was last taken, from 1; decides which key is next."""
     finished_at: Mapped[float | None]
 
     __table_args__ = (
@@ -177,7 +177,7 @@ class Job(Base):
 
 
 class JobInput(Base):
-    """What a job reads and must therefore not be deleted before it ends."""
+    """An input of a job, which must not be deleted before the job ends."""
 
     __tablename__ = "job_inputs"
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
@@ -202,7 +202,7 @@ class Lane(Base):
 
 
 class Event(Base):
-    """Something that happened to a job; only ever appended."""
+    """An event of a job; events are only appended."""
 
     __tablename__ = "events"
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
@@ -214,14 +214,14 @@ class Event(Base):
 
 
 class WorkerState(Base):
-    """What a worker process is doing: one row for each slot."""
+    """State of a worker process, one for each slot."""
 
     __tablename__ = "worker"
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    """Its slot, plus one."""
+    """Slot plus one."""
     pid: Mapped[int]
     state: Mapped[str] = mapped_column(String(16))
     detail: Mapped[str] = mapped_column(String(400))
     pairs: Mapped[dict[str, Any]]
-    """By pair name: what is loaded, or why it could not be."""
+    """By pair name: the loaded models, or the error."""
     beat_at: Mapped[float]

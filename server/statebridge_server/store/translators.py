@@ -41,7 +41,7 @@ def visible_translators(database: Database, principal: Principal) -> list[Transl
 def visible_translator(
     database: Database, principal: Principal, translator_id: str
 ) -> Translator | None:
-    """Return a translator that the principal may see; None where there is none for it."""
+    """Return a translator if the principal may see it, or None."""
     with database.read() as session:
         found = session.get(Translator, translator_id)
     if found is None or not (
@@ -52,7 +52,7 @@ def visible_translator(
 
 
 def remove_translator(database: Database, translator_id: str) -> None:
-    """Delete a translator's record; its file is the caller's to remove.
+    """Delete a translator's record; the caller deletes its file.
 
     Raises:
         WrongStateError: A job that has not ended reads it.

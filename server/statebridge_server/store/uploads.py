@@ -1,6 +1,6 @@
-"""Datasets and corpora in the store: one file for each content, held by every key that uploaded it.
+"""Datasets and corpora in the store: one file for each content, held by the keys that uploaded it.
 
-A kind of upload is a `Holder`: which table has the files, and what each key has said of them.
+Each kind of upload is a subclass of `Holder`, the table with each key's description of a file.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Held(Generic[H]):
 
 
 def hold(database: Database, upload: Held[H]) -> bool:
-    """Record an upload whose file is in place; return whether the key did not hold it before."""
+    """Record an upload whose file is in place; return whether it is new to the key."""
     holder = upload.holder
     kind = type(holder)
     with database.write() as session:
@@ -57,7 +57,7 @@ def held(database: Database, kind: type[H], principal: Principal) -> list[Held[H
 def held_upload(
     database: Database, kind: type[H], principal: Principal, sha256: str
 ) -> Held[H] | None:
-    """Return an upload that the principal's key holds; None where it holds none of this hash."""
+    """Return an upload with this hash that the principal's key holds, or None."""
     with database.read() as session:
         holder = session.get(kind, _key(sha256, principal.key_id))
         file = session.get(kind.file, sha256)
@@ -65,7 +65,7 @@ def held_upload(
 
 
 def let_go(database: Database, kind: type[H], owner: str, sha256: str) -> bool:
-    """Let go of an upload; return whether nobody holds it any more, so that its file may go.
+    """Remove an upload from a key; return whether no key holds it, so that its file can be deleted.
 
     Raises:
         WrongStateError: A job that has not ended reads it.
