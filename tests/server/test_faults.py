@@ -127,7 +127,7 @@ def test_the_next_job_runs_after_one_that_kills_workers(
 
 def _events_so_far(server: RunningServer, job_id: str) -> list[tuple[int, str, dict[str, Any]]]:
     from statebridge_server.store.database import Database
-    from statebridge_server.store.events import events_after
+    from statebridge_server.store.jobs import events_after
 
     database = Database(server.database_url)
     try:

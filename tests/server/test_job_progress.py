@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from statebridge_server.store import turns
-from statebridge_server.store.events import events_after
-from statebridge_server.store.jobs import NewJob, submit, visible_job
+from statebridge_server.store.jobs import NewJob, events_after, submit, visible_job
 from statebridge_server.store.keys import LOCAL
 from statebridge_server.worker.job_run import JobProgress, StoppedError
 from tests.server.conftest import tiny_experiment

@@ -21,7 +21,7 @@ from statebridge.runs.directory import POSITIVE_CONTROL, REUSED, ROWS, read_mani
 from statebridge_server.layout import run_path
 from statebridge_server.store import jobs, turns
 from statebridge_server.store.database import Database
-from statebridge_server.store.events import events_after
+from statebridge_server.store.jobs import events_after
 from statebridge_server.store.keys import LOCAL, create_key
 from statebridge_server.store.lanes import EarlierLanes
 from statebridge_server.store.tables import Job, Lane

@@ -13,7 +13,7 @@ import pytest
 
 from statebridge_server.store import jobs, turns
 from statebridge_server.store.database import Database
-from statebridge_server.store.events import events_after
+from statebridge_server.store.jobs import events_after
 from statebridge_server.store.keys import Principal
 from statebridge_server.store.tables import CorpusHolder, DatasetHolder
 from statebridge_server.store.uploads import Held, held, hold, let_go

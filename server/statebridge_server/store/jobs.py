@@ -1,4 +1,7 @@
-"""Jobs from the clients' side: submitting, listing, cancelling, resuming, deleting."""
+"""Jobs from the clients' side: submitting, listing, cancelling, resuming, deleting; and events.
+
+Events are numbered from 1 within their job, and only ever appended.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,6 @@ from sqlalchemy import delete, func, or_, select
 from sqlalchemy.orm import Session
 
 from statebridge_server.store.database import Database
-from statebridge_server.store.events import append_state
 from statebridge_server.store.keys import Principal
 from statebridge_server.store.tables import HOLDERS, Event, Job, JobInput, Translator
 
@@ -236,3 +238,49 @@ def counts(database: Database) -> dict[str, int]:
             )
         }
     return {state: found.get(state, 0) for state in STATES}
+
+
+def append_event(session: Session, job: Job, kind: str, data: dict[str, Any]) -> None:
+    """Append an event; the caller has locked the job, so numbers are distinct."""
+    number = _last_number(session, job.id) + 1
+    event = Event(job_id=job.id, number=number, kind=kind, data=data, at=time.time())
+    session.add(event)
+    session.flush()
+
+
+def append_state(session: Session, job: Job) -> None:
+    """Append the job's present state as an event."""
+    data: dict[str, Any] = {
+        "state": job.state,
+        "done": job.lanes_done,
+        "total": job.lanes_total,
+    }
+    if job.cancel_requested and job.state == "running":
+        data["cancelling"] = True
+    if job.lanes_reused:
+        data["reused"] = job.lanes_reused
+    if job.error is not None:
+        data["error"] = job.error
+    append_event(session, job, "state", data)
+
+
+def last_number(database: Database, job_id: str) -> int:
+    """Return the number of a job's last event, or 0."""
+    with database.read() as session:
+        return _last_number(session, job_id)
+
+
+def _last_number(session: Session, job_id: str) -> int:
+    return session.scalar(select(func.max(Event.number)).where(Event.job_id == job_id)) or 0
+
+
+def events_after(database: Database, job_id: str, number: int, limit: int = 200) -> list[Event]:
+    """Return the events after a number, in order."""
+    query = (
+        select(Event)
+        .where(Event.job_id == job_id, Event.number > number)
+        .order_by(Event.number)
+        .limit(limit)
+    )
+    with database.read() as session:
+        return list(session.scalars(query))

@@ -14,8 +14,7 @@ from typing import Any
 from sqlalchemy import Select, and_, func, or_, select
 
 from statebridge_server.store.database import Database
-from statebridge_server.store.events import append, append_state
-from statebridge_server.store.jobs import State, locked
+from statebridge_server.store.jobs import State, append_event, append_state, locked
 from statebridge_server.store.tables import Job, SchemaVersion, WorkerState
 
 MAX_FAILED_WORKERS = 3
@@ -100,7 +99,7 @@ def note_progress(
         elif stage == "reuse":
             job.lanes_reused = done
         data: dict[str, Any] = {"state": job.state, "stage": stage, "done": done, "total": total}
-        append(session, job, "progress", data | speed)
+        append_event(session, job, "progress", data | speed)
         return job.cancel_requested
 
 
