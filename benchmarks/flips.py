@@ -1,11 +1,11 @@
-"""Which lanes say something else than the one-row float32 oracle, and how near the tie was.
+"""Lanes whose text differs from that of the one-row float32 oracle, and how near the tie was.
 
     python benchmarks/flips.py --out flips
 
 For every batching choice (1, 8 and 64 lanes; prompts of one length, or of several with
 padding) and precision it decodes the same lanes and compares their tokens with the oracle
 of the tests, which runs one row at a time in float32. Where they differ, the oracle's
-scores at the first token that differs tell by how much its choice had won.
+scores at the first token that differs show by how much its choice had won.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a run's time goes to, by a profiler: arithmetic, and everything around it."""
+"""Shares of a run's time, by a profiler: arithmetic, and everything around it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STEP = "Statebridge's decoding, attention and writing of states in Python"
 NNSIGHT = "nnsight"
 AROUND = "planning, prompts, scoring and committing"
 OVERHEAD = (NNSIGHT, AROUND)
-"""What a run costs beside the two models' own work."""
+"""Costs of a run beside the two models' own work."""
 
 HASHING = "hashing the weights"
 _STEP_PARTS = (
@@ -38,8 +38,8 @@ _STEP_PARTS = (
 def overhead_shares(pair: Pair, rows: int, prompt: int, new: int) -> dict[str, float]:
     """Shares of the time of a run from planning to scores, by where the profiler found it.
 
-    The profiler makes each Python call dearer and leaves the arithmetic as it is, so that the
-    shares of Python are upper bounds. What is built into Python counts to whoever calls it.
+    The profiler makes each Python call more expensive and leaves the arithmetic as it is, so the
+    shares of Python are upper bounds. Built-in functions count to their caller.
     Hashing the weights, once for a run however long, is left out of the sum.
     """
     profile = cProfile.Profile()

@@ -85,9 +85,9 @@ def canonical(pin: str) -> str:
 
 def check_start(walk: Walk) -> str:
     """Refusal, first key, start; return the key."""
-    said = walk.own("run --rm -T server-cpu", fails=True)
-    assert "there is no key" in said, said
-    walk.note("without a key", next(line for line in said.splitlines() if "no key" in line)[:70])
+    printed = walk.own("run --rm -T server-cpu", fails=True)
+    assert "there is no key" in printed, printed
+    walk.note("without a key", next(line for line in printed.splitlines() if "no key" in line)[:70])
     created = walk.guide(
         "docker compose run --rm server statebridge keys create --name ann --role admin"
     )
@@ -153,10 +153,10 @@ def check_stop(walk: Walk, token: str) -> str:
 def seconds_to_stop(walk: Walk, container: str, since: float) -> float:
     """From SIGTERM to the end by the engine's own clock: what its client takes does not count."""
     words = "docker events --format '{{.Action}} {{.TimeNano}}' --filter type=container"
-    said = walk.shell(
+    printed = walk.shell(
         f"{words} --filter container={container} --since {since:.3f} --until {time.time():.3f}"
     )
-    events = [line.split() for line in said.splitlines()]
+    events = [line.split() for line in printed.splitlines()]
     first = {event[0]: int(event[-1]) / 1e9 for event in reversed(events)}
     return first["die"] - first["kill"]
 

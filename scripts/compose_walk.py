@@ -1,6 +1,6 @@
-"""The guide for containers as a script walks through it: its lines, and what is asked beside them.
+"""A walk through the guide for containers: its commands, and further checks beside them.
 
-Its commands are run as they stand there, with `server-cpu` in the place of `server`.
+The commands are run as the guide has them, with `server-cpu` in the place of `server`.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Walk:
         return self.shell(f"{self.compose} {line}", fails=fails)
 
     def inspect(self, service: str = "server-cpu") -> dict[str, Any]:
-        """What the engine says of a service's container."""
+        """Return the engine's description of a service's container."""
         container = self.own(f"ps --all --quiet {service}").strip()
         found: dict[str, Any] = json.loads(self.shell(f"docker inspect {container}"))[0]
         return found

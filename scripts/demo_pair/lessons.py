@@ -1,4 +1,4 @@
-"""What the taught pair learns from: its tokenizer, and token sequences made of generated rows.
+"""Lessons of the taught pair: its tokenizer, and token sequences made of generated rows.
 
 A lesson is a task prompt with its answer and the end token, followed by further questions on
 the same context. The further ones are asked over single links or over decoy chains; they are
@@ -26,10 +26,10 @@ END = "<|endoftext|>"
 SLOT = "<|slot|>"
 HOPS = (2,)
 DISTRACTORS = 4
-"""Two decoy chains: three candidate answers stand in each context."""
+"""Two decoy chains: each context has three candidate answers."""
 WORLDS = ("geography", "work")
 WORDING: Wording = "plain"
-"""Each fact is said in one way: what the pair is for is looking up, not reading widely."""
+"""Each fact has one form: the pair is there to look things up, not to read widely."""
 HELD_OUT_SEED = 0
 """The generator's seed of the rows that the pair is never taught."""
 
@@ -99,7 +99,7 @@ def sentences(row: DatasetRow) -> list[str]:
 
 
 def cut_around(text: str, name: str) -> tuple[str, str, str]:
-    """Return what stands before a name, the name with the space before it if any, the rest."""
+    """Return the text before a name, the name with the space before it if any, the rest."""
     start = text.index(name)
     end = start + len(name)
     start -= text[start - 1] == " "
@@ -145,7 +145,7 @@ class Asked:
 def questions_on(row: DatasetRow, rng: random.Random) -> list[Asked]:
     """Return a question over each link and each chain of two links, the row's own one first.
 
-    The others are worded anew and stand in random order.
+    The others are worded anew and are in random order.
     """
     domain, facts = _domain(row), read_facts(row)
     chains = [
@@ -186,7 +186,7 @@ def identities(rows: Iterable[DatasetRow]) -> frozenset[str]:
 
 @dataclass(frozen=True, slots=True)
 class Hint:
-    """What the state at one position should say, after the block of a stage.
+    """The name that the state at one position should hold, after the block of a stage.
 
     Stages: 0, at the second name of a fact, the first one. 1 and 2, at the name in a question,
     where one and two links lead. 3, before an answer, the answer.
@@ -279,5 +279,5 @@ class LessonWriter:
         return ids
 
     def _name_ids(self, name: str) -> list[int]:
-        # A name of two words stands in quotation marks, and so without a space before it.
+        # A name of two words is in quotation marks, and so has no space before it.
         return self._ids(name if " " in name else f" {name}")

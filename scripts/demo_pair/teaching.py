@@ -36,7 +36,7 @@ class Phase:
     """A stretch of a course, easier or harder."""
 
     share: float
-    """Of the course's steps."""
+    """Share of the course's steps."""
     distractors: tuple[int, ...]
     """Taken in turn, batch by batch."""
     single: float
@@ -74,7 +74,7 @@ class Course:
     hints: float = 0.5
     """Weight of the mean loss on hints."""
     seed: int = 0
-    """Of the weights, the rows and the lessons; rows come from other seeds than the held-out."""
+    """Seed of the weights, the rows and the lessons; the held-out rows have another seed."""
     report_every: int = 50
     held_out: int = 200
 
@@ -221,7 +221,7 @@ def lesson_losses(
         ids[place, :count] = torch.tensor(lesson.ids)
         targets[place, :count] = ids[place, :count]
         is_answer[place, :count] = torch.tensor(lesson.answers)
-    # Padded on the right: causal attention never looks there, and no target stands there.
+    # Padded on the right: causal attention never looks there, and there is no target.
     output = model(input_ids=ids, use_cache=False, output_hidden_states=True)
     losses = cross_entropy(
         output.logits[:, :-1].flatten(0, 1),

@@ -17,7 +17,7 @@ LOOK_BACK = (1, 3, 5, 2)
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Of a GPT-NeoX model."""
+    """Shape of a GPT-NeoX model."""
 
     blocks: int
     width: int
@@ -68,7 +68,7 @@ def _start_attention(attention: Any, shape: Shape, *, first: bool) -> None:
     bias = fused.bias.view(shape.heads, 3, size)
     values = torch.nn.init.orthogonal_(torch.empty(shape.width, shape.width))
     weight[:, 2] = values.view(shape.heads, size, shape.width)
-    # With every head looking at one place, a third of what stands there is passed on.
+    # With every head looking at one place, a third of its value is passed on.
     attention.dense.weight.copy_(values.T / 30)
     weight[:, :2, :turning] *= 0.2
     if first:

@@ -11,7 +11,8 @@ import pytest
 from tests.docs.recipe_steps import recipe_steps
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted((ROOT / "docs" / "recipes").glob("*.md"))
+RECIPES = ROOT / "docs" / "recipes"
+PAGES = sorted(page for page in RECIPES.glob("*.md") if page.name != "index.md")
 
 
 @pytest.fixture(scope="module")
