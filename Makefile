@@ -17,10 +17,10 @@ demo: $(READY)  ## the published experiment on a small pair, on this machine, in
 	$(BIN)/statebridge demo
 
 test: $(READY)  ## every test but those that need a real language model
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not real_model and not soak'
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not real_model and not soak'
 
 test-quick: $(READY)  ## the tests that take seconds
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not real_model and not soak and not slow'
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not real_model and not soak and not slow'
 
 test-real: $(READY)  ## opt-in: needs the weights that docs/real-models.md names
 	$(BIN)/python -m pytest -m real_model

@@ -10,6 +10,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import pytest
 from hypothesis import settings
 
 # Shared machines stall; a property test is about the property.
@@ -24,3 +25,15 @@ except ImportError:  # the base install has no engine
     collect_ignore = needs_extra()
 else:
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def figures_as_svg_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out a report's figures as PDF and PNG, which tests/bridge/report looks at."""
+    monkeypatch.setattr("statebridge.report.write.save_figure", lambda *_, **__: [])
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first: the workers then end at about the same time."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)

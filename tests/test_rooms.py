@@ -241,10 +241,13 @@ def test_running_without_the_engine_says_what_to_install(tmp_path: Path) -> None
 @pytest.mark.slow
 def test_the_base_install_works_in_a_clean_environment(tmp_path: Path) -> None:
     """Only the base dependencies, torch really absent; needs a package index."""
-    venv.create(tmp_path / "venv", with_pip=True)
+    venv.create(tmp_path / "venv", with_pip=False)
     python = tmp_path / "venv" / "bin" / "python"
     installed = subprocess.run(
-        [python, "-m", "pip", "install", "--quiet", "-c", ROOT / "constraints.txt", ROOT],
+        [
+            *(sys.executable, "-m", "pip", "--python", python, "install", "--quiet"),
+            *("--no-compile", "--constraint", ROOT / "constraints.txt", ROOT),
+        ],
         capture_output=True,
         text=True,
         timeout=600,

@@ -7,6 +7,7 @@ is set so that a share of the rows stops before its 64 tokens are used up.
 
 from __future__ import annotations
 
+import copy
 import functools
 import random
 from pathlib import Path
@@ -215,7 +216,25 @@ def _shape(
     }
 
 
+_BUILT: dict[str, PreTrainedModel] = {}
+"""Models that this process has built, by what they are made of; each user gets a copy."""
+
+
+def forget_models() -> None:
+    """Let the next models be built anew."""
+    _BUILT.clear()
+
+
 def _build(
+    kind: type[PretrainedConfig], seed: int, end_share: float, settings: dict[str, Any]
+) -> PreTrainedModel:
+    made_of = repr((kind.__name__, seed, end_share, sorted(settings.items())))
+    if made_of not in _BUILT:
+        _BUILT[made_of] = _build_anew(kind, seed, end_share, settings)
+    return copy.deepcopy(_BUILT[made_of])
+
+
+def _build_anew(
     kind: type[PretrainedConfig], seed: int, end_share: float, settings: dict[str, Any]
 ) -> PreTrainedModel:
     threads = torch.get_num_threads()

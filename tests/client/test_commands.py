@@ -132,6 +132,7 @@ def test_export_reads_back(call: Any, tmp_path: Path) -> None:
     assert call("export", out, "--out", published, "--format", "cvs").code == 2
 
 
+@pytest.mark.usefixtures("figures_as_svg_alone")
 def test_compare_validate_audit_and_report(call: Any, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert call("run", "e.yaml", "--out", out).code == 0

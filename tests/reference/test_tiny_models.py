@@ -14,6 +14,7 @@ from tests.reference.decoding import encode
 from tests.reference.formulas import task_prompt
 from tests.tiny_models import (
     VOCAB,
+    forget_models,
     mixed_rows,
     save_pair_folder,
     tiny_gemma,
@@ -69,9 +70,11 @@ def test_rows() -> None:
 @pytest.mark.parametrize(("build", "options"), FAMILIES)
 def test_models(build: Any, options: dict[str, Any], tmp_path: Path) -> None:
     before = torch.random.get_rng_state()
+    forget_models()
     model = build(5, **options)
     assert torch.equal(before, torch.random.get_rng_state())
     assert not model.training
+    forget_models()
     again, other = build(5, **options), build(6, end_share=0, **options)
     weights = model.state_dict()
     assert all(torch.equal(weights[name], x) for name, x in again.state_dict().items())

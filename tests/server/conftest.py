@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,33 @@ def tiny_experiment(rows: int = 6, **fields: Any) -> dict[str, Any]:
         "seeds": [42, 123],
         "decoding": {"max_new_tokens": 6, "relay_max_new_tokens": 6},
     } | fields
+
+
+@pytest.fixture(scope="session")
+def alone(
+    pair_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[dict[str, Any]], bytes]:
+    """The rows of an experiment that the library runs by itself, in this process."""
+    folder = tmp_path_factory.mktemp("alone")
+    known: dict[str, bytes] = {}
+
+    def rows(experiment: dict[str, Any]) -> bytes:
+        # Torch is imported here: the tests of the store alone need none.
+        from statebridge.engine.run import run_experiment
+        from statebridge.experiment import parse_experiment
+
+        here = dict(experiment)
+        for side in ("sender", "receiver"):
+            path = str(pair_folder / experiment[side]["model"])
+            here[side] = experiment[side] | {"model": path}
+        declared = json.dumps(here)
+        if declared not in known:
+            out = folder / str(len(known))
+            run_experiment(parse_experiment(declared), out)
+            known[declared] = (out / "rows.jsonl").read_bytes()
+        return known[declared]
+
+    return rows
 
 
 @pytest.fixture(scope="session")

@@ -54,13 +54,17 @@ def eventually(
 ) -> Any:
     """Return the first true value; fail if none comes while nothing moves for `seconds`."""
     limit = time.monotonic() + max(seconds, LIMIT)
-    end, last = time.monotonic() + seconds, moving()
+    end, last, look = time.monotonic() + seconds, moving(), time.monotonic() + 1.0
+    pause = 0.02
     while time.monotonic() < min(end, limit):
         if value := found():
             return value
-        if (now := moving()) != last:
-            end, last = time.monotonic() + seconds, now
-        time.sleep(0.03)
+        if time.monotonic() >= look:  # a look costs the server as much as a question
+            look = time.monotonic() + 1.0
+            if (now := moving()) != last:
+                end, last = time.monotonic() + seconds, now
+        time.sleep(pause)
+        pause = min(1.3 * pause, 0.1)
     raise AssertionError(f"did not happen while nothing moved for {seconds} s: {what}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import time
 from pathlib import Path
@@ -10,11 +9,9 @@ from typing import Any
 
 import pytest
 
-from statebridge.engine.run import run_experiment
-from statebridge.experiment import parse_experiment
 from tests.server.conftest import tiny_experiment
 from tests.server.running_server import RunningServer, ended, eventually, kill, submit
-from tests.server.test_jobs import LONG, all_events
+from tests.server.test_jobs import LONG
 
 
 def wait_for_rows(server: RunningServer, experiment_id: str, more_than: int) -> int:
@@ -26,34 +23,6 @@ def wait_for_rows(server: RunningServer, experiment_id: str, more_than: int) -> 
         return count if count > more_than else 0
 
     return int(eventually(found, f"more than {more_than} rows", moving=server.moving))
-
-
-def test_kills_of_the_worker_and_of_both_give_the_same_rows(
-    server: RunningServer, pair_folder: Path, tmp_path: Path
-) -> None:
-    experiment = tiny_experiment(rows=30, **LONG)
-    with server.client() as client:
-        experiment_id = submit(client, experiment)
-        done = wait_for_rows(server, experiment_id, 8)
-        server.kill_worker()
-        wait_for_rows(server, experiment_id, done + 8)
-        worker = server.worker_pid()
-    server.kill()
-    kill(worker)
-    server.start(ready=False)
-    for side in ("sender", "receiver"):
-        experiment[side] = experiment[side] | {"model": str(pair_folder / side)}
-    run_experiment(parse_experiment(json.dumps(experiment)), tmp_path / "run")
-    with server.client() as client:
-        view = ended(client, experiment_id)
-        assert view["state"] == "done", view
-        rows = client.get(f"/v1/experiments/{experiment_id}/rows").content
-        events = all_events(client, experiment_id)
-    assert rows == (tmp_path / "run" / "rows.jsonl").read_bytes()
-    assert rows.count(b"\n") == view["rows_total"]
-    assert [number for number, _, _ in events] == list(range(1, len(events) + 1))
-    states = [data["state"] for _, kind, data in events if kind == "state"]
-    assert states == ["queued", "running"] * 3 + ["done"]
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -11,8 +10,6 @@ from typing import Any
 import httpx
 import pytest
 
-from statebridge.engine.run import run_experiment
-from statebridge.experiment import parse_experiment
 from statebridge_server.store import turns
 from statebridge_server.store.database import Database
 from tests.server.conftest import tiny_experiment
@@ -38,22 +35,6 @@ def server(
     settings = pair_settings | {"devices": ["cpu", "cpu"]}
     with running_server(tmp_path_factory.mktemp("two"), settings) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def alone(pair_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Rows of an experiment that runs by itself."""
-    folder = tmp_path_factory.mktemp("alone")
-
-    def rows(experiment: dict[str, Any]) -> bytes:
-        here = dict(experiment)
-        for side in ("sender", "receiver"):
-            here[side] = experiment[side] | {"model": str(pair_folder / side)}
-        out = folder / str(len(list(folder.iterdir())))
-        run_experiment(parse_experiment(json.dumps(here)), out)
-        return (out / "rows.jsonl").read_bytes()
-
-    return rows
 
 
 def both_ready(server: RunningServer, client: httpx.Client) -> None:

@@ -1,10 +1,9 @@
-"""Storage that fails: torn writes, and a disk that is full."""
+"""Storage that fails: a disk that is full."""
 
 from __future__ import annotations
 
 import errno
 import os
-import random
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -20,58 +19,11 @@ from tests.server.running_server import (
     RunningServer,
     ended,
     eventually,
-    kill,
-    running_server,
     submit,
 )
 from tests.server.test_faults import wait_for_rows
 from tests.server.test_jobs import LONG, all_events
 from tests.server.test_random_kills import check_events, check_store
-
-
-def tear(path: Path, most: int, draw: random.Random) -> None:
-    """Cut up to that many bytes off a file's end, as a write that was not finished leaves it."""
-    if path.exists():
-        os.truncate(path, max(0, path.stat().st_size - draw.randint(1, most)))
-
-
-@pytest.mark.slow
-def test_torn_writes_cost_a_group_and_no_more(
-    tmp_path: Path, pair_settings: dict[str, Any]
-) -> None:
-    draw = random.Random(11)
-    experiment = tiny_experiment(rows=40, **LONG)
-    with running_server(tmp_path, pair_settings) as server, server.evidence_on_failure():
-        with server.client() as client:
-            alone = submit(client, experiment)
-            assert ended(client, alone)["state"] == "done"
-            expected = client.get(f"/v1/experiments/{alone}/rows").content
-            experiment_id = submit(client, experiment)
-        run = server.data / "runs" / experiment_id
-        done = 0
-        for _ in range(3):
-            done = wait_for_rows(server, experiment_id, done)
-            worker = server.worker_pid()
-            server.kill()
-            kill(worker)
-            eventually(lambda pid=worker: not Path(f"/proc/{pid}/fd").exists(), "its end")
-            before = (run / "rows.jsonl").read_bytes()
-            # A line is longer than that, so no more than the last group is torn.
-            tear(run / "rows.jsonl", 60, draw)
-            tear(run / "sessions.jsonl", 5, draw)
-            tear(server.data / "statebridge.sqlite-wal", 5000, draw)
-            (run / ".manifest.json.0123abcd.tmp").write_bytes(b'{"half": ')
-            (server.data / "incoming" / "half").write_bytes(b"half an upload")
-            server.start(ready=False)
-            assert expected.startswith(before)
-        with server.client() as client:
-            view = ended(client, experiment_id)
-            assert view["state"] == "done", view
-            rows = client.get(f"/v1/experiments/{experiment_id}/rows").content
-            events = all_events(client, experiment_id)
-        assert rows == expected
-        check_events(events, view["rows_total"])
-        check_store(server)
 
 
 @pytest.fixture
@@ -94,7 +46,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.slow
 def test_a_full_disk_holds_work_up_and_loses_none(
-    small_disk: Path, tmp_path: Path, pair_settings: dict[str, Any]
+    small_disk: Path, tmp_path: Path, pair_settings: dict[str, Any], alone: Any
 ) -> None:
     settings = pair_settings | {"data": str(small_disk / "data")}
     filler = small_disk / "filler"
@@ -110,9 +62,7 @@ def test_a_full_disk_holds_work_up_and_loses_none(
     experiment = tiny_experiment(rows=30, **LONG)
     try:
         with server.evidence_on_failure(), server.client() as client:
-            alone = submit(client, experiment)
-            assert ended(client, alone)["state"] == "done"
-            expected = client.get(f"/v1/experiments/{alone}/rows").content
+            expected = alone(experiment)
             held_up, following = (submit(client, experiment) for _ in range(2))
             wait_for_rows(server, held_up, 4)
             worker = server.worker_pid()

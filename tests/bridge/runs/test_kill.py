@@ -9,10 +9,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from statebridge.engine.run import run_experiment
+from statebridge.experiment import load_experiment
 from statebridge.runs.directory import MANIFEST, ROWS, read_manifest, whole_groups
 from tests.tiny_models import save_pair_folder, tiny_neox, tiny_tokenizer
 
@@ -71,7 +74,7 @@ EXPERIMENT = {
     "name": "killed",
     "sender": {"model": "./sender", "layer": 0.67},
     "receiver": {"model": "./receiver", "layer": 0.67},
-    "dataset": {"generate": {"rows": 60, "seed": 3}},
+    "dataset": {"generate": {"rows": 40, "seed": 3}},
     "translators": {
         "fit": {"kind": "ridge", "corpus": {"generate": {"rows": 120, "seed": 5}, "max_tokens": 64}}
     },
@@ -94,32 +97,26 @@ def test_the_command_killed_at_random_moments_ends_with_the_same_rows(tmp_path: 
         model = tiny_neox(seed, layers=3, hidden=hidden, heads=2)
         save_pair_folder(model, tiny_tokenizer(), tmp_path / name)
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(EXPERIMENT))
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-    started = time.monotonic()
-    subprocess.run(_run(tmp_path, "undisturbed"), check=True, timeout=300, **quiet)  # type: ignore[call-overload]
-    whole_run = time.monotonic() - started
+    run_experiment(load_experiment(tmp_path / "mine.yaml"), tmp_path / "undisturbed")
     expected = (tmp_path / "undisturbed" / ROWS).read_bytes()
 
     out = tmp_path / "killed"
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
     draw = random.Random(11)
-    # At any moment: before, in and after loading and fitting; then twice among the rows.
-    moments: list[float | int] = [whole_run * share for share in (0.15, 0.4, 0.55)]
-    moments += [
-        draw.randint(1, len(expected) // 2),
-        draw.randint(len(expected) // 2, len(expected)),
-    ]
-    for moment in moments:
-        with subprocess.Popen(_run(tmp_path, "killed"), **quiet) as child:  # type: ignore[call-overload]
-            if isinstance(moment, float):
-                time.sleep(moment)
-            else:
-                deadline = time.monotonic() + 300
-                while child.poll() is None and time.monotonic() < deadline:
-                    if (out / ROWS).exists() and (out / ROWS).stat().st_size >= moment:
-                        break
-                    time.sleep(0.005)
+    half = len(expected) // 2
+    # While it fits and as it has fitted; then twice among the rows.
+    moments = [("translators", 0), (MANIFEST, 0)]
+    moments += [(ROWS, draw.randint(1, half)), (ROWS, draw.randint(half, half + half // 2))]
+    for name, size in moments:
+        with subprocess.Popen(_run(tmp_path, "killed"), **quiet) as child:
+            deadline = time.monotonic() + 300
+            while child.poll() is None and time.monotonic() < deadline:
+                if (out / name).exists() and (out / name).stat().st_size >= size:
+                    break
+                time.sleep(0.005)
             child.kill()
-    finished = subprocess.run(_run(tmp_path, "killed"), timeout=300, check=False, **quiet)  # type: ignore[call-overload]
+        assert child.returncode == -signal.SIGKILL, (name, size)
+    finished = subprocess.run(_run(tmp_path, "killed"), timeout=300, check=False, **quiet)
     assert finished.returncode == 0, finished.stderr.decode()
     assert (out / ROWS).read_bytes() == expected
     manifests = [read_manifest(tmp_path / name) for name in ("undisturbed", "killed")]

@@ -106,8 +106,10 @@ def check_bits(results: ResultSet, published: Comparison, condition: str, metric
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("condition", ["additive", "replace"])
-@pytest.mark.parametrize("metric", ["word_boundary_contains", "legacy_contains"])
+@pytest.mark.parametrize(
+    ("condition", "metric"),
+    [("additive", "word_boundary_contains"), ("replace", "legacy_contains")],
+)
 def test_intervals_equal_the_plain_python_loop(
     results: ResultSet, published: Comparison, condition: str, metric: str
 ) -> None:

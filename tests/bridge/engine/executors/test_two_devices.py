@@ -22,7 +22,7 @@ from statebridge.models import pair as pair_module
 from statebridge.models.pair import Pair, load_pair, same_device
 from statebridge.results.run_results import read_run
 from tests.bridge.engine.emulated_devices import ONE, OTHER, MixedError, emulated_devices
-from tests.bridge.engine.test_similarity import corpus
+from tests.bridge.engine.similarity.test_similarity import corpus
 from tests.bridge.engine.tiny_experiment import neox_pair, random_translator
 from tests.tiny_models import save_pair_folder
 

@@ -17,7 +17,7 @@ from statebridge.engine.fitting.causal_training import train_causally
 from statebridge.engine.fitting.frozen_rows import FrozenRows
 from statebridge.models.pair import Pair
 from statebridge.records import DatasetRow
-from tests.bridge.engine.causal.causal_experiment import (
+from tests.bridge.engine.fitting.causal.causal_experiment import (
     QUICK,
     causal_of,
     frozen,

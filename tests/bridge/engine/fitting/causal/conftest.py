@@ -7,7 +7,12 @@ import pytest
 
 from statebridge.engine.fitting.frozen_rows import FrozenRows
 from statebridge.models.pair import Pair
-from tests.bridge.engine.causal.causal_experiment import causal_of, frozen, rows_of, write_rows
+from tests.bridge.engine.fitting.causal.causal_experiment import (
+    causal_of,
+    frozen,
+    rows_of,
+    write_rows,
+)
 from tests.bridge.engine.tiny_experiment import engine_pair, neox_pair
 
 

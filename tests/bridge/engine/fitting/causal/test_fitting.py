@@ -13,7 +13,7 @@ from statebridge.experiment.experiment import Causal, Corpus, Dataset, Fit, Gene
 from statebridge.models.pair import Pair
 from statebridge.records import DatasetRow
 from statebridge.results.translator_card import TranslatorCard
-from tests.bridge.engine.causal.causal_experiment import (
+from tests.bridge.engine.fitting.causal.causal_experiment import (
     causal_of,
     experiment_of,
     frozen,

@@ -19,7 +19,7 @@ from statebridge.experiment.conditions import Condition
 from statebridge.models.pair import Pair
 from statebridge.results.translator_card import StateOrigin
 from statebridge.translators import Translator, make_card
-from tests.bridge.engine.causal.causal_experiment import (
+from tests.bridge.engine.fitting.causal.causal_experiment import (
     QUICK,
     causal_of,
     frozen,

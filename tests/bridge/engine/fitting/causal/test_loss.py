@@ -17,7 +17,7 @@ from statebridge.experiment.conditions import Condition
 from statebridge.experiment.experiment import DEFAULT_SET
 from statebridge.models.pair import Pair
 from statebridge.translators import Translator
-from tests.bridge.engine.causal.causal_experiment import (
+from tests.bridge.engine.fitting.causal.causal_experiment import (
     causal_of,
     experiment_of,
     frozen,
