@@ -15,7 +15,7 @@ from statebridge.figures.saving import save_figure
 from statebridge.figures.style import BLACK, BLUE, GREY, house_style, label_rows, new_figure
 from statebridge.results.sources import read_sources
 from statebridge.scoring import score_cell, score_conditions
-from statebridge.stats.wilson import wilson_interval
+from statebridge.stats.method_scores import wilson_interval
 
 METRIC = "word_boundary_contains"
 LINES = (

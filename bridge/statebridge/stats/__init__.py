@@ -8,8 +8,11 @@ from statebridge.stats.comparison import (
     Counts,
     Difference,
     EffectSize,
+    Equivalence,
     FailureChain,
     GapClosed,
+    Interval,
+    MarginVerdict,
     Mode,
     SeedDifference,
     Settings,
@@ -18,8 +21,6 @@ from statebridge.stats.comparison import (
     Stratum,
     Verdict,
 )
-from statebridge.stats.equivalence import Equivalence, MarginVerdict
-from statebridge.stats.interval import Interval
 
 __all__ = [
     "CONTINUOUS_METRICS",

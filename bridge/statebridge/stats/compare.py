@@ -21,13 +21,12 @@ from statebridge.stats.comparison import (
     Verdict,
 )
 from statebridge.stats.difference import clustered_difference
-from statebridge.stats.failure_chain import CORRECTED, REPLACED, failure_chain
-from statebridge.stats.gap_closed import gaps_closed
-from statebridge.stats.multiplicity import holm_by_family
+from statebridge.stats.hypothesis_tests import holm_by_family
+from statebridge.stats.intervals import on_threads
 from statebridge.stats.pairing import PairedCondition, Pairing
 from statebridge.stats.setting import ChannelSetting, channel_settings
-from statebridge.stats.stratified import stratifications
-from statebridge.stats.threads import on_threads
+from statebridge.stats.shares import CORRECTED, REPLACED, failure_chain, gaps_closed
+from statebridge.stats.strata import stratifications
 
 PUBLISHED_METRICS = ("word_boundary_contains", "legacy_contains", "normalized_exact_match")
 CONTINUOUS_METRICS = ("gold_logprob", "gold_rank", "kl_from_no_inject")

@@ -12,15 +12,28 @@ from statebridge.errors import ResultError
 from statebridge.experiment.declared import NameIn
 from statebridge.records import Direction
 from statebridge.registry import Registry
-from statebridge.stats.clustered import RESAMPLES, IntervalKind
-from statebridge.stats.equivalence import Equivalence
-from statebridge.stats.interaction import PERMUTATIONS
-from statebridge.stats.interval import Interval
-from statebridge.stats.strata import ATTRIBUTES
 
 if TYPE_CHECKING:
     from statebridge.stats.pairing import PairedCondition
 
+IntervalMethod = Literal[
+    "studentised_bootstrap",
+    "bca_bootstrap",
+    "adjusted_wald",
+    "exact_binomial",
+    "pooled_percentile_bootstrap",
+    "tost_skewness_corrected",
+    "tost_normal",
+]
+"""How an interval was made; each is described where it is computed.
+
+`studentised_bootstrap`, `bca_bootstrap`, `adjusted_wald`, `exact_binomial`: rows are the
+clusters (`statebridge.stats.intervals`). `pooled_percentile_bootstrap`: as published, seeds
+of a row taken as independent (`statebridge.papers.linear_translation.bootstrap`). `tost_*`: the
+interval that an equivalence test amounts to (`statebridge.stats.hypothesis_tests`).
+"""
+
+IntervalKind = Literal["studentised", "bca"]
 Verdict = Literal["higher", "lower", "equivalent", "inconclusive"]
 PMethod = Literal[
     "exact_mcnemar",
@@ -51,6 +64,11 @@ MODES: Registry[ComparisonMode] = Registry(
 )
 Mode = Annotated[str, NameIn(MODES)]
 """`clustered` (rows as clusters, the default), or the mode of a paper."""
+RESAMPLES = 10_000
+PERMUTATIONS = 1999
+PROMPT_LENGTH = "prompt_length"
+ATTRIBUTES = ("hops", "domain", "answer_type", PROMPT_LENGTH)
+"""What a comparison is stratified by unless other attributes are given."""
 
 
 class Record(BaseModel):
@@ -81,6 +99,39 @@ class Settings(Record):
         if metric in self.continuous_margins:
             return self.continuous_margins[metric]
         return self.margins if zero_one else ()
+
+
+class Interval(Record):
+    """A confidence interval, in the units of its metric."""
+
+    low: float
+    high: float
+    level: float
+    """Nominal coverage, such as 0.95."""
+    method: IntervalMethod
+
+    def excludes(self, value: float) -> bool:
+        """Whether `value` lies outside."""
+        return not self.low <= value <= self.high
+
+
+class MarginVerdict(Record):
+    """Whether the difference was shown to lie within ± margin."""
+
+    margin: float
+    p: float
+    equivalent: bool
+
+
+class Equivalence(Record):
+    """The outcome of TOST over one or more margins."""
+
+    alpha: float
+    interval: Interval
+    """At level 1 - 2 alpha; a margin is met exactly where this lies inside it."""
+    margins: tuple[MarginVerdict, ...]
+    ruled_out: float
+    """The smallest margin met at `alpha`: any larger true difference is ruled out."""
 
 
 class Counts(Record):

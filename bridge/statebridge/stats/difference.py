@@ -7,13 +7,6 @@ import math
 import numpy as np
 from scipy import stats
 
-from statebridge.stats.clustered import (
-    SPARSE_ROWS,
-    Floats,
-    clustered_interval,
-    mean_and_sd,
-    with_pseudo_rows,
-)
 from statebridge.stats.comparison import (
     Counts,
     Difference,
@@ -22,14 +15,22 @@ from statebridge.stats.comparison import (
     SeedDifference,
     Settings,
 )
-from statebridge.stats.effect_size import (
+from statebridge.stats.hypothesis_tests import (
     cohens_dz,
     discordant_odds_ratio,
+    exact_mcnemar,
+    exact_mcnemar_over_seeds,
     minimal_detectable_effect,
+    tost,
 )
-from statebridge.stats.equivalence import tost
-from statebridge.stats.keyed_random import keyed_generator
-from statebridge.stats.mcnemar import exact_mcnemar, exact_mcnemar_over_seeds
+from statebridge.stats.intervals import (
+    SPARSE_ROWS,
+    Floats,
+    clustered_interval,
+    keyed_generator,
+    mean_and_sd,
+    with_pseudo_rows,
+)
 from statebridge.stats.pairing import ClusteredRows, PairedCondition, PairedRun, is_zero_one
 
 

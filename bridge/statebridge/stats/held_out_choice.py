@@ -22,10 +22,9 @@ from statebridge.experiment.layer_search import candidates
 from statebridge.records import CellResult, ResultSet
 from statebridge.results.layer_search import Layers, Split, SweepResults, restricted
 from statebridge.scoring.aggregate import row_values
-from statebridge.stats.clustered import Floats
 from statebridge.stats.compare import compare
 from statebridge.stats.comparison import Comparison, Record, Settings
-from statebridge.stats.keyed_random import keyed_generator
+from statebridge.stats.intervals import Floats, keyed_generator
 
 RESAMPLES = 2000
 """Of the choosing rows, to see how firm the choice is."""

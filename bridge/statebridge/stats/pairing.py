@@ -17,7 +17,7 @@ from statebridge.errors import ResultError, nearest
 from statebridge.records import CellResult, Direction, ResultSet
 from statebridge.scoring.aggregate import row_values
 from statebridge.scoring.metrics import METRICS
-from statebridge.stats.clustered import Floats
+from statebridge.stats.intervals import Floats
 
 _COMPARABLE_DECODING = ("max_new_tokens", "repetition_penalty", "no_repeat_ngram_size")
 

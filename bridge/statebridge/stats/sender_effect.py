@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from statebridge.results.sender_checks import (
     AnswerMeasure,
@@ -15,9 +14,8 @@ from statebridge.results.sender_checks import (
     SenderCheck,
     SenderChecks,
 )
-from statebridge.stats.clustered import RESAMPLES, clustered_interval
-from statebridge.stats.interval import Interval
-from statebridge.stats.keyed_random import keyed_generator
+from statebridge.stats.comparison import RESAMPLES, Interval, Record
+from statebridge.stats.intervals import clustered_interval, keyed_generator
 
 NEGLIGIBLE = 0.1
 """Nats: a change of the answer's probability by a tenth. An interval that lies within shows no
@@ -28,11 +26,7 @@ ROUNDING = 0.001
 Outcome = Literal["falls", "rises", "unchanged", "open"]
 
 
-class _Measured(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class AnswerChange(_Measured):
+class AnswerChange(Record):
     """An answer's measures before and after, means over rows."""
 
     logprob_before: float
@@ -62,7 +56,7 @@ class AnswerChange(_Measured):
         return "rises" if low > ROUNDING else "open"
 
 
-class SenderEffect(_Measured):
+class SenderEffect(Record):
     """One check, over its rows."""
 
     positions: str

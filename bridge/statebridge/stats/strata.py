@@ -1,18 +1,30 @@
-"""Strata: which rows belong together by hops, domain, answer type or prompt length."""
+"""Differences within strata of rows, and whether they differ between strata.
+
+Rows belong together by hops, domain, answer type or prompt length.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 
-from statebridge.records import CellResult, DatasetRow
-
-PROMPT_LENGTH = "prompt_length"
-ATTRIBUTES = ("hops", "domain", "answer_type", PROMPT_LENGTH)
-"""What a comparison is stratified by unless told otherwise."""
+from statebridge.records import CellResult, DatasetRow, Direction, ResultSet
+from statebridge.stats.comparison import (
+    PERMUTATIONS,
+    PROMPT_LENGTH,
+    Settings,
+    Stratification,
+    Stratum,
+)
+from statebridge.stats.hypothesis_tests import holm_by_family
+from statebridge.stats.intervals import Floats, clustered_interval, keyed_generator, on_threads
+from statebridge.stats.pairing import PairedCondition, is_zero_one
 
 _BINS = 4
 _DERIVED = {"domain": "domain_inferred"}
@@ -76,3 +88,151 @@ def _binned(lengths: Mapping[str, int]) -> dict[str, str]:
         row_id: names[int(np.searchsorted(edges, length, side="left"))]
         for row_id, length in lengths.items()
     }
+
+
+_BLOCK = 250
+"""Permutations arranged at a time, which bounds the memory that many rows take."""
+
+
+@dataclass
+class InteractionTest:
+    """A permutation test of whether the mean delta differs between strata.
+
+    The statistic is the sum of squares between strata; the strata's labels are permuted over
+    the rows. The permutations depend on the attribute and the rows alone, never on the
+    condition, so they are drawn once and a further condition changes nothing.
+    """
+
+    permutations: int = PERMUTATIONS
+    _drawn: dict[tuple[str, tuple[str, ...]], npt.NDArray[np.int32]] = field(default_factory=dict)
+
+    def p_value(
+        self, attribute: str, row_ids: Sequence[str], labels: Sequence[str], deltas: Floats
+    ) -> float | None:
+        """Return the p-value; None where there is a single stratum.
+
+        `row_ids`, `labels` and `deltas` go together, shape (rows,), sorted by row id.
+        """
+        codes = np.unique(np.array(labels), return_inverse=True)[1]
+        sizes = np.bincount(codes)
+        if len(sizes) < 2:
+            return None
+        starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+        by_stratum = np.argsort(codes, kind="stable")
+        centred = deltas - math.fsum(deltas) / len(deltas)
+
+        def between(arranged: Floats) -> Floats:
+            sums = np.add.reduceat(arranged, starts, axis=-1)
+            return np.asarray((sums**2 / sizes).sum(axis=-1), dtype=np.float64)
+
+        observed = float(between(centred[by_stratum]))
+        orders = self._orders(attribute, tuple(row_ids))
+        blocks = range(0, self.permutations, _BLOCK)
+        shuffled = np.concatenate([between(centred[orders[at : at + _BLOCK]]) for at in blocks])
+        tie = 1e-9 * max(observed, 1e-300)
+        as_extreme = int(np.count_nonzero(shuffled >= observed - tie))
+        return (1 + as_extreme) / (1 + self.permutations)
+
+    def _orders(self, attribute: str, row_ids: tuple[str, ...]) -> npt.NDArray[np.int32]:
+        """Random orders of the rows, shape (permutations, rows)."""
+        key = (attribute, row_ids)
+        if key not in self._drawn:
+            generator = keyed_generator("interaction", attribute, *row_ids)
+            rows = np.tile(np.arange(len(row_ids), dtype=np.int32), (self.permutations, 1))
+            self._drawn[key] = generator.permuted(rows, axis=1, out=rows)
+        return self._drawn[key]
+
+
+def stratifications(
+    results: ResultSet,
+    pairs: Sequence[PairedCondition],
+    settings: Settings,
+    warnings: list[str],
+) -> list[Stratification]:
+    """Return each difference by each attribute of `settings.stratify_by`.
+
+    An attribute that the results do not hold adds a line to `warnings` instead.
+    """
+    interaction = InteractionTest(settings.permutations)
+    found: list[Stratification] = []
+    for attribute in settings.stratify_by:
+        labels = {
+            direction: stratum_labels(
+                attribute,
+                results.dataset,
+                [cell for cell in results.cells if cell.direction == direction],
+            )
+            for direction in {paired.direction for paired in pairs}
+        }
+        if not any(labels.values()):
+            source = "prompt lengths" if attribute == PROMPT_LENGTH else "dataset rows with it"
+            warnings.append(f"not stratified by {attribute}: the results hold no {source}")
+            continue
+        stratify = partial(
+            _stratified,
+            attribute=attribute,
+            labels=labels,
+            interaction=interaction,
+            settings=settings,
+        )
+        found += [one for one in on_threads(stratify, pairs) if one is not None]
+    adjusted = holm_by_family(
+        [one.interaction_p for one in found],
+        [(one.direction, one.baseline, one.metric) for one in found],
+    )
+    return [
+        one.model_copy(update={"interaction_p_holm": p})
+        for one, p in zip(found, adjusted, strict=True)
+    ]
+
+
+def _stratified(
+    paired: PairedCondition,
+    attribute: str,
+    labels: Mapping[Direction, Mapping[str, str]],
+    interaction: InteractionTest,
+    settings: Settings,
+) -> Stratification | None:
+    rows = paired.by_row
+    of_row = labels[paired.direction]
+    row_labels = [of_row.get(row_id) for row_id in rows.row_ids]
+    known = np.array([label is not None for label in row_labels])
+    if not known.any():
+        return None
+    kept_ids = [row_id for row_id, keep in zip(rows.row_ids, known, strict=True) if keep]
+    kept_labels = [label for label in row_labels if label is not None]
+    deltas = rows.deltas[known]
+    means, baseline_means = rows.values[known], rows.baseline_values[known]
+    strata = []
+    for label in ordered_labels(kept_labels):
+        inside = np.array([other == label for other in kept_labels])
+        size = int(inside.sum())
+        strata.append(
+            Stratum(
+                label=label,
+                n_rows=size,
+                mean=math.fsum(means[inside]) / size,
+                baseline_mean=math.fsum(baseline_means[inside]) / size,
+                delta=math.fsum(deltas[inside]) / size,
+                interval=clustered_interval(
+                    deltas[inside],
+                    keyed_generator("stratum", *paired.key, attribute, label),
+                    zero_one=is_zero_one(paired.metric),
+                    level=settings.level,
+                    resamples=settings.resamples,
+                    kind=settings.interval,
+                ),
+            )
+        )
+    return Stratification(
+        direction=paired.direction,
+        condition=paired.condition,
+        baseline=paired.baseline,
+        metric=paired.metric,
+        attribute=attribute,
+        strata=tuple(strata),
+        unlabelled_rows=len(row_labels) - len(kept_labels),
+        interaction_p=interaction.p_value(attribute, kept_ids, kept_labels, deltas),
+        interaction_p_holm=None,
+        permutations=settings.permutations,
+    )

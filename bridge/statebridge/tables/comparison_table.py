@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import get_args
 
 from statebridge.errors import ResultError
-from statebridge.stats.comparison import Comparison, Difference, PMethod, Verdict
-from statebridge.stats.interval import IntervalMethod
+from statebridge.stats.comparison import Comparison, Difference, IntervalMethod, PMethod, Verdict
 from statebridge.tables.measures import HEADERS
 from statebridge.tables.table import Column, Range, Table, Value
 

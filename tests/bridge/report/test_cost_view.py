@@ -15,8 +15,7 @@ from statebridge.records import ResultSet
 from statebridge.report import write_report
 from statebridge.report.cost_view import CostView, cost_view
 from statebridge.results.cost import WAYS
-from statebridge.stats.method_scores import method_scores
-from statebridge.stats.wilson import wilson_interval
+from statebridge.stats.method_scores import method_scores, wilson_interval
 from tests.bridge.figures.made_run import made_run
 from tests.bridge.results.made_costs import METHODS, made_costs
 

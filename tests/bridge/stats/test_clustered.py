@@ -7,17 +7,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from statebridge.stats.clustered import (
+from statebridge.stats.comparison import Interval
+from statebridge.stats.intervals import (
     Floats,
     IntervalKind,
     bca_bounds,
     bootstrap_means,
     clustered_interval,
     deviating_share_bound,
+    keyed_generator,
     mean_and_sd,
 )
-from statebridge.stats.interval import Interval
-from statebridge.stats.keyed_random import keyed_generator
 
 
 def interval(

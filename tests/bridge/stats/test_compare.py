@@ -13,8 +13,7 @@ from statebridge.errors import ResultError
 from statebridge.papers.linear_translation.bootstrap import stable_seed
 from statebridge.records import CellResult, DatasetRow, ResultSet
 from statebridge.stats import Comparison, Difference, SeedDifference, Settings, compare
-from statebridge.stats.effect_size import minimal_detectable_effect
-from statebridge.stats.multiplicity import holm
+from statebridge.stats.hypothesis_tests import holm, minimal_detectable_effect
 from tests.bridge.stats.tables import METRIC, SEEDS, cell, measured, numbered, results
 
 QUICK = Settings(resamples=200, permutations=99)

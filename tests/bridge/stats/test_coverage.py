@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from statebridge.papers.linear_translation.bootstrap import published_interval
-from statebridge.stats.clustered import Floats, clustered_interval
-from statebridge.stats.equivalence import Reference, tost
+from statebridge.stats.hypothesis_tests import Reference, tost
+from statebridge.stats.intervals import Floats, clustered_interval
 
 pytestmark = pytest.mark.slow
 ROWS, SEEDS = 396, 3

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from statsmodels.stats.power import TTestPower
 
-from statebridge.stats.effect_size import (
+from statebridge.stats.hypothesis_tests import (
     cohens_dz,
     discordant_odds_ratio,
     minimal_detectable_effect,

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.weightstats import ttost_paired, ztest
 
-from statebridge.stats.clustered import Floats
-from statebridge.stats.equivalence import Reference, tost
+from statebridge.stats.hypothesis_tests import Reference, tost
+from statebridge.stats.intervals import Floats
 
 
 def p_value(deltas: Floats, margin: float, *, zero_one: bool, reference: Reference) -> float:

@@ -6,8 +6,8 @@ import pytest
 from statebridge.errors import ResultError
 from statebridge.records import CellResult, ResultSet
 from statebridge.stats import FailureChain, compare
-from statebridge.stats.failure_chain import failure_chain
 from statebridge.stats.pairing import Pairing
+from statebridge.stats.shares import failure_chain
 from tests.bridge.stats.tables import METRIC, SEEDS, cell, measured, results
 
 

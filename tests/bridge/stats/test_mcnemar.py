@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from statsmodels.stats.contingency_tables import mcnemar
 
-from statebridge.stats.mcnemar import (
+from statebridge.stats.hypothesis_tests import (
     continuity_corrected_mcnemar,
     exact_mcnemar,
     exact_mcnemar_over_seeds,

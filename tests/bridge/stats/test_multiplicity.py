@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from statsmodels.stats.multitest import multipletests
 
-from statebridge.stats.multiplicity import holm, holm_by_family
+from statebridge.stats.hypothesis_tests import holm, holm_by_family
 
 
 @pytest.mark.parametrize("size", range(1, 12))

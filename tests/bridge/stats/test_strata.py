@@ -8,9 +8,9 @@ from scipy import stats
 
 from statebridge.records import CellResult, DatasetRow
 from statebridge.stats import Settings, compare
-from statebridge.stats.clustered import Floats
-from statebridge.stats.interaction import InteractionTest
-from statebridge.stats.strata import PROMPT_LENGTH, ordered_labels, stratum_labels
+from statebridge.stats.comparison import PROMPT_LENGTH
+from statebridge.stats.intervals import Floats
+from statebridge.stats.strata import InteractionTest, ordered_labels, stratum_labels
 from tests.bridge.stats.tables import METRIC, cell, numbered, results
 
 

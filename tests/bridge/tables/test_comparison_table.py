@@ -7,8 +7,7 @@ import pytest
 from statebridge.errors import ResultError
 from statebridge.papers.linear_translation.result_reader import read_published
 from statebridge.stats import Settings, compare
-from statebridge.stats.comparison import PMethod, Verdict
-from statebridge.stats.interval import IntervalMethod
+from statebridge.stats.comparison import IntervalMethod, PMethod, Verdict
 from statebridge.tables import Range, Table, comparison_table, to_csv, to_markdown
 from statebridge.tables.comparison_table import METHOD_NAMES, TEST_NAMES, VERDICT_MEANINGS
 from tests.bridge.audit.disagreeing_cells import cell, results

@@ -19,21 +19,19 @@ from statebridge.papers.linear_translation.bootstrap import (
     stable_seed,
 )
 from statebridge.papers.linear_translation.result_reader import published_file_name
-from statebridge.stats.clustered import Floats
 from statebridge.stats.compare import PUBLISHED_METRICS
 from statebridge.stats.comparison import (
     MODES,
     ComparisonMode,
     Difference,
+    Interval,
     SeedDifference,
     Settings,
 )
 from statebridge.stats.difference import add_counts, run_counts, same_sign
-from statebridge.stats.equivalence import tost
-from statebridge.stats.interval import Interval
-from statebridge.stats.mcnemar import continuity_corrected_mcnemar
+from statebridge.stats.hypothesis_tests import continuity_corrected_mcnemar, tost
+from statebridge.stats.intervals import Floats, on_threads
 from statebridge.stats.pairing import PairedCondition, PairedRun, is_zero_one
-from statebridge.stats.threads import on_threads
 
 _LEVEL = 0.95
 

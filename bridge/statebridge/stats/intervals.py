@@ -8,26 +8,61 @@ of them. Two pseudo-rows, one gained and one lost, are therefore added to the sa
 resampled (never to the delta that is reported), the adjustment of Bonett and Price, "Adjusted
 Wald confidence interval for a difference of binomial proportions based on paired data",
 Journal of Educational and Behavioral Statistics 37 (2012). With fewer than `SPARSE_ROWS` rows
-that differ, its Wald interval is used as it stands. tests/bridge/stats/test_coverage.py
-measures what the intervals cover.
+that differ, its Wald interval is used as it is. tests/bridge/stats/test_coverage.py measures
+what the intervals cover.
+
+Every bootstrap and permutation draws from its own generator, keyed by what it is about
+(direction, condition, baseline, metric, ...): the order of files, rows, calls and threads never
+matters, and one more cell never changes another cell's draws.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from os import cpu_count
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from statebridge.stats.interval import Interval
+from statebridge.stats.comparison import RESAMPLES, Interval, IntervalKind
+
+
+def keyed_generator(*names: object) -> np.random.Generator:
+    """Return a PCG64 generator seeded with the SHA-256 of the names.
+
+    The names are written as text and their lengths enter the hash, so ("a", "bc") and
+    ("ab", "c") are different keys.
+    """
+    digest = hashlib.sha256()
+    for name in names:
+        text = str(name).encode()
+        digest.update(f"{len(text)}:".encode())
+        digest.update(text)
+    return np.random.Generator(np.random.PCG64(int.from_bytes(digest.digest(), "big")))
+
+
+_MOST_THREADS = 8
+_Item = TypeVar("_Item")
+_Outcome = TypeVar("_Outcome")
+
+
+def on_threads(compute: Callable[[_Item], _Outcome], items: Sequence[_Item]) -> list[_Outcome]:
+    """Return `compute` of each item, in the order of the items.
+
+    Raises:
+        Exception: What `compute` raised for the first item that it failed on.
+    """
+    with ThreadPoolExecutor(max_workers=min(_MOST_THREADS, cpu_count() or 1)) as pool:
+        return list(pool.map(compute, items))
+
 
 Floats = npt.NDArray[np.float64]
-IntervalKind = Literal["studentised", "bca"]
 
-RESAMPLES = 10_000
 SPARSE_ROWS = 10
 _MULTINOMIAL_VALUES = 64
 """Up to so many distinct rows, drawing their counts is faster than drawing row by row."""
