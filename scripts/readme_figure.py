@@ -10,8 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from statebridge.figures.drawing import Drawing
-from statebridge.figures.saving import save_figure
+from statebridge.figures.drawing import Drawing, save_figure
 from statebridge.figures.style import BLACK, BLUE, GREY, house_style, label_rows, new_figure
 from statebridge.results.sources import read_sources
 from statebridge.scoring import score_cell, score_conditions

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from statebridge.stats import Comparison, Mode
     from statebridge_client._experiment_calls import ExportFormat
 
-_ENDINGS = {"parquet": ".parquet", "csv": ".csv", "latex": ".tex", "markdown": ".md"}
-
 
 class LocalRun:
     """A run directory: what `statebridge run` wrote, or `RemoteRun.download` fetched."""
@@ -102,14 +100,7 @@ class LocalRun:
             incomplete = [cell.name for cell in results.cells if not cell.complete]
             if incomplete:
                 raise ResultError(f"{self.path}: cell {incomplete[0]} is incomplete")
-            return RESULT_FORMATS.get(format).write(results, Path(folder))
-        from statebridge.tables import row_table, table_one, write_table  # noqa: PLC0415
+            return RESULT_FORMATS.get(format).write(results, folder)
+        from statebridge.tables import export_tables  # noqa: PLC0415
 
-        _results.make_folder(folder)
-        tables = {"conditions": table_one(results)}
-        if format in ("parquet", "csv"):  # rows by the thousand are no page to read
-            tables["rows"] = row_table(results)
-        return [
-            write_table(table, folder / f"{name}{_ENDINGS[format]}")
-            for name, table in tables.items()
-        ]
+        return export_tables(results, folder, format)

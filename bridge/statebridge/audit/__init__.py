@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from statebridge.audit.agreement import Agreement, PairAgreement
-from statebridge.audit.disagreement import AuditedCell, AuditReport, AuditRow, audit
-from statebridge.audit.labels import LABELS, MEANINGS, Label, disagreement_label
+from statebridge.audit.disagreement import (
+    LABELS,
+    MEANINGS,
+    AuditedCell,
+    AuditReport,
+    AuditRow,
+    Label,
+    audit,
+    disagreement_label,
+)
 from statebridge.audit.reading_sheet import read_reading_sheet, write_reading_sheet
 
 __all__ = [

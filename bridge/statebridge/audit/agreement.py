@@ -8,7 +8,7 @@ from itertools import combinations
 
 from pydantic import BaseModel, ConfigDict
 
-from statebridge.audit.labels import LABELS, Label
+from statebridge.audit.disagreement import LABELS, Label
 
 AUTOMATIC = "automatic"
 """Stands for the audit's own labels beside the readers."""

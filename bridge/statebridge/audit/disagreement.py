@@ -1,16 +1,40 @@
-"""The metric-disagreement audit: which lenient hits are no answers, and why."""
+"""The metric-disagreement audit: which lenient hits are no answers, and why (arXiv 2606.03280).
+
+A disagreement is a row where legacy contains holds and normalised exact match does not.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, computed_field
 
-from statebridge.audit.labels import LABELS, Label, disagreement_label
 from statebridge.errors import ResultError, nearest
 from statebridge.records import CellResult, Direction, ResultSet
 from statebridge.scoring.aggregate import CellScore, score_cell
+from statebridge.scoring.metrics import first_answer_span, word_boundary_contains
+
+Label = Literal["verbose_correct", "substring_noise", "accidental_mention"]
+LABELS: tuple[Label, ...] = get_args(Label)
+
+MEANINGS: dict[Label, str] = {
+    "verbose_correct": "the text answers with the gold answer first, then goes on",
+    "substring_noise": "the gold answer stands only inside a longer word",
+    "accidental_mention": "the gold answer is mentioned, but is not what the text answers",
+}
+"""What each label says; for a report, and for a reader who fills in a sheet."""
+
+
+def disagreement_label(prediction: str, gold: str) -> Label:
+    """Return the label of a row that is known to be a disagreement."""
+    if first_answer_span(prediction, gold):
+        return "verbose_correct"
+    if not word_boundary_contains(prediction, gold):
+        return "substring_noise"
+    return "accidental_mention"
+
 
 PER_CELL = 5
 """Rows of each cell that the published audit looked at."""

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from statebridge.audit.agreement import Agreement, agreement_of
-from statebridge.audit.disagreement import AuditReport, AuditRow
-from statebridge.audit.labels import LABELS, Label
+from statebridge.audit.disagreement import LABELS, AuditReport, AuditRow, Label
 from statebridge.data.files import atomic_writer
 from statebridge.data.spreadsheet_text import guarded
 from statebridge.errors import ResultError, nearest

@@ -10,9 +10,6 @@ import typer
 from statebridge.commands.options import Sources
 from statebridge.errors import InputError, ResultError, nearest
 
-FORMATS = ("published", "parquet", "csv", "latex", "markdown")
-_ENDINGS = {"parquet": ".parquet", "csv": ".csv", "latex": ".tex", "markdown": ".md"}
-
 
 def export(
     sources: Sources,
@@ -25,23 +22,15 @@ def export(
     ] = "published",
 ) -> None:
     """Write results in another format; `published` is that of arXiv 2606.03280."""
-    if format not in FORMATS:
-        raise InputError(f"--format {format}: unknown; {nearest(format, FORMATS)}")
     from statebridge.results.sources import read_sources
+    from statebridge.tables.formats import EXPORT_FORMATS, export_tables
 
+    if format not in EXPORT_FORMATS:
+        raise InputError(f"--format {format}: unknown; {nearest(format, EXPORT_FORMATS)}")
     results = read_sources(sources)
     if format != "published":
-        from statebridge.tables import row_table, table_one, write_table
-
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{out}: cannot be made: {error.strerror}") from None
-        tables = {"conditions": table_one(results)}
-        if format in ("parquet", "csv"):  # rows by the thousand are no page to read
-            tables["rows"] = row_table(results)
-        for name, table in tables.items():
-            print(write_table(table, out / f"{name}{_ENDINGS[format]}"))
+        for path in export_tables(results, out, format):
+            print(path)
         return
     from statebridge.results.formats import RESULT_FORMATS
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from statebridge.tables import Table
-from statebridge.tables.printed_value import printed_value
+from statebridge.tables.table import printed_value
 
 
 def print_table(table: Table, *, leave_out: Iterable[str] = ()) -> None:

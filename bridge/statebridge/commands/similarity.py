@@ -82,7 +82,7 @@ def similarity(
     if as_json:
         print(found.model_dump_json())
         return
-    from statebridge.tables.similarity_table import similarity_table
+    from statebridge.tables.summary_tables import similarity_table
 
     print_table(similarity_table(found))
     if out is not None:
@@ -122,7 +122,7 @@ def _write(found: SimilarityMap, out: Path) -> None:
     from statebridge.data.files import atomic_writer
     from statebridge.errors import EnvironmentFault
     from statebridge.figures import save_figure
-    from statebridge.figures.similarity import similarity_map
+    from statebridge.figures.layers import similarity_map
 
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,7 @@ def validate(sources: Sources, expect: Expect = None, as_json: AsJson = False) -
     from statebridge.results.sources import read_sources
     from statebridge.validation import EXPECTATIONS
     from statebridge.validation import validate as validate_results
-    from statebridge.validation.run_expectation import run_expectation
+    from statebridge.validation.expectation import run_expectation
 
     declared = None if expect is None else EXPECTATIONS.get(expect)()
     results = read_sources(sources, strict=False)

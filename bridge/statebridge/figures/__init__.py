@@ -6,12 +6,9 @@ hold what it shows, the reason.
 
 from __future__ import annotations
 
-from statebridge.figures.audit_labels import audit_labels
-from statebridge.figures.containment import containment
-from statebridge.figures.cost import accuracy_against_cost
+from statebridge.figures.accuracy import accuracy_against_cost, containment
 from statebridge.figures.differences import forest, paired_delta
-from statebridge.figures.divergence import divergence_survival
-from statebridge.figures.drawing import Drawing
+from statebridge.figures.drawing import Drawing, save_figure
 from statebridge.figures.gallery import gallery
 from statebridge.figures.layers import layer_map
 from statebridge.figures.norms import (
@@ -20,8 +17,8 @@ from statebridge.figures.norms import (
     norm_mismatch,
     translator_cosine,
 )
-from statebridge.figures.saving import save_figure
 from statebridge.figures.strength import strength_curve
+from statebridge.figures.texts import audit_labels, divergence_survival
 
 __all__ = [
     "Drawing",

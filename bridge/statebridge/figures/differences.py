@@ -9,7 +9,6 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from statebridge.figures.drawing import Drawing, absent
-from statebridge.figures.grouping import row_label
 from statebridge.figures.style import (
     BLACK,
     BLUE,
@@ -20,7 +19,6 @@ from statebridge.figures.style import (
     label_rows,
     literal,
     new_figure,
-    reading_order,
     shade_rows,
 )
 from statebridge.figures.wording import (
@@ -32,6 +30,7 @@ from statebridge.figures.wording import (
     signed,
 )
 from statebridge.records import Direction
+from statebridge.results.by_condition import reading_order, row_label
 from statebridge.stats import Comparison, Difference, Interval, Stratification
 from statebridge.stats.pairing import is_zero_one
 

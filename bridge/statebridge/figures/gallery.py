@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from statebridge.audit import AuditReport
-from statebridge.figures.audit_labels import audit_labels
-from statebridge.figures.containment import containment
+from statebridge.figures.accuracy import containment
 from statebridge.figures.differences import forest, paired_delta
-from statebridge.figures.divergence import divergence_survival
 from statebridge.figures.drawing import Drawing, absent
 from statebridge.figures.layers import layer_map
 from statebridge.figures.norms import (
@@ -18,6 +16,7 @@ from statebridge.figures.norms import (
     translator_cosine,
 )
 from statebridge.figures.strength import strength_curve
+from statebridge.figures.texts import audit_labels, divergence_survival
 from statebridge.records import ResultSet
 from statebridge.stats import Comparison
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from statebridge.figures.drawing import Drawing, absent
-from statebridge.figures.grouping import ConditionCells, condition_cells
 from statebridge.figures.style import (
     BLACK,
     BLUE,
@@ -21,7 +21,8 @@ from statebridge.figures.style import (
 )
 from statebridge.figures.wording import extent, seeds_text
 from statebridge.records import LaneResult, ResultSet
-from statebridge.tables.printed_value import MINUS
+from statebridge.results.by_condition import ConditionCells, condition_cells
+from statebridge.tables.table import MINUS
 
 _KINDS = (
     ("translated_norm_mean", "source state (translated, random, ...)", "o", ORANGE, "left"),
@@ -75,57 +76,73 @@ def norm_mismatch(results: ResultSet) -> Drawing:
 
 def norm_distribution(results: ResultSet) -> Drawing:
     """Draw the distribution over rows of the injected norm relative to the receiver's own."""
-    name, title = "norm_distribution", "Injected norm relative to the receiver's, over rows"
-    ratios = {group.label: _ratios(group) for group in condition_cells(results)}
-    groups = [g for g in condition_cells(results) if len(ratios[g.label])]
-    if not groups:
-        return absent(
-            name, title, "no row records both the injected and the receiver's own norm above zero"
-        )
-    with house_style():
-        figure = new_figure(0.8 + 0.32 * len(groups))
-        axes = figure.subplots()
-        for row, group in enumerate(groups):
-            _box(axes, row, ratios[group.label])
-        axes.axvline(1, color=GREY, linewidth=0.9, linestyle=(0, (3, 2)), zorder=1)
-        axes.set_xscale("log")
-        axes.margins(x=0.08)
-        label_rows(axes, [group.label for group in groups])
-        axes.set_xlabel("injected norm / receiver's own norm, per row (log scale)")
-        axes.grid(axis="x", color="#E6E6E6", linewidth=0.6)
-    caption = (
-        "Distribution over rows and seeds of the injected state's norm over the receiver's own, "
-        "both averaged over the prompt's positions: box, quartiles; thick line and number, "
-        "median; whiskers, least and greatest. The dashed line at 1: written at the receiver's "
-        f"norm. {_extent(groups)}. No interval is drawn."
+    return _distribution(
+        Drawing(
+            "norm_distribution",
+            "Injected norm relative to the receiver's, over rows",
+            "the injected state's norm over the receiver's own, both averaged over the prompt's "
+            f"positions: {_BOX}. The dashed line at 1: written at the receiver's norm.",
+            None,
+            "no row records both the injected and the receiver's own norm above zero",
+        ),
+        results,
+        _ratios,
+        axis="injected norm / receiver's own norm, per row (log scale)",
+        line=1,
     )
-    return Drawing(name, title, caption, figure)
 
 
 def cosine_distribution(results: ResultSet) -> Drawing:
     """Draw the distribution over rows of the cosine of the source and the receiver's state."""
-    name, title = "cosine_distribution", "Cosine of source and receiver states, over rows"
-    groups = [g for g in condition_cells(results) if _norms(g, "source_cosine_mean")]
-    if not groups:
-        return absent(name, title, "no row records a cosine; published files do not")
+    return _distribution(
+        Drawing(
+            "cosine_distribution",
+            "Cosine of source and receiver states, over rows",
+            "the cosine of the source state and the receiver's own, averaged over the positions "
+            f"written: {_BOX}. States of one layer point much the same way, so compare a "
+            "translation with the shuffled one, not with 0.",
+            None,
+            "no row records a cosine; published files do not",
+        ),
+        results,
+        lambda group: _norms(group, "source_cosine_mean"),
+        axis="cosine of source and receiver's own state, mean over positions, per row",
+        line=0,
+    )
+
+
+_BOX = "box, quartiles; thick line and number, median; whiskers, least and greatest"
+
+
+def _distribution(
+    empty: Drawing,
+    results: ResultSet,
+    values_of: Callable[[ConditionCells], Sequence[float]],
+    *,
+    axis: str,
+    line: int,
+) -> Drawing:
+    """Draw a box for each condition, beside a dashed line; `empty` where no row has a value."""
+    values = [(g, found) for g in condition_cells(results) if len(found := values_of(g))]
+    if not values:
+        return replace(empty, caption="")
     with house_style():
-        figure = new_figure(0.8 + 0.32 * len(groups))
+        figure = new_figure(0.8 + 0.32 * len(values))
         axes = figure.subplots()
-        for row, group in enumerate(groups):
-            _box(axes, row, _norms(group, "source_cosine_mean"))
-        axes.axvline(0, color=GREY, linewidth=0.9, linestyle=(0, (3, 2)), zorder=1)
+        for row, (_, found) in enumerate(values):
+            _box(axes, row, found)
+        axes.axvline(line, color=GREY, linewidth=0.9, linestyle=(0, (3, 2)), zorder=1)
+        if line:  # a ratio
+            axes.set_xscale("log")
         axes.margins(x=0.08)
-        label_rows(axes, [group.label for group in groups])
-        axes.set_xlabel("cosine of source and receiver's own state, mean over positions, per row")
+        label_rows(axes, [group.label for group, _ in values])
+        axes.set_xlabel(axis)
         axes.grid(axis="x", color="#E6E6E6", linewidth=0.6)
     caption = (
-        "Distribution over rows and seeds of the cosine of the source state and the receiver's "
-        "own, averaged over the positions written: box, quartiles; thick line and number, "
-        "median; whiskers, least and greatest. States of one layer point much the same way, so "
-        "compare a translation with the shuffled one, not with 0. "
-        f"{_extent(groups)}. No interval is drawn."
+        f"Distribution over rows and seeds of {empty.caption} "
+        f"{_extent([group for group, _ in values])}. No interval is drawn."
     )
-    return Drawing(name, title, caption, figure)
+    return Drawing(empty.name, empty.title, caption, figure)
 
 
 def _box(axes: Any, row: int, values: Sequence[float] | Any) -> None:
@@ -206,9 +223,9 @@ def _norms(group: ConditionCells, field: str) -> list[float]:
     return [value for value in values if value is not None]
 
 
-def _ratios(group: ConditionCells) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _ratios(group: ConditionCells) -> list[float]:
     found = (_ratio(row) for cell in group.cells for row in cell.lanes)
-    return np.array([ratio for ratio in found if ratio], dtype=np.float64)
+    return [ratio for ratio in found if ratio]
 
 
 def _ratio(row: LaneResult) -> float | None:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from statebridge.experiment.conditions import Condition
 from statebridge.figures.drawing import Drawing, absent
-from statebridge.figures.grouping import condition_cells
 from statebridge.figures.style import BLACK, GREY, house_style, literal, new_figure, series_styles
 from statebridge.figures.wording import interval_kind, metric_label, rows_text, seeds_text
 from statebridge.records import Direction, ResultSet
+from statebridge.results.by_condition import condition_cells
 from statebridge.stats import Comparison, Difference
 
 

@@ -14,7 +14,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from statebridge.experiment.presets import CONDITIONS, PUBLISHED
+from statebridge.experiment.presets import PUBLISHED
 
 BLACK = "#000000"
 BLUE = "#0072B2"
@@ -105,13 +105,6 @@ def _style(place: int) -> SeriesStyle:
     lap, first = divmod(place, len(_STYLES))
     second = _STYLES[(first + 3 * lap) % len(_STYLES)]
     return SeriesStyle(_STYLES[first].colour, second.marker, second.dash)
-
-
-def reading_order(conditions: Iterable[str]) -> list[str]:
-    """Return distinct conditions in the order of the published table, then as they came."""
-    distinct = list(dict.fromkeys(conditions))
-    known = [name for name in CONDITIONS if name in distinct]
-    return known + [name for name in distinct if name not in CONDITIONS]
 
 
 def literal(name: str) -> str:

@@ -8,8 +8,8 @@ from statebridge.records import CellResult
 from statebridge.stats import Interval
 from statebridge.tables import Column
 from statebridge.tables.comparison_table import METHOD_NAMES
-from statebridge.tables.measures import HEADERS
-from statebridge.tables.printed_value import ABSENT, printed_value
+from statebridge.tables.summary_tables import HEADERS
+from statebridge.tables.table import ABSENT, printed_value
 
 METRIC_LABELS = {
     **HEADERS,

@@ -9,10 +9,10 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from statebridge.figures.grouping import ConditionCells, condition_cells
 from statebridge.figures.wording import metric_label
 from statebridge.records import CellResult, DatasetRow, LaneResult, ResultSet
 from statebridge.report.roles import ROLE_WORDS
+from statebridge.results.by_condition import ConditionCells, condition_cells
 from statebridge.scoring import METRICS
 
 MOST_VALUES = 24

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from statebridge.figures.grouping import ConditionCells
 from statebridge.figures.wording import joined, metric_label
 from statebridge.records import CellResult, ResultSet
+from statebridge.results.by_condition import ConditionCells
 from statebridge.stats import Comparison, Difference
 from statebridge.stats.pairing import is_zero_one
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from statebridge.figures.differences import condition_rows
-from statebridge.figures.grouping import row_label
 from statebridge.figures.wording import (
     interval_kind,
     metric_label,
@@ -14,6 +13,7 @@ from statebridge.figures.wording import (
     rows_text,
     seeds_text,
 )
+from statebridge.results.by_condition import row_label
 from statebridge.scoring import METRICS
 from statebridge.stats import Comparison, FailureChain, Interval, Share, Stratification
 from statebridge.tables import Column, Range, Table, comparison_table

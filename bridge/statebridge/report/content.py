@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from statebridge.audit import Agreement, AuditReport, audit
 from statebridge.errors import ResultError
 from statebridge.figures import Drawing, gallery
-from statebridge.figures.cost import accuracy_against_cost
-from statebridge.figures.grouping import condition_cells
+from statebridge.figures.accuracy import accuracy_against_cost
 from statebridge.figures.wording import metric_label, rows_text, seeds_text
 from statebridge.records import DatasetRow, ResultSet
 from statebridge.report.comparison_view import chain_view, difference_view, strata_view
@@ -25,11 +24,12 @@ from statebridge.report.validation_view import (
     validation_sentence,
 )
 from statebridge.report.verdict import Verdict, judging_metric, verdicts
+from statebridge.results.by_condition import condition_cells
 from statebridge.stats import Comparison, compare
 from statebridge.stats.setting import channel_settings
 from statebridge.tables import Table
 from statebridge.validation import ValidationReport, validate
-from statebridge.validation.run_expectation import run_expectation
+from statebridge.validation.expectation import run_expectation
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from statebridge.experiment.conditions import Condition
-from statebridge.figures.grouping import ConditionCells, condition_cells
 from statebridge.figures.wording import joined
 from statebridge.records import CellResult, ResultSet
+from statebridge.results.by_condition import ConditionCells, condition_cells
 from statebridge.tables import Column, Table
 from statebridge.tables.table import Value
 

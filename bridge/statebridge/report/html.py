@@ -14,7 +14,7 @@ from markupsafe import Markup
 from statebridge.report.browser_data import browser_data, embedded_json
 from statebridge.report.content import ReportContent
 from statebridge.report.wording import RULE, verdict_heading
-from statebridge.tables.printed_value import printed_value
+from statebridge.tables.table import printed_value
 
 _SECTIONS = (
     ("verdict", "Verdict"),

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, replace
 
 from statebridge.figures import Drawing
-from statebridge.figures.layer_choice import layer_choice
+from statebridge.figures.layers import layer_choice
 from statebridge.figures.strength import strength_curve
 from statebridge.figures.wording import metric_label, rows_text
 from statebridge.report.comparison_view import difference_view

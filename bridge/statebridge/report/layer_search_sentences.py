@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from statebridge.figures.grouping import condition_cells
 from statebridge.figures.wording import joined, metric_label, plain
 from statebridge.report.gap_sentences import gap_sentences
 from statebridge.report.roles import shuffled_twins
 from statebridge.report.sentences import own_against_anothers, own_content, sentence
+from statebridge.results.by_condition import condition_cells
 from statebridge.stats.held_out_choice import RESAMPLES, Choice, HeldOutChoice
 from statebridge.stats.setting import ChannelSetting, channel_settings
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from statebridge.figures.saving import figure_bytes
+from statebridge.figures.drawing import figure_bytes
 from statebridge.report.html import asset, data_url, page_environment, page_policy
 from statebridge.report.layer_search_content import SweepContent, gather_sweep
 from statebridge.report.markdown import fenced, figure_parts, list_parts, table_parts
@@ -15,7 +15,7 @@ from statebridge.report.write import make_folder, write_figures, written
 from statebridge.results.layer_search import SweepResults
 from statebridge.stats import Settings
 from statebridge.tables import write_table
-from statebridge.tables.markdown_format import escape_markdown
+from statebridge.tables.formats import escape_markdown
 
 
 def write_sweep_report(

@@ -9,7 +9,7 @@ from statebridge.figures import Drawing
 from statebridge.report.content import ReportContent
 from statebridge.report.wording import RULE, verdict_heading
 from statebridge.tables import Table, to_markdown
-from statebridge.tables.markdown_format import escape_markdown
+from statebridge.tables.formats import escape_markdown
 
 
 def markdown_report(content: ReportContent, images: Mapping[str, str]) -> bytes:

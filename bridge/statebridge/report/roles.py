@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from statebridge.experiment.conditions import Condition, Role
-from statebridge.figures.grouping import ConditionCells
+from statebridge.results.by_condition import ConditionCells
 
 ROLE_WORDS: dict[Role, str] = {
     "baseline": "baseline",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from statebridge.figures.grouping import ConditionCells, condition_cells
 from statebridge.records import ResultSet
 from statebridge.report.roles import ROLE_WORDS
+from statebridge.results.by_condition import ConditionCells, condition_cells
 from statebridge.scoring import score_cell, score_conditions
 from statebridge.stats.compare import PUBLISHED_METRICS
 from statebridge.tables import Column, Table, table_one

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from statebridge.figures.grouping import condition_cells
 from statebridge.figures.wording import interval_kind, interval_text, joined, percent, plain, signed
 from statebridge.records import ResultSet
+from statebridge.results.by_condition import condition_cells
 from statebridge.results.sender_checks import SenderChecks, read_sender_checks
 from statebridge.stats.comparison import RESAMPLES
 from statebridge.stats.sender_effect import NEGLIGIBLE, AnswerChange, SenderEffect, sender_effects

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from statebridge.figures.grouping import ConditionCells
 from statebridge.figures.wording import interval_text, metric_label, percent, plain, signed
 from statebridge.records import Direction, ResultSet
 from statebridge.report.roles import shuffled_twins
+from statebridge.results.by_condition import ConditionCells
 from statebridge.scoring import row_values
 from statebridge.stats import Comparison, Difference, FailureChain, Settings, compare
 from statebridge.stats.pairing import is_zero_one

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from statebridge.audit import LABELS, MEANINGS, Agreement, AuditReport
-from statebridge.figures.style import reading_order
 from statebridge.figures.wording import joined, rows_text, seeds_text
+from statebridge.results.by_condition import reading_order
 from statebridge.tables import Column, Table
 from statebridge.validation import Finding, ValidationReport
 

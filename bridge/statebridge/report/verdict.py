@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from statebridge.experiment.conditions import Prompt
-from statebridge.figures.grouping import ConditionCells, condition_cells
 from statebridge.records import Direction, ResultSet
 from statebridge.report.cautions import cautions, unchanged_by_self_injection
 from statebridge.report.gap_sentences import gap_sentences
@@ -21,6 +20,7 @@ from statebridge.report.sentences import (
     own_content,
     sentence,
 )
+from statebridge.results.by_condition import ConditionCells, condition_cells
 from statebridge.stats import Comparison, Difference
 from statebridge.stats.setting import ChannelSetting, channel_settings
 

@@ -10,7 +10,7 @@ from statebridge.audit import Agreement, AuditReport
 from statebridge.data.files import atomic_writer
 from statebridge.errors import EnvironmentFault, ResultError
 from statebridge.figures import Drawing, save_figure
-from statebridge.figures.saving import figure_bytes
+from statebridge.figures.drawing import figure_bytes
 from statebridge.records import DatasetRow, ResultSet
 from statebridge.report.content import gather
 from statebridge.report.html import html_report

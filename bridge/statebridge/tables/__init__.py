@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 from statebridge.tables.comparison_table import comparison_table
-from statebridge.tables.condition_table import table_one
-from statebridge.tables.csv_format import to_csv
-from statebridge.tables.export import FORMATS, write_table
-from statebridge.tables.latex_format import to_latex
-from statebridge.tables.markdown_format import to_markdown
-from statebridge.tables.parquet_format import to_parquet
+from statebridge.tables.formats import (
+    EXPORT_FORMATS,
+    FORMATS,
+    ExportFormat,
+    TableFormat,
+    export_tables,
+    to_csv,
+    to_latex,
+    to_markdown,
+    to_parquet,
+    write_table,
+)
 from statebridge.tables.row_table import row_table
+from statebridge.tables.summary_tables import table_one
 from statebridge.tables.table import Column, Range, Spread, Table
 
 __all__ = [
+    "EXPORT_FORMATS",
     "FORMATS",
     "Column",
+    "ExportFormat",
     "Range",
     "Spread",
     "Table",
+    "TableFormat",
     "comparison_table",
+    "export_tables",
     "row_table",
     "table_one",
     "to_csv",

@@ -6,7 +6,7 @@ from typing import get_args
 
 from statebridge.errors import ResultError
 from statebridge.stats.comparison import Comparison, Difference, IntervalMethod, PMethod, Verdict
-from statebridge.tables.measures import HEADERS
+from statebridge.tables.summary_tables import HEADERS
 from statebridge.tables.table import Column, Range, Table, Value
 
 METHOD_NAMES: dict[IntervalMethod, str] = {

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from statebridge.errors import ResultError
 from statebridge.records import CellResult, DatasetRow, LaneResult, ResultSet
 from statebridge.scoring.metrics import METRICS
-from statebridge.tables.measures import HEADERS
+from statebridge.tables.summary_tables import HEADERS
 from statebridge.tables.table import Column, Kind, Table, Value
 
 RECORDED: dict[str, Kind] = {

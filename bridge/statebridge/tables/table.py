@@ -1,8 +1,8 @@
-"""A table: named columns with a kind and a number format, and rows.
+"""A table: named columns with a kind and a number format, rows, and values as readers see them.
 
 The formats that people read (Markdown, LaTeX) print the columns marked `printed`, with the
-column's format. The formats that programs read (CSV, Parquet) hold every column with every
-digit (see `statebridge.tables.flat`).
+column's format: fixed digits, true minus signs, an en dash for nothing. The formats that
+programs read (CSV, Parquet) hold every column with every digit (`statebridge.tables.formats`).
 """
 
 from __future__ import annotations
@@ -114,3 +114,33 @@ class Table:
         for part in numbers:
             if isinstance(part, float) and not math.isfinite(part):
                 raise NumericError(f"{where}: {value} is not finite; leave it empty (None)")
+
+
+ABSENT = "–"
+MINUS = "−"
+
+
+def printed_value(column: Column, value: Value) -> str:
+    """Return a value of a column as text."""
+    if isinstance(value, Spread):
+        mean = _printed_number(column, value.mean)
+        return mean if value.sd is None else f"{mean} ± {value.sd:.{column.digits}f}"
+    if isinstance(value, Range):
+        return f"[{_printed_number(column, value.low)}, {_printed_number(column, value.high)}]"
+    if value is None or isinstance(value, str):
+        return ABSENT if value is None else value
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if column.kind == "integer":
+        return f"{value:,}".replace("-", MINUS)
+    return _printed_number(column, value)
+
+
+def _printed_number(column: Column, value: float) -> str:
+    if column.format == "p_value" and 0 < abs(value) < 0.0001:
+        return f"{value:.1e}".replace("-", MINUS)
+    sign = "+" if column.format == "signed" else ""
+    text = f"{value:{sign}.{column.digits}f}"
+    if not text.strip("+-0."):  # a sign before nothing but zeros says more than is known
+        return text.lstrip("+-")
+    return text.replace("-", MINUS)

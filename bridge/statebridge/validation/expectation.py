@@ -1,4 +1,4 @@
-"""What must be there: the cells, their rows, the data and the decoding settings."""
+"""What results are expected to hold: read from a file, or from the manifest of a run."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pydantic import (
     model_validator,
 )
 
-from statebridge.errors import ExperimentError, nearest
+from statebridge.errors import ExperimentError, ResultError, nearest
 from statebridge.experiment.declared import Sha256
-from statebridge.records import Direction
+from statebridge.records import Direction, ResultSet
 from statebridge.registry import Registry
 from statebridge.validation.report import Severity
 
@@ -184,3 +184,34 @@ EXPECTATIONS: Registry[Callable[[], Expectation]] = Registry(
     group="statebridge.expectations",
 )
 """Sets of results with names; each is made when it is asked for."""
+
+
+def run_expectation(results: ResultSet) -> Expectation:
+    """Return the expectation that a run's manifest amounts to.
+
+    It is the experiment's own `expect`, where it declares one; else every cell of the plan
+    with its rows, the dataset's hash and the decoding settings.
+
+    Raises:
+        ResultError: The results are not those of one run directory.
+    """
+    manifest = results.manifest
+    if manifest is None:
+        raise ResultError(
+            "the sources are not one run directory, so nothing declares what must be there; "
+            "give --expect published, published-strict, or an experiment file"
+        )
+    experiment: dict[str, Any] = manifest["experiment"]
+    if experiment.get("expect") is not None:
+        return Expectation.model_validate(experiment["expect"])
+    cells = [cell for cell in manifest["cells"] if cell["rows"] > 0]
+    return Expectation.from_cells(
+        [(cell["condition"]["name"], cell["seed"]) for cell in cells],
+        {cell["condition"]["name"]: cell["rows"] for cell in cells},
+        manifest["dataset"]["sha256"],
+        source_rows=len(results.dataset),
+        name=experiment["name"],
+        direction=experiment["direction"],
+        decoded=experiment["decode"],
+        row_ids=tuple(results.dataset),
+    )

@@ -21,6 +21,7 @@ from statebridge.results.run_results import read_run
 from statebridge.runs.directory import ROWS, read_manifest, whole_groups
 from statebridge.scoring import score_cell, score_conditions
 from statebridge.stats.comparison import Comparison
+from statebridge.tables import ExportFormat, export_tables, row_table, to_parquet
 from statebridge_server.api.context import Reader, Server, ServerState
 from statebridge_server.api.experiments import ExperimentId, find_job
 from statebridge_server.api.problems import ProblemError
@@ -206,7 +207,7 @@ async def get_export(
     experiment_id: ExperimentId,
     server: ServerState,
     who: Reader,
-    format: Literal["published", "parquet", "csv", "latex", "markdown"] = "published",
+    format: ExportFormat = "published",
 ) -> Response:
     """Return published result files, or tables, as a ZIP archive."""
     job = await to_thread.run_sync(find_job, server, who, experiment_id)
@@ -291,8 +292,6 @@ def _lines(path: Path, end: int, after: int, last: int, chosen: _Filter) -> Iter
 
 
 def _parquet(server: Server, job: Job, chosen: _Filter) -> bytes:
-    from statebridge.tables import row_table, to_parquet  # noqa: PLC0415 - pyarrow is slow to load
-
     results = _results(server, job)
     results.cells = [cell for cell in results.cells if chosen.cell(cell.condition.name, cell.seed)]
     for cell in results.cells:
@@ -300,10 +299,7 @@ def _parquet(server: Server, job: Job, chosen: _Filter) -> bytes:
     return to_parquet(row_table(results))
 
 
-_ENDINGS = {"parquet": ".parquet", "csv": ".csv", "latex": ".tex", "markdown": ".md"}
-
-
-def _export(server: Server, job: Job, chosen: str) -> bytes:
+def _export(server: Server, job: Job, chosen: ExportFormat) -> bytes:
     results = _results(server, job)
     with tempfile.TemporaryDirectory() as folder:
         if chosen == "published":
@@ -313,15 +309,7 @@ def _export(server: Server, job: Job, chosen: str) -> bytes:
                 raise ProblemError(409, f"the experiment is {job.state}; export it when it is done")
             paths = RESULT_FORMATS.get(chosen).write(results, Path(folder))
         else:
-            from statebridge.tables import row_table, table_one, write_table  # noqa: PLC0415
-
-            tables = {"conditions": table_one(results)}
-            if chosen in ("parquet", "csv"):
-                tables["rows"] = row_table(results)
-            paths = [
-                write_table(table, Path(folder) / f"{name}{_ENDINGS[chosen]}")
-                for name, table in tables.items()
-            ]
+            paths = export_tables(results, folder, chosen)
         archive = io.BytesIO()
         with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as target:
             for path in sorted(paths):

@@ -12,11 +12,10 @@ import pytest
 from statebridge import figures
 from statebridge.errors import EnvironmentFault, ResultError
 from statebridge.experiment.presets import PUBLISHED
-from statebridge.figures.audit_labels import _LOOKS
-from statebridge.figures.containment import _LOOKS as _CONTAINMENT_LOOKS
-from statebridge.figures.drawing import absent
-from statebridge.figures.saving import figure_bytes
+from statebridge.figures.accuracy import _LOOKS as _CONTAINMENT_LOOKS
+from statebridge.figures.drawing import absent, figure_bytes
 from statebridge.figures.style import series_styles
+from statebridge.figures.texts import _LOOKS
 from tests.bridge.figures.made_run import made_run
 
 

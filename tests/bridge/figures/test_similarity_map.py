@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from statebridge.figures.saving import figure_bytes
-from statebridge.figures.similarity import similarity_map
+from statebridge.figures.drawing import figure_bytes
+from statebridge.figures.layers import similarity_map
 from statebridge.results.layer_similarity import LayerSimilarity, SimilarityMap
 from statebridge.results.translator_card import CorpusRecord
-from statebridge.tables.similarity_table import similarity_table
+from statebridge.tables.summary_tables import similarity_table
 
 
 def made(senders: int = 2, receivers: int = 3, positions: int = 900) -> SimilarityMap:

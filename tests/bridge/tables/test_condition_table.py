@@ -7,7 +7,7 @@ from statebridge.papers.linear_translation.result_reader import read_published
 from statebridge.records import ResultSet
 from statebridge.scoring import score_cell, score_conditions
 from statebridge.tables import Spread, Table, table_one
-from statebridge.tables.printed_value import printed_value
+from statebridge.tables.table import printed_value
 from tests.bridge.audit.disagreeing_cells import cell, results
 from tests.shared_data import SHARED, needs_shared
 

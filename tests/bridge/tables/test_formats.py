@@ -25,8 +25,7 @@ from statebridge.tables import (
     to_parquet,
     write_table,
 )
-from statebridge.tables.latex_format import escape_latex
-from statebridge.tables.markdown_format import escape_markdown
+from statebridge.tables.formats import escape_latex, escape_markdown
 
 COLUMNS = (
     Column("name", "the name"),

@@ -6,8 +6,8 @@ import pytest
 
 from statebridge.errors import NumericError, ResultError, StatebridgeError
 from statebridge.tables import Column, Range, Spread, Table
-from statebridge.tables.flat import flat_columns
-from statebridge.tables.printed_value import printed_value
+from statebridge.tables.formats import flat_columns
+from statebridge.tables.table import printed_value
 
 
 def test_flat_columns_hold_one_value_a_cell() -> None:

@@ -20,7 +20,7 @@ from statebridge.results.cost import condition_costs
 from statebridge.results.run_results import read_run
 from statebridge.stats import Settings, compare
 from statebridge.validation import validate
-from statebridge.validation.run_expectation import run_expectation
+from statebridge.validation.expectation import run_expectation
 from tests.bridge.engine.tiny_experiment import engine_pair, mixed_pair
 from tests.tiny_models import tiny_tokenizer
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from statebridge.experiment.conditions import DeclaredCondition, Role
-from statebridge.figures.style import reading_order
+from statebridge.experiment.presets import CONDITIONS
 from statebridge.records import CellResult, Direction, ResultSet
 
 
@@ -50,6 +51,13 @@ def condition_cells(results: ResultSet) -> list[ConditionCells]:
         for condition in ordered
         if (direction, condition) in groups
     ]
+
+
+def reading_order(conditions: Iterable[str]) -> list[str]:
+    """Return distinct conditions in the order of the published table, then as they came."""
+    distinct = list(dict.fromkeys(conditions))
+    known = [name for name in CONDITIONS if name in distinct]
+    return known + [name for name in distinct if name not in CONDITIONS]
 
 
 def row_label(condition: str, direction: Direction, *, both: bool) -> str:

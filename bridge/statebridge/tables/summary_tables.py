@@ -1,4 +1,4 @@
-"""Table 1: every condition's scores, mean and standard deviation over its runs."""
+"""Table 1, every condition's scores over its runs, and the similarity of a pair's layers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from statebridge.errors import ResultError, nearest
 from statebridge.experiment.presets import CONDITIONS
 from statebridge.records import ResultSet
+from statebridge.results.layer_similarity import SimilarityMap
 from statebridge.scoring.aggregate import (
     MEASURES,
     ConditionScore,
@@ -15,8 +16,28 @@ from statebridge.scoring.aggregate import (
     score_conditions,
 )
 from statebridge.stats.compare import PUBLISHED_METRICS
-from statebridge.tables.measures import DEFAULT_DIGITS, DIGITS, HEADERS
 from statebridge.tables.table import Column, Spread, Table, Value
+
+HEADERS = {
+    "exact_match": "exact match",
+    "normalized_exact_match": "normalised exact",
+    "word_boundary_contains": "word-boundary",
+    "legacy_contains": "legacy contains",
+    "first_answer_span": "first-answer span",
+    "task_correct": "task correct",
+    "gold_logprob": "gold log-probability (nats)",
+    "gold_rank": "gold rank",
+    "kl_from_no_inject": "KL from no_inject (nats)",
+    "prediction_changed": "predictions changed",
+    "translated_norm_mean": "source norm",
+    "receiver_norm_mean": "receiver norm",
+    "injected_norm_mean": "injected norm",
+    "source_cosine_mean": "cosine of source and own state",
+}
+
+DIGITS = {"gold_rank": 1, "translated_norm_mean": 2, "receiver_norm_mean": 2}
+DEFAULT_DIGITS = 4
+"""As published."""
 
 
 def table_one(
@@ -105,3 +126,36 @@ def _notes(score: ConditionScore) -> list[str]:
             f"{where}: {score.missing_predictions} row(s) without a prediction are in no mean."
         )
     return notes
+
+
+def similarity_table(found: SimilarityMap) -> Table:
+    """Return one row for each pair of layers."""
+    return Table(
+        title=f"Similarity of states: {found.sender} and {found.receiver}",
+        columns=(
+            Column("sender_layer", "sender layer", "integer"),
+            Column("receiver_layer", "receiver layer", "integer"),
+            Column("cka", "linear CKA", "number", digits=4),
+            Column("neighbour_overlap", "neighbours shared", "number", digits=4),
+        ),
+        rows=tuple(
+            (pair.sender_layer, pair.receiver_layer, pair.cka, pair.neighbour_overlap)
+            for pair in found.pairs
+        ),
+        notes=similarity_notes(found),
+    )
+
+
+def similarity_notes(found: SimilarityMap) -> tuple[str, ...]:
+    """Return what a reader must know of the numbers."""
+    notes = [
+        f"{found.positions} positions of {found.corpus.name}, the first of each passage left out; "
+        f"{found.neighbours} nearest neighbours by cosine among {found.sampled} positions drawn "
+        f"under seed {found.seed}, of which chance shares {found.chance:.4f}."
+    ]
+    if found.few_positions:
+        notes.append(
+            "There are fewer than ten positions for each dimension: plain CKA comes out too high; "
+            "compare layers with each other, or give more text."
+        )
+    return tuple(notes)
