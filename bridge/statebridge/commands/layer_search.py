@@ -51,7 +51,7 @@ def sweep(
         )
     need_engine()
     from statebridge.engine.layer_search.search import run_sweep
-    from statebridge.report.layer_search_sentences import (
+    from statebridge.report.layer_search import (
         choice_headline,
         firmness,
         reported_findings,

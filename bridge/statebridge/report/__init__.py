@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from statebridge.report.layer_search_write import write_sweep_report
 from statebridge.report.verdict import Verdict, verdicts
-from statebridge.report.write import write_report
+from statebridge.report.write import write_report, write_sweep_report
 
 __all__ = ["Verdict", "verdicts", "write_report", "write_sweep_report"]

@@ -1,4 +1,4 @@
-"""The comparison's tables: differences, strata, and the failure chain."""
+"""Scores and differences as tables."""
 
 from __future__ import annotations
 
@@ -13,10 +13,50 @@ from statebridge.figures.wording import (
     rows_text,
     seeds_text,
 )
-from statebridge.results.by_condition import row_label
-from statebridge.scoring import METRICS
+from statebridge.records import ResultSet
+from statebridge.report.sentences import ROLE_WORDS
+from statebridge.results.by_condition import ConditionCells, condition_cells, row_label
+from statebridge.scoring import METRICS, score_cell, score_conditions
 from statebridge.stats import Comparison, FailureChain, Interval, Share, Stratification
-from statebridge.tables import Column, Range, Table, comparison_table
+from statebridge.stats.compare import PUBLISHED_METRICS
+from statebridge.tables import Column, Range, Table, comparison_table, table_one
+
+_MEASURES = (
+    "task_correct",
+    *PUBLISHED_METRICS,
+    "first_answer_span",
+    "gold_logprob",
+    "gold_rank",
+    "kl_from_no_inject",
+    "prediction_changed",
+)
+
+
+def score_view(results: ResultSet) -> Table:
+    """Return one row a condition: its role, its runs, its rows, its means."""
+    groups = condition_cells(results)
+    scores = score_conditions(
+        score_cell(cell, _MEASURES) for group in groups for cell in group.cells
+    )
+    measured = [m for m in _MEASURES if any(s.means[m].mean is not None for s in scores)]
+    return _with_roles(table_one(results, scores, measures=measured), groups)
+
+
+def _with_roles(table: Table, groups: Sequence[ConditionCells]) -> Table:
+    roles = {(g.direction, g.condition): ROLE_WORDS[g.role] for g in groups}
+    names = [column.name for column in table.columns]
+    direction, condition = names.index("direction"), names.index("condition")
+    after = condition + 1
+    return replace(
+        table,
+        title=f"Table 1. {table.title}",
+        columns=(*table.columns[:after], Column("role", "role"), *table.columns[after:]),
+        rows=tuple(
+            (*row[:after], roles.get((row[direction], row[condition])), *row[after:])  # type: ignore[arg-type]
+            for row in table.rows
+        ),
+    )
+
 
 _SAID_AROUND = ("baseline", "metric_name", "runs", "rows")
 """Columns whose value is in the title or the note."""

@@ -11,11 +11,10 @@ from statebridge.figures import Drawing, gallery
 from statebridge.figures.accuracy import accuracy_against_cost
 from statebridge.figures.wording import metric_label, rows_text, seeds_text
 from statebridge.records import DatasetRow, ResultSet
-from statebridge.report.comparison_view import chain_view, difference_view, strata_view
+from statebridge.report.comparison_view import chain_view, difference_view, score_view, strata_view
 from statebridge.report.cost_view import CostView, cost_view
 from statebridge.report.experiment_view import ExperimentView, experiment_view
 from statebridge.report.positive_control import PositiveControlView, positive_control_views
-from statebridge.report.score_view import score_view
 from statebridge.report.sender_view import SenderView, not_checked, sender_view
 from statebridge.report.validation_view import (
     agreement_sentences,

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from statebridge.figures.wording import metric_label
 from statebridge.records import ResultSet
-from statebridge.report.gap_sentences import gap_sentences
-from statebridge.report.sentences import SENSITIVE, sentence
+from statebridge.report.sentences import SENSITIVE, gap_sentences, sentence
 from statebridge.stats import Difference, compare
 from statebridge.stats.setting import channel_settings
 

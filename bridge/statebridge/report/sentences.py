@@ -1,17 +1,39 @@
-"""Differences as sentences, with their numbers."""
+"""Differences and shares as sentences, with their numbers, and the words for roles."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from statebridge.experiment.conditions import Condition, Role
 from statebridge.figures.wording import interval_text, metric_label, percent, plain, signed
 from statebridge.records import Direction, ResultSet
-from statebridge.report.roles import shuffled_twins
 from statebridge.results.by_condition import ConditionCells
 from statebridge.scoring import row_values
-from statebridge.stats import Comparison, Difference, FailureChain, Settings, compare
+from statebridge.stats import Comparison, Difference, FailureChain, GapClosed, Settings, compare
 from statebridge.stats.pairing import is_zero_one
+from statebridge.stats.setting import ChannelSetting
+
+ROLE_WORDS: dict[Role, str] = {
+    "baseline": "baseline",
+    "text": "text relay",
+    "channel": "channel under test",
+    "self": "self-injection",
+    "control": "control",
+    "unknown": "undeclared",
+}
+
+
+def shuffled_twins(groups: Sequence[ConditionCells]) -> list[tuple[str, str]]:
+    """Return (channel, control) pairs that differ only in whose state is written."""
+    declared = {group.condition: group.declared for group in groups}
+    return [
+        (name, other)
+        for name, condition in declared.items()
+        for other in declared
+        if isinstance(condition, Condition) and condition.is_shuffled_twin(declared[other])
+    ]
+
 
 SENSITIVE = "gold_logprob"
 """The metric that shows most per row where answers show little."""
@@ -165,4 +187,40 @@ def chain_sentence(chain: FailureChain) -> str:
         f"and direction error for {percent(chain.direction_share.value)} "
         f"[{percent(chain.direction_share.interval.low)}, "
         f"{percent(chain.direction_share.interval.high)}] of the loss."
+    )
+
+
+def gap_sentences(comparison: Comparison, setting: ChannelSetting, metric: str) -> list[str]:
+    """Say how wide the gap is and what share of it each condition closes."""
+    sentences = []
+    for each in dict.fromkeys([metric, SENSITIVE]):
+        found = [
+            gap
+            for gap in comparison.gaps_closed
+            if (gap.direction, gap.prompt, gap.metric) == (setting.direction, setting.prompt, each)
+        ]
+        if found:
+            sentences.append(_gap_sentence(found, each))
+    return sentences
+
+
+def _gap_sentence(found: Sequence[GapClosed], metric: str) -> str:
+    first = found[0]
+    level = "" if first.gap_interval is None else f" {interval_text(first.gap_interval)}"
+    opening = (
+        f"By {metric_label(metric)}, {first.ceiling} lies {plain(first.gap)}{level} above "
+        f"{first.floor}"
+    )
+    shared = [gap for gap in found if gap.share is not None]
+    if not shared:
+        return f"{opening}; no share of it can be given: {first.no_share_because}."
+    return f"{opening}. Share of that gap closed: {'; '.join(_gap_share(gap) for gap in shared)}."
+
+
+def _gap_share(gap: GapClosed) -> str:
+    if gap.share is None:
+        return f"{gap.condition} not known ({gap.no_share_because})"
+    interval = gap.share.interval
+    return f"{gap.condition} {percent(gap.share.value)} [{percent(interval.low)}, " + (
+        f"{percent(interval.high)}]"
     )

@@ -1,15 +1,98 @@
-"""The report as Markdown, with its figures as files beside it."""
+"""The report as one HTML file that asks nothing of any network, and as Markdown."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup
 
 from statebridge.figures import Drawing
+from statebridge.report.browser_data import browser_data, embedded_json
 from statebridge.report.content import ReportContent
-from statebridge.report.wording import RULE, verdict_heading
+from statebridge.report.verdict import RULE, verdict_heading
 from statebridge.tables import Table, to_markdown
 from statebridge.tables.formats import escape_markdown
+from statebridge.tables.table import printed_value
+
+_SECTIONS = (
+    ("verdict", "Verdict"),
+    ("scores", "Scores"),
+    ("comparison", "Comparison"),
+    ("figures", "Figures"),
+    ("validation", "Validation"),
+    ("audit", "Audit"),
+    ("experiment", "Experiment"),
+    ("rows", "Rows"),
+)
+
+
+def html_report(content: ReportContent, pictures: Mapping[str, bytes]) -> bytes:
+    """Return the page, UTF-8.
+
+    Args:
+        content: What to say.
+        pictures: Name of a drawing to its SVG.
+    """
+    style, script = asset("page.css"), asset("row_browser.js")
+    environment = page_environment()
+    page = environment.from_string(asset("page.html.jinja")).render(
+        page=content,
+        sections=_SECTIONS,
+        verdict_heading=verdict_heading,
+        rule=RULE,
+        policy=page_policy(style, script),
+        images=[data_url(pictures[drawing.name]) for drawing in content.drawings],
+        has_dataset=bool(content.results.dataset),
+        # These three are the package's own, or escaped by `embedded_json`.
+        style=Markup(style),  # noqa: S704
+        script=Markup(script),  # noqa: S704
+        row_data=Markup(embedded_json(browser_data(content.results))),  # noqa: S704
+    )
+    # A model's text may hold half a surrogate pair. Written `\ud83d`, it is what JSON calls it.
+    return page.encode("utf-8", "backslashreplace")
+
+
+def page_environment() -> Environment:
+    """Return the templates' environment: everything escaped, nothing left undefined."""
+    environment = Environment(
+        loader=FunctionLoader(asset),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=False,
+        keep_trailing_newline=True,
+    )
+    environment.filters["tojson_text"] = lambda text: json.dumps(text, ensure_ascii=False)
+    environment.filters["printed"] = printed_value
+    return environment
+
+
+def asset(name: str) -> str:
+    """Return the text of a file of this package."""
+    return resources.files("statebridge.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def page_policy(style: str, script: str) -> str:
+    """Return the page's policy: this style, this script and inline images; no network."""
+    return (
+        f"default-src 'none'; style-src {_source_hash(style)}; script-src {_source_hash(script)}; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _source_hash(text: str) -> str:
+    digest = base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
+    return f"'sha256-{digest}'"
+
+
+def data_url(svg: bytes) -> str:
+    """Return a figure as a data URL: an image has ids and styles of its own, and no script."""
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg).decode('ascii')}"
 
 
 def markdown_report(content: ReportContent, images: Mapping[str, str]) -> bytes:
@@ -22,10 +105,10 @@ def markdown_report(content: ReportContent, images: Mapping[str, str]) -> bytes:
     parts = [
         f"# {escape_markdown(content.title)}",
         escape_markdown(content.subtitle),
-        *_verdict(content),
+        *_verdict_parts(content),
         "## Scores",
         *table_parts(content.scores),
-        *_comparison(content),
+        *_comparison_parts(content),
         *figure_parts(content.drawings, content.not_drawn, images),
         "## Validation",
         escape_markdown(content.validation),
@@ -33,14 +116,14 @@ def markdown_report(content: ReportContent, images: Mapping[str, str]) -> bytes:
         "## Metric-disagreement audit",
         *(table_parts(content.audit) or [escape_markdown(f"No audit: {content.audit_note}.")]),
         *map(escape_markdown, content.agreement),
-        *_experiment(content),
+        *_experiment_parts(content),
         "## Rows",
         "The rows can be read side by side in the HTML form of this report.",
     ]
     return ("\n\n".join(parts) + "\n").encode("utf-8", "backslashreplace")
 
 
-def _verdict(content: ReportContent) -> list[str]:
+def _verdict_parts(content: ReportContent) -> list[str]:
     parts = ["## Verdict"]
     for verdict in content.verdicts:
         if len(content.verdicts) > 1:
@@ -57,7 +140,7 @@ def _verdict(content: ReportContent) -> list[str]:
     return [*parts, escape_markdown(RULE)]
 
 
-def _comparison(content: ReportContent) -> list[str]:
+def _comparison_parts(content: ReportContent) -> list[str]:
     parts = ["## Comparison"]
     if not content.differences:
         parts.append("There was no baseline to compare with.")
@@ -95,7 +178,7 @@ def figure_parts(
     return [*parts, "### Not drawn", *list_parts(absent)] if absent else parts
 
 
-def _experiment(content: ReportContent) -> list[str]:
+def _experiment_parts(content: ReportContent) -> list[str]:
     view = content.experiment
     parts = ["## Experiment as resolved"]
     parts += [
