@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import BaseModel, ConfigDict
+
 from statebridge.experiment.cells import cell_name
 from statebridge.experiment.conditions import DeclaredCondition
 
@@ -20,6 +22,12 @@ Direction = Literal["fwd", "rev"]
 
 Side = Literal["sender", "receiver"]
 """One of a pair's two models."""
+
+
+class Record(BaseModel):
+    """Base of the records that are written as JSON: immutable, closed, finite numbers only."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +135,12 @@ class CellResult:
     def name(self) -> str:
         """`condition` or `condition/seedN`: unique within one direction of a result set."""
         return cell_name(self.condition.name, self.seed)
+
+    @property
+    def order(self) -> tuple[str, str, bool, int, str]:
+        """What cells are sorted by: direction, condition, seed (none first) and source."""
+        seed = self.seed
+        return (self.direction, self.condition.name, seed is not None, seed or 0, str(self.source))
 
 
 @dataclass(slots=True)

@@ -6,19 +6,14 @@ from collections import Counter
 from collections.abc import Mapping
 from itertools import combinations
 
-from pydantic import BaseModel, ConfigDict
-
 from statebridge.audit.disagreement import LABELS, Label
+from statebridge.records import Record
 
 AUTOMATIC = "automatic"
 """Stands for the audit's own labels beside the readers."""
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class PairAgreement(_Record):
+class PairAgreement(Record):
     """How far two labellings agree over the rows that both labelled."""
 
     first: str
@@ -36,7 +31,7 @@ class PairAgreement(_Record):
     """First's label, then second's, to rows."""
 
 
-class Agreement(_Record):
+class Agreement(Record):
     """Readers against the automatic labels, and against each other."""
 
     with_labels: tuple[PairAgreement, ...]

@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, computed_field
+from pydantic import computed_field
 
 from statebridge.errors import ResultError, nearest
-from statebridge.records import CellResult, Direction, ResultSet
+from statebridge.records import CellResult, Direction, Record, ResultSet
 from statebridge.scoring.aggregate import CellScore, score_cell
 from statebridge.scoring.metrics import first_answer_span, word_boundary_contains
 
@@ -42,11 +42,7 @@ PER_CELL = 5
 _LENIENT, _STRICT = "legacy_contains", "normalized_exact_match"
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class AuditRow(_Record):
+class AuditRow(Record):
     """One disagreement."""
 
     direction: Direction
@@ -61,7 +57,7 @@ class AuditRow(_Record):
     label: Label
 
 
-class AuditedCell(_Record):
+class AuditedCell(Record):
     """How often the metrics disagree in one cell, whether looked at or not."""
 
     direction: Direction
@@ -73,7 +69,7 @@ class AuditedCell(_Record):
     disagreements: dict[Label, int]
 
 
-class AuditReport(_Record):
+class AuditReport(Record):
     """Disagreements of the main conditions: all counted, the first of each cell listed."""
 
     per_cell: int | None

@@ -17,7 +17,7 @@ from statebridge.records import ResultSet
 from statebridge.report.sentences import ROLE_WORDS
 from statebridge.results.by_condition import ConditionCells, condition_cells, row_label
 from statebridge.scoring import METRICS, score_cell, score_conditions
-from statebridge.stats import Comparison, FailureChain, Interval, Share, Stratification
+from statebridge.stats import Comparison, FailureChain, Share, Stratification
 from statebridge.stats.compare import PUBLISHED_METRICS
 from statebridge.tables import Column, Range, Table, comparison_table, table_one
 
@@ -152,7 +152,7 @@ def _stratum_rows(
             stratum.mean,
             stratum.baseline_mean,
             stratum.delta,
-            _range(stratum.interval),
+            Range.of(stratum.interval),
             one.interaction_p,
             one.interaction_p_holm,
         )
@@ -185,11 +185,11 @@ def chain_view(comparison: Comparison) -> Table | None:
                 metric_label(chain.metric),
                 row_label(chain.baseline, chain.direction, both=both),
                 chain.total_loss,
-                _range(chain.total_loss_interval),
+                Range.of(chain.total_loss_interval),
                 chain.norm_loss,
-                _range(chain.norm_loss_interval),
+                Range.of(chain.norm_loss_interval),
                 chain.direction_loss,
-                _range(chain.direction_loss_interval),
+                Range.of(chain.direction_loss_interval),
                 _share(chain.norm_share),
                 _share(chain.direction_share),
             )
@@ -214,10 +214,6 @@ def _chain_notes(chains: Sequence[FailureChain]) -> tuple[str, ...]:
     )
     absent = [f"No shares for {', '.join(where)}: {reason}." for reason, where in reasons.items()]
     return (note, *absent)
-
-
-def _range(interval: Interval | None) -> Range | None:
-    return None if interval is None else Range(interval.low, interval.high)
 
 
 def _share(share: Share | None) -> str | None:

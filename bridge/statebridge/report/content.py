@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypedDict, Unpack
 
 from statebridge.audit import Agreement, AuditReport, audit
 from statebridge.errors import ResultError
@@ -68,19 +69,31 @@ class ReportContent:
     """As reported: with the dataset's rows, without cells that hold none."""
 
 
-def gather(  # noqa: PLR0913 - as `write_report`
-    results: ResultSet,
-    *,
-    comparison: Comparison | None = None,
-    validation: ValidationReport | None = None,
-    audit_report: AuditReport | None = None,
-    agreement: Agreement | None = None,
-    dataset: Sequence[DatasetRow] | None = None,
-    layer_runs: Sequence[ResultSet] = (),
-    title: str | None = None,
-    command: str | None = None,
-    figures: bool = True,
-) -> ReportContent:
+class ReportParts(TypedDict, total=False):
+    """What a caller of a report may have already, or choose."""
+
+    comparison: Comparison | None
+    """Made by the report, against the baseline and the text relay, if not given. Of a
+    published-mode one the tables are shown, and the verdict rests on clustered intervals."""
+    validation: ValidationReport | None
+    """Of a run directory made against its own manifest if not given; of published files the
+    report says that nothing was checked."""
+    audit: AuditReport | None
+    """Made by the report if not given."""
+    agreement: Agreement | None
+    """Of readers with the audit's labels."""
+    dataset: Sequence[DatasetRow] | None
+    """Rows with context and question, where the results come without them."""
+    layer_runs: Sequence[ResultSet]
+    """Further runs at other layers, for the layer map."""
+    title: str | None
+    command: str | None
+    """The command line that makes this report, shown under "How to reproduce"."""
+    figures: bool
+    """False leaves the figures out, which takes a fraction of the time."""
+
+
+def gather(results: ResultSet, **parts: Unpack[ReportParts]) -> ReportContent:
     """Return what a report on `results` says; see `statebridge.report.write_report`.
 
     Raises:
@@ -88,7 +101,10 @@ def gather(  # noqa: PLR0913 - as `write_report`
     """
     if not any(cell.lanes for cell in results.cells):
         raise ResultError("no cell holds a row; there is nothing to report")
-    with_rows = _with_dataset(results, dataset)
+    comparison, validation = parts.get("comparison"), parts.get("validation")
+    audit_report, agreement = parts.get("audit"), parts.get("agreement")
+    figures = parts.get("figures", True)
+    with_rows = _with_dataset(results, parts.get("dataset"))
     # A cell may lose every row to its exclusions; it is reported as absent, not as a number.
     held = replace(with_rows, cells=[cell for cell in with_rows.cells if cell.lanes])
     judged = _judged_comparison(held, comparison)
@@ -101,14 +117,14 @@ def gather(  # noqa: PLR0913 - as `write_report`
             audit_report = audit(held)
         except ResultError as error:
             why_no_audit = str(error)
-    drawings = gallery(held, comparison, audit_report, layer_runs=layer_runs) if figures else []
-    cost = cost_view(held)
+    drawings, cost = [], cost_view(held)
     if figures:
+        drawings = gallery(held, comparison, audit_report, layer_runs=parts.get("layer_runs", ()))
         drawings.append(accuracy_against_cost(cost if isinstance(cost, str) else cost.scores))
     main, others, strata, notes = _comparison_tables(comparison, judged)
     cells = held.cells
     return ReportContent(
-        title=title or _title(results),
+        title=parts.get("title") or _title(results),
         subtitle=f"{rows_text(len(c.lanes) for c in cells)}, {seeds_text(c.seed for c in cells)}, "
         f"{len(cells)} cells of {len({c.condition.name for c in cells})} conditions.",
         verdicts=tuple(verdicts(with_rows, judged)),
@@ -132,7 +148,7 @@ def gather(  # noqa: PLR0913 - as `write_report`
         audit=None if audit_report is None else audit_view(audit_report),
         audit_note=why_no_audit,
         agreement=() if agreement is None else tuple(agreement_sentences(agreement)),
-        experiment=experiment_view(held, command),
+        experiment=experiment_view(held, parts.get("command")),
         results=held,
     )
 

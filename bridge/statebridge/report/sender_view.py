@@ -172,7 +172,7 @@ def _table(effects: Sequence[SenderEffect]) -> Table:
                 effect.gold.logprob_before,
                 effect.gold.logprob_after,
                 effect.gold.difference,
-                _range(effect.gold),
+                Range.of(effect.gold.interval),
                 *_donor_values(effect.donor),
             )
             for effect in effects
@@ -192,12 +192,7 @@ def _donor_values(
 ) -> tuple[float | None, float | None, float | None, Range | None]:
     if change is None:
         return None, None, None, None
-    return change.right_before, change.right_after, change.difference, _range(change)
-
-
-def _range(change: AnswerChange) -> Range | None:
-    interval = change.interval
-    return None if interval is None else Range(interval.low, interval.high)
+    return change.right_before, change.right_after, change.difference, Range.of(change.interval)
 
 
 def _place(name: str) -> str:

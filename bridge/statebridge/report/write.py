@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, Unpack, get_args
 
 from markupsafe import Markup
 
-from statebridge.audit import Agreement, AuditReport
 from statebridge.data.files import atomic_writer
 from statebridge.errors import EnvironmentFault, ResultError
 from statebridge.figures import Drawing, save_figure
 from statebridge.figures.drawing import figure_bytes
-from statebridge.records import DatasetRow, ResultSet
-from statebridge.report.content import gather
+from statebridge.records import ResultSet
+from statebridge.report.content import ReportParts, gather
 from statebridge.report.layer_search import SweepContent, gather_sweep
 from statebridge.report.pages import (
     asset,
@@ -29,28 +28,19 @@ from statebridge.report.pages import (
     table_parts,
 )
 from statebridge.results.layer_search import SweepResults
-from statebridge.stats import Comparison, Settings
+from statebridge.stats import Settings
 from statebridge.tables import write_table
 from statebridge.tables.formats import escape_markdown
-from statebridge.validation import ValidationReport
 
 Format = Literal["html", "md"]
 
 
-def write_report(  # noqa: PLR0913 - each is a part of the report that a caller may have already
+def write_report(
     results: ResultSet,
     out: str | Path,
     *,
     formats: Sequence[Format] = ("html", "md"),
-    comparison: Comparison | None = None,
-    validation: ValidationReport | None = None,
-    audit: AuditReport | None = None,
-    agreement: Agreement | None = None,
-    dataset: Sequence[DatasetRow] | None = None,
-    layer_runs: Sequence[ResultSet] = (),
-    title: str | None = None,
-    command: str | None = None,
-    figures: bool = True,
+    **parts: Unpack[ReportParts],
 ) -> list[Path]:
     """Write `report.html` (all in one file) and `report.md` with `figures/` into a folder.
 
@@ -60,18 +50,8 @@ def write_report(  # noqa: PLR0913 - each is a part of the report that a caller 
         results: What to report.
         out: The folder; made if needed.
         formats: `html`, `md` or both.
-        comparison: Made here, against the baseline and the relay, if not given. Of a
-            published-mode one the tables are shown, and the verdict rests on clustered
-            intervals all the same.
-        validation: What validation found. A run directory is validated here against its own
-            manifest if not given; of published files the report says that nothing was checked.
-        audit: Made here if not given.
-        agreement: Of readers with the audit's labels.
-        dataset: Rows with context and question, where the results come without them.
-        layer_runs: Further runs at other layers, for the layer map.
-        title: Of the report.
-        command: The command line that makes this report, shown under "How to reproduce".
-        figures: False leaves them out, which takes a fraction of the time.
+        parts: See `statebridge.report.content.ReportParts`: what the caller has already
+            (comparison, validation, audit, ...), the title, and whether to draw figures.
 
     Returns:
         The files written, reports first.
@@ -86,18 +66,7 @@ def write_report(  # noqa: PLR0913 - each is a part of the report that a caller 
             raise ResultError(f"unknown report format {name!r}; known: html, md")
     if not formats:
         raise ResultError("no report format was given; known: html, md")
-    content = gather(
-        results,
-        comparison=comparison,
-        validation=validation,
-        audit_report=audit,
-        agreement=agreement,
-        dataset=dataset,
-        layer_runs=layer_runs,
-        title=title,
-        command=command,
-        figures=figures,
-    )
+    content = gather(results, **parts)
     out = Path(out)
     make_folder(out)
     pictures = {drawing.name: figure_bytes(drawing, "svg") for drawing in content.drawings}

@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from statebridge.data.files import atomic_writer
 from statebridge.errors import EnvironmentFault, ResultError
 from statebridge.experiment.experiment import Experiment
-from statebridge.records import ResultSet
+from statebridge.records import Record, ResultSet
 from statebridge.results.run_results import read_run
 from statebridge.runs.directory import MANIFEST
 from statebridge.runs.same_run import check_same
@@ -33,11 +33,7 @@ Layers = tuple[int, int]
 """Sender's layer, receiver's layer, counted from 0."""
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Split(_Record):
+class Split(Record):
     """The rows that are chosen on, and those that what is chosen is reported on."""
 
     share: float
@@ -47,7 +43,7 @@ class Split(_Record):
     reporting: tuple[str, ...]
 
 
-class SweptRun(_Record):
+class SweptRun(Record):
     """One run of a sweep."""
 
     sender_layer: int
@@ -60,7 +56,7 @@ class SweptRun(_Record):
         return self.sender_layer, self.receiver_layer
 
 
-class SweepPlan(_Record):
+class SweepPlan(Record):
     """What `sweep.json` states."""
 
     format: str = FORMAT

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from statebridge.records import Record
 from statebridge.results.translator_card import CorpusRecord
 
 FORMAT: Final = "statebridge.layer_similarity.v1"
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class LayerSimilarity(_Record):
+class LayerSimilarity(Record):
     """One sender layer against one receiver layer."""
 
     sender_layer: int
@@ -26,7 +23,7 @@ class LayerSimilarity(_Record):
     """Mutual nearest-neighbour overlap over the sampled positions."""
 
 
-class SimilarityMap(_Record):
+class SimilarityMap(Record):
     """Every pair of layers that was asked for."""
 
     format: Literal["statebridge.layer_similarity.v1"] = FORMAT

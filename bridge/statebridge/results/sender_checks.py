@@ -9,10 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from statebridge.data.files import atomic_writer
 from statebridge.errors import ResultError
+from statebridge.records import Record
 from statebridge.runs.directory import SENDER_CHECKS
 
 FORMAT: Final = "statebridge.sender_checks.v1"
@@ -21,11 +22,7 @@ Replacement = Literal["mean", "zero", "patch"]
 """What stands in for the sender's states: their mean over the rows, zero, another row's."""
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class AnswerMeasure(_Record):
+class AnswerMeasure(Record):
     """What the sender says of an answer after its prompt; no penalty is applied."""
 
     logprob: float
@@ -36,7 +33,7 @@ class AnswerMeasure(_Record):
     """Whether each of its tokens is, after those before it: greedy decoding would write it."""
 
 
-class SenderRow(_Record):
+class SenderRow(Record):
     """The sender as it is, on one row."""
 
     row_id: str
@@ -45,7 +42,7 @@ class SenderRow(_Record):
     gold: AnswerMeasure
 
 
-class CheckedRow(_Record):
+class CheckedRow(Record):
     """The sender with states replaced, on one row.
 
     A patched row also has its donor, and what the sender says of the donor's answer before and
@@ -61,7 +58,7 @@ class CheckedRow(_Record):
     donor_after: AnswerMeasure | None = None
 
 
-class SenderCheck(_Record):
+class SenderCheck(Record):
     """One replacement at one set of positions."""
 
     positions: str
@@ -73,7 +70,7 @@ class SenderCheck(_Record):
     """Rows that have such positions and, for a patch, a donor with another answer."""
 
 
-class SenderChecks(_Record):
+class SenderChecks(Record):
     """Every check of a run."""
 
     format: Literal["statebridge.sender_checks.v1"] = FORMAT

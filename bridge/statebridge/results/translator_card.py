@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from statebridge.experiment.translator_settings import (
     CausalSettings,
@@ -15,13 +15,10 @@ from statebridge.experiment.translator_settings import (
     RidgeSettings,
     TrainingSettings,
 )
+from statebridge.records import Record
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class StateOrigin(_Record):
+class StateOrigin(Record):
     """Where one side's states come from: a model at one layer."""
 
     model: str
@@ -32,7 +29,7 @@ class StateOrigin(_Record):
     width: int = Field(ge=1)
 
 
-class CorpusRecord(_Record):
+class CorpusRecord(Record):
     """The text that the translator was fitted on."""
 
     name: str
@@ -47,7 +44,7 @@ class CorpusRecord(_Record):
     """Tokens after which a passage was cut."""
 
 
-class EpochRecord(_Record):
+class EpochRecord(Record):
     """One epoch of gradient training; losses are mean squared errors per entry."""
 
     epoch: int
@@ -59,7 +56,7 @@ class EpochRecord(_Record):
     """Of the epoch's last step."""
 
 
-class TrainingRecord(_Record):
+class TrainingRecord(Record):
     """How gradient training went."""
 
     method: Literal["adamw"] = "adamw"
@@ -77,7 +74,7 @@ class TrainingRecord(_Record):
     """The epoch whose weights were kept: the first of the lowest validation loss."""
 
 
-class RidgeRecord(_Record):
+class RidgeRecord(Record):
     """How the closed-form fit went."""
 
     method: Literal["ridge"] = "ridge"
@@ -93,7 +90,7 @@ class RidgeRecord(_Record):
     """Of the penalised centred X'X."""
 
 
-class ProcrustesRecord(_Record):
+class ProcrustesRecord(Record):
     """How the closed-form fit of an orthogonal map went."""
 
     method: Literal["procrustes"] = "procrustes"
@@ -109,7 +106,7 @@ class ProcrustesRecord(_Record):
     """Its largest singular value over its smallest: how well the rotation is determined."""
 
 
-class ImportedRecord(_Record):
+class ImportedRecord(Record):
     """A checkpoint made elsewhere."""
 
     method: Literal["imported"] = "imported"
@@ -125,7 +122,7 @@ FitRecord = Annotated[
 ]
 
 
-class CausalEpochRecord(_Record):
+class CausalEpochRecord(Record):
     """One epoch of training through the receiver; losses are means over rows."""
 
     epoch: int
@@ -141,7 +138,7 @@ class CausalEpochRecord(_Record):
     """Of the epoch's last step."""
 
 
-class CausalRecord(_Record):
+class CausalRecord(Record):
     """How training through the frozen receiver went, from the fitted map on."""
 
     settings: CausalSettings
@@ -171,7 +168,7 @@ class CausalRecord(_Record):
     """The epoch whose weights were kept: the first of the lowest validation loss."""
 
 
-class SpaceQuality(_Record):
+class SpaceQuality(Record):
     """Fit in one space, with the mean vector's score beside each figure.
 
     With targets y_id (position i, dimension d) and predictions p_id, the means ȳ_d taken
@@ -194,7 +191,7 @@ class SpaceQuality(_Record):
     baseline_cosine: float
 
 
-class QualityReport(_Record):
+class QualityReport(Record):
     """How well a translator predicts held-out receiver states.
 
     A cosine ignores the length of its vectors, so `raw.cosine` equals
@@ -215,7 +212,7 @@ class QualityReport(_Record):
     receiver_layer: str | None = None
 
 
-class StitchedQuality(_Record):
+class StitchedQuality(Record):
     """Next-token cross-entropy (nats a token) of the receiver over held-out text.
 
     Its states at the injection layer are replaced at every position: by themselves
@@ -240,7 +237,7 @@ class StitchedQuality(_Record):
     zero: float
 
 
-class TranslatorCard(_Record):
+class TranslatorCard(Record):
     """Everything about a translator but its weights."""
 
     format: Literal["statebridge.translator.v1"] = "statebridge.translator.v1"

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from statebridge.errors import ResultError
 from statebridge.experiment.declared import NameIn
-from statebridge.records import Direction
+from statebridge.records import Direction, Record
 from statebridge.registry import Registry
 
 if TYPE_CHECKING:
@@ -71,18 +71,12 @@ ATTRIBUTES = ("hops", "domain", "answer_type", PROMPT_LENGTH)
 """What a comparison is stratified by unless other attributes are given."""
 
 
-class Record(BaseModel):
-    """Base of the records: immutable, closed, finite numbers only."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
 class Settings(Record):
     """The choices of a comparison; the defaults are what the guide describes."""
 
     margins: tuple[Annotated[float, Field(gt=0)], ...] = (0.05, 0.03)
     """Equivalence margins of 0/1 metrics, on the scale of the metric's mean."""
-    continuous_margins: dict[str, tuple[Annotated[float, Field(gt=0)], ...]] = {}
+    continuous_margins: dict[str, tuple[Annotated[float, Field(gt=0)], ...]] = {}  # noqa: RUF012 - pydantic copies it
     """Equivalence margins by continuous metric, in its units; none unless declared."""
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     level: Annotated[float, Field(gt=0, lt=1)] = 0.95

@@ -11,6 +11,7 @@ from statebridge.stats.comparison import (
     Counts,
     Difference,
     EffectSize,
+    Interval,
     PMethod,
     SeedDifference,
     Settings,
@@ -64,14 +65,7 @@ def clustered_difference(paired: PairedCondition, settings: Settings) -> Differe
         baseline_mean=math.fsum(value for run in runs for value in run.baseline_values) / size,
         delta=mean,
         standard_error=sd / math.sqrt(len(deltas)) if len(deltas) > 1 else None,
-        interval=clustered_interval(
-            deltas,
-            keyed_generator("difference", *paired.key),
-            zero_one=zero_one,
-            level=settings.level,
-            resamples=settings.resamples,
-            kind=settings.interval,
-        ),
+        interval=_interval(deltas, paired, settings),
         counts=counts,
         p=p,
         p_method=p_method,
@@ -132,17 +126,23 @@ def _seed_difference(paired: PairedCondition, run: PairedRun, settings: Settings
         mean=math.fsum(run.values) / n,
         baseline_mean=math.fsum(run.baseline_values) / n,
         delta=math.fsum(run.deltas) / n,
-        interval=clustered_interval(
-            run.deltas,
-            keyed_generator("difference", *paired.key, "seed", run.seed),
-            zero_one=zero_one,
-            level=settings.level,
-            resamples=settings.resamples,
-            kind=settings.interval,
-        ),
+        interval=_interval(run.deltas, paired, settings, "seed", run.seed),
         counts=counts,
         p=p,
         p_method=p_method,
+    )
+
+
+def _interval(
+    deltas: Floats, paired: PairedCondition, settings: Settings, *names: object
+) -> Interval | None:
+    return clustered_interval(
+        deltas,
+        keyed_generator("difference", *paired.key, *names),
+        zero_one=is_zero_one(paired.metric),
+        level=settings.level,
+        resamples=settings.resamples,
+        kind=settings.interval,
     )
 
 

@@ -19,11 +19,11 @@ from scipy import stats
 
 from statebridge.errors import ResultError
 from statebridge.experiment.layer_search import candidates
-from statebridge.records import CellResult, ResultSet
+from statebridge.records import CellResult, Record, ResultSet
 from statebridge.results.layer_search import Layers, Split, SweepResults, restricted
 from statebridge.scoring.aggregate import row_values
 from statebridge.stats.compare import compare
-from statebridge.stats.comparison import Comparison, Record, Settings
+from statebridge.stats.comparison import Comparison, Settings
 from statebridge.stats.intervals import Floats, keyed_generator
 
 RESAMPLES = 2000

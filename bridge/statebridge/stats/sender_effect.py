@@ -8,13 +8,14 @@ from typing import Literal
 
 import numpy as np
 
+from statebridge.records import Record
 from statebridge.results.sender_checks import (
     AnswerMeasure,
     Replacement,
     SenderCheck,
     SenderChecks,
 )
-from statebridge.stats.comparison import RESAMPLES, Interval, Record
+from statebridge.stats.comparison import RESAMPLES, Interval
 from statebridge.stats.intervals import clustered_interval, keyed_generator
 
 NEGLIGIBLE = 0.1

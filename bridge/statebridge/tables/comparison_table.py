@@ -95,7 +95,7 @@ def _row(difference: Difference) -> tuple[Value, ...]:
         difference.mean,
         difference.baseline_mean,
         difference.delta,
-        None if interval is None else Range(interval.low, interval.high),
+        Range.of(interval),
         None if interval is None else interval.level,
         None if interval is None else interval.method,
         difference.standard_error,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from statebridge.errors import NumericError, ResultError
+from statebridge.stats.comparison import Interval
 
 
 class Spread(NamedTuple):
@@ -26,6 +27,11 @@ class Range(NamedTuple):
 
     low: float
     high: float
+
+    @classmethod
+    def of(cls, interval: Interval | None) -> Range | None:
+        """Return the ends of an interval, where there is one."""
+        return None if interval is None else cls(interval.low, interval.high)
 
 
 Value = str | bool | int | float | Spread | Range | None

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from statebridge.records import CellResult, Direction, ResultSet
 from statebridge.validation.expectation import Expectation, Setting
-from statebridge.validation.report import Finding, Severity, finding
+from statebridge.validation.report import Finding, Severity, finding, found_in
 
 T = TypeVar("T")
 
@@ -135,17 +135,13 @@ def gold(results: ResultSet) -> Iterator[Finding]:
         other = [row for row in cell.lanes if row.gold != wanted[row.row_id]]
         if other:
             first = other[0]
-            yield finding(
-                "blocking",
-                "gold",
-                cell,
-                f"{len(other)} gold answer(s) differ from {origin}, the first "
-                f"{first.gold!r}, not {wanted[first.row_id]!r}",
-                [row.row_id for row in other],
+            problem = (
+                f"gold answer(s) differ from {origin}, the first {first.gold!r}, not "
+                f"{wanted[first.row_id]!r}"
             )
+            yield from found_in("blocking", "gold", cell, [row.row_id for row in other], problem)
         empty = [row.row_id for row in cell.lanes if not row.gold.strip()]
-        if empty:
-            yield finding("blocking", "gold", cell, f"{len(empty)} empty gold answer(s)", empty)
+        yield from found_in("blocking", "gold", cell, empty, "empty gold answer(s)")
 
 
 def prompt_lengths(results: ResultSet) -> Iterator[Finding]:
@@ -170,15 +166,10 @@ def prompt_lengths(results: ResultSet) -> Iterator[Finding]:
                 for row in cell.lanes
                 if row.prompt_len_receiver not in (None, wanted.get(row.row_id))
             ]
-            if other:
-                yield finding(
-                    "blocking",
-                    "prompt_length",
-                    cell,
-                    f"{len(other)} prompt(s) not as long as in the other cells "
-                    "(another tokenizer, prompt or dataset)",
-                    other,
-                )
+            problem = (
+                "prompt(s) not as long as in the other cells (another tokenizer, prompt or dataset)"
+            )
+            yield from found_in("blocking", "prompt_length", cell, other, problem)
 
 
 def _by_direction(results: ResultSet) -> dict[Direction, list[CellResult]]:

@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     ValidationError,
     field_validator,
@@ -16,7 +14,7 @@ from pydantic import (
 
 from statebridge.errors import ExperimentError, ResultError, nearest
 from statebridge.experiment.declared import Sha256
-from statebridge.records import Direction, ResultSet
+from statebridge.records import Direction, Record, ResultSet
 from statebridge.registry import Registry
 from statebridge.validation.report import Severity
 
@@ -26,11 +24,7 @@ Count = Annotated[int, Field(ge=1)]
 Setting = bool | int | float | str | None
 
 
-class _Declared(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class ExpectedCondition(_Declared):
+class ExpectedCondition(Record):
     """A condition that must be there."""
 
     condition: Annotated[str, Field(min_length=1)]
@@ -71,7 +65,7 @@ class ExpectedCondition(_Declared):
         return self
 
 
-class Original(_Declared):
+class Original(Record):
     """A file whose content is known: who claims to be it must hold its rows."""
 
     condition: str
@@ -82,14 +76,14 @@ class Original(_Declared):
     """See `statebridge.papers.linear_translation.checks.rows_digest`."""
 
 
-class Expectation(_Declared):
+class Expectation(Record):
     """What a set of results must be; can be declared in an experiment file (`expect:`)."""
 
     name: Annotated[str, Field(min_length=1)] = "declared"
     direction: Direction = "fwd"
     conditions: Annotated[tuple[ExpectedCondition, ...], Field(min_length=1)]
     dataset_sha256: Sha256 | None = None
-    decoding: dict[str, Setting] = {}
+    decoding: dict[str, Setting] = {}  # noqa: RUF012 - pydantic copies it
     """Settings as `statebridge.validation.agreement.decoding_settings` names them; those
     that begin with `relay_` are asked of relay conditions only."""
     decoded: bool = True

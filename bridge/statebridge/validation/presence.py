@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from statebridge.experiment.cells import cell_name
 from statebridge.records import CellResult, Direction, ResultSet
 from statebridge.validation.expectation import Expectation, ExpectedCondition
-from statebridge.validation.report import Finding, finding
+from statebridge.validation.report import Finding, finding, found_in
 
 
 def cell_presence(results: ResultSet, expectation: Expectation) -> Iterator[Finding]:
@@ -83,10 +83,7 @@ def _known_rows(
 def _duplicates(cell: CellResult) -> Iterator[Finding]:
     counts = Counter(row.row_id for row in cell.lanes)
     twice = sorted(row_id for row_id, count in counts.items() if count > 1)
-    if twice:
-        yield finding(
-            "blocking", "duplicate_rows", cell, f"{len(twice)} row(s) there more than once", twice
-        )
+    yield from found_in("blocking", "duplicate_rows", cell, twice, "row(s) there more than once")
 
 
 def _rows_of(
@@ -97,10 +94,7 @@ def _rows_of(
         yield finding("blocking", "rows", cell, "holds no row")
         return
     unknown = sorted(own - known)
-    if unknown:
-        yield finding(
-            "blocking", "rows", cell, f"{len(unknown)} row(s) that the dataset lacks", unknown
-        )
+    yield from found_in("blocking", "rows", cell, unknown, "row(s) that the dataset lacks")
     wanted = len(known) - (cell.excluded_rows or 0)
     if expected is not None and expected.rows is not None:
         wanted = expected.rows

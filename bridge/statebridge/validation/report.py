@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, computed_field
+from pydantic import computed_field
 
-from statebridge.records import CellResult, Direction
+from statebridge.records import CellResult, Direction, Record
 
 Severity = Literal["blocking", "warning"]
 """`blocking`: the results cannot be used as what they are declared to be. `warning`: they
@@ -41,11 +41,7 @@ NAMED_ROWS = 3
 """How many of the rows concerned a reason names."""
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Finding(_Record):
+class Finding(Record):
     """One thing that is wrong, or that a reader must know."""
 
     severity: Severity
@@ -64,7 +60,7 @@ class Finding(_Record):
         return f"{self.severity}: {where}{self.reason}"
 
 
-class CellVerdict(_Record):
+class CellVerdict(Record):
     """What became of one cell."""
 
     cell: str
@@ -76,7 +72,7 @@ class CellVerdict(_Record):
     """Found, and nothing blocking was found in it."""
 
 
-class ValidationReport(_Record):
+class ValidationReport(Record):
     """All findings, blocking ones first, and a verdict on every cell."""
 
     expectation: str
@@ -130,6 +126,15 @@ def finding(
         reason=f"{reason}{f': {named(rows)}' if rows else ''}",
         row_ids=rows,
     )
+
+
+def found_in(
+    severity: Severity, check: Check, cell: CellResult, row_ids: Iterable[str], problem: str
+) -> Iterator[Finding]:
+    """Yield a finding that begins with how many rows the problem is in; none without a row."""
+    rows = tuple(row_ids)
+    if rows:
+        yield finding(severity, check, cell, f"{len(rows)} {problem}", rows)
 
 
 def named(row_ids: tuple[str, ...]) -> str:

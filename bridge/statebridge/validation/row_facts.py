@@ -6,55 +6,36 @@ from collections.abc import Iterator
 
 from statebridge.records import CellResult, LaneResult, ResultSet
 from statebridge.validation.expectation import Expectation
-from statebridge.validation.report import Finding, Severity, finding
+from statebridge.validation.report import Finding, Severity, found_in
 
 
 def row_facts(results: ResultSet, expectation: Expectation) -> Iterator[Finding]:
     """Find null predictions, prompts that the two models saw differently, and wrong donors."""
     for cell in results.cells:
-        null = [row.row_id for row in cell.lanes if row.prediction is None]
-        if null and expectation.decoded:
-            yield finding(
-                "blocking",
-                "null_prediction",
-                cell,
-                f"{len(null)} row(s) without a prediction",
-                null,
-            )
+        if expectation.decoded:
+            null = [row.row_id for row in cell.lanes if row.prediction is None]
+            problem = "row(s) without a prediction"
+            yield from found_in("blocking", "null_prediction", cell, null, problem)
         yield from _mismatches(cell)
         yield from _donors(cell)
-        alone = [row.row_id for row in cell.lanes if _is_self_fallback(row)]
-        if alone:
-            yield finding(
-                _fallback_severity(cell, expectation),
-                "self_fallback",
-                cell,
-                f"{len(alone)} row(s) got their own state instead of another row's",
-                alone,
-            )
+        yield from found_in(
+            _fallback_severity(cell, expectation),
+            "self_fallback",
+            cell,
+            [row.row_id for row in cell.lanes if _is_self_fallback(row)],
+            "row(s) got their own state instead of another row's",
+        )
 
 
 def _mismatches(cell: CellResult) -> Iterator[Finding]:
     if cell.condition.private:
         return  # by design the two read different prompts
     lengths = [row.row_id for row in cell.lanes if _lengths_differ(row)]
-    if lengths:
-        yield finding(
-            "blocking",
-            "sequence_length",
-            cell,
-            f"{len(lengths)} prompt(s) not equally long for sender and receiver",
-            lengths,
-        )
+    problem = "prompt(s) not equally long for sender and receiver"
+    yield from found_in("blocking", "sequence_length", cell, lengths, problem)
     tokens = [row.row_id for row in cell.lanes if row.token_ids_match is False]
-    if tokens:
-        yield finding(
-            "blocking",
-            "token_ids",
-            cell,
-            f"{len(tokens)} prompt(s) with other token ids for sender and receiver",
-            tokens,
-        )
+    problem = "prompt(s) with other token ids for sender and receiver"
+    yield from found_in("blocking", "token_ids", cell, tokens, problem)
 
 
 def _lengths_differ(row: LaneResult) -> bool:
@@ -77,14 +58,8 @@ def _donors(cell: CellResult) -> Iterator[Finding]:
         and row.donor_row_id is not None
         and row.donor_self_fallback != (row.donor_row_id == row.row_id)
     ]
-    if contradictory:
-        yield finding(
-            "blocking",
-            "donor",
-            cell,
-            f"{len(contradictory)} row(s) whose donor contradicts their self-fallback mark",
-            contradictory,
-        )
+    problem = "row(s) whose donor contradicts their self-fallback mark"
+    yield from found_in("blocking", "donor", cell, contradictory, problem)
     if cell.condition.lone_rows == "nearest":
         return
     # The length that donors share is of the prompt with the context.
@@ -99,14 +74,8 @@ def _donors(cell: CellResult) -> Iterator[Finding]:
         if row.donor_row_id is not None
         and lengths.get(row.donor_row_id, lengths[row.row_id]) != lengths[row.row_id]
     ]
-    if unequal:
-        yield finding(
-            "blocking",
-            "donor",
-            cell,
-            f"{len(unequal)} row(s) whose donor's prompt has another length",
-            unequal,
-        )
+    problem = "row(s) whose donor's prompt has another length"
+    yield from found_in("blocking", "donor", cell, unequal, problem)
 
 
 def _fallback_severity(cell: CellResult, expectation: Expectation) -> Severity:

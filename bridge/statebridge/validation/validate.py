@@ -7,7 +7,7 @@ from itertools import chain
 from typing import get_args
 
 from statebridge.experiment.cells import cell_name
-from statebridge.records import CellResult, ResultSet
+from statebridge.records import ResultSet
 from statebridge.registry import Registry
 from statebridge.validation.agreement import data_hash, decoding, gold, models, prompt_lengths
 from statebridge.validation.expectation import Expectation
@@ -38,16 +38,7 @@ def validate(results: ResultSet, expectation: Expectation) -> ValidationReport:
         ResultError: A result file that was read before can no longer be read.
     """
     ordered = ResultSet(
-        cells=sorted(
-            results.cells,
-            key=lambda c: (
-                c.direction,
-                c.condition.name,
-                c.seed is not None,
-                c.seed or 0,
-                str(c.source),
-            ),
-        ),
+        cells=sorted(results.cells, key=lambda cell: cell.order),
         dataset=results.dataset,
         manifest=results.manifest,
     )
@@ -69,16 +60,6 @@ def validate(results: ResultSet, expectation: Expectation) -> ValidationReport:
         expectation=expectation.name,
         findings=sorted_findings,
         cells=tuple(_verdicts(ordered, expectation, sorted_findings)),
-    )
-
-
-def _name_order(cell: CellResult) -> tuple[str, str, bool, int, str]:
-    return (
-        cell.direction,
-        cell.condition.name,
-        cell.seed is not None,
-        cell.seed or 0,
-        str(cell.source),
     )
 
 

@@ -98,15 +98,7 @@ def read_published(paths: Path | str | Iterable[Path | str], *, strict: bool = T
     listed = [paths] if isinstance(paths, str | Path) else list(paths)
     files = {path.resolve(): path for given in listed for path in _files(Path(given))}
     cells = [_read_cell(path, strict=strict) for path in files.values()]
-    cells.sort(
-        key=lambda c: (
-            c.direction,
-            c.condition.name,
-            c.seed is not None,
-            c.seed or 0,
-            str(c.source),
-        )
-    )
+    cells.sort(key=lambda cell: cell.order)
     if strict:
         for cell, following in itertools.pairwise(cells):
             if (cell.direction, cell.name) == (following.direction, following.name):
