@@ -171,7 +171,7 @@ def test_bad_sheets_are_refused_with_their_line(
     assert "\n" not in str(caught.value)
 
 
-def test_an_unknown_label_is_named_with_the_line_where_its_row_begins(tmp_path: Path) -> None:
+def test_an_unknown_label_is_named_with_the_line_of_its_row(tmp_path: Path) -> None:
     one = cell("no_inject", "AAA")
     one.lanes = [replace(row, prediction="not\nParis\nat all") for row in one.lanes]
     report = audit(results([one]))

@@ -78,7 +78,7 @@ NAMES = (
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_is_drawn_with_a_caption_that_states_n_seeds_and_kind_of_interval(
+def test_a_caption_states_rows_seeds_and_kind_of_interval(
     drawings: dict[str, Drawing], name: str
 ) -> None:
     drawing = drawings[name]

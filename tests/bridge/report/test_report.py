@@ -131,7 +131,7 @@ def test_html_asks_for_nothing_outside_itself(page: Page) -> None:
     assert "url(" not in page.inside["style"][0]
 
 
-def test_policy_allows_this_script_and_this_style_and_nothing_else(page: Page) -> None:
+def test_policy_allows_only_this_script_and_this_style(page: Page) -> None:
     (policy,) = [a["content"] for a in page.all("meta") if "http-equiv" in a]
     assert policy is not None
     rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
@@ -282,7 +282,7 @@ def test_published_mode_shows_its_tables_and_judges_by_clusters(
     assert "No verdict" not in page.text
 
 
-def test_a_comparison_with_another_baseline_still_gets_its_verdict(
+def test_a_comparison_with_another_baseline_gets_its_verdict(
     run: ResultSet, tmp_path: Path
 ) -> None:
     with_relay = compare(run, "nl_relay", settings=QUICK)

@@ -93,7 +93,7 @@ def test_figures_are_painted_under_the_policy(browser: Browser, tmp_path: Path) 
     assert browser.complaints() == []
 
 
-def test_shows_a_row_side_by_side_with_the_first_difference_marked(
+def test_a_row_is_shown_with_its_first_difference_marked(
     browser: Browser, path: Path, run: ResultSet
 ) -> None:
     browser.open(path, "#row=row007")

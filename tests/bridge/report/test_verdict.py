@@ -101,7 +101,7 @@ def test_what_a_row_has_above_another_rows_state_is_transfer() -> None:
     assert "gains too: no evidence of transfer" in alike
 
 
-def test_few_rows_are_inconclusive_and_say_what_they_could_have_shown() -> None:
+def test_few_rows_are_inconclusive_and_state_what_is_detectable() -> None:
     few = results(cell("no_inject", BASE[70:90]), *condition("additive", SAME[70:90]))
     (verdict,) = verdicts(few, compare(few, settings=QUICK))
     assert (
@@ -197,7 +197,7 @@ def test_the_strict_shuffle_is_compared_over_its_own_rows() -> None:
     assert any("(shuffled_translation_strict_matched): 0.0000" in f for f in verdict.findings)
 
 
-def test_rows_that_got_their_own_state_are_left_out_of_that_comparison() -> None:
+def test_rows_with_their_own_state_are_not_compared() -> None:
     # The one row that the channel alone gets right got its own state in the control.
     control = cell("shuffled_translation", changed(), 42)
     control.lanes = [
@@ -260,7 +260,7 @@ def test_cautions(cells: list[CellResult], caution: str) -> None:
     assert any(caution in c for c in verdict.cautions), verdict.cautions
 
 
-def test_equivalence_within_more_than_the_baseline_scores_is_hollow() -> None:
+def test_a_margin_above_the_baseline_score_is_cautioned() -> None:
     base = [1] * 4 + [0] * 396
     found = results(cell("no_inject", base), *condition("additive", [0] * 400, [0] * 400))
     (verdict,) = verdicts(found, compare(found, settings=QUICK))

@@ -147,7 +147,7 @@ def false_positives(reference: Reference, losses_only: bool, runs: int, margin: 
 @pytest.mark.parametrize("margin", [0.05, 0.03])
 @pytest.mark.parametrize("runs", [1, 3])
 @pytest.mark.parametrize("losses_only", [True, False])
-def test_equivalence_is_falsely_claimed_at_most_as_often_as_it_says(
+def test_equivalence_is_falsely_claimed_no_more_than_alpha(
     losses_only: bool, runs: int, margin: float
 ) -> None:
     rate = false_positives("skewness_corrected", losses_only, runs, margin)
@@ -155,5 +155,5 @@ def test_equivalence_is_falsely_claimed_at_most_as_often_as_it_says(
     assert rate <= 0.05 + 1.65 * 0.0034
 
 
-def test_the_published_equivalence_test_claims_it_too_often_where_rows_are_only_lost() -> None:
+def test_published_equivalence_is_claimed_too_often_for_losses() -> None:
     assert false_positives("normal", True, 3, 0.03) > 0.07

@@ -125,7 +125,7 @@ def _choosing(value: Any, **settings: Any) -> Any:
     return {at: restricted(run, sweep.plan.split.choosing) for at, run in sweep.runs.items()}
 
 
-def test_the_first_of_equal_cells_is_taken_and_the_others_are_counted() -> None:
+def test_of_equal_cells_the_first_is_taken_others_counted() -> None:
     made = choose(_choosing(lambda *_: 0.25), NAMES, METRIC)
     assert (made.chosen.layers, made.chosen.condition) == (LAYERS[0], "private_last")
     assert made.tied == 7

@@ -139,7 +139,7 @@ def test_unknown_conditions_are_refused_with_the_nearest() -> None:
         pairing.pair("fwd", "no_inject", "no_injct", METRIC)
 
 
-def test_rows_missing_under_some_seed_are_left_out_of_the_clusters() -> None:
+def test_rows_missing_under_a_seed_are_left_out_of_clusters() -> None:
     found = pair(
         Pairing(
             results(

@@ -87,7 +87,7 @@ def test_interaction_with_a_far_stratum_is_as_small_as_it_can_be() -> None:
     assert InteractionTest(permutations=999).p_value("hops", row_ids, labels, deltas) == 0.001
 
 
-def test_no_interaction_where_nothing_varies_and_none_in_one_stratum() -> None:
+def test_no_interaction_without_variance_or_in_one_stratum() -> None:
     ids = [f"r{index}" for index in range(6)]
     test = InteractionTest(permutations=99)
     assert test.p_value("hops", ids, list("aabbcc"), np.zeros(6)) == 1.0

@@ -44,7 +44,7 @@ def test_a_row_says_what_the_difference_says() -> None:
     assert row["minimal_detectable"] == difference.effect.minimal_detectable
 
 
-def test_notes_say_how_intervals_and_p_were_made_and_repeat_warnings() -> None:
+def test_notes_name_intervals_and_tests_and_repeat_warnings() -> None:
     given = results([cell("no_inject", CODES), cell("replace", "W" * 39 + "0", 1)])
     comparison = compare(given, metrics=["word_boundary_contains"], settings=QUICK)
     notes = "\n".join(comparison_table(comparison).notes)

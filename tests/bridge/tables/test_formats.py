@@ -64,7 +64,7 @@ def test_csv_holds_every_column_and_digit() -> None:
     assert set(list(records[1].values())[1:]) == {""}
 
 
-def test_negative_numbers_are_numbers_and_guarded_text_is_not_a_formula() -> None:
+def test_numbers_stay_numbers_and_guarded_text_is_no_formula() -> None:
     table = Table("t", (Column("a", "A"), Column("x", "X", "number")), (("-3", -3.0),))
     assert to_csv(table) == "a,x\r\n'-3,-3.0\r\n"
 

@@ -69,7 +69,7 @@ def test_wrong_declarations(declared: Mapping[str, Any]) -> None:
         Expectation.model_validate(declared)
 
 
-def test_the_published_set_is_21_files_and_24_with_the_strict_control() -> None:
+def test_published_set_is_21_files_24_with_the_strict_control() -> None:
     assert len(set(published_expectation().cells)) == 21
     strict = published_expectation(strict=True)
     assert len(set(strict.cells)) == 24

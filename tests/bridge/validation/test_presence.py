@@ -103,7 +103,7 @@ def test_a_row_of_another_dataset() -> None:
     assert any("1 row(s) missing: mh_clean_000005" in reason for reason in reasons)
 
 
-def test_rows_without_a_declared_count_are_held_to_the_other_cells() -> None:
+def test_undeclared_row_counts_are_compared_between_cells() -> None:
     results = made_set()
     expectation = Expectation.model_validate(
         {

@@ -68,7 +68,7 @@ def test_self_fallback_is_blocking_in_the_strict_control() -> None:
     assert (finding.severity, finding.row_ids) == ("blocking", (row.row_id,))
 
 
-def test_self_fallback_is_blocking_where_the_condition_drops_lone_rows() -> None:
+def test_self_fallback_blocks_where_lone_rows_are_dropped() -> None:
     results = shuffled(SHUFFLES[0])
     results.cells[1].condition = Condition(name="mine", source="shuffled", lone_rows="drop")
     report = validate(results, expectation_for(results))

@@ -138,7 +138,7 @@ def test_a_copy_that_was_cut_short_is_still_a_copy() -> None:
     assert "in all 25 rows that both have" in finding.reason
 
 
-def test_equal_texts_of_runs_that_measured_other_numbers_are_a_warning() -> None:
+def test_equal_texts_with_other_measurements_are_a_warning() -> None:
     results = made_set()
     results.cells[4].lanes = [
         replace(row, prediction=other.prediction)

@@ -1,14 +1,118 @@
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import ttost_paired, ztest
 
-from statebridge.stats.hypothesis_tests import Reference, tost
+from statebridge.stats.hypothesis_tests import (
+    Reference,
+    cohens_dz,
+    continuity_corrected_mcnemar,
+    discordant_odds_ratio,
+    exact_mcnemar,
+    exact_mcnemar_over_seeds,
+    holm,
+    holm_by_family,
+    minimal_detectable_effect,
+    tost,
+)
 from statebridge.stats.intervals import Floats
+
+COUNTS = [(0, 1), (1, 0), (3, 9), (9, 3), (28, 30), (16, 11), (1, 35), (120, 9)]
+
+
+@pytest.mark.parametrize(("gained", "lost"), [*COUNTS, (5, 5)])
+def test_exact_agrees_with_statsmodels(gained: int, lost: int) -> None:
+    theirs = mcnemar([[100, lost], [gained, 100]], exact=True).pvalue
+    assert exact_mcnemar(gained, lost) == pytest.approx(theirs, rel=1e-9)
+
+
+@pytest.mark.parametrize(("gained", "lost"), COUNTS)
+def test_corrected_agrees_with_statsmodels(gained: int, lost: int) -> None:
+    theirs = mcnemar([[100, lost], [gained, 100]], exact=False, correction=True).pvalue
+    assert continuity_corrected_mcnemar(gained, lost) == pytest.approx(theirs, rel=1e-9)
+
+
+def test_equal_counts_and_no_counts_give_one() -> None:
+    for count in (0, 5):
+        assert exact_mcnemar(count, count) == 1.0
+        # The published script takes max(|b - c| - 1, 0); statsmodels would square -1.
+        assert continuity_corrected_mcnemar(count, count) == 1.0
+
+
+@given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 20))
+def test_over_one_seed_it_is_the_exact_test(gained: int, lost: int, tied: int) -> None:
+    sums = np.array([1] * gained + [-1] * lost + [0] * tied, dtype=np.int64)
+    assert exact_mcnemar_over_seeds(sums) == pytest.approx(exact_mcnemar(gained, lost), rel=1e-9)
+
+
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=10))
+def test_over_seeds_it_counts_all_sign_flips(sums: list[int]) -> None:
+    flips = [
+        abs(sum(sign * value for sign, value in zip(signs, sums, strict=True)))
+        for signs in product((-1, 1), repeat=len(sums))
+    ]
+    share = sum(flip >= abs(sum(sums)) for flip in flips) / len(flips)
+    found = exact_mcnemar_over_seeds(np.array(sums, dtype=np.int64))
+    assert found == pytest.approx(share, rel=1e-9)
+
+
+def test_many_rows_over_seeds() -> None:
+    found = exact_mcnemar_over_seeds(np.array([-3] * 200 + [3, 2, 1], dtype=np.int64))
+    assert 0 < found < 1e-50  # a sum of positive terms keeps its digits far out in the tail
+
+
+@pytest.mark.parametrize("size", range(1, 12))
+def test_holm_agrees_with_statsmodels(size: int) -> None:
+    # Rounded, so that some are equal; cubed, so that some stay below 1.
+    p_values = np.round(np.random.default_rng(size).random(size) ** 3, 2).tolist()
+    theirs = multipletests(p_values, method="holm")[1]
+    assert holm(p_values) == pytest.approx(list(theirs), abs=1e-12)
+
+
+def test_families_are_corrected_apart_and_none_does_not_count() -> None:
+    found = holm_by_family([0.01, None, 0.04, 0.03], ["a", "a", "b", "a"])
+    assert found == [0.02, None, 0.04, 0.03]
+    assert holm([]) == []
+
+
+@pytest.mark.parametrize("rows", [2, 5, 50, 396, 5000])
+@pytest.mark.parametrize("power", [0.5, 0.8, 0.95])
+def test_minimal_detectable_effect_agrees_with_statsmodels(rows: int, power: float) -> None:
+    mine = minimal_detectable_effect(0.3, rows, power=power)
+    # The right-hand side of a two-sided test at 0.05 is a one-sided test at 0.025.
+    theirs = TTestPower().solve_power(nobs=rows, alpha=0.025, power=power, alternative="larger")
+    assert mine == pytest.approx(0.3 * theirs, rel=1e-4)  # its solver stops at about 1e-5
+
+
+def test_an_effect_of_that_size_is_found_that_often() -> None:
+    rows, sd, tries = 40, 0.5, 20_000
+    effect = minimal_detectable_effect(sd, rows)
+    assert effect is not None
+    samples = np.random.default_rng(1).normal(effect, sd, size=(tries, rows))
+    t_values = samples.mean(axis=1) / (samples.std(axis=1, ddof=1) / np.sqrt(rows))
+    found = (t_values > 2.0227).mean()  # the 97.5 % quantile of t with 39 degrees of freedom
+    assert found == pytest.approx(0.80, abs=0.012)  # four standard errors of 20,000 tries
+
+
+def test_nothing_is_detectable_without_rows_or_variance() -> None:
+    assert minimal_detectable_effect(0.3, 1) is None
+    assert minimal_detectable_effect(0.0, 100) is None
+
+
+def test_effect_sizes() -> None:
+    assert cohens_dz(0.5, 2.0) == 0.25
+    assert cohens_dz(0.5, 0.0) is None
+    assert discordant_odds_ratio(6, 3) == 2.0
+    assert discordant_odds_ratio(6, 0) is None
 
 
 def p_value(deltas: Floats, margin: float, *, zero_one: bool, reference: Reference) -> float:

@@ -111,7 +111,7 @@ def test_every_field_comes_back(tmp_path: Path) -> None:
     assert asdict(cell.lanes[1]) == asdict(full)
 
 
-def test_a_run_that_is_not_finished_is_read_up_to_its_last_whole_group(tmp_path: Path) -> None:
+def test_an_unfinished_run_is_read_to_its_last_whole_group(tmp_path: Path) -> None:
     groups = _groups()
     path = write_run(tmp_path, groups)
     whole = (path / ROWS).read_bytes()

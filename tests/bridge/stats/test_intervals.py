@@ -125,7 +125,7 @@ def test_one_row_and_constant_deltas_give_no_continuous_interval() -> None:
 
 
 @pytest.mark.parametrize("delta", [0.0, -1.0, 1.0, 1 / 3])
-def test_constant_deltas_of_a_zero_one_metric_get_an_exact_interval(delta: float) -> None:
+def test_constant_zero_one_deltas_get_an_exact_interval(delta: float) -> None:
     found = interval(np.full(396, delta), zero_one=True)
     assert found is not None
     assert found.method == "exact_binomial"
