@@ -32,7 +32,7 @@ class Record(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What a model wrote before the receiver's answer: a relay, or an answer in a debate."""
+    """A text that a model wrote before the receiver's answer: a relay, or an answer in a debate."""
 
     model: Side
     text: str
@@ -45,7 +45,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class LaneResult:
-    """What one dataset row gave in one cell (a *lane*).
+    """The result of one dataset row in one cell (a *lane*).
 
     A field is None where it does not apply to the condition, was not measured (a run
     with `--no-decode` has no prediction), or is absent from a published file.
@@ -138,7 +138,7 @@ class CellResult:
 
     @property
     def order(self) -> tuple[str, str, bool, int, str]:
-        """What cells are sorted by: direction, condition, seed (none first) and source."""
+        """Key to sort cells by: direction, condition, seed (none first) and source."""
         seed = self.seed
         return (self.direction, self.condition.name, seed is not None, seed or 0, str(self.source))
 

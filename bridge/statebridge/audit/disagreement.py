@@ -24,7 +24,7 @@ MEANINGS: dict[Label, str] = {
     "substring_noise": "the gold answer stands only inside a longer word",
     "accidental_mention": "the gold answer is mentioned, but is not what the text answers",
 }
-"""What each label says; for a report, and for a reader who fills in a sheet."""
+"""Meaning of each label; for a report, and for a reader who fills in a sheet."""
 
 
 def disagreement_label(prediction: str, gold: str) -> Label:

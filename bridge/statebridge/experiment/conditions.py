@@ -29,7 +29,7 @@ from statebridge.experiment.sources import SOURCES, Source
 
 Operator = Literal["add", "blend", "mean", "sum"]
 Prompt = Literal["task", "relay", "question_only", "placeholder", "debate"]
-"""What the receiver reads: context and question; a text that the sender wrote and the question;
+"""Prompt of the receiver: context and question; a text that the sender wrote and the question;
 the question alone; context and question with a placeholder for each token of the context; or, in
 the last round of a debate, the question with both models' last answers."""
 
@@ -87,7 +87,7 @@ class Condition(BaseModel):
     translator: Annotated[str, Field(pattern=NAME, max_length=80)] | None = None
     """Which of the experiment's translators, where it has several sets of them."""
     rounds: Annotated[int, Field(ge=2, le=10), NO_BOOLEAN] = 2
-    """Of a debate: how often each model answers."""
+    """Number of answers that each model gives in a debate."""
     channel: Annotated[str, Field(pattern=NAME, max_length=80)] | None = None
     """Name of the channel; by default `text` where the prompt holds text, and `states`."""
 
@@ -275,7 +275,7 @@ class UnknownCondition:
 
 
 DeclaredCondition = Condition | UnknownCondition
-"""What a cell says of its condition."""
+"""Declaration that a cell has of its condition."""
 
 
 def count(positions: Positions) -> int | str:

@@ -1,4 +1,4 @@
-"""What a figure function returns, and saving it: the same bytes for the same figure, on any day."""
+"""The result of a figure function, and saving it: equal figures give equal bytes, on any day."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Drawing:
     """Stem of the file it is saved under."""
     title: str
     caption: str
-    """What is drawn, over how many rows and seeds, and the kind of its intervals."""
+    """Content of the figure, its numbers of rows and seeds, and the kind of its intervals."""
     figure: Figure | None
     reason: str | None = None
     """One line, where there is no figure."""

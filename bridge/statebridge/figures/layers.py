@@ -139,8 +139,8 @@ def layer_panel(
 ) -> AxesImage:
     """Draw differences over sender and receiver layers, from -limit to limit.
 
-    Up to `most_numbers` layers a side, numbers stand in the squares; a frame around the `marked`
-    one.
+    Up to `most_numbers` layers a side, the squares hold their numbers; the `marked` one has a
+    frame.
     """
     senders, receivers = _sides(values)
     numbered = max(len(senders), len(receivers)) <= most_numbers

@@ -248,7 +248,7 @@ def _quality(manifest: Mapping[str, Any] | None) -> list[tuple[str, Mapping[str,
 
 
 def _seed_name(key: str) -> str:
-    """What a translator of the manifest is called: `42` or, of several sets, `aligned/42`."""
+    """Name of a translator of the manifest: of `42`, or of `aligned/42` where there are sets."""
     of, _, seed = key.rpartition("/")
     return f"{of}, seed {seed}" if of else f"seed {seed}"
 

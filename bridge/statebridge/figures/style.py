@@ -71,7 +71,7 @@ def new_figure(height: float, width: float = WIDTH) -> Figure:
 
 @dataclass(frozen=True, slots=True)
 class SeriesStyle:
-    """How one condition is drawn wherever conditions are told apart by their look."""
+    """Look of one condition wherever conditions differ by their look."""
 
     colour: str
     marker: str

@@ -1,6 +1,6 @@
-"""What the row browser of the HTML report shows, as compact JSON.
+"""The data of the HTML report's row browser, as compact JSON.
 
-Cells are columns over the rows, and every text stands once: many conditions give the same one.
+Cells are columns over the rows, and every text is there once: many conditions give the same one.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def browser_data(results: ResultSet) -> dict[str, Any]:
 
 
 def embedded_json(data: Any) -> str:
-    """Return JSON that may stand inside a `<script>` element: it holds no `<`, `>` or `&`."""
+    """Return JSON that can be put inside a `<script>` element: it holds no `<`, `>` or `&`."""
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for sign in "<>&\u2028\u2029":
         text = text.replace(sign, f"\\u{ord(sign):04x}")

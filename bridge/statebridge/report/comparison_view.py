@@ -72,7 +72,7 @@ def difference_view(comparison: Comparison, baseline: str, metric: str) -> Table
         return None
     by_place = {(d.direction, d.condition): d for d in found}
     ordered = tuple(by_place[place] for place in condition_rows(found))
-    # What concerns the data as a whole is said once for the report, not under every table.
+    # A warning about the data as a whole comes once in the report, not under every table.
     quiet = tuple(d.model_copy(update={"warnings": ()}) for d in ordered)
     table = comparison_table(comparison.model_copy(update={"differences": quiet, "warnings": ()}))
     columns = [

@@ -1,4 +1,4 @@
-"""What a report says, gathered once and written as HTML and as Markdown."""
+"""The content of a report, gathered once and written as HTML and as Markdown."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class ReportContent:
     sender_not_checked: str
     """That it made none, where something of the sender was sent."""
     cost: CostView | None
-    """What the methods cost, where the results say it."""
+    """Costs of the methods, where the results record them."""
     drawings: tuple[Drawing, ...]
     not_drawn: tuple[Drawing, ...]
     validation_passed: bool | None
@@ -70,18 +70,18 @@ class ReportContent:
 
 
 class ReportParts(TypedDict, total=False):
-    """What a caller of a report may have already, or choose."""
+    """Parts of a report that its caller may have already, and choices."""
 
     comparison: Comparison | None
     """Made by the report, against the baseline and the text relay, if not given. Of a
     published-mode one the tables are shown, and the verdict rests on clustered intervals."""
     validation: ValidationReport | None
-    """Of a run directory made against its own manifest if not given; of published files the
-    report says that nothing was checked."""
+    """If not given, a run directory is validated against its own manifest; of published files
+    the report states that nothing was checked."""
     audit: AuditReport | None
     """Made by the report if not given."""
     agreement: Agreement | None
-    """Of readers with the audit's labels."""
+    """Agreement of readers with the audit's labels."""
     dataset: Sequence[DatasetRow] | None
     """Rows with context and question, where the results come without them."""
     layer_runs: Sequence[ResultSet]

@@ -1,4 +1,4 @@
-"""What the methods cost and what came of it, as a table and in words."""
+"""Costs and scores of the methods, as a table and in words."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _WAY_NAMES: dict[Way, str] = {
 
 @dataclass(frozen=True, slots=True)
 class CostView:
-    """What a report says of costs."""
+    """The part of a report about costs."""
 
     scores: MethodScores
     table: Table

@@ -19,7 +19,7 @@ Fact = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class ExperimentView:
-    """What a reader needs to know of the experiment, and to repeat it."""
+    """Facts that a reader needs to judge the experiment and to repeat it."""
 
     facts: tuple[Fact, ...]
     conditions: Table

@@ -1,4 +1,4 @@
-"""What the report on a layer search says, gathered once and written as HTML and as Markdown."""
+"""The content of the report on a layer search, gathered once for HTML and Markdown."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from statebridge.stats.setting import channel_settings
 
 @dataclass(frozen=True, slots=True)
 class _Channel:
-    """What carries in a control, and what must not."""
+    """The condition of a control that carries content, and the one that must not."""
 
     condition: str
     control: str
@@ -36,7 +36,7 @@ _JUDGED_BY = ("task_correct", "word_boundary_contains", SENSITIVE)
 
 @dataclass(frozen=True, slots=True)
 class PositiveControlView:
-    """What the positive control of a run says."""
+    """The result of a run's positive control."""
 
     detected: bool | None
     """None where it holds nothing to judge by."""
@@ -45,7 +45,7 @@ class PositiveControlView:
 
 
 def positive_control_view(results: ResultSet) -> PositiveControlView:
-    """Judge a run's positive control; a run without one is told how to get it.
+    """Judge a run's positive control; without one, say how to get it.
 
     Transfer counts as detected where the receiver's own last state, taken from the whole
     prompt, raises a judging metric above the question alone (p below alpha after Holm's

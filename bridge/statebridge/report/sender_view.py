@@ -31,7 +31,7 @@ _REPLACEMENTS = {"mean": "mean state", "zero": "zero", "patch": "another row's s
 
 @dataclass(frozen=True, slots=True)
 class SenderView:
-    """What a report says of the checks."""
+    """The part of a report about the checks."""
 
     sentences: tuple[str, ...]
     table: Table

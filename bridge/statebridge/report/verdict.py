@@ -156,16 +156,16 @@ _JUDGED_BY = ("task_correct", "word_boundary_contains", SENSITIVE)
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the results of one direction say, the most important first."""
+    """Conclusions from the results of one direction, the most important first."""
 
     direction: Direction
     setting: str
-    """What the receiver reads, in words; empty where the results hold one setting."""
+    """Prompt of the receiver, in words; empty where the results hold one setting."""
     headline: str
     findings: tuple[str, ...]
     """One sentence or two each, with the numbers."""
     cautions: tuple[str, ...]
-    """What a reader must know before believing the headline."""
+    """Limits that a reader must know before believing the headline."""
 
 
 def judging_metric(comparison: Comparison) -> str:
@@ -214,7 +214,7 @@ def _verdict(
     own = own_against_anothers(groups, metric, comparison.settings)
     headlines = [headline(baseline, metric, *_tested(groups, found), own)]
     if at_floor(metric, _tested(groups, found)[0]) and sensitive:
-        # Where no answer is right, log-probability can still tell.
+        # Where no answer is right, log-probability can still show an effect.
         metric, found = SENSITIVE, sensitive
         own = own_against_anothers(groups, metric, comparison.settings)
         headlines.append(headline(baseline, metric, *_tested(groups, found), own))
@@ -264,7 +264,7 @@ DIRECTIONS: dict[Direction, str] = {"fwd": "Forward", "rev": "Reverse"}
 
 
 def verdict_heading(verdict: Verdict) -> str:
-    """Return what tells a verdict from the others of a report."""
+    """Return the heading of a verdict in a report that has several."""
     return ". ".join(part for part in (DIRECTIONS[verdict.direction], verdict.setting) if part)
 
 

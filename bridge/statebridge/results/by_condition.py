@@ -23,7 +23,7 @@ class ConditionCells:
 
     @property
     def declared(self) -> DeclaredCondition:
-        """What the cells say of their condition."""
+        """Declaration that the cells have of their condition."""
         return self.cells[0].condition
 
     @property

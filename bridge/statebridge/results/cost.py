@@ -1,4 +1,4 @@
-"""What each method of a run cost per row, from the lengths and shapes that the run recorded.
+"""Cost per row of each method of a run, from the lengths and shapes that the run recorded.
 
 Operations by `statebridge.cost`, under both of its accountings, with a key-value cache and
 without; bytes as sent. Conditions that no one would send with (controls) have no cost here.

@@ -57,7 +57,7 @@ class SweptRun(Record):
 
 
 class SweepPlan(Record):
-    """What `sweep.json` states."""
+    """The content of `sweep.json`."""
 
     format: str = FORMAT
     experiment: dict[str, Any]
@@ -205,6 +205,6 @@ def _read_plan(file: Path) -> SweepPlan:
         plan = SweepPlan.model_validate(data)
         Experiment.model_validate(plan.experiment)
     except (OSError, ValidationError, ValueError) as error:
-        said = " ".join(str(error).split())[:200]
-        raise ResultError(f"{file}: not the plan of a sweep: {said}") from None
+        problem = " ".join(str(error).split())[:200]
+        raise ResultError(f"{file}: not the plan of a sweep: {problem}") from None
     return plan

@@ -27,7 +27,7 @@ from statebridge.scoring.conventions import row_convention, row_correct
 
 
 def read_run(path: str | Path) -> ResultSet:
-    """Read a run directory, finished or not; rows stand in the order of the dataset.
+    """Read a run directory, finished or not; lanes are in the order of the dataset.
 
     Only whole groups are read; a cell that the plan gives no row is left out.
     `prediction_changed` and `first_changed_token` are worked out here, from the new tokens that

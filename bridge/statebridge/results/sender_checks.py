@@ -1,4 +1,4 @@
-"""What the checks inside the sender measured, as a file of the run directory.
+"""Measurements of the checks inside the sender, as a file of the run directory.
 
 A check replaces the sender's own states at the sending layer, at some positions of its
 prompt, and measures what becomes of the sender's own answer.
@@ -19,11 +19,11 @@ from statebridge.runs.directory import SENDER_CHECKS
 FORMAT: Final = "statebridge.sender_checks.v1"
 
 Replacement = Literal["mean", "zero", "patch"]
-"""What stands in for the sender's states: their mean over the rows, zero, another row's."""
+"""Replacement of the sender's states: their mean over the rows, zero, another row's."""
 
 
 class AnswerMeasure(Record):
-    """What the sender says of an answer after its prompt; no penalty is applied."""
+    """The sender's probability of an answer after its prompt; no penalty is applied."""
 
     logprob: float
     """Log-probability of the whole answer, nats."""
@@ -38,7 +38,7 @@ class SenderRow(Record):
 
     row_id: str
     tokens: int
-    """Of the prompt."""
+    """Number of tokens of the prompt."""
     gold: AnswerMeasure
 
 

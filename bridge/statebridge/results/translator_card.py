@@ -35,13 +35,13 @@ class CorpusRecord(Record):
     name: str
     """File name, without its directory."""
     sha256: str
-    """Of the whole file, whatever part of it was used."""
+    """Hash of the whole file, whatever part of it was used."""
     passages: int | None = None
     """Passages used."""
     max_tokens: int | None = None
-    positions: Literal["all", "last"] = "all"
-    """Of each passage: every token, or the last one."""
     """Tokens after which a passage was cut."""
+    positions: Literal["all", "last"] = "all"
+    """Positions used of each passage: every token, or the last one."""
 
 
 class EpochRecord(Record):
@@ -53,7 +53,7 @@ class EpochRecord(Record):
     """Mean over the epoch's positions, each taken before the step it led to."""
     validation_loss: float
     learning_rate: float
-    """Of the epoch's last step."""
+    """Learning rate of the epoch's last step."""
 
 
 class TrainingRecord(Record):
@@ -62,7 +62,7 @@ class TrainingRecord(Record):
     method: Literal["adamw"] = "adamw"
     settings: TrainingSettings
     seed: int
-    """Of the initial weights and of the order of the positions."""
+    """Seed of the initial weights and of the order of the positions."""
     normalize_target: bool
     """Whether the receiver states were L2-normalised."""
     training_positions: int
@@ -85,9 +85,9 @@ class RidgeRecord(Record):
     penalty: float
     """The absolute λ added to the diagonal of the centred X'X / n."""
     rank: int
-    """Of the centred X'X, before the penalty."""
+    """Rank of the centred X'X, before the penalty."""
     condition_number: float
-    """Of the penalised centred X'X."""
+    """Condition number of the penalised centred X'X."""
 
 
 class ProcrustesRecord(Record):
@@ -99,9 +99,9 @@ class ProcrustesRecord(Record):
     """Whether the receiver states were L2-normalised."""
     training_positions: int
     scale: float
-    """What the rotation is multiplied by."""
+    """Factor of the rotation."""
     rank: int
-    """Of the centred X'Y."""
+    """Rank of the centred X'Y."""
     condition_number: float
     """Its largest singular value over its smallest: how well the rotation is determined."""
 
@@ -135,7 +135,7 @@ class CausalEpochRecord(Record):
     validation_divergence: float
     """KL(skyline || receiver) of the next token after the prompt, nats."""
     learning_rate: float | None
-    """Of the epoch's last step."""
+    """Learning rate of the epoch's last step."""
 
 
 class CausalRecord(Record):
@@ -143,22 +143,22 @@ class CausalRecord(Record):
 
     settings: CausalSettings
     seed: int
-    """Of the split and of the order of the rows."""
+    """Seed of the split and of the order of the rows."""
     condition: dict[str, Any]
     """The condition trained through, as declared."""
     dataset: str
     """Where the rows come from: a file's name, or `generated multi-hop rows`."""
     dataset_sha256: str
-    """Of the whole file or of all generated rows."""
+    """Hash of the whole file or of all generated rows."""
     rows_sha256: str
-    """Of the rows trained and validated on, in canonical form."""
+    """Hash of the rows trained and validated on, in canonical form."""
     training_rows: int
     validation_rows: int
     evaluated_rows_left_out: int
     """Generated rows that are evaluated, and were therefore not used."""
     repeated_rows_left_out: int
     start_scale: float
-    """What the fitted map's output was multiplied by before the first step."""
+    """Factor of the fitted map's output before the first step."""
     steps: int
     device: str
     seconds: float
@@ -245,7 +245,7 @@ class TranslatorCard(Record):
     width_in: int = Field(ge=1)
     width_out: int = Field(ge=1)
     options: dict[str, int] = Field(default_factory=dict)
-    """What the kind needs beside the widths: `hidden_dim` of the MLPs, `rank` of low_rank."""
+    """Options of the kind beside the widths: `hidden_dim` of the MLPs, `rank` of low_rank."""
     normalize_input: bool
     sender: StateOrigin | None = None
     receiver: StateOrigin | None = None
@@ -259,4 +259,4 @@ class TranslatorCard(Record):
     created_at: str | None = None
     """UTC, ISO 8601."""
     weights_sha256: str | None = None
-    """Of the weights' file; filled in when it is written."""
+    """Hash of the weights' file; filled in when it is written."""

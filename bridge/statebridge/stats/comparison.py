@@ -1,4 +1,4 @@
-"""What a comparison says, as plain records that write themselves as JSON."""
+"""The result of a comparison, as plain records that write themselves as JSON."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ RESAMPLES = 10_000
 PERMUTATIONS = 1999
 PROMPT_LENGTH = "prompt_length"
 ATTRIBUTES = ("hops", "domain", "answer_type", PROMPT_LENGTH)
-"""What a comparison is stratified by unless other attributes are given."""
+"""Attributes that a comparison is stratified by unless others are given."""
 
 
 class Settings(Record):
@@ -80,10 +80,10 @@ class Settings(Record):
     """Equivalence margins by continuous metric, in its units; none unless declared."""
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     level: Annotated[float, Field(gt=0, lt=1)] = 0.95
-    """Of the default mode's intervals; the published mode's are 95 % intervals."""
+    """Level of the default mode's intervals; the published mode's are 95 % intervals."""
     power: Annotated[float, Field(gt=0, lt=1)] = 0.80
     resamples: Annotated[int, Field(ge=100)] = RESAMPLES
-    """Of the default mode; the published mode draws 5,000."""
+    """Number of resamples of the default mode; the published mode draws 5,000."""
     interval: IntervalKind = "studentised"
     stratify_by: tuple[str, ...] = ATTRIBUTES
     permutations: Annotated[int, Field(ge=99)] = PERMUTATIONS
@@ -185,7 +185,7 @@ class Difference(Record):
     delta: float
     """Condition less baseline. Clustered: mean over rows of the mean over seeds."""
     standard_error: float | None
-    """Of the clustered mean; None for one row, and in published mode."""
+    """Standard error of the clustered mean; None for one row, and in published mode."""
     interval: Interval | None
     """None where the data give none; `warnings` says why."""
     counts: Counts
@@ -278,11 +278,11 @@ class FailureChain(Record):
 
 
 class GapClosed(Record):
-    """What a channel of a private setting closes of the gap from floor to skyline."""
+    """The part of the gap from floor to skyline that a channel of a private setting closes."""
 
     direction: Direction
     prompt: str
-    """What the receiver reads: `question_only` or `placeholder`."""
+    """Prompt of the receiver: `question_only` or `placeholder`."""
     condition: str
     floor: str
     """The receiver alone."""
@@ -297,7 +297,7 @@ class GapClosed(Record):
     closed: float
     """Condition less floor, averaged over the runs (seeds) of each row."""
     share: Share | None
-    """Of the gap: 0 tells nothing, 1 as much as the context itself; below 0 it does harm."""
+    """Share of the gap: 0 is nothing, 1 as much as the context itself; below 0 it does harm."""
     no_share_because: str | None
     """Why the share is None: the gap is not clearly above zero."""
 
@@ -313,10 +313,10 @@ class Comparison(Record):
     stratifications: tuple[Stratification, ...]
     failure_chains: tuple[FailureChain, ...]
     gaps_closed: tuple[GapClosed, ...] = ()
-    """Of private settings, under the default mode."""
+    """Gaps of private settings, under the default mode."""
     warnings: tuple[str, ...]
-    """What a reader must know about the data, each line once: rows left out, runs that are
-    not complete, mixed settings. What concerns one difference alone stands with it."""
+    """Warnings about the data, each once: rows left out, runs that are not complete, mixed
+    settings. A warning about one difference alone is with that difference."""
 
     def difference(
         self, condition: str, baseline: str, metric: str, direction: Direction = "fwd"

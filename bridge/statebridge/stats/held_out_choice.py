@@ -2,7 +2,7 @@
 
 The highest of many means is too high by chance: picked and reported on the same rows, a sweep
 over noise finds an effect. Here the cell is chosen by its mean on the choosing rows, by a
-function that is given these rows only, and everything said of it is computed on the reporting
+function that is given these rows only, and every number reported of it is computed on the reporting
 rows, which are then as fresh as those of an experiment that declared the cell beforehand.
 """
 
@@ -27,7 +27,7 @@ from statebridge.stats.comparison import Comparison, Settings
 from statebridge.stats.intervals import Floats, keyed_generator
 
 RESAMPLES = 2000
-"""Of the choosing rows, to see how firm the choice is."""
+"""Number of resamples of the choosing rows, to see how firm the choice is."""
 
 _SENSITIVE = "gold_logprob"
 
@@ -46,7 +46,7 @@ class Choice(Record):
 
 
 class SeedChoice(Record):
-    """What one seed alone would have chosen on the same rows."""
+    """The choice that one seed alone would have made on the same rows."""
 
     seed: int
     choice: Choice
@@ -107,8 +107,8 @@ class HeldOutChoice:
     reported: ResultSet
     """The run of the chosen layers, on the reporting rows."""
     comparison: Comparison
-    """Of the reported rows: each condition within its setting, by the metric of the choice and
-    by the gold answer's log-probability."""
+    """Each condition within its setting on the reported rows, by the metric of the choice and by
+    the gold answer's log-probability."""
 
 
 def choose_held_out(sweep: SweepResults, settings: Settings | None = None) -> HeldOutChoice:

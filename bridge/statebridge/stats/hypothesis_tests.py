@@ -159,7 +159,7 @@ def tost(
 ) -> Equivalence | None:
     """Test whether the mean of `row_deltas`, shape (rows,), lies within each ± margin.
 
-    Returns None where nothing can be said: a single row, or deltas without variance (but the
+    Returns None where no test is possible: a single row, or deltas without variance (but the
     deltas of a 0/1 metric that are all equal are tested exactly by the default reference).
     """
     if len(row_deltas) < 2:

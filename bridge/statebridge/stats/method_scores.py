@@ -1,4 +1,4 @@
-"""What each method of a run cost beside the share of rows that it got right."""
+"""Cost of each method of a run beside the share of rows that it got right."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class MethodScores:
     """The methods of a run."""
 
     measure: str
-    """What counts as right: the task's own convention, or word-boundary containment."""
+    """Measure of a right answer: the task's own convention, or word-boundary containment."""
     methods: tuple[MethodScore, ...]
 
 

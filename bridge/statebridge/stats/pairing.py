@@ -40,7 +40,7 @@ class PairedRun:
     baseline_values: Floats
     """The baseline's values, shape (rows,)."""
     seed: int | None
-    """The seed that tells this run from the condition's others: its own, or its baseline's."""
+    """The seed by which this run differs from the condition's others: its own or its baseline's."""
 
     @property
     def deltas(self) -> Floats:

@@ -1,4 +1,4 @@
-"""What each check inside the sender did to its answer: means over rows, with intervals."""
+"""Effect of each check inside the sender on its answer: means over rows, with intervals."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class AnswerChange(Record):
     logprob_after: float
     difference: float
     interval: Interval | None
-    """Of the difference, rows as clusters; None for a single row or equal differences."""
+    """Interval of the difference, rows as clusters; None for one row or equal differences."""
     right_before: float
     """Share of rows in which greedy decoding, without penalties, would give this answer."""
     right_after: float
@@ -44,7 +44,7 @@ class AnswerChange(Record):
 
     @property
     def outcome(self) -> Outcome:
-        """What became of the log-probability; `open` where the rows do not tell."""
+        """Change of the log-probability; `open` where the rows do not decide."""
         low, high = self.difference, self.difference
         if self.interval is not None:
             low, high = self.interval.low, self.interval.high
@@ -66,7 +66,7 @@ class SenderEffect(Record):
     n_rows: int
     gold: AnswerChange
     donor: AnswerChange | None
-    """Of the donor's answer, where states are patched."""
+    """Change of the donor's answer, where states are patched."""
 
 
 def sender_effects(

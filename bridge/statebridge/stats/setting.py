@@ -20,7 +20,7 @@ class ChannelSetting:
 
     direction: Direction
     prompt: Prompt
-    """What the receiver reads; `task` is the shared setting."""
+    """Prompt of the receiver; `task` is the shared setting."""
     floor: str
     """The condition that writes nothing: what the others are compared with."""
     ceiling: str | None

@@ -28,7 +28,7 @@ from statebridge.stats.pairing import PairedCondition, is_zero_one
 
 _BINS = 4
 _DERIVED = {"domain": "domain_inferred"}
-"""Attribute to the field of the published data that stands in where it is absent."""
+"""Attribute to the field of the published data that is used where it is absent."""
 
 
 def stratum_labels(

@@ -18,7 +18,7 @@ METHOD_NAMES: dict[IntervalMethod, str] = {
     "tost_skewness_corrected": "TOST, corrected for skewness",
     "tost_normal": "TOST, normal",
 }
-"""What readers call an interval's method."""
+"""Name of an interval's method, for readers."""
 
 
 TEST_NAMES: dict[PMethod, str] = {
@@ -30,7 +30,7 @@ TEST_NAMES: dict[PMethod, str] = {
     ),
     "paired_t": "paired t test",
 }
-"""What readers call a p-value's test."""
+"""Name of a p-value's test, for readers."""
 
 
 def comparison_table(comparison: Comparison) -> Table:
@@ -139,7 +139,7 @@ def _notes(comparison: Comparison) -> list[str]:
 
 
 def _cautions(comparison: Comparison) -> list[str]:
-    """What a reader must know of the data, and of single differences, each line once."""
+    """Warnings about the data and about single differences, each once."""
     own = [warning for difference in comparison.differences for warning in difference.warnings]
     return list(dict.fromkeys([*comparison.warnings, *own]))
 

@@ -235,7 +235,7 @@ FORMATS: Mapping[str, Callable[[Table], bytes]] = MappingProxyType(
 TableFormat = Literal["parquet", "csv", "latex", "markdown"]
 ExportFormat = Literal["published", TableFormat]
 EXPORT_FORMATS: tuple[ExportFormat, ...] = ("published", "parquet", "csv", "latex", "markdown")
-"""What results are exported in: published result files, or tables."""
+"""Formats in which results are exported: published result files, or tables."""
 ENDINGS: Mapping[TableFormat, str] = MappingProxyType(
     {"parquet": ".parquet", "csv": ".csv", "latex": ".tex", "markdown": ".md"}
 )

@@ -80,7 +80,7 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[tuple[Value, ...], ...]
     notes: tuple[str, ...] = ()
-    """What a reader must know of the rows; stands under the table."""
+    """Notes that a reader needs; printed under the table."""
 
     def __post_init__(self) -> None:
         """Refuse a table that some format could not write."""

@@ -1,4 +1,4 @@
-"""What results are expected to hold: read from a file, or from the manifest of a run."""
+"""Expectations of results: declared, or taken from the manifest of a run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ExpectedCondition(Record):
     source_rows: Count | None = None
     """Rows of the dataset, of which `rows` are left after exclusions."""
     self_fallback: Severity = "warning"
-    """What it means if a row of a shuffled condition got its own state."""
+    """Severity of a row of a shuffled condition that got its own state."""
 
     @property
     def excluded_rows(self) -> int | None:
@@ -77,7 +77,7 @@ class Original(Record):
 
 
 class Expectation(Record):
-    """What a set of results must be; can be declared in an experiment file (`expect:`)."""
+    """Requirements on a set of results; can be declared in an experiment file (`expect:`)."""
 
     name: Annotated[str, Field(min_length=1)] = "declared"
     direction: Direction = "fwd"

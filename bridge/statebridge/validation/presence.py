@@ -140,7 +140,7 @@ def _number(count: int | None) -> str:
 
 
 def _unequal_seeds(results: ResultSet) -> Iterator[Finding]:
-    """What a condition excludes depends on the rows, never on the seed."""
+    """Find seeds with other rows: exclusions depend on the rows, never on the seed."""
     groups: dict[tuple[Direction, str], list[CellResult]] = {}
     for cell in results.cells:
         if cell.lanes:

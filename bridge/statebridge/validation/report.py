@@ -1,4 +1,4 @@
-"""What a validation found, as plain records that write themselves as JSON."""
+"""The result of a validation, as plain records that write themselves as JSON."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Finding(Record):
 
 
 class CellVerdict(Record):
-    """What became of one cell."""
+    """The verdict on one cell."""
 
     cell: str
     direction: Direction

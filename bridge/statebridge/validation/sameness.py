@@ -3,7 +3,7 @@
 Two cells with the same text in every row are most often one file under two names, or an
 intervention that never took place; pooled, two equal seeds would count one run twice. That
 is blocking. It is a warning where the runs are known to be distinct, because a number
-measured in both of them differs, or where there are too few rows to tell a copy from chance.
+measured in both of them differs, or where there are too few rows to know a copy from chance.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _DISTINGUISHING = ("translated_norm_mean", "injected_norm_mean", "gold_logprob",
 
 
 def self_injection(results: ResultSet) -> Iterator[Finding]:
-    """Find rows where writing the receiver's own state back changed what it said."""
+    """Find rows where writing the receiver's own state back changed its text."""
     for cell in results.cells:
         if not cell.condition.writes_own_state:
             continue

@@ -63,7 +63,7 @@ def test_published_conditions_differ_in_more_than_colour() -> None:
 
 
 def luminance(colour: str) -> float:
-    """What grey print makes of a colour (ITU-R BT.709 weights)."""
+    """The grey of a colour in print (ITU-R BT.709 weights)."""
     red, green, blue = matplotlib.colors.to_rgb(colour)
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
@@ -75,5 +75,5 @@ def test_filled_areas_differ_in_grey_and_in_hatch() -> None:
     ):
         assert len({hatch for _, hatch in looks}) == len(looks)
         for (one, _), (other, _) in itertools.combinations(looks, 2):
-            # A tenth of the grey scale is easily told apart in print.
+            # A tenth of the grey scale is easily seen in print.
             assert abs(luminance(one) - luminance(other)) > 0.1

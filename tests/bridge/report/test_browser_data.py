@@ -1,4 +1,4 @@
-"""The row browser's data: what each cell said, scored, kept once, and safe to embed."""
+"""The row browser's data: the text of each cell, scored, kept once, and safe to embed."""
 
 from __future__ import annotations
 

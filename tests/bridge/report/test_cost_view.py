@@ -1,4 +1,4 @@
-"""What a report says of costs: the table, the sentences, the figure."""
+"""The part of a report about costs: the table, the sentences, the figure."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ QUICK = Settings(resamples=200, permutations=99, stratify_by=("hops",))
 
 
 class Page(HTMLParser):
-    """What a page is made of."""
+    """The elements of a page."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -230,7 +230,7 @@ def test_figures_can_be_left_out(run: ResultSet, tmp_path: Path) -> None:
 def test_hostile_text_stays_text(tmp_path: Path) -> None:
     page = quick(hostile_results(), tmp_path)
     assert len(page.all("script")) == 2
-    # What is hostile stands in the data, where no `<` can, and nowhere else.
+    # Hostile text is in the data, where no `<` can, and nowhere else.
     outside = page.text.replace(page.inside["script"][0], "")
     assert "alert(1)" not in outside
     data = json.loads(page.inside["script"][0])

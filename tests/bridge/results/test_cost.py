@@ -42,15 +42,15 @@ def _partial(way: Way, tokens: int) -> int:
 def test_costs_are_those_of_the_rows_own_lengths(way: Way) -> None:
     costs, rows = _costs(), range(4)
     alone = fmean(_generation(RECEIVER, 5 + i, 2 + i, way) for i in rows)
-    told = fmean(_generation(RECEIVER, 9 + i, 2 + i, way) for i in rows)
+    received = fmean(_generation(RECEIVER, 9 + i, 2 + i, way) for i in rows)
     message = fmean(_generation(SENDER, 10 + i, 3, way) for i in rows)
     reply = fmean(_generation(RECEIVER, 5 + i, 3, way) for i in rows)
     partial = fmean(_partial(way, 10 + i) for i in rows)
     expected = {
         "question_only": (0, alone),
         "skyline": (0, alone),
-        "private_relay": (message, told),
-        "debate": (message, told + reply),
+        "private_relay": (message, received),
+        "debate": (message, received + reply),
         "activation_replace": (partial, alone),
         "activation_sum": (partial, alone + 24),
         "activation_mean": (partial, alone + 48),

@@ -1,4 +1,4 @@
-"""What the intervals and the equivalence test do on simulated data of the published size.
+"""Coverage of the intervals and the equivalence test on simulated data of the published size.
 
 396 rows, three seeds that share a row's fate; run with
 `pytest -m slow tests/bridge/stats/test_coverage.py`.

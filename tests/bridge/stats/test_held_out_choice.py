@@ -1,4 +1,4 @@
-"""The choice is made on some rows, and what is said of it holds on the others."""
+"""The choice is made on some rows, and its results hold on the others."""
 
 from __future__ import annotations
 

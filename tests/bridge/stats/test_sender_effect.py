@@ -1,4 +1,4 @@
-"""What the checks inside the sender did, against numbers worked out by hand."""
+"""Effects of the checks inside the sender, against numbers worked out by hand."""
 
 from __future__ import annotations
 
