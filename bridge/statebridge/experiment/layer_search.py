@@ -100,7 +100,7 @@ def candidates(experiment: Experiment) -> tuple[Condition, ...]:
     declared = {condition.name: condition for condition in experiment.resolved_conditions}
     asked = experiment.sweep.choose.condition
     if asked is None:
-        found = [c for c in declared.values() if c.source in ("translated", "sender")]
+        found = [c for c in declared.values() if c.carries_sender]
         if not found:
             raise ValueError(
                 "sweep.choose.condition: no condition writes translated states or the sender's "
@@ -114,7 +114,7 @@ def candidates(experiment: Experiment) -> tuple[Condition, ...]:
                 f"sweep.choose.condition: {name} is not a condition of the experiment; "
                 f"{nearest(name, declared)}"
             )
-        if declared[name].source == "none":
+        if not declared[name].writes:
             raise ValueError(
                 f"sweep.choose.condition: {name} writes nothing, so it is the same at every layer"
             )
@@ -156,7 +156,7 @@ def _check_one_floor(chosen: Sequence[Condition], declared: Sequence[Condition])
             "name conditions of one prompt"
         )
     (prompt,) = prompts
-    if not any(c.source == "none" and c.prompt == prompt for c in declared):
+    if not any(c.is_baseline and c.prompt == prompt for c in declared):
         floor = {"task": "no_inject", "placeholder": "placeholder_only"}.get(prompt, prompt)
         raise ValueError(
             f"conditions: {floor} is missing, which what is chosen is compared with; add it"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from statebridge.figures.wording import metric_label
 from statebridge.records import ResultSet
-from statebridge.report.sentences import SENSITIVE, gap_sentences, sentence
+from statebridge.report.sentences import JUDGED_BY, gap_sentences, sentence
 from statebridge.stats import Difference, compare
 from statebridge.stats.setting import channel_settings
 
@@ -31,7 +31,6 @@ _TAUGHT_PAIR = _Channel(
     "The taught pair in the private setting, its maps trained through the receiver, positive "
     "control of the installation",
 )
-_JUDGED_BY = ("task_correct", "word_boundary_contains", SENSITIVE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +89,7 @@ def _judge(control: ResultSet, channel: _Channel) -> PositiveControlView:
         found = [against(name, metric) for name in (setting.floor, channel.control)]
         return all(each is not None and each.verdict == "higher" for each in found)
 
-    judged = [m for m in _JUDGED_BY if against(setting.floor, m) is not None]
+    judged = [m for m in JUDGED_BY if against(setting.floor, m) is not None]
     seen = [m for m in judged if detected(m)]
     findings: list[str] = []
     for metric in judged[:1]:

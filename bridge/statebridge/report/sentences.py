@@ -38,6 +38,9 @@ def shuffled_twins(groups: Sequence[ConditionCells]) -> list[tuple[str, str]]:
 SENSITIVE = "gold_logprob"
 """The metric that shows most per row where answers show little."""
 
+JUDGED_BY = ("task_correct", "word_boundary_contains", SENSITIVE)
+"""Metrics that a verdict rests on, the first that the results hold."""
+
 
 def sentence(d: Difference) -> str:
     """Say what one condition does against its baseline, and what follows."""

@@ -10,6 +10,7 @@ from statebridge.figures.wording import joined, metric_label
 from statebridge.records import Direction, ResultSet
 from statebridge.report.cautions import cautions, unchanged_by_self_injection
 from statebridge.report.sentences import (
+    JUDGED_BY,
     SENSITIVE,
     against_relay,
     by_logprob,
@@ -151,8 +152,6 @@ SETTING_WORDS: dict[Prompt, str] = {
     "placeholder": "Private setting: the receiver reads placeholders and the question",
 }
 
-_JUDGED_BY = ("task_correct", "word_boundary_contains", SENSITIVE)
-
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -170,7 +169,7 @@ class Verdict:
 
 def judging_metric(comparison: Comparison) -> str:
     """Return the metric that the verdict rests on: containment, else gold log-probability."""
-    return next((m for m in _JUDGED_BY if m in comparison.metrics), comparison.metrics[0])
+    return next((m for m in JUDGED_BY if m in comparison.metrics), comparison.metrics[0])
 
 
 def verdicts(results: ResultSet, comparison: Comparison | None) -> list[Verdict]:

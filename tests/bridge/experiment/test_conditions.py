@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from statebridge.experiment import Condition
 from statebridge.experiment.conditions import count, describe
+from statebridge.experiment.presets import CONDITIONS, named_condition
 
 SOURCES = ("none", "translated", "receiver", "random", "zero", "shuffled", "sender")
 
@@ -178,3 +179,43 @@ def test_positions_in_words() -> None:
 )
 def test_a_prompt_without_the_context_makes_it_private(prompt: Any, private: bool) -> None:
     assert _condition(source="none", prompt=prompt).private is private
+
+
+@pytest.mark.parametrize(
+    ("role", "names"),
+    [
+        ("baseline", "no_inject question_only skyline placeholder_only"),
+        ("text", "nl_relay private_relay debate"),
+        ("channel", "additive replace best_alpha private_last activation_sum"),
+        ("self", "b_to_b_self_inject private_last_self"),
+        (
+            "control",
+            "same_norm_random shuffled_translation zero_replacement activation_replace_shuffled",
+        ),
+        ("unknown", "mine"),
+    ],
+)
+def test_a_condition_knows_its_role(role: str, names: str) -> None:
+    for name in names.split():
+        condition = named_condition(name)
+        assert condition.role == role, name
+        assert condition.carries_sender == (role == "channel"), name
+        assert condition.writes == (role not in ("baseline", "text")), name
+        assert condition.uses_text == (role == "text"), name
+
+
+def test_weight_0_writes_back_the_receivers_own_state() -> None:
+    condition = _condition(weight=0.0)
+    assert (condition.role, condition.carries_sender) == ("self", True)
+    assert _condition(source="receiver", match_norm=True).role == "control"
+    assert _condition(source="receiver", source_positions="last").role == "control"
+
+
+def test_a_shuffled_twin_differs_in_whose_state_is_written() -> None:
+    own, other = CONDITIONS["private_last"], CONDITIONS["private_last_shuffled"]
+    assert own.is_shuffled_twin(other)
+    assert not other.is_shuffled_twin(own)
+    assert not CONDITIONS["private_last_matched"].is_shuffled_twin(other)
+    assert not CONDITIONS["activation_replace"].is_shuffled_twin(other)
+    assert not own.is_shuffled_twin(named_condition("mine"))
+    assert own.same_but(own.model_copy(update={"name": "mine", "weight": 0.5}), "weight")
