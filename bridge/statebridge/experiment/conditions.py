@@ -67,7 +67,7 @@ class Condition(BaseModel):
 
     name: Annotated[str, Field(pattern=NAME, max_length=80)]
     source: SourceName
-    """Whose content is written; `shuffled` is another row's translated state,
+    """The content that is written; `shuffled` is another row's translated state,
     `shuffled_sender` another row's state as the sender has it."""
     operator: Operator = "blend"
     weight: Annotated[float, NO_BOOLEAN] = 1.0

@@ -64,7 +64,7 @@ class Checkpoint:
     where: str
     """Where in the file the weights are; for messages."""
     fields: Mapping[str, str | int | float | bool]
-    """What the file says of itself, for the translator's card."""
+    """Facts that the file states of itself, for the translator's card."""
 
 
 class CheckpointFormat(Protocol):
