@@ -50,22 +50,22 @@ def sweep(
             f"{file}: sweep: missing; declare the layers to sweep, or use `statebridge run`"
         )
     need_engine()
-    from statebridge.engine.layer_search.search import run_sweep
+    from statebridge.engine.layer_search.search import run_layer_search
     from statebridge.report.layer_search import (
         choice_headline,
         firmness,
         reported_findings,
     )
-    from statebridge.results.layer_search import read_sweep
+    from statebridge.results.layer_search import read_layer_search
     from statebridge.stats.held_out_choice import choose_held_out
 
     try:
         with progress_bars(quiet=as_json) as progress:
-            summary = run_sweep(experiment, out, progress=progress)
+            summary = run_layer_search(experiment, out, progress=progress)
     except KeyboardInterrupt:
         print("interrupted; the same command again goes on where it stopped", file=sys.stderr)
         raise typer.Exit(130) from None
-    choice = choose_held_out(read_sweep(out))
+    choice = choose_held_out(read_layer_search(out))
     findings = reported_findings(choice)
     if as_json:
         print(

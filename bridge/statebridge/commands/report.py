@@ -35,13 +35,13 @@ def report(
     """
     from statebridge.audit import read_reading_sheet
     from statebridge.errors import ResultError
-    from statebridge.report import write_report, write_sweep_report
-    from statebridge.results.layer_search import is_sweep, read_sweep
+    from statebridge.report import write_layer_search_report, write_report
+    from statebridge.results.layer_search import is_layer_search, read_layer_search
     from statebridge.results.sources import read_sources
     from statebridge.validation import EXPECTATIONS, validate
 
     command = shlex.join(["statebridge", "report", *map(str, sources), "--out", str(out)])
-    if any(is_sweep(source) for source in sources):
+    if any(is_layer_search(source) for source in sources):
         if len(sources) > 1:
             raise ResultError("a sweep is reported on alone; give its directory and no other")
         given = {
@@ -53,8 +53,10 @@ def report(
         for option, value in given.items():
             if value:
                 raise ResultError(f"{option} does not go with a sweep; leave it out")
-        sweep = read_sweep(sources[0])
-        written = write_sweep_report(sweep, out, title=title, command=command, figures=figures)
+        sweep = read_layer_search(sources[0])
+        written = write_layer_search_report(
+            sweep, out, title=title, command=command, figures=figures
+        )
         _say(written, as_json=as_json)
         return
     results = read_sources(sources, dataset=dataset)

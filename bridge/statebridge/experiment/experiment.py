@@ -24,7 +24,7 @@ from statebridge.errors import ExperimentError, nearest
 from statebridge.experiment.conditions import NAME, Condition
 from statebridge.experiment.dataset import Corpus, Dataset, Declared, GeneratedRows, Seed
 from statebridge.experiment.declared import NO_BOOLEAN, Layer, NameIn
-from statebridge.experiment.layer_search import Sweep, check_sweep
+from statebridge.experiment.layer_search import Sweep, check_layer_search
 from statebridge.experiment.presets import resolve_conditions
 from statebridge.experiment.random_streams import STREAMS
 from statebridge.experiment.translator_settings import (
@@ -403,7 +403,7 @@ class Experiment(Declared):
                 "check; add one of source translated, shuffled or sender, or leave it out"
             )
         if self.sweep is not None:
-            check_sweep(self)
+            check_layer_search(self)
         return self
 
     @property

@@ -123,7 +123,7 @@ def candidates(experiment: Experiment) -> tuple[Condition, ...]:
     return tuple(declared[name] for name in names)
 
 
-def check_sweep(experiment: Experiment) -> None:
+def check_layer_search(experiment: Experiment) -> None:
     """Refuse a sweep that does not go with the rest of the experiment.
 
     Raises:

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from statebridge.report.verdict import Verdict, verdicts
-from statebridge.report.write import write_report, write_sweep_report
+from statebridge.report.write import write_layer_search_report, write_report
 
-__all__ = ["Verdict", "verdicts", "write_report", "write_sweep_report"]
+__all__ = ["Verdict", "verdicts", "write_layer_search_report", "write_report"]

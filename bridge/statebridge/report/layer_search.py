@@ -18,7 +18,7 @@ from statebridge.report.sentences import (
     shuffled_twins,
 )
 from statebridge.results.by_condition import condition_cells
-from statebridge.results.layer_search import SweepResults
+from statebridge.results.layer_search import LayerSearchResults
 from statebridge.stats import Settings
 from statebridge.stats.held_out_choice import (
     RESAMPLES,
@@ -35,7 +35,7 @@ _SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
-class SweepContent:
+class LayerSearchContent:
     """The report's parts."""
 
     title: str
@@ -58,22 +58,22 @@ class SweepContent:
     choice: HeldOutChoice
 
 
-def gather_sweep(
-    sweep: SweepResults,
+def gather_layer_search(
+    search: LayerSearchResults,
     *,
     settings: Settings | None = None,
     title: str | None = None,
     command: str | None = None,
     figures: bool = True,
-) -> SweepContent:
-    """Return what a report on a sweep says; see `statebridge.report.write_sweep_report`.
+) -> LayerSearchContent:
+    """Return the content of a report on a layer search; see `write_layer_search_report`.
 
     Raises:
         ResultError: The results cannot be compared, or a row has no value of the metric.
     """
-    choice = choose_held_out(sweep, settings)
+    choice = choose_held_out(search, settings)
     comparison, setting = choice.comparison, chosen_setting(choice)
-    metric, name = choice.on_choosing.metric, sweep.plan.experiment["name"]
+    metric, name = choice.on_choosing.metric, search.plan.experiment["name"]
     drawings: list[Drawing] = []
     if figures:
         drawings.append(layer_choice(choice, setting.floor))
@@ -81,10 +81,10 @@ def gather_sweep(
         drawings.append(replace(curve, title=f"{curve.title}, {_place(choice)}"))
     views = [difference_view(comparison, setting.floor, each) for each in comparison.metrics]
     notes = [*comparison.warnings, *(w for d in comparison.differences for w in d.warnings)]
-    cells = _cells(sweep, choice)
-    return SweepContent(
+    cells = _cells(search, choice)
+    return LayerSearchContent(
         title=title or f"Statebridge sweep: {name}",
-        subtitle=f"{len(sweep.runs)} pairs of layers, "
+        subtitle=f"{len(search.runs)} pairs of layers, "
         f"{rows_text([len(choice.split.choosing) + len(choice.split.reporting)])}.",
         headline=choice_headline(choice),
         findings=tuple(reported_findings(choice)),
@@ -106,7 +106,7 @@ def gather_sweep(
             "statebridge sweep experiment.json --out sweep",
             command or "statebridge report sweep --out report",
         ),
-        experiment_json=json.dumps(sweep.plan.experiment, indent=2, ensure_ascii=False),
+        experiment_json=json.dumps(search.plan.experiment, indent=2, ensure_ascii=False),
         choice=choice,
     )
 
@@ -116,9 +116,9 @@ def _place(choice: HeldOutChoice) -> str:
     return f"sender layer {chosen.sender_layer}, receiver layer {chosen.receiver_layer}"
 
 
-def _cells(sweep: SweepResults, choice: HeldOutChoice) -> Table:
-    conditions = {c.name: c for c in sweep.plan.declared.resolved_conditions}
-    folders = {run.layers: run.directory for run in sweep.plan.runs}
+def _cells(search: LayerSearchResults, choice: HeldOutChoice) -> Table:
+    conditions = {c.name: c for c in search.plan.declared.resolved_conditions}
+    folders = {run.layers: run.directory for run in search.plan.runs}
     metric = metric_label(choice.on_choosing.metric)
 
     def row(cell: CellMeans) -> tuple[str | bool | int | float | None, ...]:
@@ -171,7 +171,7 @@ def _highest(cells: Table, choice: HeldOutChoice) -> Table:
     names = [column.name for column in cells.columns]
     among, mean = names.index("candidate"), names.index("choosing_mean")
     eligible = [row for row in cells.rows if row[among]]
-    # Ties stay in the order of the sweep, as in the choice.
+    # Ties stay in the order of the search, as in the choice.
     ordered = sorted(eligible, key=lambda row: -_number(row[mean]))
     left = len(eligible) - _SHOWN
     more = f" {left} lower ones are in cells.csv." if left > 0 else ""

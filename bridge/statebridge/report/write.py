@@ -14,7 +14,7 @@ from statebridge.figures import Drawing, save_figure
 from statebridge.figures.drawing import figure_bytes
 from statebridge.records import ResultSet
 from statebridge.report.content import ReportParts, gather
-from statebridge.report.layer_search import SweepContent, gather_sweep
+from statebridge.report.layer_search import LayerSearchContent, gather_layer_search
 from statebridge.report.pages import (
     asset,
     data_url,
@@ -27,7 +27,7 @@ from statebridge.report.pages import (
     page_policy,
     table_parts,
 )
-from statebridge.results.layer_search import SweepResults
+from statebridge.results.layer_search import LayerSearchResults
 from statebridge.stats import Settings
 from statebridge.tables import write_table
 from statebridge.tables.formats import escape_markdown
@@ -113,8 +113,8 @@ def written(path: Path, content: bytes) -> Path:
     return path
 
 
-def write_sweep_report(
-    sweep: SweepResults,
+def write_layer_search_report(
+    search: LayerSearchResults,
     out: str | Path,
     *,
     settings: Settings | None = None,
@@ -122,10 +122,10 @@ def write_sweep_report(
     command: str | None = None,
     figures: bool = True,
 ) -> list[Path]:
-    """Write `report.html`, `report.md`, `cells.csv` and `figures/` on a sweep into a folder.
+    """Write `report.html`, `report.md`, `cells.csv` and `figures/` on a layer search into a folder.
 
     Args:
-        sweep: What to report.
+        search: What to report.
         out: The folder; made if needed.
         settings: Of the comparison on the reporting rows.
         title: Of the report.
@@ -139,7 +139,9 @@ def write_sweep_report(
         ResultError: Results that cannot be scored or compared.
         EnvironmentFault: The folder or a file cannot be written.
     """
-    content = gather_sweep(sweep, settings=settings, title=title, command=command, figures=figures)
+    content = gather_layer_search(
+        search, settings=settings, title=title, command=command, figures=figures
+    )
     out = Path(out)
     make_folder(out)
     pictures = {drawing.name: figure_bytes(drawing, "svg") for drawing in content.drawings}
@@ -152,9 +154,9 @@ def write_sweep_report(
     ]
 
 
-def _html(content: SweepContent, pictures: Mapping[str, bytes]) -> bytes:
+def _html(content: LayerSearchContent, pictures: Mapping[str, bytes]) -> bytes:
     style = asset("page.css")
-    page = page_environment().get_template("sweep.html.jinja")
+    page = page_environment().get_template("layer_search.html.jinja")
     text = page.render(
         page=content,
         policy=page_policy(style, ""),
@@ -164,7 +166,7 @@ def _html(content: SweepContent, pictures: Mapping[str, bytes]) -> bytes:
     return text.encode("utf-8", "backslashreplace")
 
 
-def _markdown(content: SweepContent) -> bytes:
+def _markdown(content: LayerSearchContent) -> bytes:
     images = {drawing.name: f"figures/{drawing.name}.png" for drawing in content.drawings}
     parts = [
         f"# {escape_markdown(content.title)}",

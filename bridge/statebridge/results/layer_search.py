@@ -1,8 +1,8 @@
-"""A sweep's directory: its plan, and one run directory for each pair of layers.
+"""Directory of a layer search: its plan, and one run directory for each pair of layers.
 
 sweep.json   the experiment, the layers of each run, and the split of the rows
 s06-r12/     the run that reads sender layer 6 and writes receiver layer 12
-lanes.sqlite  while the sweep runs: lanes, to be taken by the runs of other layers
+lanes.sqlite  while the search runs: lanes, to be taken by the runs of other layers
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from statebridge.results.run_results import read_run
 from statebridge.runs.directory import MANIFEST
 from statebridge.runs.same_run import check_same
 
-SWEEP, LANES = "sweep.json", "lanes.sqlite"
+PLAN, LANES = "sweep.json", "lanes.sqlite"
 FORMAT = "statebridge.sweep.v1"
 LEAST_ROWS = 10
 """In either part of a split."""
@@ -43,8 +43,8 @@ class Split(Record):
     reporting: tuple[str, ...]
 
 
-class SweptRun(Record):
-    """One run of a sweep."""
+class LayerRun(Record):
+    """One run of a layer search."""
 
     sender_layer: int
     receiver_layer: int
@@ -56,7 +56,7 @@ class SweptRun(Record):
         return self.sender_layer, self.receiver_layer
 
 
-class SweepPlan(Record):
+class LayerSearchPlan(Record):
     """The content of `sweep.json`."""
 
     format: str = FORMAT
@@ -64,7 +64,7 @@ class SweepPlan(Record):
     """As declared, without `execution`."""
     dataset_sha256: str
     split: Split
-    runs: tuple[SweptRun, ...]
+    runs: tuple[LayerRun, ...]
 
     @property
     def declared(self) -> Experiment:
@@ -73,11 +73,11 @@ class SweepPlan(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class SweepResults:
-    """A finished sweep: its plan and the results at each pair of layers."""
+class LayerSearchResults:
+    """A finished layer search: its plan and the results at each pair of layers."""
 
     path: Path
-    plan: SweepPlan
+    plan: LayerSearchPlan
     runs: Mapping[Layers, ResultSet]
     """In the order of the plan."""
 
@@ -118,19 +118,19 @@ def restricted(results: ResultSet, row_ids: Iterable[str]) -> ResultSet:
     return ResultSet(cells=cells, dataset=dataset)
 
 
-def is_sweep(path: str | Path) -> bool:
-    """Whether a directory is a sweep's."""
-    return (Path(path) / SWEEP).is_file()
+def is_layer_search(path: str | Path) -> bool:
+    """Whether a directory is that of a layer search."""
+    return (Path(path) / PLAN).is_file()
 
 
-def open_plan(path: Path, plan: SweepPlan) -> None:
-    """Write a sweep's plan into its directory, made if needed; an earlier one must be the same.
+def open_plan(path: Path, plan: LayerSearchPlan) -> None:
+    """Write a plan into its directory, made if needed; an earlier one must be the same.
 
     Raises:
-        ResultError: The path is a file, or a directory that holds another sweep or something else.
+        ResultError: The path is a file, or a directory that holds another one or something else.
         EnvironmentFault: It cannot be made or written.
     """
-    file = path / SWEEP
+    file = path / PLAN
     if path.exists() and not path.is_dir():
         raise ResultError(f"{path}: is a file; give a directory for the sweep")
     if file.exists():
@@ -140,10 +140,10 @@ def open_plan(path: Path, plan: SweepPlan) -> None:
     try:
         strangers = sorted(p.name for p in path.iterdir()) if path.is_dir() else []
         # What a killed process had not yet renamed into place is no stranger.
-        strangers = [name for name in strangers if not name.startswith(f".{SWEEP}.")]
+        strangers = [name for name in strangers if not name.startswith(f".{PLAN}.")]
         if strangers:
             raise ResultError(
-                f"{path}: holds {strangers[0]} and no {SWEEP}; give an empty or new directory"
+                f"{path}: holds {strangers[0]} and no {PLAN}; give an empty or new directory"
             )
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -154,29 +154,29 @@ def open_plan(path: Path, plan: SweepPlan) -> None:
         stream.write(plan.model_dump_json(indent=2).encode("utf-8") + b"\n")
 
 
-def read_sweep(path: str | Path) -> SweepResults:
-    """Read a finished sweep.
+def read_layer_search(path: str | Path) -> LayerSearchResults:
+    """Read a finished layer search.
 
     Raises:
-        ResultError: Not a sweep's directory, a run is missing or not finished, or a run or the
-            split is not that of the plan.
+        ResultError: Not the directory of a layer search, a run is missing or not finished, or a run
+            or the split is not that of the plan.
     """
     path = Path(path)
-    if not is_sweep(path):
-        raise ResultError(f"{path}: no {SWEEP}; give a directory that `statebridge sweep` wrote")
-    plan = _read_plan(path / SWEEP)
+    if not is_layer_search(path):
+        raise ResultError(f"{path}: no {PLAN}; give a directory that `statebridge sweep` wrote")
+    plan = _read_plan(path / PLAN)
     runs = {run.layers: _read_swept(path, run, plan) for run in plan.runs}
     stated = plan.split
     for layers, results in runs.items():
         if split_rows(list(results.dataset), stated.share, stated.seed) != stated:
             raise ResultError(
-                f"{path / SWEEP}: the split is not that of its seed and the rows of layers "
+                f"{path / PLAN}: the split is not that of its seed and the rows of layers "
                 f"{layers[0]} and {layers[1]}; restore the file"
             )
-    return SweepResults(path, plan, runs)
+    return LayerSearchResults(path, plan, runs)
 
 
-def _read_swept(path: Path, run: SweptRun, plan: SweepPlan) -> ResultSet:
+def _read_swept(path: Path, run: LayerRun, plan: LayerSearchPlan) -> ResultSet:
     folder = path / run.directory
     if not (folder / MANIFEST).is_file():
         raise ResultError(f"{folder}: is not there yet; start `statebridge sweep` again to go on")
@@ -186,7 +186,7 @@ def _read_swept(path: Path, run: SweptRun, plan: SweepPlan) -> ResultSet:
     if found != run.layers or manifest["dataset"]["sha256"] != plan.dataset_sha256:
         raise ResultError(
             f"{folder}: is a run of layers {found[0]} and {found[1]} over rows "
-            f"{manifest['dataset']['sha256'][:12]}, not the one that {SWEEP} states"
+            f"{manifest['dataset']['sha256'][:12]}, not the one that {PLAN} states"
         )
     unfinished = next((cell for cell in results.cells if not cell.complete), None)
     if unfinished is not None:
@@ -197,12 +197,12 @@ def _read_swept(path: Path, run: SweptRun, plan: SweepPlan) -> ResultSet:
     return results
 
 
-def _read_plan(file: Path) -> SweepPlan:
+def _read_plan(file: Path) -> LayerSearchPlan:
     try:
         data = json.loads(file.read_bytes())
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             raise ResultError(f"{file}: not a sweep of format {FORMAT}")
-        plan = SweepPlan.model_validate(data)
+        plan = LayerSearchPlan.model_validate(data)
         Experiment.model_validate(plan.experiment)
     except (OSError, ValidationError, ValueError) as error:
         problem = " ".join(str(error).split())[:200]

@@ -1,6 +1,6 @@
 """A choice among layers and conditions, made on some rows and reported on the others.
 
-The highest of many means is too high by chance: picked and reported on the same rows, a sweep
+The highest of many means is too high by chance: picked and reported on the same rows, a search
 over noise finds an effect. Here the cell is chosen by its mean on the choosing rows, by a
 function that is given these rows only, and every number reported of it is computed on the reporting
 rows, which are then as fresh as those of an experiment that declared the cell beforehand.
@@ -20,7 +20,7 @@ from scipy import stats
 from statebridge.errors import ResultError
 from statebridge.experiment.layer_search import candidates
 from statebridge.records import CellResult, Record, ResultSet
-from statebridge.results.layer_search import Layers, Split, SweepResults, restricted
+from statebridge.results.layer_search import Layers, LayerSearchResults, Split, restricted
 from statebridge.scoring.aggregate import row_values
 from statebridge.stats.compare import compare
 from statebridge.stats.comparison import Comparison, Settings
@@ -111,25 +111,25 @@ class HeldOutChoice:
     the gold answer's log-probability."""
 
 
-def choose_held_out(sweep: SweepResults, settings: Settings | None = None) -> HeldOutChoice:
-    """Choose a cell of a sweep as it declares, and compare it on the reporting rows.
+def choose_held_out(search: LayerSearchResults, settings: Settings | None = None) -> HeldOutChoice:
+    """Choose a cell of a layer search as it declares, and compare it on the reporting rows.
 
     Raises:
         ResultError: A row without a value of the metric, or results that cannot be compared.
     """
-    declared = sweep.plan.declared
+    declared = search.plan.declared
     if declared.sweep is None:
-        raise ResultError(f"{sweep.path}: its experiment declares no sweep")
-    metric, split = declared.sweep.choose.metric, sweep.plan.split
+        raise ResultError(f"{search.path}: its experiment declares no sweep")
+    metric, split = declared.sweep.choose.metric, search.plan.split
     names = [condition.name for condition in candidates(declared)]
-    choosing = {layers: restricted(run, split.choosing) for layers, run in sweep.runs.items()}
+    choosing = {layers: restricted(run, split.choosing) for layers, run in search.runs.items()}
     choice = choose(choosing, names, metric)
-    reported = restricted(sweep.runs[choice.chosen.layers], split.reporting)
+    reported = restricted(search.runs[choice.chosen.layers], split.reporting)
     settings = settings or Settings(stratify_by=())
     return HeldOutChoice(
         split=split,
         on_choosing=choice,
-        cells=tuple(_all_means(sweep, names, metric, choice.chosen)),
+        cells=tuple(_all_means(search, names, metric, choice.chosen)),
         reported=reported,
         comparison=compare(
             reported, metrics=tuple(dict.fromkeys([metric, _SENSITIVE])), settings=settings
@@ -245,17 +245,17 @@ def _rank_correlation(maps: Sequence[Floats]) -> float | None:
 
 
 def _all_means(
-    sweep: SweepResults, names: Sequence[str], metric: str, chosen: Choice
+    search: LayerSearchResults, names: Sequence[str], metric: str, chosen: Choice
 ) -> list[CellMeans]:
     means = []
-    for layers, results in sweep.runs.items():
+    for layers, results in search.runs.items():
         by_condition: dict[str, list[CellResult]] = {}
         for cell in results.cells:
             by_condition.setdefault(cell.condition.name, []).append(cell)
         for condition, cells in by_condition.items():
             parts = [
                 _part_mean(cells, metric, rows)
-                for rows in (sweep.plan.split.choosing, sweep.plan.split.reporting)
+                for rows in (search.plan.split.choosing, search.plan.split.reporting)
             ]
             means.append(
                 CellMeans(

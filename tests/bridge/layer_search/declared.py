@@ -10,7 +10,13 @@ import yaml
 
 from statebridge.experiment import Experiment, parse_experiment
 from statebridge.records import CellResult, DatasetRow, LaneResult, ResultSet
-from statebridge.results.layer_search import Layers, SweepPlan, SweepResults, SweptRun, split_rows
+from statebridge.results.layer_search import (
+    LayerRun,
+    Layers,
+    LayerSearchPlan,
+    LayerSearchResults,
+    split_rows,
+)
 
 HALF: dict[str, Any] = {
     "name": "half",
@@ -38,7 +44,7 @@ EXPERIMENT: dict[str, Any] = {
 LAYERS: tuple[Layers, ...] = ((0, 1), (0, 3), (2, 1), (2, 3))
 
 
-def tiny_sweep(**changes: Any) -> Experiment:
+def tiny_layer_search(**changes: Any) -> Experiment:
     """The experiment with some fields changed, such as `limit` or `sweep`."""
     return parse_experiment(yaml.safe_dump(EXPERIMENT | changes))
 
@@ -49,23 +55,23 @@ Value = Callable[[Layers, str, int | None, str], float]
 
 def made_sweep(
     value: Value, rows: int = 60, seeds: Sequence[int] = (42, 123), **changes: Any
-) -> SweepResults:
+) -> LayerSearchResults:
     """Results of the sweep with values made up."""
     ids = [f"row{index:03}" for index in range(rows)]
     split = split_rows(ids, 0.5, 0)
-    plan = SweepPlan(
-        experiment=tiny_sweep(seeds=list(seeds), **changes).model_dump(mode="json"),
+    plan = LayerSearchPlan(
+        experiment=tiny_layer_search(seeds=list(seeds), **changes).model_dump(mode="json"),
         dataset_sha256="0" * 64,
         split=split,
         runs=tuple(
-            SweptRun(sender_layer=s, receiver_layer=r, directory=f"s{s:02}-r{r:02}")
+            LayerRun(sender_layer=s, receiver_layer=r, directory=f"s{s:02}-r{r:02}")
             for s, r in LAYERS
         ),
     )
-    return SweepResults(Path("made"), plan, {at: _run(value, at, ids, plan) for at in LAYERS})
+    return LayerSearchResults(Path("made"), plan, {at: _run(value, at, ids, plan) for at in LAYERS})
 
 
-def _run(value: Value, at: Layers, ids: Sequence[str], plan: SweepPlan) -> ResultSet:
+def _run(value: Value, at: Layers, ids: Sequence[str], plan: LayerSearchPlan) -> ResultSet:
     experiment = plan.declared
     cells = [
         CellResult(

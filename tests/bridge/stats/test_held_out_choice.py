@@ -10,7 +10,13 @@ from typing import Any
 import pytest
 
 from statebridge.errors import ResultError
-from statebridge.results.layer_search import Layers, Split, SweepResults, restricted, split_rows
+from statebridge.results.layer_search import (
+    Layers,
+    LayerSearchResults,
+    Split,
+    restricted,
+    split_rows,
+)
 from statebridge.stats import Settings
 from statebridge.stats.held_out_choice import choose, choose_held_out
 from tests.bridge.layer_search.declared import LAYERS, made_sweep
@@ -32,15 +38,15 @@ def planted(at: Layers, condition: str, seed: int | None, row: str) -> float:
 
 
 def test_the_planted_cell_is_chosen_and_reported() -> None:
-    sweep = made_sweep(planted)
-    found = choose_held_out(sweep, QUICK)
+    search = made_sweep(planted)
+    found = choose_held_out(search, QUICK)
     made = found.on_choosing
     assert (made.chosen.layers, made.chosen.condition) == ((2, 1), "half")
-    assert (made.cells, made.n_rows, made.tied) == (8, len(sweep.plan.split.choosing), 0)
+    assert (made.cells, made.n_rows, made.tied) == (8, len(search.plan.split.choosing), 0)
     assert made.chosen_again == 1.0
     difference = found.comparison.difference("half", "question_only", METRIC)
     assert difference is not None
-    assert difference.n_rows == len(sweep.plan.split.reporting)
+    assert difference.n_rows == len(search.plan.split.reporting)
     # The mean of 30 rows of two seeds of uniform noise is right within 0.1 (four errors).
     assert difference.delta == pytest.approx(2.0, abs=0.25)
     (gap,) = [g for g in found.comparison.gaps_closed if g.condition == "half"]
@@ -49,10 +55,10 @@ def test_the_planted_cell_is_chosen_and_reported() -> None:
     assert gap.share.interval.low > 0.3
 
 
-def _altered(sweep: SweepResults, rows: tuple[str, ...], change: Any) -> SweepResults:
+def _altered(search: LayerSearchResults, rows: tuple[str, ...], change: Any) -> LayerSearchResults:
     """The sweep with the values of some rows changed."""
     runs = {}
-    for at, results in sweep.runs.items():
+    for at, results in search.runs.items():
         cells = [
             replace(
                 cell,
@@ -66,32 +72,32 @@ def _altered(sweep: SweepResults, rows: tuple[str, ...], change: Any) -> SweepRe
             for cell in results.cells
         ]
         runs[at] = replace(results, cells=cells)
-    return replace(sweep, runs=runs)
+    return replace(search, runs=runs)
 
 
 def test_rows_that_are_reported_on_never_move_the_choice() -> None:
-    sweep = made_sweep(planted)
-    before = choose_held_out(sweep, QUICK)
+    search = made_sweep(planted)
+    before = choose_held_out(search, QUICK)
 
     def against(at: Layers, condition: str, value: float) -> float:
         # Every cell but the chosen one is made to shine.
         return value if (condition, at) == ("half", (2, 1)) else value + 7
 
-    after = choose_held_out(_altered(sweep, sweep.plan.split.reporting, against), QUICK)
+    after = choose_held_out(_altered(search, search.plan.split.reporting, against), QUICK)
     assert after.on_choosing == before.on_choosing
     assert after.comparison != before.comparison
-    moved = choose_held_out(_altered(sweep, sweep.plan.split.choosing, against), QUICK)
+    moved = choose_held_out(_altered(search, search.plan.split.choosing, against), QUICK)
     assert moved.on_choosing.chosen != before.on_choosing.chosen
 
 
 def test_rows_that_were_chosen_on_never_move_what_is_reported() -> None:
-    sweep = made_sweep(planted)
-    before = choose_held_out(sweep, QUICK)
+    search = made_sweep(planted)
+    before = choose_held_out(search, QUICK)
 
     def shifted(_at: Layers, _condition: str, value: float) -> float:
         return value - 3  # all alike: the same cell is chosen
 
-    after = choose_held_out(_altered(sweep, sweep.plan.split.choosing, shifted), QUICK)
+    after = choose_held_out(_altered(search, search.plan.split.choosing, shifted), QUICK)
     assert after.on_choosing.chosen == before.on_choosing.chosen
     assert after.comparison == before.comparison
 
@@ -100,16 +106,16 @@ def test_choosing_on_noise_finds_nothing_on_the_other_rows() -> None:
     """Over many sweeps of pure noise the chosen mean is too high, the reported one is not."""
     chosen, reported = [], []
     for draw in range(60):
-        sweep = made_sweep(
+        search = made_sweep(
             lambda at, c, s, r, draw=draw: noise(draw, at, c, s, r),  # type: ignore[misc]
             rows=40,
             seeds=(42,),
         )
-        split = sweep.plan.split
+        split = search.plan.split
         made = choose(
-            {at: restricted(run, split.choosing) for at, run in sweep.runs.items()}, NAMES, METRIC
+            {at: restricted(run, split.choosing) for at, run in search.runs.items()}, NAMES, METRIC
         )
-        cell = restricted(sweep.runs[made.chosen.layers], split.reporting).cell(
+        cell = restricted(search.runs[made.chosen.layers], split.reporting).cell(
             made.chosen.condition, 42
         )
         assert cell is not None
@@ -121,8 +127,8 @@ def test_choosing_on_noise_finds_nothing_on_the_other_rows() -> None:
 
 
 def _choosing(value: Any, **settings: Any) -> Any:
-    sweep = made_sweep(value, **settings)
-    return {at: restricted(run, sweep.plan.split.choosing) for at, run in sweep.runs.items()}
+    search = made_sweep(value, **settings)
+    return {at: restricted(run, search.plan.split.choosing) for at, run in search.runs.items()}
 
 
 def test_of_equal_cells_the_first_is_taken_others_counted() -> None:
@@ -157,9 +163,9 @@ def test_a_choice_that_hangs_on_few_rows_is_not_firm() -> None:
 
 
 def test_a_cell_without_some_row_is_not_chosen_among() -> None:
-    sweep = made_sweep(planted)
-    first = sweep.plan.split.choosing[0]
-    short = _altered(sweep, (first,), lambda _at, c, v: None if c == "half" else v)
+    search = made_sweep(planted)
+    first = search.plan.split.choosing[0]
+    short = _altered(search, (first,), lambda _at, c, v: None if c == "half" else v)
     with pytest.raises(ResultError, match=f"half/seed42 has no gold_logprob of row {first}"):
         choose_held_out(short, QUICK)
 

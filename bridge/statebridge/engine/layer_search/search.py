@@ -20,7 +20,7 @@ from statebridge.models.layers import resolve_layer
 from statebridge.models.pair import Pair, load_pair
 from statebridge.models.traced_model import TracedModel
 from statebridge.records import DatasetRow
-from statebridge.results.layer_search import LANES, SweepPlan, SweptRun, open_plan, split_rows
+from statebridge.results.layer_search import LANES, LayerRun, LayerSearchPlan, open_plan, split_rows
 from statebridge.scoring.conventions import row_convention
 from statebridge.tasks.declared_rows import resolve_dataset
 
@@ -29,8 +29,8 @@ KEPT_SHARE = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class SweepSummary:
-    """What a call of `run_sweep` did."""
+class LayerSearchSummary:
+    """What a call of `run_layer_search` did."""
 
     directory: Path
     runs: int
@@ -45,13 +45,13 @@ class SweepSummary:
     """Wall time of this call, loading left out."""
 
 
-def run_sweep(
+def run_layer_search(
     experiment: Experiment,
     out: str | Path,
     *,
     pair: Pair | None = None,
     progress: Progress = lambda *_: None,
-) -> SweepSummary:
+) -> LayerSearchSummary:
     """Carry a sweep out into a directory; go on where an earlier call stopped.
 
     Each pair of layers is an ordinary run of the same experiment, in a directory of its own,
@@ -89,7 +89,7 @@ def run_sweep(
     progress("load", 1, 1)
     layers = swept_layers(pair, sweep)
     runs = _named(layers, pair)
-    plan = SweepPlan(
+    plan = LayerSearchPlan(
         experiment=experiment.model_dump(mode="json", exclude={"execution"}),
         dataset_sha256=dataset_sha256,
         split=split,
@@ -121,7 +121,7 @@ def run_sweep(
         reused += summary.reused_lanes
     (out / LANES).unlink(missing_ok=True)
     progress("sweep", len(runs), len(runs))
-    return SweepSummary(out, len(runs), total, resumed, reused, time.monotonic() - clock)
+    return LayerSearchSummary(out, len(runs), total, resumed, reused, time.monotonic() - clock)
 
 
 def swept_layers(pair: Pair, sweep: Sweep) -> list[tuple[int, int]]:
@@ -157,11 +157,11 @@ def _both(layers: tuple[Layer, Layer]) -> str:
     return f"{layers[0]} to {layers[1]}"
 
 
-def _named(layers: Sequence[tuple[int, int]], pair: Pair) -> tuple[SweptRun, ...]:
+def _named(layers: Sequence[tuple[int, int]], pair: Pair) -> tuple[LayerRun, ...]:
     blocks = max(len(pair.sender.block_paths), len(pair.receiver.block_paths))
     digits = max(2, len(str(blocks - 1)))
     return tuple(
-        SweptRun(
+        LayerRun(
             sender_layer=own,
             receiver_layer=other,
             directory=f"s{own:0{digits}}-r{other:0{digits}}",

@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from statebridge.engine.layer_search.search import run_sweep
+from statebridge.engine.layer_search.search import run_layer_search
 from statebridge.engine.run import run_experiment
 from statebridge.errors import DatasetError, ExperimentError, PairError, ResultError
 from statebridge.models.pair import Pair
-from statebridge.report import write_sweep_report
-from statebridge.results.layer_search import LANES, SWEEP, SweepResults, read_sweep
+from statebridge.report import write_layer_search_report
+from statebridge.results.layer_search import LANES, PLAN, LayerSearchResults, read_layer_search
 from statebridge.results.run_results import read_run
 from statebridge.stats import Settings
-from tests.bridge.layer_search.declared import EXPERIMENT, LAYERS, tiny_sweep
-from tests.bridge.layer_search.tiny_sweep import carried_out, tiny_pair
+from tests.bridge.layer_search.declared import EXPERIMENT, LAYERS, tiny_layer_search
+from tests.bridge.layer_search.tiny_layer_search import carried_out, tiny_pair
 
 QUICK = Settings(stratify_by=(), resamples=100)
 # The floor's lanes are taken from another run, so the others meet in other batches: float32
@@ -38,8 +38,8 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def results(swept: Path) -> SweepResults:
-    return read_sweep(swept)
+def results(swept: Path) -> LayerSearchResults:
+    return read_layer_search(swept)
 
 
 def _bytes(folder: Path) -> dict[str, bytes]:
@@ -53,7 +53,7 @@ def test_noted_lanes_go_when_the_sweep_has_ended(swept: Path) -> None:
     assert not (swept / LANES).exists()
 
 
-def test_there_is_a_run_for_each_pair_of_layers(results: SweepResults) -> None:
+def test_there_is_a_run_for_each_pair_of_layers(results: LayerSearchResults) -> None:
     assert tuple(results.runs) == LAYERS
     assert [run.directory for run in results.plan.runs] == [
         "s00-r01", "s00-r03", "s02-r01", "s02-r03",
@@ -65,8 +65,8 @@ def test_there_is_a_run_for_each_pair_of_layers(results: SweepResults) -> None:
         assert (sides["sender"]["layer"], sides["receiver"]["layer"]) == layers
 
 
-def test_each_run_is_what_it_would_be_alone(results: SweepResults, tmp_path: Path) -> None:
-    pair, experiment = tiny_pair(), tiny_sweep()
+def test_each_run_is_what_it_would_be_alone(results: LayerSearchResults, tmp_path: Path) -> None:
+    pair, experiment = tiny_pair(), tiny_layer_search()
     at = Pair(pair.sender.at_layer(2), pair.receiver.at_layer(3))
     sides = {
         side: getattr(experiment, side).model_copy(update={"layer": layer})
@@ -103,16 +103,16 @@ def test_a_sweep_that_was_killed_goes_on_to_the_same_bytes(swept: Path, tmp_path
         carried_out(tmp_path / "killed", stop)
     assert not (tmp_path / "killed" / "s02-r03").exists()
     with pytest.raises(ResultError, match="start `statebridge sweep` again to go on"):
-        read_sweep(tmp_path / "killed")
+        read_layer_search(tmp_path / "killed")
     summary = carried_out(tmp_path / "killed")
     assert 0 < summary.resumed_lanes < summary.lanes
     assert _bytes(tmp_path / "killed") == _bytes(swept)
 
 
 def test_the_report_says_what_was_chosen_and_what_holds(
-    results: SweepResults, tmp_path: Path
+    results: LayerSearchResults, tmp_path: Path
 ) -> None:
-    files = write_sweep_report(results, tmp_path, settings=QUICK, figures=False)
+    files = write_layer_search_report(results, tmp_path, settings=QUICK, figures=False)
     assert [path.name for path in files] == ["report.html", "report.md", "cells.csv"]
     markdown = (tmp_path / "report.md").read_text()
     split = results.plan.split
@@ -126,8 +126,10 @@ def test_the_report_says_what_was_chosen_and_what_holds(
 
 
 @pytest.mark.slow
-def test_the_report_draws_the_maps_and_the_curve(results: SweepResults, tmp_path: Path) -> None:
-    files = write_sweep_report(results, tmp_path, settings=QUICK)
+def test_the_report_draws_the_maps_and_the_curve(
+    results: LayerSearchResults, tmp_path: Path
+) -> None:
+    files = write_layer_search_report(results, tmp_path, settings=QUICK)
     assert {path.name for path in files if path.suffix == ".png"} == {
         "layer_choice_gold_logprob.png",
         "strength_curve_gold_logprob.png",
@@ -165,9 +167,9 @@ def test_what_cannot_be_split_or_scored_is_refused(tmp_path: Path) -> None:
 
 def test_a_sweep_is_no_run_and_a_run_is_no_sweep(tmp_path: Path) -> None:
     with pytest.raises(ExperimentError, match="start the file with `statebridge sweep`"):
-        run_experiment(tiny_sweep(), tmp_path / "out", pair=tiny_pair())
+        run_experiment(tiny_layer_search(), tmp_path / "out", pair=tiny_pair())
     with pytest.raises(ExperimentError, match="declare the layers to sweep"):
-        run_sweep(tiny_sweep(sweep=None), tmp_path / "out", pair=tiny_pair())
+        run_layer_search(tiny_layer_search(sweep=None), tmp_path / "out", pair=tiny_pair())
     assert not (tmp_path / "out").exists()
 
 
@@ -180,23 +182,23 @@ def test_a_directory_of_something_else_is_refused(swept: Path, tmp_path: Path) -
     with pytest.raises(ResultError, match=r"was started with another experiment\.seeds"):
         carried_out(swept, seeds=[42])
     with pytest.raises(ResultError, match=r"no sweep\.json"):
-        read_sweep(tmp_path)
+        read_layer_search(tmp_path)
 
 
 def test_damaged_sweeps_are_told(swept: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(swept, copy)
-    plan = json.loads((copy / SWEEP).read_text())
+    plan = json.loads((copy / PLAN).read_text())
     moved = plan["split"]["reporting"].pop()
     plan["split"]["choosing"].append(moved)
-    (copy / SWEEP).write_text(json.dumps(plan))
+    (copy / PLAN).write_text(json.dumps(plan))
     with pytest.raises(ResultError, match="the split is not that of its seed"):
-        read_sweep(copy)
-    (copy / SWEEP).write_text("{}")
+        read_layer_search(copy)
+    (copy / PLAN).write_text("{}")
     with pytest.raises(ResultError, match="not a sweep of format"):
-        read_sweep(copy)
-    (copy / SWEEP).write_bytes((swept / SWEEP).read_bytes())
+        read_layer_search(copy)
+    (copy / PLAN).write_bytes((swept / PLAN).read_bytes())
     shutil.rmtree(copy / "s02-r01")
     shutil.copytree(swept / "s00-r01", copy / "s02-r01")
     with pytest.raises(ResultError, match=r"is a run of layers 0 and 1 .* not the one"):
-        read_sweep(copy)
+        read_layer_search(copy)

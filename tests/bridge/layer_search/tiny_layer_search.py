@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from statebridge.engine.executors.commit import Progress
-from statebridge.engine.layer_search.search import SweepSummary, run_sweep
+from statebridge.engine.layer_search.search import LayerSearchSummary, run_layer_search
 from statebridge.models.pair import Pair
 from tests.bridge.engine.tiny_experiment import engine_pair, neox_pair
-from tests.bridge.layer_search.declared import tiny_sweep
+from tests.bridge.layer_search.declared import tiny_layer_search
 
 
 @functools.cache
@@ -19,6 +19,8 @@ def tiny_pair() -> Pair:
     return engine_pair(neox_pair())
 
 
-def carried_out(out: Path, progress: Progress = lambda *_: None, **changes: Any) -> SweepSummary:
+def carried_out(
+    out: Path, progress: Progress = lambda *_: None, **changes: Any
+) -> LayerSearchSummary:
     """Run the sweep into a directory."""
-    return run_sweep(tiny_sweep(**changes), out, pair=tiny_pair(), progress=progress)
+    return run_layer_search(tiny_layer_search(**changes), out, pair=tiny_pair(), progress=progress)
