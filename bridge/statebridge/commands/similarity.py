@@ -119,15 +119,11 @@ def _texts(experiment: Experiment, corpus: Corpus | None) -> CorpusTexts:
 
 
 def _write(found: SimilarityMap, out: Path) -> None:
-    from statebridge.data.files import atomic_writer
-    from statebridge.errors import EnvironmentFault
+    from statebridge.data.files import atomic_writer, make_folder
     from statebridge.figures import save_figure
     from statebridge.figures.layers import similarity_map
 
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise EnvironmentFault(f"{out}: cannot be made: {error.strerror}") from None
+    make_folder(out)
     with atomic_writer(out / "similarity.json") as stream:
         stream.write(found.model_dump_json(indent=1).encode("utf-8") + b"\n")
     for measure in ("cka", "neighbour_overlap"):

@@ -69,6 +69,20 @@ def _decode(line: bytes, path: Path, number: int) -> str:
         ) from None
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder, if needed.
+
+    Raises:
+        EnvironmentFault: It cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EnvironmentFault(
+            f"{folder}: cannot be made: {error.strerror}; give a folder that can be written"
+        ) from None
+
+
 @contextmanager
 def atomic_writer(path: str | Path) -> Iterator[BinaryIO]:
     """Open a binary stream that becomes `path` only when the block ends without an error.

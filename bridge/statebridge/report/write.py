@@ -8,8 +8,8 @@ from typing import Literal, Unpack, get_args
 
 from markupsafe import Markup
 
-from statebridge.data.files import atomic_writer
-from statebridge.errors import EnvironmentFault, ResultError
+from statebridge.data.files import atomic_writer, make_folder
+from statebridge.errors import ResultError
 from statebridge.figures import Drawing, save_figure
 from statebridge.figures.drawing import figure_bytes
 from statebridge.records import ResultSet
@@ -90,20 +90,6 @@ def write_figures(
         files.append(written(folder / f"{drawing.name}.svg", pictures[drawing.name]))
         files += save_figure(drawing, folder / drawing.name, formats=("pdf", "png"))
     return files
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder, if needed.
-
-    Raises:
-        EnvironmentFault: It cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise EnvironmentFault(
-            f"{folder}: cannot be made: {error.strerror}; give a folder that can be written"
-        ) from None
 
 
 def written(path: Path, content: bytes) -> Path:

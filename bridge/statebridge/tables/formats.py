@@ -16,9 +16,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-from statebridge.data.files import atomic_writer
+from statebridge.data.files import atomic_writer, make_folder
 from statebridge.data.spreadsheet_text import guarded
-from statebridge.errors import EnvironmentFault, ResultError, nearest
+from statebridge.errors import ResultError, nearest
 from statebridge.records import ResultSet
 from statebridge.tables.row_table import row_table
 from statebridge.tables.summary_tables import table_one
@@ -269,10 +269,7 @@ def export_tables(results: ResultSet, folder: str | Path, format: TableFormat) -
         EnvironmentFault: The folder or a file cannot be written.
     """
     folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise EnvironmentFault(f"{folder}: cannot be made: {error.strerror}") from None
+    make_folder(folder)
     tables = {"conditions": table_one(results)}
     if format in ("parquet", "csv"):  # rows by the thousand are no page to read
         tables["rows"] = row_table(results)

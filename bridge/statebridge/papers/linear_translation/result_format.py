@@ -6,8 +6,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from statebridge.data.files import atomic_writer
-from statebridge.errors import EnvironmentFault, ResultError
+from statebridge.data.files import atomic_writer, make_folder
+from statebridge.errors import ResultError
 from statebridge.experiment.conditions import Condition
 from statebridge.papers.linear_translation.result_reader import (
     FILES,
@@ -55,10 +55,7 @@ def export_published(results: ResultSet, out: str | Path) -> list[Path]:
     if manifest is None:
         raise ResultError("export writes the results of one run directory; give exactly one")
     out = Path(out)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise EnvironmentFault(f"{out}: cannot be made: {error.strerror}") from None
+    make_folder(out)
     sender, receiver = manifest["pair"]["sender"], manifest["pair"]["receiver"]
     models = {
         "model_a": sender["model"],
