@@ -1,4 +1,4 @@
-"""Which server, and which key: arguments, then the environment, then the default."""
+"""Address of the server, and the key: arguments, then the environment, then the default."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ URL, API_KEY, API_KEY_FILE = (
     "STATEBRIDGE_API_KEY_FILE",
 )
 DEFAULT_URL = "http://127.0.0.1:8000"
-"""Where `statebridge serve` listens if nothing else is said."""
+"""Address on which `statebridge serve` listens by default."""
 
 KEY_BYTES = 10_000
 """A key file is one short line; anything larger is a mistake."""
@@ -32,10 +32,10 @@ class Connection:
 def resolve_connection(
     url: str | None = None, api_key: str | None = None, key_file: str | Path | None = None
 ) -> Connection:
-    """Return where to connect: arguments win over the environment.
+    """Return the server to connect to; arguments win over the environment.
 
     Raises:
-        InputError: The URL is none, or the key, or its file, cannot be one.
+        InputError: The URL is not one, or the key or its file does not hold one.
     """
     return Connection(_checked_url(url), _key(api_key, key_file))
 

@@ -1,29 +1,24 @@
-"""An experiment's events: read from a stream, followed across lost connections.
+"""An experiment's events, followed across lost connections.
 
-The protocol alone: what a line means, whether to ask again, how long to pause. The senders
-open the streams.
+This module decides what to ask next and how long to pause; the senders open the streams.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import httpx
+from httpx_sse import ServerSentEvent
 
 from statebridge.errors import BusyError, ServerError, StatebridgeError, UnreachableError
-from statebridge_client._connection import Connection
-from statebridge_client._problems import error_of, unreachable
-from statebridge_client._requests import request_id, timeouts
-from statebridge_client._retry import retry_after
-
-if TYPE_CHECKING:
-    import httpx
-
-    from statebridge_client._records import ExperimentStatus
-
-ENDED = frozenset({"done", "failed", "cancelled"})
+from statebridge.results.service_records import ENDED, ExperimentStatus
+from statebridge_client.call import Call, model_of, request_id, resource, retry_after, timeouts
+from statebridge_client.connection import Connection
+from statebridge_client.problems import error_of, unreachable
 
 SILENCE_SECONDS = 60.0
 """A stream that says nothing for so long, not even that it is still there, is dead: the server
@@ -56,32 +51,16 @@ class Event:
     """Its number; None where the server was asked how the experiment stands instead."""
 
 
-class EventParser:
-    """Server-sent events, line by line (https://html.spec.whatwg.org, "event-stream")."""
+def read_event(sent: ServerSentEvent) -> Event:
+    """Return a server-sent event as one of ours.
 
-    def __init__(self) -> None:
-        self._fields: dict[str, str] = {}
-
-    def feed(self, line: str) -> Event | None:
-        """Take a line without its end; return the event that it completes."""
-        if line.startswith(":"):
-            return None
-        if line:
-            name, _, value = line.partition(":")
-            value = value.removeprefix(" ")
-            if name == "data" and "data" in self._fields:
-                value = f"{self._fields['data']}\n{value}"
-            self._fields[name] = value
-            return None
-        fields, self._fields = self._fields, {}
-        return _event(fields) if "data" in fields else None
-
-
-def _event(fields: Mapping[str, str]) -> Event:
+    Raises:
+        ServerError: Its data are not those of a Statebridge server.
+    """
     try:
-        data: dict[str, Any] = json.loads(fields["data"])
+        data: dict[str, Any] = json.loads(sent.data)
         return Event(
-            kind=fields.get("event", "message"),
+            kind=sent.event,
             state=str(data["state"]),
             stage=data.get("stage"),
             done=int(data.get("done", 0)),
@@ -89,10 +68,20 @@ def _event(fields: Mapping[str, str]) -> Event:
             rows_per_second=data.get("rows_per_second"),
             seconds_left=data.get("seconds_left"),
             error=data.get("error"),
-            id=fields.get("id"),
+            id=sent.id or None,
         )
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise ServerError(f"an event of the server cannot be read: {fields!r:.200}") from None
+        raise ServerError(f"an event of the server cannot be read: {sent!r:.200}") from None
+
+
+def speed(event: Event) -> str:
+    """Return the speed and the time left in words; nothing where they are not known."""
+    if event.rows_per_second is None or event.seconds_left is None:
+        return ""
+    minutes, seconds = divmod(round(event.seconds_left), 60)
+    hours, minutes = divmod(minutes, 60)
+    left = f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+    return f"{event.rows_per_second:.1f} rows/s, {left} left"
 
 
 @dataclass
@@ -110,45 +99,53 @@ class EventFollower:
     last_id: str | None = None
     state: str | None = None
     ended: bool = False
-    _parser: EventParser = field(default_factory=EventParser)
     _contact: float = field(default_factory=time.monotonic)
     _pause: float = FIRST_PAUSE
     _stream_after: float = 0.0
     _look_first: bool = False
+    _streaming: bool = False
+
+    @property
+    def look(self) -> Call[ExperimentStatus]:
+        """Request for the state of the experiment."""
+        path = resource("experiments", self.experiment_id)
+        return Call("GET", path, model_of(ExperimentStatus), repeatable=True)
 
     def may_stream(self) -> bool:
         """Whether to open a stream, rather than to ask how the experiment stands."""
         return not self._look_first and time.monotonic() >= self._stream_after
 
     def request(self) -> dict[str, Any]:
-        """Return the arguments of `httpx`'s `stream`."""
-        self._parser = EventParser()
-        headers = {"Accept": "text/event-stream", **request_id()}
+        """Return the arguments of `httpx_sse.connect_sse`."""
+        headers = request_id()
         if self.last_id is not None:
             headers["Last-Event-ID"] = self.last_id
         return {
             "method": "GET",
-            "url": f"/v1/experiments/{self.experiment_id}/events",
+            "url": resource("experiments", self.experiment_id, "events"),
             "params": {"latest": "true"} if self.latest else {},
             "headers": headers,
             "timeout": timeouts(SILENCE_SECONDS),
         }
 
-    def accepts(self, status: int, headers: Mapping[str, str]) -> bool:
+    def accepts(self, response: httpx.Response) -> bool:
         """Whether an answer is a stream of events."""
-        return status == 200 and headers.get("content-type", "").startswith("text/event-stream")
+        kind = response.headers.get("content-type", "")
+        self._streaming = response.status_code == 200 and kind.startswith("text/event-stream")
+        return self._streaming
 
-    def feed(self, line: str) -> Iterator[Event]:
-        """Yield the event that a line of the stream completes, if it does."""
+    def received(self, sent: ServerSentEvent) -> Iterator[Event]:
+        """Yield the event that was sent; a comment or a pause alone is none."""
         self._reached()
-        event = self._parser.feed(line)
-        if event is not None:
+        if sent.data:
+            event = read_event(sent)
             self.last_id = event.id or self.last_id
             self.state = event.state
             yield event
 
     def closed(self) -> None:
-        """The server has closed the stream: the experiment has ended, or the server stops."""
+        """Take the end of a stream: the experiment has ended, or the server stops."""
+        self._lost_stream()
         # Not with the first event of an end: one that went on afterwards has more of them.
         self.ended = self.state in ENDED
 
@@ -181,11 +178,12 @@ class EventFollower:
         )
 
     def failed(self, error: Exception) -> None:
-        """A connection was lost, or the server could not be reached.
+        """Take a lost connection, or that the server could not be reached.
 
         Raises:
             StatebridgeError: It will not become better, or it has lasted for too long.
         """
+        self._lost_stream()
         passing = isinstance(error, UnreachableError | BusyError)
         if isinstance(error, StatebridgeError) and not passing:
             raise error
@@ -202,6 +200,12 @@ class EventFollower:
         if not self._look_first and time.monotonic() < self._stream_after:
             return POLL_SECONDS
         return pause
+
+    def _lost_stream(self) -> None:
+        # Comments keep a quiet stream open; until it was lost the server was within reach.
+        if self._streaming:
+            self._streaming = False
+            self._reached()
 
     def _reached(self) -> None:
         self._contact, self._pause = time.monotonic(), FIRST_PAUSE

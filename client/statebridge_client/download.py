@@ -1,4 +1,4 @@
-"""A remote run as a run directory here: what is missing is fetched, nothing twice."""
+"""A copy of a remote run as a run directory here; only missing rows are fetched."""
 
 from __future__ import annotations
 
@@ -7,37 +7,23 @@ import os
 import shutil
 import tempfile
 import weakref
+from dataclasses import dataclass
 from pathlib import Path
+
+import httpx
 
 from statebridge.data.files import atomic_writer
 from statebridge.errors import EnvironmentFault, ResultError
-from statebridge.runs.directory import (
-    DATASET,
-    MANIFEST,
-    POSITIVE_CONTROL,
-    ROWS,
-    SESSIONS,
-    TAUGHT_PAIR,
-    open_run,
-)
-from statebridge_client import _experiment_calls
-from statebridge_client._call import Steps
-from statebridge_client._experiment_calls import RowPage, RunFile
+from statebridge.results.service_records import RUN_FILES, RunFile
+from statebridge.runs.directory import DATASET, MANIFEST, ROWS, open_run
+from statebridge_client.call import Call, not_statebridge, read_bytes, resource
+from statebridge_client.sender import Steps
 
-_DATASET: RunFile = "dataset.jsonl"
-_MANIFEST: RunFile = "manifest.json"
-_SESSIONS: RunFile = "sessions.jsonl"
-_BESIDE: dict[RunFile, str] = {
-    "sender_checks.json": "sender_checks.json",
-    # Its manifest last: that makes it a run directory.
-    "positive_control.dataset.jsonl": f"{POSITIVE_CONTROL}/{DATASET}",
-    "positive_control.rows.jsonl": f"{POSITIVE_CONTROL}/{ROWS}",
-    "positive_control.manifest.json": f"{POSITIVE_CONTROL}/{MANIFEST}",
-    "taught_pair.dataset.jsonl": f"{TAUGHT_PAIR}/{DATASET}",
-    "taught_pair.rows.jsonl": f"{TAUGHT_PAIR}/{ROWS}",
-    "taught_pair.manifest.json": f"{TAUGHT_PAIR}/{MANIFEST}",
-}
-"""What a run may have made after its rows, and where it stands in the run directory."""
+PAGE = 10_000
+"""Rows asked for at a time: some ten megabytes."""
+
+_FIRST: tuple[RunFile, ...] = ("manifest.json", "dataset.jsonl")
+"""Files that come before the rows."""
 
 
 def folder_of(owner: object) -> Path:
@@ -58,11 +44,11 @@ def download(experiment_id: str, out: str | Path) -> Steps[Path]:
         EnvironmentFault: The directory cannot be written.
     """
     out = Path(out)
-    manifest = yield _experiment_calls.run_file(experiment_id, _MANIFEST)
+    manifest = yield _run_file(experiment_id, "manifest.json")
     with open_run(out) as directory:
         earlier = directory.read_manifest()
         if earlier is None:
-            dataset = yield _experiment_calls.run_file(experiment_id, _DATASET)
+            dataset = yield _run_file(experiment_id, "dataset.jsonl")
             _write(out / DATASET, dataset)
             _write(out / MANIFEST, manifest)
         elif earlier != json.loads(manifest):
@@ -70,20 +56,56 @@ def download(experiment_id: str, out: str | Path) -> Steps[Path]:
         lane_counts = json.loads(manifest)["plan"]["lanes"]
         after = sum(lane_counts[: directory.committed_groups(lane_counts)])
         while True:
-            page: RowPage = yield _experiment_calls.rows(experiment_id, after)
+            page: _RowPage = yield _rows(experiment_id, after)
             _append(out / ROWS, page.content)
             if page.next_after <= after or page.next_after >= page.committed:
                 break
             after = page.next_after
-        sessions = yield _experiment_calls.run_file(experiment_id, _SESSIONS)
-        if sessions:
-            _write(out / SESSIONS, sessions)
-        for name, place in _BESIDE.items():
-            content = yield _experiment_calls.run_file(experiment_id, name)
+        for name, place in RUN_FILES.items():
+            content = b"" if name in _FIRST else (yield _run_file(experiment_id, name))
             if content:
                 (out / place).parent.mkdir(exist_ok=True)
                 _write(out / place, content)
     return out
+
+
+@dataclass(frozen=True, slots=True)
+class _RowPage:
+    """Committed rows with the bytes of the run directory, and where the next ones begin."""
+
+    content: bytes
+    next_after: int
+    committed: int
+
+
+def _rows(experiment_id: str, after: int) -> Call[_RowPage]:
+    return Call(
+        "GET",
+        resource("experiments", experiment_id, "rows"),
+        _row_page,
+        params={"after": after, "limit": PAGE},
+        repeatable=True,
+        refused=ResultError,
+    )
+
+
+def _row_page(response: httpx.Response) -> _RowPage:
+    try:
+        next_after = int(response.headers["statebridge-next-after"])
+        committed = int(response.headers["statebridge-committed-rows"])
+    except (KeyError, ValueError):
+        raise not_statebridge(response) from None
+    return _RowPage(response.content, next_after, committed)
+
+
+def _run_file(experiment_id: str, name: RunFile) -> Call[bytes]:
+    return Call(
+        "GET",
+        resource("experiments", experiment_id, "files", name),
+        read_bytes,
+        repeatable=True,
+        refused=ResultError,
+    )
 
 
 def _write(path: Path, content: bytes) -> None:

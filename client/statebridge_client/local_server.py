@@ -18,7 +18,6 @@ import httpx
 
 from statebridge.errors import EnvironmentFault
 
-_COMMAND = "from statebridge_client.cli import main; main()"
 READY_SECONDS = 120.0
 STOP_SECONDS = 15.0
 
@@ -50,7 +49,7 @@ def local_server(folder: Path, pairs: Mapping[str, Any]) -> Iterator[str]:
     url = f"http://127.0.0.1:{port}"
     with log.open("wb") as stream:
         process = subprocess.Popen(  # noqa: S603 - this interpreter, this package
-            [sys.executable, "-c", _COMMAND, "serve", "--config", str(settings)],
+            [sys.executable, "-m", "statebridge", "serve", "--config", str(settings)],
             stdout=stream,
             stderr=subprocess.STDOUT,
         )
@@ -82,8 +81,8 @@ def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> 
                 return
         time.sleep(0.1)
     lines = log.read_text("utf-8", "replace").strip().splitlines()
-    said = f"; it last said: {lines[-1][:300]}" if lines else ""
-    raise EnvironmentFault(f"the server on {url} did not become ready{said}")
+    last = f"; the last line of its log: {lines[-1][:300]}" if lines else ""
+    raise EnvironmentFault(f"the server on {url} did not become ready{last}")
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -1,4 +1,4 @@
-"""Putting local files on a server: nothing that it has already is sent."""
+"""Local files as uploads: nothing is sent that the server has already."""
 
 from __future__ import annotations
 
@@ -12,12 +12,81 @@ from statebridge.data.jsonl import row_line
 from statebridge.data.text_corpus import TextCorpus
 from statebridge.errors import DatasetError, NotFoundError, TranslatorError
 from statebridge.experiment.experiment import Corpus, Dataset
-from statebridge_client import _input_calls
-from statebridge_client._call import Steps
-from statebridge_client._records import CorpusInfo, DatasetInfo, TranslatorInfo
+from statebridge.results.service_records import (
+    CorpusInfo,
+    DatasetInfo,
+    TranslatorInfo,
+    TranslatorList,
+)
+from statebridge_client.call import Call, model_of, resource
+from statebridge_client.sender import Steps
 
 STORED_TRANSLATOR = re.compile(r"tr_[0-9a-f]{20}")
 CHECKPOINTS = (".pt", ".pth", ".ckpt", ".bin")
+
+UPLOAD_SECONDS = 300.0
+"""Longest wait for the server to check an upload."""
+
+
+def dataset_call(sha256: str) -> Call[DatasetInfo]:
+    """Return the request for a dataset's description."""
+    path = resource("datasets", sha256)
+    return Call("GET", path, model_of(DatasetInfo), repeatable=True, refused=DatasetError)
+
+
+def corpus_call(sha256: str) -> Call[CorpusInfo]:
+    """Return the request for a corpus's description."""
+    path = resource("corpora", sha256)
+    return Call("GET", path, model_of(CorpusInfo), repeatable=True, refused=DatasetError)
+
+
+def translators_call() -> Call[list[TranslatorInfo]]:
+    """Return the request for the translators that this key may use."""
+    parse = model_of(TranslatorList, "translators")
+    return Call("GET", "/v1/translators", parse, repeatable=True)
+
+
+def upload_translator(content: bytes, name: str, *, shared: bool) -> Call[TranslatorInfo]:
+    """Upload a translator; each upload makes a new one, so it is sent only once."""
+    return Call(
+        "POST",
+        "/v1/translators",
+        model_of(TranslatorInfo),
+        params={"name": name, "shared": shared},
+        headers={"Content-Type": "application/octet-stream"},
+        content=content,
+        refused=TranslatorError,
+        read_seconds=UPLOAD_SECONDS,
+    )
+
+
+def _send_dataset(content: bytes, fields: FieldMap) -> Call[DatasetInfo]:
+    names = ("id", "context", "question", "answer")
+    return Call(
+        "POST",
+        "/v1/datasets",
+        model_of(DatasetInfo),
+        params={name: getattr(fields, name) for name in names},
+        headers={"Content-Type": "application/jsonl"},
+        content=content,
+        repeatable=True,  # addressed by its content: sent twice it is there once
+        refused=DatasetError,
+        read_seconds=UPLOAD_SECONDS,
+    )
+
+
+def _send_corpus(content: bytes, name: str) -> Call[CorpusInfo]:
+    return Call(
+        "POST",
+        "/v1/corpora",
+        model_of(CorpusInfo),
+        params={"name": name},
+        headers={"Content-Type": "text/plain; charset=utf-8"},
+        content=content,
+        repeatable=True,  # addressed by its content: sent twice it is there once
+        refused=DatasetError,
+        read_seconds=UPLOAD_SECONDS,
+    )
 
 
 def stored_dataset(dataset: Dataset) -> Steps[DatasetInfo]:
@@ -42,7 +111,7 @@ def stored_dataset(dataset: Dataset) -> Steps[DatasetInfo]:
 def upload_dataset(content: bytes, fields: FieldMap) -> Steps[DatasetInfo]:
     """Upload rows unless the server has them under the same names of fields."""
     try:
-        held: DatasetInfo = yield _input_calls.get_dataset(hashlib.sha256(content).hexdigest())
+        held: DatasetInfo = yield dataset_call(hashlib.sha256(content).hexdigest())
     except NotFoundError:
         pass
     else:
@@ -50,7 +119,7 @@ def upload_dataset(content: bytes, fields: FieldMap) -> Steps[DatasetInfo]:
         wanted |= {name: getattr(fields, name) for name in ("context", "question", "answer")}
         if held.fields == wanted:
             return held
-    held = yield _input_calls.upload_dataset(content, fields)
+    held = yield _send_dataset(content, fields)
     return held
 
 
@@ -70,22 +139,22 @@ def stored_corpus(corpus: Corpus, path: Path) -> Steps[dict[str, str]]:
     content, name = read_text_file(path), corpus.name or path.name
     sha256 = hashlib.sha256(content).hexdigest()
     try:
-        yield _input_calls.get_corpus(sha256)
+        yield corpus_call(sha256)
     except NotFoundError:
-        yield _input_calls.upload_corpus(content, name)
+        yield _send_corpus(content, name)
     return {"sha256": sha256, "name": name}
 
 
 def upload_corpus(content: bytes, name: str) -> Steps[CorpusInfo]:
     """Upload a text unless the server has it under the same name."""
     try:
-        held: CorpusInfo = yield _input_calls.get_corpus(hashlib.sha256(content).hexdigest())
+        held: CorpusInfo = yield corpus_call(hashlib.sha256(content).hexdigest())
     except NotFoundError:
         pass
     else:
         if held.name == name:
             return held
-    held = yield _input_calls.upload_corpus(content, name)
+    held = yield _send_corpus(content, name)
     return held
 
 
@@ -103,11 +172,11 @@ def stored_translators(files: Mapping[int, Path]) -> Steps[dict[str, str]]:
             continue
         content = read_translator(path)
         if known is None:
-            known = yield _input_calls.list_translators()
+            known = yield translators_call()
         sha256 = hashlib.sha256(content).hexdigest()
         found = next((item for item in known if item.sha256 == sha256), None)
         if found is None:
-            found = yield _input_calls.upload_translator(content, path.name, shared=False)
+            found = yield upload_translator(content, path.name, shared=False)
             known.append(found)
         stored[str(seed)] = found.id
     return stored

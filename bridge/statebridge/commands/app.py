@@ -1,11 +1,11 @@
-"""The `statebridge` command."""
+"""The command line: its commands, and errors as one line with an exit code."""
 
 from __future__ import annotations
 
 import io
 import os
 import sys
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, version
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -15,18 +15,14 @@ from statebridge.commands import (
     compare,
     dataset,
     doctor,
-    export,
     fit,
     layer_search,
     report,
+    results,
     run,
-    schema,
-    score,
     similarity,
-    validate,
 )
 from statebridge.errors import StatebridgeError
-from statebridge_client.commands import corpora, datasets, demo, experiments, translators
 
 app = typer.Typer(
     name="statebridge",
@@ -34,46 +30,43 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    # Boxes take half a second's loading, and what stands in square brackets goes missing.
+    # Boxes take half a second's loading, and text in square brackets is lost.
     rich_markup_mode=None,
 )
 app.command()(run.run)
-app.command()(layer_search.sweep)
+app.command("layer-search")(layer_search.sweep)
 app.command()(fit.fit)
 app.command()(similarity.similarity)
 app.command()(doctor.doctor)
-app.command()(score.score)
+app.command()(results.score)
 app.command()(compare.compare)
-app.command()(validate.validate)
+app.command()(results.validate)
 app.command()(audit.audit)
 app.command()(report.report)
-app.command()(export.export)
-app.command()(schema.schema)
-app.command()(demo.demo)
+app.command()(results.export)
+app.command()(doctor.schema)
 app.add_typer(dataset.app, name="dataset")
-app.command()(experiments.submit)
-app.command()(experiments.status)
-app.command()(experiments.watch)
-app.command()(experiments.results)
-app.command()(experiments.cancel)
-app.command()(experiments.resume)
-app.add_typer(translators.app, name="translators")
-app.add_typer(datasets.app, name="datasets")
-app.add_typer(corpora.app, name="corpora")
 
-for _entry in entry_points(group="statebridge.commands"):
-    # Commands of rooms that this one knows nothing of, such as the server's.
-    _found = _entry.load()
-    if isinstance(_found, typer.Typer):
-        app.add_typer(_found, name=_entry.name)
-    else:
-        app.command(_entry.name)(_found)
+
+def add_commands() -> None:
+    """Add the commands of other packages, such as the client's and the server's.
+
+    Each is an entry point of the group `statebridge.commands`: a function, or a `typer.Typer`
+    whose commands follow the entry point's name.
+    """
+    for entry in entry_points(group="statebridge.commands"):
+        found = entry.load()
+        if isinstance(found, typer.Typer):
+            app.add_typer(found, name=entry.name)
+        else:
+            app.command(entry.name)(found)
+
+
+add_commands()
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
-
         print(f"statebridge {version('statebridge')}")
         raise typer.Exit
 
@@ -102,8 +95,11 @@ def main() -> None:
     if isinstance(stdout, io.TextIOWrapper):
         # Windows gives a pipe the system's code page, which lacks signs such as the minus.
         stdout.reconfigure(errors="backslashreplace")
+    if isinstance(stdout, io.TextIOWrapper):
+        # Windows gives a pipe the system's code page, which lacks signs such as the minus.
+        stdout.reconfigure(errors="backslashreplace")
     try:
-        code = app(standalone_mode=False)
+        code = app(standalone_mode=False, prog_name="statebridge")
         stdout.flush()
         if code:
             sys.exit(code)
@@ -126,8 +122,8 @@ def _refuse_usage(error: Any) -> NoReturn:
     if type(error).__name__ == "NoArgsIsHelpError":
         error.show()
         sys.exit(error.exit_code)
-    said = " ".join(error.format_message().split())
+    message = " ".join(error.format_message().split())
     context = getattr(error, "ctx", None)
     where = "statebridge" if context is None else context.command_path
-    print(f"error: {said.rstrip('.')}; see {where} --help", file=sys.stderr)
+    print(f"error: {message.rstrip('.')}; see {where} --help", file=sys.stderr)
     sys.exit(error.exit_code)

@@ -1,4 +1,4 @@
-"""From a refused request to an error of ours: one line, with the id to ask the operator about."""
+"""A refused request as one error of ours: one line, with the id of the request."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from statebridge.errors import (
     StatebridgeError,
     UnreachableError,
 )
-from statebridge_client._call import Call, not_statebridge
-from statebridge_client._connection import API_KEY, URL, Connection
+from statebridge_client.call import Call, not_statebridge
+from statebridge_client.connection import API_KEY, URL, Connection
 
 if TYPE_CHECKING:
     import httpx
@@ -25,12 +25,12 @@ PROBLEM = "application/problem+json"
 def error_of(  # noqa: PLR0911 - one return for each kind of answer
     response: httpx.Response, connection: Connection, refused: type[InputError] = InputError
 ) -> StatebridgeError:
-    """Return the error that an answer of 400 or more, or a redirection, stands for.
+    """Return the error for an answer of 400 or more, or for a redirection.
 
     Args:
         response: The answer, read.
-        connection: Where it was asked.
-        refused: The class for a request whose content is wrong.
+        connection: Server that was asked.
+        refused: Class of the error where the request's content is wrong.
     """
     problem = _problem(response)
     if problem is None:
@@ -42,21 +42,21 @@ def error_of(  # noqa: PLR0911 - one return for each kind of answer
         return not_statebridge(response)
     detail = " ".join(str(problem.get("detail", "")).split()) or response.reason_phrase
     request_id = str(problem.get("request_id") or response.headers.get("x-request-id", ""))
-    said = f"{detail} (request {request_id[:64]})" if request_id else detail
-    said = "".join(c if c.isprintable() else repr(c)[1:-1] for c in said)
+    text = f"{detail} (request {request_id[:64]})" if request_id else detail
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
     match response.status_code:
         case 401 if connection.key is None:
-            return AccessError(f"{connection.url}: {said}; set {API_KEY}, or give a key file")
+            return AccessError(f"{connection.url}: {text}; set {API_KEY}, or give a key file")
         case 401 | 403:
-            return AccessError(f"{connection.url}: {said}; check the key in {API_KEY}")
+            return AccessError(f"{connection.url}: {text}; check the key in {API_KEY}")
         case 404:
-            return NotFoundError(said)
+            return NotFoundError(text)
         case 429 | 503 | 507:
-            return BusyError(f"{connection.url}: {said}")
+            return BusyError(f"{connection.url}: {text}")
         case 400 | 408 | 409 | 413 | 415 | 422:
-            return refused(said)
+            return refused(text)
         case _:
-            return ServerError(f"{connection.url}: {said}")
+            return ServerError(f"{connection.url}: {text}")
 
 
 def _problem(response: httpx.Response) -> dict[str, Any] | None:

@@ -1,15 +1,15 @@
-"""From an experiment file to a submission: what it names is uploaded, or found on the server.
+"""Submission of an experiment: the files that it names are uploaded, or found on the server.
 
-What is sent is what the file declares and nothing that it leaves out, with references in the
-place of paths:
+A submission holds exactly the fields that the file declares, with references in the place of
+paths:
 
-- a dataset file goes by its SHA-256, and is uploaded where the server does not have it yet;
-  a format other than JSON Lines is converted first;
-- so does a text to fit translators on, with the name that their cards give it;
-- a translator file goes by the id of a stored translator with the same bytes, and is uploaded
-  where there is none; the id of a stored one (`tr_...`) may stand in the file itself;
-- a model folder goes by the folder's name, as servers name the folders that they list;
-- `execution.device` and `execution.sender_device` are left out: they are the server's choice.
+- a dataset file is named by its SHA-256, and uploaded unless the server has it; a format other
+  than JSON Lines is converted first;
+- a text to fit translators on likewise, with its name for their cards;
+- a translator file is named by the id of a stored translator with the same bytes, and uploaded
+  if there is none; the experiment file may also name a stored one by its id (`tr_...`);
+- a model folder is named by the folder's name, as in the server's list of pairs;
+- `execution.device` and `execution.sender_device` are left out: the server chooses them.
 """
 
 from __future__ import annotations
@@ -22,58 +22,34 @@ from pathlib import Path
 from typing import Any
 
 from statebridge.errors import ExperimentError
-from statebridge.experiment import load_experiment, parse_experiment
 from statebridge.experiment.experiment import Dataset, Experiment, Fit, TranslatorSets
 from statebridge.experiment.files import declared_files, is_model_folder, set_field
-from statebridge_client import _experiment_calls
-from statebridge_client._call import Steps
-from statebridge_client._records import ExperimentStatus
-from statebridge_client._uploads import stored_corpus, stored_dataset, stored_translators
+from statebridge.experiment.given import ExperimentLike, as_declared, read_experiment
+from statebridge.results.service_records import ExperimentStatus
+from statebridge_client.call import Call, model_of
+from statebridge_client.sender import Steps
+from statebridge_client.uploads import stored_corpus, stored_dataset, stored_translators
 
 STORED = Path("/stored-on-the-server")
-"""In the place of a path where an experiment names a stored file by its SHA-256 alone."""
-
-ExperimentLike = str | Path | Experiment | Mapping[str, Any]
-"""A file, what was read from one, or its fields."""
+"""Replaces the path of a stored file that an experiment names by its SHA-256 alone."""
 
 
-def read_experiment(
-    given: ExperimentLike, overrides: Mapping[str, Any] | None = None
-) -> Experiment:
-    """Return a checked experiment; the SHA-256 of a dataset or a corpus may stand alone in it.
+def read_submitted(given: ExperimentLike, overrides: Mapping[str, Any] | None = None) -> Experiment:
+    """Return a checked experiment; a dataset or a corpus may be a SHA-256 alone.
 
     Raises:
-        ExperimentError: As `statebridge.experiment.load_experiment`.
+        ExperimentError: As `statebridge.load_experiment`.
     """
-    changes = dict(overrides or {})
     if isinstance(given, Experiment):
-        if not changes:
-            return given
-        given = _as_declared(given)
-    if isinstance(given, Mapping):
-        try:
-            text = json.dumps(given, ensure_ascii=False)
-        except (TypeError, ValueError) as error:
-            raise ExperimentError(f"experiment: cannot be sent as JSON: {error}") from None
-        return parse_experiment(text, folder=Path(), overrides=_with_stored(dict(given), changes))
-    return load_experiment(given, _with_stored(_content(Path(given)), changes))
-
-
-def _as_declared(experiment: Experiment) -> dict[str, Any]:
-    """Return the fields of an experiment in the form that a file has."""
-    fields = experiment.model_dump(mode="json", exclude_unset=True)
-    if isinstance(experiment.translators, Fit):
-        fields["translators"] = {"fit": fields["translators"]}
-    elif isinstance(experiment.translators, TranslatorSets):
-        sets = fields["translators"]["sets"]
-        for name, declared in experiment.translators.sets.items():
-            sets[name] = {"fit": sets[name]} if isinstance(declared, Fit) else sets[name]
-    return fields
+        content: Any = as_declared(given)
+    else:
+        content = given if isinstance(given, Mapping) else _content(Path(given))
+    return read_experiment(given, _with_stored(content, dict(overrides or {})))
 
 
 def _with_stored(content: Any, changes: dict[str, Any]) -> dict[str, Any]:
     """Return the changes, and a path for each stored file that is named once they are made."""
-    changed = copy.deepcopy(content) if isinstance(content, dict) else {}
+    changed = copy.deepcopy(dict(content)) if isinstance(content, Mapping) else {}
     try:
         for dotted, value in changes.items():
             set_field(changed, dotted, copy.deepcopy(value), "experiment")
@@ -117,19 +93,63 @@ def submit(
     key = idempotency_key or secrets.token_hex(16)
     if not key.isascii() or not key.isprintable() or len(key) > 200:
         raise ExperimentError("idempotency_key: give up to 200 printable ASCII characters")
-    experiment = read_experiment(given, overrides)
-    body = _as_declared(experiment)
-    _leave_out_what_is_of_this_machine(body)
+    experiment = read_submitted(given, overrides)
+    body = as_declared(experiment)
+    _leave_out_this_machine(body)
     body["dataset"] = yield from _dataset(experiment.dataset)
     if experiment.translators is not None:
         body["translators"] = yield from _translators(experiment)
-    status: ExperimentStatus = yield _experiment_calls.submit(
-        body, key, priority=priority, shared=shared
+    status: ExperimentStatus = yield Call(
+        "POST",
+        "/v1/experiments",
+        model_of(ExperimentStatus),
+        params={"priority": priority, "shared": shared},
+        headers={"Content-Type": "application/json", "Idempotency-Key": key},
+        content=json.dumps(body, allow_nan=False).encode("ascii"),
+        repeatable=True,  # under its key it is queued once
+        refused=ExperimentError,
     )
     return status
 
 
-def _leave_out_what_is_of_this_machine(body: dict[str, Any]) -> None:
+def submit_fit(
+    given: ExperimentLike,
+    overrides: Mapping[str, Any] | None,
+    *,
+    shared: bool,
+    idempotency_key: str | None,
+) -> Steps[ExperimentStatus]:
+    """Submit the fitting of the translators that an experiment declares.
+
+    Raises:
+        ExperimentError: It declares files, or no translators.
+    """
+    experiment = read_submitted(given, overrides)
+    status: ExperimentStatus = yield from submit(
+        experiment, _one_row(experiment), shared=shared, idempotency_key=idempotency_key
+    )
+    return status
+
+
+def _one_row(experiment: Experiment) -> dict[str, Any]:
+    """Return the least that makes a server fit: each set is used once, on one row.
+
+    The row is measured without generating; what is fitted depends on none of it.
+    """
+    fits = [name for name, made in experiment.translator_sets.items() if isinstance(made, Fit)]
+    if not fits:
+        raise ExperimentError("translators: declares no fit: {...}; there is nothing to fit")
+    conditions: list[str | dict[str, str]] = ["no_inject"]
+    if isinstance(experiment.translators, TranslatorSets):
+        conditions += [
+            {"name": f"with_{name}", "source": "translated", "translator": name} for name in fits
+        ]
+    else:
+        conditions.append("replace")
+    return {"limit": 1, "decode": False, "conditions": conditions}
+
+
+def _leave_out_this_machine(body: dict[str, Any]) -> None:
     for side in ("sender", "receiver"):
         model = body[side]["model"]
         if is_model_folder(model):
