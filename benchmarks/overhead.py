@@ -13,10 +13,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.random_pairs import SIZES, random_experiment, random_pair, random_rows
-from statebridge.commands.score_table import condition_scores
 from statebridge.engine.run import run_experiment
 from statebridge.models.pair import Pair
-from statebridge.results.run_results import read_run
+from statebridge.run import Run
 
 TORCH, MODELS = "torch operations", "transformers and torch.nn in Python"
 STEP = "Statebridge's decoding, attention and writing of states in Python"
@@ -51,7 +50,7 @@ def overhead_shares(pair: Pair, rows: int, prompt: int, new: int) -> dict[str, f
         )
         profile.enable()
         run_experiment(experiment, folder / "run", pair=pair)
-        condition_scores(read_run(folder / "run"))
+        Run(folder / "run").scores()
         profile.disable()
     seconds = dict.fromkeys((TORCH, MODELS, STEP, NNSIGHT, AROUND, HASHING), 0.0)
     stats: _Stats = pstats.Stats(profile).stats  # type: ignore[attr-defined]

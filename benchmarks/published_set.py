@@ -28,11 +28,10 @@ import transformers
 
 from benchmarks.measured import forget_peak, peak_gigabytes, timed
 from benchmarks.random_pairs import SIZES, random_experiment, random_pair, random_rows
-from statebridge.commands.score_table import condition_scores
 from statebridge.engine.cuda_graphs.hold import held_for
 from statebridge.engine.decoding.steps import STEPS, decoding_step, step_on
 from statebridge.engine.run import RunSummary, run_experiment
-from statebridge.results.run_results import read_run
+from statebridge.run import Run
 
 PUBLISHED = (
     "no_inject",
@@ -103,7 +102,7 @@ def measure_set(options: argparse.Namespace) -> None:
                 device,
             )
             summary = done[0]
-            scoring = timed(lambda out=out: condition_scores(read_run(out)), device)
+            scoring = timed(lambda out=out: Run(out).scores(), device)
             manifest = json.loads((out / "manifest.json").read_text("utf-8"))
             on_gpu = device.type == "cuda"
             record = {

@@ -58,7 +58,7 @@ from benchmarks.random_pairs import (
 )
 from statebridge.runs.directory import session_seconds
 from statebridge_client import Client
-from statebridge_client._local_server import local_server
+from statebridge_client.local_server import local_server
 from statebridge_server.settings import load_settings
 from statebridge_server.store.database import Database
 from statebridge_server.store.keys import create_key

@@ -20,9 +20,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.random_pairs import SIZES, random_pair
-from statebridge_client._local_server import local_server
+from statebridge_client.local_server import local_server
 
-COMMAND = "import sys; from statebridge_client.cli import main; sys.argv[0] = 'statebridge'; main()"
+COMMAND = "import sys; from statebridge.commands import main; sys.argv[0] = 'statebridge'; main()"
 LOAD = (
     "import sys, time, torch, nnsight, transformers; "
     "from statebridge.models.loading import load_model; "

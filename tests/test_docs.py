@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from statebridge.commands import main
+from statebridge.commands.app import app
 from statebridge.experiment import Experiment, load_experiment
 from statebridge.experiment.presets import CONDITIONS, PRESETS
-from statebridge_client.cli import app, main
 from tests.shared_data import SHARED
 from tests.tiny_models import save_pair_folder, tiny_neox, tiny_tokenizer
 
@@ -67,7 +68,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _on_the_tiny_pair(words: list[str]) -> list[str]:
     """Put the tiny pair, few rows and a generated corpus in the place of what is not here."""
-    if words[1] not in ("run", "sweep", "fit", "doctor", "similarity"):
+    if words[1] not in ("run", "layer-search", "fit", "doctor", "similarity"):
         return words
     if any("taught-pair" in word for word in words):
         # The pair is here; fewer rows to fit on.
@@ -88,7 +89,7 @@ def _on_the_tiny_pair(words: list[str]) -> list[str]:
         "decoding.relay_max_new_tokens": "4",
         "prompts.chat": "none",
     }
-    if words[1] == "sweep":  # ten rows at least in either part of the split
+    if words[1] == "layer-search":  # ten rows at least in either part of the split
         extra["dataset"] = extra["dataset"].replace("rows: 6", "rows: 30")
         extra |= {"sweep.sender_layers": "[0.25, 0.75]", "sweep.receiver_layers": "[0.5]"}
     if any("smollm2-private" in word for word in words):

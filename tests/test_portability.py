@@ -84,7 +84,7 @@ def test_every_portable_module_imports_without_posix() -> None:
 
 @pytest.mark.parametrize("words", ["--help", "report --help", "demo --help", "submit --help"])
 def test_the_command_line_starts_without_posix(words: str) -> None:
-    done = run_blocked("from statebridge_client.cli import main; main()", *words.split())
+    done = run_blocked("from statebridge.commands import main; main()", *words.split())
     assert done.returncode == 0, done.stderr
     assert "Usage:" in done.stdout
 
@@ -103,7 +103,7 @@ def test_no_portable_file_names_what_windows_lacks(path: Path) -> None:
 def test_text_that_the_terminal_cannot_encode_is_escaped() -> None:
     """A pipe on Windows has the system's code page, which lacks most signs."""
     code = (
-        "import statebridge_client.cli as cli\n"
+        "import statebridge.commands.app as cli\n"
         "cli.app = lambda **_: print('0.5 \\u2212 \\u03b1')\n"
         "cli.main()"
     )

@@ -52,7 +52,7 @@ def check_submission(
     if data.get("sweep") is not None:
         raise ExperimentError(
             "sweep: a server runs one pair of layers at a time; submit an experiment for each, or "
-            "use `statebridge sweep` where the models are"
+            "use `statebridge layer-search` where the models are"
         )
     references = References(database, principal)
     dataset = references.dataset(data)

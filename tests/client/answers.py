@@ -52,7 +52,7 @@ def problem(status: int, detail: str = "no", **headers: str) -> httpx.Response:
 
 
 def status_of(state: str, **fields: Any) -> dict[str, Any]:
-    """How an experiment stands, as the server writes it."""
+    """State of an experiment, as the server writes it."""
     return {
         "id": "exp_1",
         "name": "tiny",
@@ -64,6 +64,7 @@ def status_of(state: str, **fields: Any) -> dict[str, Any]:
         "mine": True,
         "rows_done": 3,
         "rows_total": 8,
+        "rows_reused": 0,
         "error": None,
         "submitted_at": "2026-01-01T00:00:00.000+00:00",
         "started_at": None,

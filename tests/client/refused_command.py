@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from statebridge_client.cli import main
+from statebridge.commands import main
 
 EXPERIMENT: dict[str, Any] = {
     "name": "tiny",
@@ -46,11 +46,11 @@ class Command:
             main()
         except SystemExit as stop:
             code = stop.code or 0
-        said = self._captured.readouterr()
+        output = self._captured.readouterr()
         progress = re.compile(r"(?:[a-z ]+: \d+/\d+\n)*")
-        begun = progress.match(said.err)
+        begun = progress.match(output.err)
         assert begun is not None
-        return int(code), said.out, said.err[begun.end() :]
+        return int(code), output.out, output.err[begun.end() :]
 
     def refused(self, code: int, *words: str) -> str:
         """Run the experiment; return the one line that refuses it."""

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
+from statebridge.commands import main
 from statebridge.papers.linear_translation.result_reader import read_published
 from statebridge.results.run_results import read_run
 from statebridge.translators import load_translator
-from statebridge_client.cli import main
 from tests.tiny_models import save_pair_folder, tiny_neox, tiny_tokenizer
 
 EXPERIMENT: dict[str, Any] = {
@@ -41,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-class Said:
+class Output:
     """What a call printed, and its exit code."""
 
     def __init__(self, code: int, out: str, err: str) -> None:
@@ -50,7 +50,7 @@ class Said:
 
 @pytest.fixture
 def call(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    def run(*words: str | Path) -> Said:
+    def run(*words: str | Path) -> Output:
         monkeypatch.chdir(folder)
         monkeypatch.setattr(sys, "argv", ["statebridge", *map(str, words)])
         try:
@@ -58,8 +58,8 @@ def call(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
             code = 0
         except SystemExit as stop:
             code = int(stop.code or 0)
-        said = capsys.readouterr()
-        return Said(code, said.out, said.err)
+        output = capsys.readouterr()
+        return Output(code, output.out, output.err)
 
     return run
 
@@ -150,17 +150,17 @@ def test_compare_validate_audit_and_report(call: Any, tmp_path: Path) -> None:
 
 def test_a_margin_that_is_none_is_one_line(call: Any, tmp_path: Path) -> None:
     for margin in ("-1", "0", "nan", "inf"):
-        said = call("compare", tmp_path, "--margin", margin)
-        assert said.code == 2
-        assert said.err.startswith(f"error: --margin {margin}: ")
-        assert said.err.count("\n") == 1
+        output = call("compare", tmp_path, "--margin", margin)
+        assert output.code == 2
+        assert output.err.startswith(f"error: --margin {margin}: ")
+        assert output.err.count("\n") == 1
 
 
 def test_fit_writes_translators_with_cards(call: Any, tmp_path: Path) -> None:
     out = tmp_path / "fitted"
-    said = call("fit", "e.yaml", "--out", out, "--sender-layers", "0,1", "--json")
-    assert said.code == 0, said.err
-    answer = json.loads(said.out)
+    output = call("fit", "e.yaml", "--out", out, "--sender-layers", "0,1", "--json")
+    assert output.code == 0, output.err
+    answer = json.loads(output.out)
     assert len(answer["layers"]) == 2
     for seed in (42, 123):
         card = load_translator(out / f"seed{seed}.safetensors").card
@@ -184,9 +184,9 @@ def test_fitted_files_can_be_named(call: Any, tmp_path: Path) -> None:
 
 
 def test_doctor_says_what_is_ready(call: Any, tmp_path: Path) -> None:
-    said = call("doctor", "e.yaml", "--json")
-    assert said.code == 0, said.out
-    checks = {check["what"]: check for check in json.loads(said.out)}
+    output = call("doctor", "e.yaml", "--json")
+    assert output.code == 0, output.out
+    checks = {check["what"]: check for check in json.loads(output.out)}
     assert set(checks) == {
         *("dataset", "sender", "receiver", "device", "layers"),
         *("prompts", "translators", "disk", "memory", "time"),
@@ -211,10 +211,10 @@ def test_doctor_names_what_is_missing(call: Any, change: str, missing: str, word
 
     if "cuda" in change and torch.cuda.is_available():
         pytest.skip("there is a CUDA device here")
-    said = call("doctor", "e.yaml", "--set", change)
-    assert said.code == 1
-    lines = [line for line in said.out.splitlines() if line.startswith("MISSING")]
-    assert len(lines) == 1, said.out
+    output = call("doctor", "e.yaml", "--set", change)
+    assert output.code == 1
+    lines = [line for line in output.out.splitlines() if line.startswith("MISSING")]
+    assert len(lines) == 1, output.out
     assert lines[0].split()[1] == missing
     assert words in lines[0]
 

@@ -8,7 +8,7 @@ import pytest
 
 from statebridge.errors import InputError
 from statebridge_client import Client
-from statebridge_client._connection import resolve_connection
+from statebridge_client.connection import resolve_connection
 
 
 @pytest.fixture(autouse=True)

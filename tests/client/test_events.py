@@ -10,7 +10,6 @@ import pytest
 
 from statebridge.errors import AccessError, BusyError, RunFailedError, ServerError, UnreachableError
 from statebridge_client import Event, RemoteRun
-from statebridge_client._events import EventParser
 from tests.client.answers import Script, answer, problem, status_of, stream
 
 LOST = httpx.ReadError("connection reset")
@@ -50,9 +49,9 @@ class Clock:
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr("statebridge_client._sender.time.sleep", made.sleep)
-    monkeypatch.setattr("statebridge_client._async_sender.anyio.sleep", made.async_sleep)
-    monkeypatch.setattr("statebridge_client._events.time.monotonic", made.monotonic)
+    monkeypatch.setattr("time.sleep", made.sleep)
+    monkeypatch.setattr("anyio.sleep", made.async_sleep)
+    monkeypatch.setattr("time.monotonic", made.monotonic)
     return made
 
 
@@ -88,7 +87,7 @@ def test_a_lost_stream_goes_on_after_the_last_event() -> None:
     assert sent == [None, "2", "2", "3"]
 
 
-def test_the_last_event_comes_first_where_only_the_present_matters() -> None:
+def test_latest_begins_with_the_last_event() -> None:
     events, script = followed(LOST, stream(SOME), stream(DONE), latest=True)
     assert ids(events) == ["3", "4"]
     assert [request.url.params.get("latest") for request in script.requests[1:]] == ["true"] * 3
@@ -177,11 +176,28 @@ def test_an_event_that_cannot_be_read() -> None:
         followed(broken)
 
 
-def test_the_lines_of_a_stream() -> None:
-    parser = EventParser()
-    text = ': still here\n\nretry: 5\n\nevent:state\nid:7\ndata: {"state":\ndata: "done"}\n\n'
-    found = [event for line in text.split("\n") if (event := parser.feed(line))]
-    assert found == [Event("state", "done", id="7")]
+def test_comments_and_split_data_are_read() -> None:
+    text = (
+        ': still here\n\nretry: 5\n\nevent:state\nid:7\ndata: {"state":\ndata: "done"}\n\n: x\n\n'
+    )
+    sent = httpx.Response(200, text=text, headers={"content-type": "text/event-stream"})
+    events, _ = followed(sent)
+    assert events == [Event("state", "done", id="7")]
+
+
+def test_a_quiet_stream_counts_as_within_reach(clock: Clock) -> None:
+    def quiet_for_an_hour(_request: httpx.Request) -> httpx.Response:
+        def lines() -> Any:
+            for _ in range(240):
+                clock.now += 15
+                yield b": still here\n\n"
+            raise LOST
+
+        kind = {"content-type": "text/event-stream"}
+        return httpx.Response(200, content=lines(), headers=kind)
+
+    events, _ = followed(quiet_for_an_hour, stream(DONE), patience=60.0)
+    assert ids(events) == ["4"]
 
 
 def waiting(*answers: Any) -> RemoteRun:
@@ -200,7 +216,7 @@ def test_wait_says_how_it_ended() -> None:
 
 
 def test_wait_has_a_limit(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
-    monkeypatch.setattr("statebridge_client._remote_run.time.monotonic", clock.monotonic)
+    monkeypatch.setattr("time.monotonic", clock.monotonic)
     run = waiting(*[stream(RUNNING)] * 99)
     with pytest.raises(BusyError, match="exp_1 is still running after 30 s"):
         run.wait(progress=False, timeout=30)

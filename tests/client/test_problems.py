@@ -32,9 +32,9 @@ def refused(response: httpx.Response, key: str | None = None) -> StatebridgeErro
         pytest.raises(StatebridgeError) as caught,
     ):
         client.pairs()
-    said = str(caught.value)
-    assert "\n" not in said
-    assert said.isprintable()
+    output = str(caught.value)
+    assert "\n" not in output
+    assert output.isprintable()
     return caught.value
 
 
@@ -67,14 +67,14 @@ def test_statuses(status: int, kind: type[StatebridgeError], exit_code: int) -> 
 def test_a_refusal_of_the_key_says_which_setting_to_look_at() -> None:
     assert "set STATEBRIDGE_API_KEY, or give a key file" in str(refused(problem(401)))
     for status in (401, 403):
-        said = str(refused(problem(status), key="sb_secret"))
-        assert "check the key in STATEBRIDGE_API_KEY" in said
-        assert "sb_secret" not in said
+        output = str(refused(problem(status), key="sb_secret"))
+        assert "check the key in STATEBRIDGE_API_KEY" in output
+        assert "sb_secret" not in output
 
 
-def test_nothing_that_a_server_says_breaks_the_line_or_the_terminal() -> None:
-    said = str(refused(problem(422, "two\nlines \x1b[31mred\x00" + "x" * 10)))
-    assert r"two lines \x1b[31mred\x00xxx" in said
+def test_a_refusal_is_one_printable_line() -> None:
+    output = str(refused(problem(422, "two\nlines \x1b[31mred\x00" + "x" * 10)))
+    assert r"two lines \x1b[31mred\x00xxx" in output
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_nothing_that_a_server_says_breaks_the_line_or_the_terminal() -> None:
         (lambda client: client.datasets.delete("x"), DatasetError),
         (lambda client: client.corpora.get("x"), DatasetError),
         (lambda client: client.corpora.delete("x"), DatasetError),
-        (lambda client: client._sender.send(upload_call()), TranslatorError),
+        (lambda client: client._sender.carry_out(upload_call()), TranslatorError),
         (lambda client: client.score([]), InputError),
     ],
 )
@@ -96,14 +96,15 @@ def test_the_class_is_that_of_what_was_sent(call: Any, kind: type[StatebridgeErr
 
 
 def upload_call() -> Any:
-    from statebridge_client._input_calls import upload_translator
+    from statebridge_client.uploads import upload_translator
 
     return upload_translator(b"x", "x", shared=False)
 
 
 def test_results_that_are_not_there_are_an_error_of_results() -> None:
-    for ask in ("summary", "compare", "results"):
-        script = Script([answer(status_of("queued")), problem(409, "no row is committed yet")])
+    for ask in ("scores", "compare", "results"):
+        queued = answer(status_of("queued"))
+        script = Script([queued, queued, problem(409, "no row is committed yet")])
         with script.client() as client, pytest.raises(ResultError, match="no row is committed"):
             getattr(client.get("exp_1"), ask)()
 
@@ -112,9 +113,9 @@ def test_a_server_that_cannot_be_reached() -> None:
     script = Script([httpx.ConnectError("[Errno 111] Connection refused")])
     with script.client(attempts=1) as client, pytest.raises(UnreachableError) as caught:
         client.pairs()
-    said = str(caught.value)
-    assert said.startswith(f"{URL}: cannot be reached ([Errno 111] Connection refused); check ")
-    assert "STATEBRIDGE_URL" in said
+    output = str(caught.value)
+    assert output.startswith(f"{URL}: cannot be reached ([Errno 111] Connection refused); check ")
+    assert "STATEBRIDGE_URL" in output
     assert caught.value.exit_code == 5
 
 
@@ -153,22 +154,6 @@ def test_what_no_statebridge_server_says(response: httpx.Response, kind: type) -
     error = refused(response)
     assert type(error) is kind
     assert "STATEBRIDGE_URL" in str(error) or "a proxy answers 502" in str(error)
-
-
-def test_an_archive_that_would_write_elsewhere_is_refused(tmp_path: Any) -> None:
-    import io
-    import zipfile
-
-    for name in ("../evil", "/etc/evil", "a\\b", ".hidden", "sub/x"):
-        archive = io.BytesIO()
-        with zipfile.ZipFile(archive, "w") as target:
-            target.writestr(name, "x")
-        for content in (archive.getvalue(), b"PK no archive"):
-            script = Script([answer(status_of("done")), httpx.Response(200, content=content)])
-            with script.client() as client, pytest.raises(ServerError):
-                client.get("exp_1").export(tmp_path / "out")
-            assert not (tmp_path / "out").exists()
-            assert not (tmp_path / "evil").exists()
 
 
 def test_the_key_goes_to_the_server_and_each_request_has_an_id() -> None:

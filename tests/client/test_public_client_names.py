@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.resources
 import inspect
 import subprocess
 import sys
-from types import ModuleType
+from typing import Any
+
+import pytest
 
 import statebridge_client
-from statebridge_client import AsyncClient, AsyncRemoteRun, Client, LocalRun, RemoteRun
+from statebridge.run import Run
+from statebridge_client import AsyncClient, AsyncRemoteRun, Client, RemoteRun
+
+
+def members(kind: type) -> dict[str, list[str] | None]:
+    """Public members by name: the parameters of a method, None of an attribute."""
+    found: dict[str, list[str] | None] = {}
+    for each in reversed(kind.__mro__[:-1]):
+        for name, member in vars(each).items():
+            if not name.startswith("_"):
+                method = getattr(member, "__wrapped__", member)
+                found[name] = (
+                    list(inspect.signature(method).parameters) if callable(method) else None
+                )
+    return found
 
 
 def test_the_public_names() -> None:
-    assert statebridge_client.__all__ == [
+    assert sorted(statebridge_client.__all__) == [
         "AsyncClient",
         "AsyncRemoteRun",
         "Client",
@@ -22,52 +37,42 @@ def test_the_public_names() -> None:
         "DatasetInfo",
         "Event",
         "ExperimentStatus",
-        "LocalRun",
         "PairInfo",
         "RemoteRun",
         "Retry",
         "RowScore",
-        "Rows",
         "Scores",
         "TranslatorInfo",
     ]
     for name in statebridge_client.__all__:
         assert getattr(statebridge_client, name).__name__ == name
-    assert dir(statebridge_client) == statebridge_client.__all__
-
-
-def public_methods(kind: type) -> dict[str, list[str]]:
-    """Methods and their parameters, by name."""
-    return {
-        name: list(inspect.signature(found).parameters)
-        # Not getmembers: nnsight, once loaded, gives every object a `save`.
-        for name, found in vars(kind).items()
-        if inspect.isfunction(found) and not name.startswith("_")
-    }
+    assert sorted(dir(statebridge_client)) == sorted(statebridge_client.__all__)
 
 
 def test_both_clients_have_the_same_methods() -> None:
-    assert public_methods(Client) == public_methods(AsyncClient)
-    assert public_methods(RemoteRun) == public_methods(AsyncRemoteRun)
-    sync, not_sync = (
-        importlib.import_module(f"statebridge_client.{name}")
-        for name in ("_inputs", "_async_inputs")
-    )
-    assert public_methods(sync.Datasets) == public_methods(not_sync.AsyncDatasets)
-    assert public_methods(sync.Corpora) == public_methods(not_sync.AsyncCorpora)
-    assert public_methods(sync.Translators) == public_methods(not_sync.AsyncTranslators)
+    assert members(Client) == members(AsyncClient)
+    assert {"submit", "get", "experiments", "pairs", "score", "close"} <= set(members(Client))
 
 
-def test_a_local_run_has_the_methods_for_results() -> None:
-    here, there = public_methods(LocalRun), public_methods(RemoteRun)
-    assert set(here) == {"results", "rows", "summary", "compare", "report", "export"}
-    assert all(there[name] == parameters for name, parameters in here.items())
+def test_a_remote_run_has_the_members_of_a_run() -> None:
+    here, remote, not_sync = members(Run), members(RemoteRun), members(AsyncRemoteRun)
+    assert {name: remote[name] for name in here} == here
+    methods = {name for name, parameters in remote.items() if parameters is not None}
+    assert {name: not_sync[name] for name in methods} == {name: remote[name] for name in methods}
+    assert set(not_sync) - methods == {"local", "name"}
+
+
+@pytest.mark.parametrize("group", ["datasets", "corpora", "translators"])
+def test_each_kind_of_input_has_methods(group: str) -> None:
+    client: Any = Client("http://gpu.example.org")
+    found = members(type(getattr(client, group)))
+    assert {"upload", "list", "get", "delete"} <= set(found)
 
 
 def test_the_import_loads_neither_torch_nor_what_is_slow() -> None:
     code = (
         "import sys, statebridge_client; first = set(sys.modules);"
-        "from statebridge_client import Client, AsyncClient, LocalRun;"
+        "from statebridge_client import Client, AsyncClient;"
         "print([n for n in ('httpx', 'pydantic') if n in first],"
         "[n for n in ('torch', 'scipy', 'pandas', 'matplotlib', 'pyarrow') if n in sys.modules])"
     )
@@ -78,6 +83,4 @@ def test_the_import_loads_neither_torch_nor_what_is_slow() -> None:
 
 
 def test_the_module_is_typed() -> None:
-    module: ModuleType = statebridge_client
-    assert module.__file__ is not None
-    assert (importlib.resources.files(module) / "py.typed").is_file()
+    assert (importlib.resources.files(statebridge_client) / "py.typed").is_file()

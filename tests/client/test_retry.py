@@ -1,4 +1,4 @@
-"""What is sent again, how often, after how long; and what is never sent twice."""
+"""Which requests are sent again, how often and after how long; which are never sent twice."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from statebridge.errors import (
     UnreachableError,
 )
 from statebridge_client import Client
-from statebridge_client._retry import Retry
+from statebridge_client.call import Retry
 from tests.client.answers import Answer, Script, answer, problem, status_of
 
 EXPERIMENT: dict[str, Any] = {
@@ -37,8 +37,8 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     async def pause(seconds: float) -> None:
         made.append(seconds)
 
-    monkeypatch.setattr("statebridge_client._sender.time.sleep", made.append)
-    monkeypatch.setattr("statebridge_client._async_sender.anyio.sleep", pause)
+    monkeypatch.setattr("time.sleep", made.append)
+    monkeypatch.setattr("anyio.sleep", pause)
     return made
 
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from statebridge_client.cli import main
+from statebridge.commands import main
 
 
 def called(
@@ -19,12 +19,12 @@ def called(
         main()
     except SystemExit as stop:
         code = int(stop.code or 0)
-    said = capsys.readouterr()
-    return code, said.out, said.err
+    output = capsys.readouterr()
+    return code, output.out, output.err
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "output"),
     [
         (("nope",), "No such command 'nope'; see statebridge --help"),
         (("--nope",), "No such option: --nope; see statebridge --help"),
@@ -40,7 +40,7 @@ def called(
 )
 def test_wrong_usage_is_one_line(
     words: tuple[str, ...],
-    said: str,
+    output: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -48,7 +48,7 @@ def test_wrong_usage_is_one_line(
     assert (code, out) == (2, "")
     assert err.startswith("error: ")
     assert err.count("\n") == 1
-    assert said in err
+    assert output in err
 
 
 @pytest.mark.parametrize("words", [(), ("translators",), ("datasets",), ("corpora",), ("dataset",)])
@@ -71,7 +71,7 @@ def test_help_and_version_are_no_errors(
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:
-    code = "from statebridge_client.cli import main; main()"
+    code = "from statebridge.commands import main; main()"
     # Unbuffered, so that the second write meets the closed pipe whatever the timing.
     script = f"{sys.executable} -u -c '{code}' schema | true; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(
@@ -82,7 +82,7 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
 
 def test_help_loads_nothing_that_is_slow() -> None:
     code = (
-        "import sys; from statebridge_client.cli import main\n"
+        "import sys; from statebridge.commands import main\n"
         "sys.argv = ['statebridge', '--help']\n"
         "try: main()\n"
         "except SystemExit: pass\n"

@@ -39,7 +39,7 @@ def test_an_address_that_is_not_this_machines_is_refused(host: str) -> None:
 
 def refused(server: RunningServer) -> tuple[int, str]:
     """The exit code and the one line of a server that does not start."""
-    command = "from statebridge_client.cli import main; main()"
+    command = "from statebridge.commands import main; main()"
     done = subprocess.run(
         [sys.executable, "-P", "-c", command, "serve", "--config", str(server.config)],
         env=server.environment,

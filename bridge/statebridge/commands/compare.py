@@ -44,22 +44,16 @@ def compare(
     wrong = next((value for value in margin or () if not 0 < value < float("inf")), None)
     if wrong is not None:
         raise InputError(f"--margin {wrong:g}: an equivalence margin lies above 0, such as 0.03")
-    from statebridge.commands.print_table import print_table
-    from statebridge.results.sources import read_sources
-    from statebridge.stats import Settings
-    from statebridge.stats import compare as compare_results
+    from statebridge.commands.printing import print_table
+    from statebridge.run import Run
     from statebridge.tables import comparison_table, write_table
 
-    given = {"margins": tuple(margin)} if margin else {}
-    settings = Settings.model_validate(
-        given | ({"stratify_by": tuple(by)} if by else {"stratify_by": ()})
-    )
-    comparison = compare_results(
-        read_sources(sources, dataset=dataset),
+    comparison = Run(*sources, dataset=dataset).compare(
         baseline,
         metrics=metric,
         mode=mode,
-        settings=settings,
+        by=by or (),
+        margins=margin or None,
     )
     if out is not None:
         write_table(comparison_table(comparison), out)

@@ -1,4 +1,4 @@
-"""`statebridge doctor`: whether a run can succeed, before it is started."""
+"""`statebridge doctor` and `schema`: an experiment file before it is run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from statebridge.commands.engine_extra import need_engine
 from statebridge.commands.options import AsJson, Device, ExperimentFile, Set, read_changes
 
 
@@ -25,15 +24,11 @@ def doctor(
 
     Exit code 1 with one line for each thing that is missing.
     """
-    from statebridge.experiment import load_experiment
+    from statebridge.actions import doctor as checks_of
 
     overrides = read_changes(changes) | ({"execution.device": device} if device else {})
-    experiment = load_experiment(file, overrides)
-    need_engine()
-    from statebridge.engine.doctor.readiness import check_readiness
-
     checks = []
-    for check in check_readiness(experiment, out):
+    for check in checks_of(file, out, overrides):
         checks.append(check)
         if not as_json:
             print(f"{'ready  ' if check.ready else 'MISSING'}  {check.what:12} {check.detail}")
@@ -48,3 +43,10 @@ def doctor(
         )
     if not all(check.ready for check in checks):
         raise typer.Exit(1)
+
+
+def schema() -> None:
+    """Print the JSON Schema of an experiment file."""
+    from statebridge.experiment import Experiment
+
+    print(json.dumps(Experiment.model_json_schema(), indent=2))

@@ -10,13 +10,21 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from statebridge.commands.engine_extra import need_engine
-from statebridge.commands.layer_list import read_layers
-from statebridge.commands.options import AsJson, Device, ExperimentFile, Set, read_changes
-from statebridge.commands.progress import progress_bars
-from statebridge.errors import ExperimentError
+from statebridge.actions import need_engine
+from statebridge.commands.options import (
+    AsJson,
+    Device,
+    ExperimentFile,
+    Set,
+    read_changes,
+    read_layers,
+)
+from statebridge.progress import show_progress
 
 if TYPE_CHECKING:
+    from statebridge.experiment import Experiment
+    from statebridge.models.pair import Pair
+    from statebridge.progress import ShowProgress
     from statebridge.results.translator_card import QualityReport, TranslatorCard
 
 Layers = Annotated[
@@ -45,55 +53,20 @@ def fit(
 
     Of several sets, each that declares a fit gets a folder of its own.
     """
+    from statebridge.actions import fit as fit_experiment
     from statebridge.experiment import load_experiment
-    from statebridge.experiment.experiment import DEFAULT_SET, Fit
 
     overrides = read_changes(changes) | ({"execution.device": device} if device else {})
     experiment = load_experiment(file, overrides)
-    sets = {name: s for name, s in experiment.translator_sets.items() if isinstance(s, Fit)}
-    if not sets:
-        raise ExperimentError(f"{file}: translators: declares files, not fit: {{...}}")
-    if out.exists() and not out.is_dir():
-        raise ExperimentError(f"--out {out}: is a file; give a folder for the translators")
-    need_engine()
-    from statebridge.engine.fitting.corpus_fit import fit_translators, layer_quality, read_corpus
-    from statebridge.models.pair import load_pair
-    from statebridge.tasks.declared_rows import resolve_dataset
-    from statebridge.translators import save_translator
-
-    rows, _ = resolve_dataset(experiment.dataset)
-    corpora = {name: read_corpus(s.corpus, experiment.prompts, rows) for name, s in sets.items()}
+    pair: Pair | None = None
     by_layer: list[QualityReport] = []
-    cards: dict[str, TranslatorCard] = {}
-    with progress_bars(quiet=as_json) as progress:
-        progress("load", 0, 1)
-        pair = load_pair(experiment)
-        progress("load", 1, 1)
-        for name, settings in sets.items():
-            fitted = fit_translators(
-                pair,
-                settings,
-                corpora[name],
-                experiment.seeds,
-                progress,
-                stitched=stitched,
-                experiment=experiment,
-                evaluated=rows,
-            )
-            folder, prefix = (out, "") if name == DEFAULT_SET else (out / name, f"{name}/")
-            for seed, translator in fitted.items():
-                card = save_translator(translator, folder / f"seed{seed}.safetensors")
-                cards[f"{prefix}{seed}"] = card
+    with show_progress(quiet=as_json) as progress:
         if sender_layers or receiver_layers:
-            first = next(iter(sets))
-            by_layer = layer_quality(
-                pair,
-                sets[first],
-                corpora[first],
-                read_layers(sender_layers) if sender_layers else [pair.sender.layer],
-                read_layers(receiver_layers) if receiver_layers else [pair.receiver.layer],
-                progress,
-            )
+            pair = _loaded(experiment, progress)
+        made = fit_experiment(experiment, out, pair=pair, stitched=stitched, progress=progress)
+        if pair is not None:
+            by_layer = _by_layer(experiment, pair, sender_layers, receiver_layers, progress)
+    cards = {name: card for name, made_one in made.items() if (card := made_one.card) is not None}
     if as_json:
         shown: dict[str, Any] = {
             "translators": {seed: card.model_dump(mode="json") for seed, card in cards.items()},
@@ -102,6 +75,40 @@ def fit(
         print(json.dumps(shown))
         return
     _print(cards, by_layer, out)
+
+
+def _loaded(experiment: Experiment, progress: ShowProgress) -> Pair:
+    need_engine()
+    from statebridge.models.pair import load_pair
+
+    progress("load", 0, 1)
+    pair = load_pair(experiment)
+    progress("load", 1, 1)
+    return pair
+
+
+def _by_layer(
+    experiment: Experiment,
+    pair: Pair,
+    sender_layers: str | None,
+    receiver_layers: str | None,
+    progress: ShowProgress,
+) -> list[QualityReport]:
+    """Measure a ridge map for each pair of layers, on the corpus of the first set."""
+    from statebridge.engine.fitting.corpus_fit import layer_quality, read_corpus
+    from statebridge.experiment.experiment import Fit
+    from statebridge.tasks.declared_rows import resolve_dataset
+
+    settings = next(s for s in experiment.translator_sets.values() if isinstance(s, Fit))
+    rows, _ = resolve_dataset(experiment.dataset)
+    return layer_quality(
+        pair,
+        settings,
+        read_corpus(settings.corpus, experiment.prompts, rows),
+        read_layers(sender_layers) if sender_layers else [pair.sender.layer],
+        read_layers(receiver_layers) if receiver_layers else [pair.receiver.layer],
+        progress,
+    )
 
 
 def _print(cards: dict[str, TranslatorCard], by_layer: list[QualityReport], out: Path) -> None:

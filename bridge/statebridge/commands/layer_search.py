@@ -1,4 +1,4 @@
-"""`statebridge sweep`: carry an experiment out at many pairs of layers, and choose one."""
+"""`statebridge layer-search`: carry an experiment out at many pairs of layers, and choose one."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from statebridge.commands.engine_extra import need_engine
+from statebridge.actions import need_engine
 from statebridge.commands.options import AsJson, Device, ExperimentFile, Set, read_changes
-from statebridge.commands.progress import progress_bars
+from statebridge.progress import show_progress
 
 
 def sweep(
@@ -60,7 +60,7 @@ def sweep(
     from statebridge.stats.held_out_choice import choose_held_out
 
     try:
-        with progress_bars(quiet=as_json) as progress:
+        with show_progress(quiet=as_json) as progress:
             summary = run_layer_search(experiment, out, progress=progress)
     except KeyboardInterrupt:
         print("interrupted; the same command again goes on where it stopped", file=sys.stderr)

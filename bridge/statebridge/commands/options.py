@@ -76,3 +76,23 @@ def read_changes(changes: list[str] | None) -> dict[str, Any]:
             value = str(Path(value).expanduser().resolve())
         found[field] = value
     return found
+
+
+def read_layers(text: str) -> list[int | float | str]:
+    """Return the layers of a list such as `0.25,0.5,8`.
+
+    Raises:
+        ExperimentError: The text is not such a list.
+    """
+    wrong = ExperimentError(f"layers {text!r}: give a list such as 0.25,0.5,8")
+    try:
+        layers = yaml.safe_load(f"[{text}]")
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise wrong from None
+    if not isinstance(layers, list) or not layers:
+        raise wrong
+    if not all(isinstance(layer, int | float | str) for layer in layers):
+        raise wrong
+    if any(isinstance(layer, bool) for layer in layers):
+        raise wrong
+    return layers

@@ -10,10 +10,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from statebridge.commands.engine_extra import need_engine
+from statebridge.actions import need_engine
 from statebridge.commands.options import AsJson, Device, ExperimentFile, Remote, Set, read_changes
-from statebridge.commands.progress import progress_bars
-from statebridge.commands.score_table import condition_scores, print_empty_cells, print_scores
+from statebridge.commands.printing import print_empty_cells, print_scores
+from statebridge.progress import show_progress
 
 
 def run(
@@ -52,16 +52,16 @@ def run(
     experiment = load_experiment(file, read_changes(changes) | given)
     need_engine()
     from statebridge.engine.run import run_experiment
-    from statebridge.results.run_results import read_run
+    from statebridge.run import Run
 
     try:
-        with progress_bars(quiet=as_json) as progress:
+        with show_progress(quiet=as_json) as progress:
             summary = run_experiment(experiment, out, progress=progress)
     except KeyboardInterrupt:
         print("interrupted; the same command again goes on where it stopped", file=sys.stderr)
         raise typer.Exit(130) from None
-    results = read_run(out)
-    scores = condition_scores(results)
+    found = Run(out)
+    results, scores = found.results(), found.scores()
     if as_json:
         print(
             json.dumps(

@@ -7,11 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from statebridge.commands.engine_extra import need_engine
-from statebridge.commands.layer_list import read_layers
-from statebridge.commands.options import AsJson, Device, ExperimentFile, Set, read_changes
-from statebridge.commands.progress import progress_bars
+from statebridge.actions import need_engine
+from statebridge.commands.options import (
+    AsJson,
+    Device,
+    ExperimentFile,
+    Set,
+    read_changes,
+    read_layers,
+)
 from statebridge.errors import ExperimentError
+from statebridge.progress import show_progress
 
 if TYPE_CHECKING:
     from statebridge.engine.fitting.corpus_fit import CorpusTexts
@@ -47,7 +53,7 @@ def similarity(
 
     The corpus is the one that translators are fitted on, else the rows of the dataset.
     """
-    from statebridge.commands.print_table import print_table
+    from statebridge.commands.printing import print_table
     from statebridge.experiment import load_experiment
 
     overrides = read_changes(changes) | ({"execution.device": device} if device else {})
@@ -63,7 +69,7 @@ def similarity(
 
     corpus = _corpus(experiment)
     texts = _texts(experiment, corpus)
-    with progress_bars(quiet=as_json) as progress:
+    with show_progress(quiet=as_json) as progress:
         progress("load", 0, 1)
         pair = load_pair(experiment)
         progress("load", 1, 1)

@@ -93,7 +93,8 @@ def run_experiment(
     """
     if experiment.sweep is not None:
         raise ExperimentError(
-            "sweep: this is one run, at one pair of layers; start the file with `statebridge sweep`"
+            "sweep: this is one run, at one pair of layers; start the file with "
+            "`statebridge layer-search`"
         )
     with open_run(out) as directory:
         rows, dataset_sha256 = resolve_dataset(experiment.dataset)

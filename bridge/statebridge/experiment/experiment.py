@@ -339,7 +339,7 @@ class Experiment(Declared):
     sender_checks: bool = False
     """True also replaces states inside the sender, to see whether what is sent is used there."""
     sweep: Sweep | None = None
-    """Run at many pairs of layers, with `statebridge sweep`; the layers above then do nothing."""
+    """Run at many pairs of layers (`statebridge layer-search`); the layers above are not used."""
 
     @field_validator("seeds")
     @classmethod

@@ -155,7 +155,9 @@ class TracedModel:
         check_finite(states, batch.mask, f"{self.name} {self.layer_path}")
         return states
 
-    def capture_layers(self, batch: TokenBatch, layers: Sequence[int]) -> list[torch.Tensor]:
+    def capture_layers(
+        self, batch: TokenBatch, layers: Sequence[int], cache: Any = None
+    ) -> list[torch.Tensor]:
         """Return the outputs of some blocks, given in rising order, as `capture` does for one.
 
         One pass serves all of them; it stops after the last.
@@ -164,7 +166,7 @@ class TracedModel:
             NumericError: A state at a real token is not finite.
         """
         paths = [self.block_paths[layer] for layer in layers]
-        found = self._outputs(batch.inputs(), paths)
+        found = self._outputs(batch.inputs(), paths, cache)
         for path, states in zip(paths, found, strict=True):
             check_finite(states, batch.mask.to(states.device), f"{self.name} {path}")
         return found

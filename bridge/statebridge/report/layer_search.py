@@ -103,7 +103,7 @@ def gather_layer_search(
         drawings=tuple(drawing for drawing in drawings if drawing.figure is not None),
         not_drawn=tuple(drawing for drawing in drawings if drawing.figure is None),
         steps=(
-            "statebridge sweep experiment.json --out sweep",
+            "statebridge layer-search experiment.json --out sweep",
             command or "statebridge report sweep --out report",
         ),
         experiment_json=json.dumps(search.plan.experiment, indent=2, ensure_ascii=False),

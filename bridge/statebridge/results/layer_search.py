@@ -163,7 +163,9 @@ def read_layer_search(path: str | Path) -> LayerSearchResults:
     """
     path = Path(path)
     if not is_layer_search(path):
-        raise ResultError(f"{path}: no {PLAN}; give a directory that `statebridge sweep` wrote")
+        raise ResultError(
+            f"{path}: no {PLAN}; give a directory that `statebridge layer-search` wrote"
+        )
     plan = _read_plan(path / PLAN)
     runs = {run.layers: _read_swept(path, run, plan) for run in plan.runs}
     stated = plan.split
@@ -179,7 +181,9 @@ def read_layer_search(path: str | Path) -> LayerSearchResults:
 def _read_swept(path: Path, run: LayerRun, plan: LayerSearchPlan) -> ResultSet:
     folder = path / run.directory
     if not (folder / MANIFEST).is_file():
-        raise ResultError(f"{folder}: is not there yet; start `statebridge sweep` again to go on")
+        raise ResultError(
+            f"{folder}: is not there yet; start `statebridge layer-search` again to go on"
+        )
     results = read_run(folder)
     manifest = results.manifest or {}
     found = tuple(manifest["pair"][side]["layer"] for side in ("sender", "receiver"))
@@ -191,8 +195,8 @@ def _read_swept(path: Path, run: LayerRun, plan: LayerSearchPlan) -> ResultSet:
     unfinished = next((cell for cell in results.cells if not cell.complete), None)
     if unfinished is not None:
         raise ResultError(
-            f"{folder}: cell {unfinished.name} is not finished; start `statebridge sweep` again "
-            "to go on"
+            f"{folder}: cell {unfinished.name} is not finished; start `statebridge layer-search` "
+            "again to go on"
         )
     return results
 

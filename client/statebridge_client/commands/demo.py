@@ -1,7 +1,6 @@
 """`statebridge demo`: the way of a real study on a small pair, with nothing downloaded."""
 
 # What a command needs is imported when it runs, so that --help stays quick.
-# ruff: noqa: PLC0415
 
 from __future__ import annotations
 
@@ -25,13 +24,13 @@ def demo(
     """
     from rich.console import Console
 
-    from statebridge.commands.score_table import print_scores
+    from statebridge.commands.printing import print_scores
     from statebridge.demo.experiment import ROWS, demo_experiment
     from statebridge.report import verdicts
     from statebridge.report.positive_control import positive_control_views
     from statebridge.stats import compare
     from statebridge_client import Client
-    from statebridge_client._local_server import local_server
+    from statebridge_client.local_server import local_server
 
     console = Console(highlight=False)
     experiment = demo_experiment()
@@ -48,7 +47,7 @@ def demo(
                 "context itself; in the others only the sender does, and question_only and skyline "
                 "are what a channel could give at least and at most.",
             )
-            print_scores(run.summary(), console)
+            print_scores(run.scores(), console)
             results = run.results()
             out.mkdir(parents=True, exist_ok=True)
             report = run.report(out / "report.html")

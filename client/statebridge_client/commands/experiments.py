@@ -1,7 +1,6 @@
 """`statebridge submit`, `status`, `watch`, `results`, `cancel`, `resume`."""
 
 # A command imports what it needs when it runs, so that --help stays quick.
-# ruff: noqa: PLC0415, PLR0913, PLR0917
 
 from __future__ import annotations
 
@@ -96,18 +95,18 @@ def results(
     as_json: AsJson = False,
 ) -> None:
     """Fetch an experiment's committed rows into a run directory: for score, compare, report."""
-    from statebridge_client import LocalRun
+    from statebridge.run import Run
 
     with open_client(url, key_file) as client:
         run = client.get(experiment_id)
         run.download(out)
-        stands = run.status()
-    held = len(LocalRun(out).rows())
+        status = run.status()
+    held = Run(out).progress.done
     if as_json:
-        answer = {"directory": str(out), "rows": held, "state": stands.state}
-        print(json.dumps(answer | {"rows_total": stands.rows_total}))
+        answer = {"directory": str(out), "rows": held, "state": status.state}
+        print(json.dumps(answer | {"rows_total": status.rows_total}))
         return
-    print(f"{held} of {stands.rows_total} rows in {out}; the experiment is {stands.state}")
+    print(f"{held} of {status.rows_total} rows in {out}; the experiment is {status.state}")
 
 
 def cancel(
@@ -142,9 +141,9 @@ def _wait(run: RemoteRun, *, quiet: bool = False) -> None:
 def _print_scores(run: RemoteRun) -> None:
     from rich.console import Console
 
-    from statebridge.commands.score_table import print_scores
+    from statebridge.commands.printing import print_scores
 
-    print_scores(run.summary(), Console())
+    print_scores(run.scores(), Console())
 
 
 def _line(item: ExperimentStatus) -> str:

@@ -1,7 +1,6 @@
 """Where the server is: options that every command of this room takes."""
 
 # The client is imported when a command runs, so that --help stays quick.
-# ruff: noqa: PLC0415
 
 from __future__ import annotations
 

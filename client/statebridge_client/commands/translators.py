@@ -1,7 +1,5 @@
 """`statebridge translators ...`: translators on a server."""
 
-# A command imports what it needs when it runs, so that --help stays quick.
-
 from __future__ import annotations
 
 import json

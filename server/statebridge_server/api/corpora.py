@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel
 
 from statebridge.data.text_corpus import TextCorpus
+from statebridge.results.service_records import CorpusInfo, CorpusList
 from statebridge_server.api import uploads
 from statebridge_server.api.context import Reader, Server, ServerState, Submitter, refuse_nul
 from statebridge_server.api.problems import ProblemError
 from statebridge_server.api.uploads import ExpectedSha256, Sha256
-from statebridge_server.api.views import CorpusView, corpus_view
+from statebridge_server.api.views import corpus_view
 from statebridge_server.store.tables import CorpusHolder
 from statebridge_server.store.uploads import held
 
@@ -22,12 +22,6 @@ router = APIRouter(prefix="/v1/corpora", tags=["corpora"])
 CorpusName = Annotated[
     str, Query(min_length=1, max_length=255, description="What translators' cards call it.")
 ]
-
-
-class CorpusList(BaseModel):
-    """Corpora that this key has uploaded, newest first."""
-
-    corpora: list[CorpusView]
 
 
 @router.post("", status_code=201, openapi_extra=uploads.upload_body("text/plain"))
@@ -38,7 +32,7 @@ async def upload_corpus(
     who: Submitter,
     name: CorpusName = "corpus.txt",
     expected: ExpectedSha256 = None,
-) -> CorpusView:
+) -> CorpusInfo:
     """Upload a text to fit translators on, UTF-8, one passage a line; all of it is checked."""
     refuse_nul(name, "name")
 
@@ -63,7 +57,7 @@ def list_corpora(server: ServerState, who: Reader) -> CorpusList:
 
 
 @router.get("/{sha256}")
-def get_corpus(sha256: Sha256, server: ServerState, who: Reader) -> CorpusView:
+def get_corpus(sha256: Sha256, server: ServerState, who: Reader) -> CorpusInfo:
     """Describe a corpus that this key has uploaded."""
     return corpus_view(uploads.find(server, CorpusHolder, who, sha256))
 

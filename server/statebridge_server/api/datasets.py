@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import BaseModel
 
 from statebridge.data import FieldMap, iter_jsonl
+from statebridge.results.service_records import DatasetInfo, DatasetList
 from statebridge_server.api import uploads
 from statebridge_server.api.context import Reader, Server, ServerState, Submitter
 from statebridge_server.api.problems import ProblemError
 from statebridge_server.api.uploads import ExpectedSha256, Sha256
-from statebridge_server.api.views import DatasetView, dataset_view
+from statebridge_server.api.views import dataset_view
 from statebridge_server.store.tables import DatasetHolder
 from statebridge_server.store.uploads import held
 
@@ -33,12 +33,6 @@ async def named_fields(
     return FieldMap(**{name: value for name, value in given.items() if value is not None})
 
 
-class DatasetList(BaseModel):
-    """Datasets that this key has uploaded, newest first."""
-
-    datasets: list[DatasetView]
-
-
 @router.post("", status_code=201, openapi_extra=uploads.upload_body("application/jsonl"))
 async def upload_dataset(
     request: Request,
@@ -47,7 +41,7 @@ async def upload_dataset(
     who: Submitter,
     fields: Annotated[FieldMap, Depends(named_fields)],
     expected: ExpectedSha256 = None,
-) -> DatasetView:
+) -> DatasetInfo:
     """Upload rows, one JSON object a line; every row is checked before it is taken.
 
     `id`, `context`, `question` and `answer` name the fields that hold them, where they have
@@ -82,7 +76,7 @@ def list_datasets(server: ServerState, who: Reader) -> DatasetList:
 
 
 @router.get("/{sha256}")
-def get_dataset(sha256: Sha256, server: ServerState, who: Reader) -> DatasetView:
+def get_dataset(sha256: Sha256, server: ServerState, who: Reader) -> DatasetInfo:
     """Describe a dataset that this key has uploaded."""
     return dataset_view(uploads.find(server, DatasetHolder, who, sha256))
 

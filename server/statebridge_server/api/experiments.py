@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from anyio import to_thread
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 
+from statebridge.results.service_records import ExperimentList, ExperimentStatus
 from statebridge_server.api.context import (
     Reader,
     Server,
@@ -20,7 +21,7 @@ from statebridge_server.api.context import (
     refuse_nul,
 )
 from statebridge_server.api.problems import ProblemError, not_found
-from statebridge_server.api.views import ExperimentList, ExperimentView, experiment_view
+from statebridge_server.api.views import experiment_view
 from statebridge_server.layout import run_path
 from statebridge_server.store import jobs
 from statebridge_server.store.keys import Principal
@@ -94,7 +95,7 @@ async def submit_experiment(
     ] = 0,
     shared: Annotated[bool, Query(description="Let every key read it.")] = False,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=200)] = None,
-) -> ExperimentView:
+) -> ExperimentStatus:
     """Queue an experiment.
 
     With an `Idempotency-Key` the same submission sent again gives the same experiment (200).
@@ -164,19 +165,19 @@ def _page(
 @router.get("/{experiment_id}")
 async def get_experiment(
     experiment_id: ExperimentId, server: ServerState, who: Reader
-) -> ExperimentView:
+) -> ExperimentStatus:
     """Say how an experiment stands."""
     return await server.polls.read(_view, server, who, experiment_id)
 
 
-def _view(server: Server, who: Principal, experiment_id: str) -> ExperimentView:
+def _view(server: Server, who: Principal, experiment_id: str) -> ExperimentStatus:
     return experiment_view(find_job(server, who, experiment_id), who, server.settings)
 
 
 @router.post("/{experiment_id}/cancel")
 def cancel_experiment(
     experiment_id: ExperimentId, server: ServerState, who: Submitter
-) -> ExperimentView:
+) -> ExperimentStatus:
     """Cancel: at once where it waits, after its group where it runs. Its rows stay."""
     job = jobs.cancel(server.database, _own_job(server, who, experiment_id).id)
     return experiment_view(job, who, server.settings)
@@ -185,7 +186,7 @@ def cancel_experiment(
 @router.post("/{experiment_id}/resume")
 def resume_experiment(
     experiment_id: ExperimentId, server: ServerState, who: Submitter
-) -> ExperimentView:
+) -> ExperimentStatus:
     """Queue a failed or cancelled experiment again; it goes on after its last rows."""
     limits = server.settings.limits
     job = jobs.resume(

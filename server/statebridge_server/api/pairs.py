@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 from fastapi import APIRouter
-from pydantic import BaseModel
 
+from statebridge.results.service_records import PairInfo, PairList, PairState
 from statebridge_server.api.context import Reader, Server, ServerState
-from statebridge_server.api.views import PairState, PairView
 from statebridge_server.api.workers import SeenWorker, seen_workers
 
 _AHEAD: tuple[PairState, ...] = get_args(PairState)
@@ -18,26 +17,20 @@ _AHEAD: tuple[PairState, ...] = get_args(PairState)
 router = APIRouter(prefix="/v1/pairs", tags=["pairs"])
 
 
-class PairList(BaseModel):
-    """The pairs of this server."""
-
-    pairs: list[PairView]
-
-
 @router.get("")
 def list_pairs(server: ServerState, _who: Reader) -> PairList:
     """List the pairs of this server."""
     return PairList(pairs=pair_views(server, seen_workers(server)))
 
 
-def pair_views(server: Server, workers: Sequence[SeenWorker]) -> list[PairView]:
+def pair_views(server: Server, workers: Sequence[SeenWorker]) -> list[PairInfo]:
     """Return every listed pair, with what the workers that live say of it."""
     views = []
     for name, listed in server.settings.pairs.items():
         states = [_state(name, worker) for worker in workers if worker.state != "absent"]
         said = [(worker, worker.pairs.get(name) or {}) for worker in workers]
         views.append(
-            PairView(
+            PairInfo(
                 name=name,
                 sender=listed.sender.public_name,
                 sender_revision=listed.sender.revision,

@@ -13,11 +13,12 @@ from typing import Annotated, Literal, TypeVar
 
 from anyio import to_thread
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, Field
+from pydantic import Field
 from starlette.responses import Response, StreamingResponse
 
 from statebridge.records import ResultSet
 from statebridge.results.run_results import read_run
+from statebridge.results.service_records import Summary
 from statebridge.runs.directory import ROWS, read_manifest, whole_groups
 from statebridge.scoring import score_cell, score_conditions
 from statebridge.stats.comparison import Comparison
@@ -26,7 +27,6 @@ from statebridge_server.api.context import Reader, Server, ServerState
 from statebridge_server.api.experiments import ExperimentId, find_job
 from statebridge_server.api.problems import ProblemError
 from statebridge_server.layout import run_path
-from statebridge_server.store.jobs import State
 from statebridge_server.store.tables import Job
 
 router = APIRouter(prefix="/v1/experiments", tags=["results"])
@@ -40,52 +40,6 @@ SeedFilter = Annotated[list[int] | None, Query(max_length=200)]
 BaselineNames = Annotated[list[str] | None, Query(max_length=20)]
 Margin = Annotated[float, Field(gt=0, le=1)]
 MetricNames = Annotated[list[str] | None, Query(max_length=40)]
-
-
-class Mean(BaseModel):
-    """A mean over rows and seeds."""
-
-    mean: float | None
-    sd: float | None
-    runs: int
-
-
-class ConditionSummary(BaseModel):
-    """One condition's scores over its seeds."""
-
-    condition: str
-    direction: Literal["fwd", "rev"]
-    seeds: list[int | None]
-    rows: list[int]
-    missing_predictions: int
-    means: dict[str, Mean]
-
-
-class Summary(BaseModel):
-    """Scores of the rows that are committed."""
-
-    state: State
-    complete: bool
-    conditions: list[ConditionSummary]
-
-
-def summaries(results: ResultSet) -> list[ConditionSummary]:
-    """Return every condition's scores."""
-    scores = score_conditions([score_cell(cell) for cell in results.cells if cell.lanes])
-    return [
-        ConditionSummary(
-            condition=score.condition,
-            direction=score.direction,
-            seeds=list(score.seeds),
-            rows=list(score.n_rows),
-            missing_predictions=score.missing_predictions,
-            means={
-                name: Mean(mean=mean.mean, sd=mean.sd, runs=mean.runs)
-                for name, mean in score.means.items()
-            },
-        )
-        for score in scores
-    ]
 
 
 @router.get(
@@ -138,7 +92,7 @@ async def get_summary(experiment_id: ExperimentId, server: ServerState, who: Rea
         return Summary(
             state=job.state,
             complete=all(cell.complete for cell in results.cells),
-            conditions=summaries(results),
+            conditions=score_conditions([score_cell(cell) for cell in results.cells if cell.lanes]),
         )
 
     return await _analysed(server, summarise)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from anyio import to_thread
 from fastapi import APIRouter
 from fastapi import Path as PathParameter
 from starlette.responses import Response
 
-from statebridge.runs.directory import DATASET, MANIFEST, POSITIVE_CONTROL, ROWS, TAUGHT_PAIR
+from statebridge.results.service_records import RUN_FILES, RunFile
+from statebridge.runs.directory import MANIFEST
 from statebridge_server.api.context import Reader, ServerState
 from statebridge_server.api.experiments import ExperimentId, find_job
 from statebridge_server.api.problems import ProblemError
@@ -18,26 +19,9 @@ from statebridge_server.layout import run_path
 router = APIRouter(prefix="/v1/experiments", tags=["results"])
 
 FileName = Annotated[
-    Literal[
-        "manifest.json",
-        "dataset.jsonl",
-        "sessions.jsonl",
-        "sender_checks.json",
-        "positive_control.manifest.json",
-        "positive_control.dataset.jsonl",
-        "positive_control.rows.jsonl",
-        "taught_pair.manifest.json",
-        "taught_pair.dataset.jsonl",
-        "taught_pair.rows.jsonl",
-    ],
+    RunFile,
     PathParameter(description="Of the run directory; the rows have a route of their own."),
 ]
-_PLACES = {
-    f"{folder}.{name}": f"{folder}/{name}"
-    for folder in (POSITIVE_CONTROL, TAUGHT_PAIR)
-    for name in (MANIFEST, DATASET, ROWS)
-}
-"""Files of the positive controls, run directories inside of the run's."""
 _JSON, _LINES = "application/json", "application/jsonl"
 
 
@@ -61,7 +45,7 @@ async def get_run_file(
         # The manifest is written last of what precedes the rows.
         if not (folder / MANIFEST).exists():
             raise ProblemError(409, f"no row is committed yet; the experiment is {job.state}")
-        path = folder / _PLACES.get(name, name)
+        path = folder / RUN_FILES[name]
         return path.read_bytes() if path.exists() else b""
 
     content = await to_thread.run_sync(read)

@@ -10,11 +10,12 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from statebridge.experiment.conditions import UnknownCondition
-from statebridge.records import CellResult, LaneResult, ResultSet
+from statebridge.records import CellResult, LaneResult
+from statebridge.results.service_records import RowScore, Scores
+from statebridge.scoring import score_cell, score_conditions
 from statebridge.scoring.metrics import METRICS
 from statebridge_server.api.context import Reader, ServerState, parse_json, read_body
 from statebridge_server.api.problems import ProblemError
-from statebridge_server.api.results import ConditionSummary, summaries
 
 router = APIRouter(prefix="/v1/score", tags=["results"])
 
@@ -38,22 +39,6 @@ class Predictions(BaseModel):
 
     direction: Literal["fwd", "rev"] = "fwd"
     predictions: Annotated[list[Prediction], Field(min_length=1)]
-
-
-class RowScore(BaseModel):
-    """Which metrics count a row; null without a prediction."""
-
-    row_id: str
-    condition: str
-    seed: int | None
-    scores: dict[str, bool | None]
-
-
-class Scores(BaseModel):
-    """Scores over all, and row by row in the order sent."""
-
-    conditions: list[ConditionSummary]
-    rows: list[RowScore]
 
 
 _BODY: dict[str, Any] = {
@@ -109,7 +94,7 @@ async def score_predictions(request: Request, server: ServerState, _who: Reader)
             )
             cell.lanes.append(LaneResult(item.row_id, item.gold, item.prediction))
         return Scores(
-            conditions=summaries(ResultSet(list(cells.values()))),
+            conditions=score_conditions([score_cell(cell) for cell in cells.values()]),
             rows=[_row_score(item) for item in sent.predictions],
         )
 

@@ -9,13 +9,13 @@ from typing import Annotated, Any
 from anyio import to_thread
 from fastapi import APIRouter, Query, Request, Response
 from fastapi import Path as PathParameter
-from pydantic import BaseModel
 from starlette.responses import FileResponse
 
+from statebridge.results.service_records import TranslatorInfo, TranslatorList
 from statebridge_server.api.context import Reader, Server, ServerState, Submitter, refuse_nul
 from statebridge_server.api.problems import ProblemError, not_found
 from statebridge_server.api.uploads import receive
-from statebridge_server.api.views import TranslatorView, translator_view
+from statebridge_server.api.views import translator_view
 from statebridge_server.layout import translator_path
 from statebridge_server.store import translators as store
 from statebridge_server.store.keys import Principal
@@ -34,12 +34,6 @@ _BODY: dict[str, Any] = {
 }
 
 
-class TranslatorList(BaseModel):
-    """Translators that this key may use, newest first."""
-
-    translators: list[TranslatorView]
-
-
 @router.post("", status_code=201, openapi_extra=_BODY)
 async def upload_translator(
     request: Request,
@@ -48,7 +42,7 @@ async def upload_translator(
     who: Submitter,
     name: Annotated[str, Query(min_length=1, max_length=200)] = "uploaded",
     shared: bool = False,
-) -> TranslatorView:
+) -> TranslatorInfo:
     """Upload a translator that Statebridge wrote, as safetensors. Pickles are refused."""
     refuse_nul(name, "name")
     path, sha256, size = await receive(request, server, server.settings.limits.upload_bytes)
@@ -85,7 +79,7 @@ def list_translators(server: ServerState, who: Reader) -> TranslatorList:
 
 
 @router.get("/{translator_id}")
-def get_translator(translator_id: TranslatorId, server: ServerState, who: Reader) -> TranslatorView:
+def get_translator(translator_id: TranslatorId, server: ServerState, who: Reader) -> TranslatorInfo:
     """Describe a translator."""
     return translator_view(_find(server, who, translator_id), who)
 

@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 
-from statebridge.commands.engine_extra import need_engine
+from statebridge.actions import need_engine
 from statebridge.errors import StatebridgeError
 from statebridge_server.logs import configure_logs, log
 from statebridge_server.settings import fixed_settings

@@ -10,7 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from statebridge.commands.layer_list import read_layers
+from statebridge.commands.options import read_layers
 from statebridge.commands.similarity import similarity
 from statebridge.errors import ExperimentError, PairError
 from statebridge.results.layer_similarity import SimilarityMap

@@ -1,4 +1,4 @@
-"""`statebridge sweep` and the report on it, on a tiny saved pair, as a person would call them."""
+"""`statebridge layer-search` and the report on it, on a tiny saved pair, as a person calls them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from statebridge_client.cli import main
+from statebridge.commands import main
 from tests.bridge.layer_search.declared import EXPERIMENT
 from tests.tiny_models import save_pair_folder, tiny_neox, tiny_tokenizer
 
@@ -47,12 +47,12 @@ def call(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
 def test_a_sweep_and_its_report(call: Any, tmp_path: Path) -> None:
     out = tmp_path / "sweep"
     one_way = ("--set", "sweep.receiver_layers=[2]", "--set", "seeds=[42]")
-    code, said, err = call("sweep", "e.yaml", "--out", out, *one_way, "--json")
+    code, said, err = call("layer-search", "e.yaml", "--out", out, *one_way, "--json")
     assert code == 0, err
     answer = json.loads(said)
     assert (answer["pairs"], answer["resumed_lanes"]) == (2, 0)
     assert answer["choice"]["chosen"]["condition"] in ("private_last", "half")
-    code, said, err = call("sweep", "e.yaml", "--out", out, *one_way)
+    code, said, err = call("layer-search", "e.yaml", "--out", out, *one_way)
     assert code == 0, err
     assert "rows that had no part in the choice" in said
     assert f"{answer['lanes']} were there already" in said
@@ -75,12 +75,12 @@ def test_wrong_files_are_refused_in_one_line(call: Any, tmp_path: Path) -> None:
     code, _, err = call("run", "e.yaml", "--out", out)
     assert code == 2
     assert err.count("\n") == 1
-    assert "start the file with `statebridge sweep`" in err
-    code, _, err = call("sweep", "plain.yaml", "--out", out)
+    assert "start the file with `statebridge layer-search`" in err
+    code, _, err = call("layer-search", "plain.yaml", "--out", out)
     assert code == 2
     assert err.count("\n") == 1
     assert "sweep: missing; declare the layers to sweep" in err
-    code, _, err = call("sweep", "e.yaml", "--out", out, "--limit", "12")
+    code, _, err = call("layer-search", "e.yaml", "--out", out, "--limit", "12")
     assert code == 2
     assert "each needs 10" in err
     assert not out.exists()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from statebridge.commands.schema import schema
+from statebridge.commands.doctor import schema
 from statebridge.experiment import Experiment, load_experiment
 from tests.bridge.experiment.refusal import BASE, PLAIN, parsed
 

@@ -102,7 +102,7 @@ def test_a_sweep_that_was_killed_goes_on_to_the_same_bytes(swept: Path, tmp_path
     with pytest.raises(_KilledError):
         carried_out(tmp_path / "killed", stop)
     assert not (tmp_path / "killed" / "s02-r03").exists()
-    with pytest.raises(ResultError, match="start `statebridge sweep` again to go on"):
+    with pytest.raises(ResultError, match="start `statebridge layer-search` again to go on"):
         read_layer_search(tmp_path / "killed")
     summary = carried_out(tmp_path / "killed")
     assert 0 < summary.resumed_lanes < summary.lanes
@@ -166,7 +166,7 @@ def test_what_cannot_be_split_or_scored_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_sweep_is_no_run_and_a_run_is_no_sweep(tmp_path: Path) -> None:
-    with pytest.raises(ExperimentError, match="start the file with `statebridge sweep`"):
+    with pytest.raises(ExperimentError, match="start the file with `statebridge layer-search`"):
         run_experiment(tiny_layer_search(), tmp_path / "out", pair=tiny_pair())
     with pytest.raises(ExperimentError, match="declare the layers to sweep"):
         run_layer_search(tiny_layer_search(sweep=None), tmp_path / "out", pair=tiny_pair())

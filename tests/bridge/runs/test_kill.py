@@ -86,7 +86,7 @@ EXPERIMENT = {
 
 
 def _run(folder: Path, out: str) -> list[str]:
-    main = "from statebridge_client.cli import main; main()"
+    main = "from statebridge.commands import main; main()"
     arguments = ["run", str(folder / "mine.yaml"), "--out", str(folder / out)]
     return [sys.executable, "-c", main, *arguments]
 

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 import yaml
 
+from statebridge.commands import main
 from statebridge.engine.run import run_experiment
 from statebridge.experiment import load_experiment
-from statebridge_client import Client, LocalRun, RemoteRun
-from statebridge_client.cli import main
+from statebridge.run import Run
+from statebridge_client import Client, RemoteRun
 from tests.server.conftest import pair_folder, pair_settings, server, tiny_experiment
 from tests.server.running_server import RunningServer
 
@@ -34,11 +35,11 @@ def experiment_file(pair_folder: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def local(experiment_file: Path, tmp_path_factory: pytest.TempPathFactory) -> LocalRun:
-    """What `statebridge run` makes of that file."""
+def local(experiment_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The run of that file on this machine."""
     out = tmp_path_factory.mktemp("local") / "run"
     run_experiment(load_experiment(experiment_file), out)
-    return LocalRun(out)
+    return Run(out)
 
 
 @pytest.fixture(scope="session")
@@ -54,8 +55,8 @@ def finished(client: Client, experiment_file: Path) -> RemoteRun:
     return client.submit(experiment_file).wait(progress=False)
 
 
-class Said:
-    """What a command printed, and its exit code."""
+class Output:
+    """Output of a command, and its exit code."""
 
     def __init__(self, code: int, out: str, err: str) -> None:
         self.code, self.out, self.err = code, out, err
@@ -72,12 +73,12 @@ def call(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> Callable[..., Said]:
+) -> Callable[..., Output]:
     """Call a command as the console script does, with the server in the environment."""
     monkeypatch.setenv("STATEBRIDGE_URL", server.url)
     monkeypatch.chdir(tmp_path)
 
-    def run(*words: str | Path) -> Said:
+    def run(*words: str | Path) -> Output:
         monkeypatch.setattr(sys, "argv", ["statebridge", *map(str, words)])
         capsys.readouterr()
         code = 0
@@ -85,7 +86,7 @@ def call(
             main()
         except SystemExit as stop:
             code = int(stop.code or 0)
-        said = capsys.readouterr()
-        return Said(code, said.out, said.err)
+        output = capsys.readouterr()
+        return Output(code, output.out, output.err)
 
     return run

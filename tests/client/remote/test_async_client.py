@@ -11,7 +11,8 @@ import anyio
 import pytest
 
 from statebridge.errors import NotFoundError, RunFailedError
-from statebridge_client import AsyncClient, LocalRun, RemoteRun
+from statebridge.run import Run
+from statebridge_client import AsyncClient, RemoteRun
 from tests.server.conftest import tiny_experiment
 from tests.server.running_server import RunningServer
 from tests.server.test_jobs import LONG
@@ -26,13 +27,13 @@ def on_a_loop(server: RunningServer, work: Callable[[AsyncClient], Awaitable[Any
 
 
 def test_an_experiment_from_the_file_to_the_report(
-    server: RunningServer, experiment_file: Path, local: LocalRun, tmp_path: Path
+    server: RunningServer, experiment_file: Path, local: Run, tmp_path: Path
 ) -> None:
     async def work(client: AsyncClient) -> None:
         run = await client.submit(experiment_file)
         assert await run.wait(progress=False) is run
         assert list(await run.rows()) == list(local.rows())
-        assert await run.summary() == local.summary()
+        assert await run.scores() == local.scores()
         assert await run.compare() == local.compare()
         out = await run.download(tmp_path / "run")
         assert (out / "rows.jsonl").read_bytes() == (local.path / "rows.jsonl").read_bytes()
@@ -79,7 +80,7 @@ def test_many_are_followed_at_once(server: RunningServer, finished: RemoteRun) -
     on_a_loop(server, work)
 
 
-def test_inputs(server: RunningServer, tmp_path: Path, local: LocalRun) -> None:
+def test_inputs(server: RunningServer, tmp_path: Path, local: Run) -> None:
     async def work(client: AsyncClient) -> None:
         dataset = await client.datasets.upload(local.path / "dataset.jsonl")
         assert await client.datasets.get(dataset.sha256) == dataset

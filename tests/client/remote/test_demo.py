@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from statebridge_client.cli import main
+from statebridge.commands import main
 
 
 @pytest.mark.slow
-def test_the_demo_shows_the_published_pattern_and_a_channel_that_works(
+def test_the_demo_shows_the_pattern_and_a_working_channel(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # Half of its rows: what the table must show stays far from chance.
@@ -35,7 +35,7 @@ def test_the_demo_shows_the_published_pattern_and_a_channel_that_works(
     assert abs(scores["additive"] - scores["no_inject"]) < 0.1
     for destructive in ("shuffled_translation", "same_norm_random", "zero_replacement"):
         assert scores[destructive] < 0.25 * scores["no_inject"]
-    # A private channel that tells more than half of what the receiver could have read itself.
+    # A private channel that gives more than half of what the receiver could have read itself.
     assert scores["question_only"] < 0.1
     assert scores["causal_last"] > 0.5 * scores["skyline"]
     assert scores["causal_last_shuffled"] < 0.1

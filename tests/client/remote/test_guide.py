@@ -55,8 +55,7 @@ def workplace(guarded: RunningServer, tmp_path: Path, monkeypatch: pytest.Monkey
     )
     command = tmp_path / "bin" / "statebridge"
     command.parent.mkdir()
-    call = "from statebridge_client.cli import main; main()"
-    command.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{call}" "$@"\n')
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m statebridge "$@"\n')
     command.chmod(0o755)
     monkeypatch.setenv("PATH", f"{command.parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("STATEBRIDGE_URL", guarded.url)

@@ -8,29 +8,32 @@ from pathlib import Path
 
 import pytest
 
-from statebridge_client import Client, LocalRun, RemoteRun
-from tests.client.remote.conftest import Said
+from statebridge.run import Run
+from statebridge_client import Client, RemoteRun
+from tests.client.remote.conftest import Output
 from tests.server.running_server import free_port
 
-Call = Callable[..., Said]
+Call = Callable[..., Output]
 
 
 def test_submit_waits_and_prints_scores(call: Call, experiment_file: Path) -> None:
-    said = call("submit", experiment_file, "--wait", "--limit", "2", "--set", "seeds=[42]")
-    assert said.code == 0, said.err
-    first, *table = said.out.splitlines()
+    output = call("submit", experiment_file, "--wait", "--limit", "2", "--set", "seeds=[42]")
+    assert output.code == 0, output.err
+    first, *table = output.out.splitlines()
     assert first.startswith("exp_")
     assert any(line.startswith("scale_corrected") for line in table)
-    assert "tiny: done: " in said.err
+    assert "tiny: done: " in output.err
     watched = call("watch", first)
     assert watched.code == 0
     assert watched.out.split()[:3] == [first, "done", watched.out.split()[2]]
 
 
 def test_submit_for_a_script(call: Call, experiment_file: Path) -> None:
-    said = call("submit", experiment_file, "--json", "--limit", "1", "--shared", "--priority", "3")
-    answer = said.json
-    assert (said.err, answer["priority"], answer["shared"]) == ("", 3, True)
+    output = call(
+        "submit", experiment_file, "--json", "--limit", "1", "--shared", "--priority", "3"
+    )
+    answer = output.json
+    assert (output.err, answer["priority"], answer["shared"]) == ("", 3, True)
     cancelled = call("cancel", answer["id"], "--json")
     assert cancelled.code == 0
     again = call("submit", experiment_file, "--idempotency-key", "cli", "--limit", "1")
@@ -48,11 +51,11 @@ def test_status(call: Call, finished: RemoteRun) -> None:
 
 
 def test_results_are_a_run_directory_for_the_other_commands(
-    call: Call, finished: RemoteRun, local: LocalRun
+    call: Call, finished: RemoteRun, local: Run
 ) -> None:
-    said = call("results", finished.id, "--out", "run")
-    assert said.code == 0, said.err
-    assert said.out == "96 of 96 rows in run; the experiment is done\n"
+    output = call("results", finished.id, "--out", "run")
+    assert output.code == 0, output.err
+    assert output.out == "96 of 96 rows in run; the experiment is done\n"
     assert Path("run/rows.jsonl").read_bytes() == (local.path / "rows.jsonl").read_bytes()
     assert call("results", finished.id, "--out", "run", "--json").json == {
         "directory": "run",
@@ -105,13 +108,13 @@ def test_translators(call: Call, finished: RemoteRun, client: Client) -> None:
 
 
 def test_translators_are_fitted(call: Call, experiment_file: Path) -> None:
-    said = call("translators", "fit", experiment_file, "--json", "--set", "seeds=[42]")
-    assert said.code == 0, said.err
-    (fitted,) = said.json
+    output = call("translators", "fit", experiment_file, "--json", "--set", "seeds=[42]")
+    assert output.code == 0, output.err
+    (fitted,) = output.json
     assert fitted["name"] == "tiny, seed42"
 
 
-def test_datasets(call: Call, local: LocalRun) -> None:
+def test_datasets(call: Call, local: Run) -> None:
     made = call("datasets", "upload", local.path / "dataset.jsonl")
     sha256, rows, *_ = made.out.split()
     assert (made.code, rows) == (0, "6")
@@ -149,7 +152,7 @@ def test_corpora(call: Call) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "output"),
     [
         (("status", "exp_nowhere"), 2, "no such experiment"),
         (("watch", "exp_nowhere"), 2, "no such experiment"),
@@ -164,19 +167,19 @@ def test_corpora(call: Call) -> None:
     ],
 )
 def test_what_is_wrong_is_one_line(
-    call: Call, words: tuple[str, ...], code: int, said: str
+    call: Call, words: tuple[str, ...], code: int, output: str
 ) -> None:
     found = call(*words)
     assert found.code == code
     assert found.out == ""
     assert found.err.startswith("error: ")
     assert found.err.count("\n") == 1
-    assert said in found.err
+    assert output in found.err
     assert not Path("x").exists()
 
 
 def test_no_server_is_exit_code_five(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("statebridge_client._sender.time.sleep", lambda _seconds: None)
+    monkeypatch.setattr("time.sleep", lambda _seconds: None)
     url = f"http://127.0.0.1:{free_port()}"
     found = call("status", "--url", url)
     assert found.code == 5

@@ -10,7 +10,8 @@ import pytest
 from statebridge.errors import NotFoundError, ResultError, RunFailedError
 from statebridge.records import LaneResult, ResultSet
 from statebridge.results.run_results import read_run
-from statebridge_client import Client, LocalRun, RemoteRun
+from statebridge.run import Run
+from statebridge_client import Client, RemoteRun
 from tests.server.conftest import tiny_experiment
 from tests.server.test_jobs import LONG
 
@@ -22,7 +23,7 @@ def without_source(results: ResultSet) -> list[Any]:
     ]
 
 
-def test_the_rows_are_those_of_a_local_run(finished: RemoteRun, local: LocalRun) -> None:
+def test_the_rows_are_those_of_a_local_run(finished: RemoteRun, local: Run) -> None:
     remote, here = finished.results(), local.results()
     assert without_source(remote) == without_source(here)
     assert remote.dataset == here.dataset
@@ -32,7 +33,7 @@ def test_the_rows_are_those_of_a_local_run(finished: RemoteRun, local: LocalRun)
 
 
 def test_what_is_downloaded_is_a_run_directory(
-    finished: RemoteRun, local: LocalRun, tmp_path: Path
+    finished: RemoteRun, local: Run, tmp_path: Path
 ) -> None:
     out = finished.download(tmp_path / "run")
     for name in ("rows.jsonl", "dataset.jsonl"):
@@ -45,7 +46,7 @@ def test_what_is_downloaded_is_a_run_directory(
 def test_a_download_goes_on_where_it_was_cut(
     finished: RemoteRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("statebridge_client._experiment_calls.PAGE", 40)
+    monkeypatch.setattr("statebridge_client.download.PAGE", 40)
     out = finished.download(tmp_path / "run")
     whole = (out / "rows.jsonl").read_bytes()
     assert whole.count(b"\n") == finished.status().rows_total > 90
@@ -55,7 +56,7 @@ def test_a_download_goes_on_where_it_was_cut(
 
 
 def test_a_directory_of_another_run_is_left_alone(
-    finished: RemoteRun, local: LocalRun, tmp_path: Path
+    finished: RemoteRun, local: Run, tmp_path: Path
 ) -> None:
     before = (local.path / "rows.jsonl").read_bytes()
     with pytest.raises(ResultError, match="holds another run; give a new directory"):
@@ -67,9 +68,9 @@ def test_a_directory_of_another_run_is_left_alone(
 
 
 def test_scores_and_comparison_are_equal_and_of_the_same_types(
-    finished: RemoteRun, local: LocalRun
+    finished: RemoteRun, local: Run
 ) -> None:
-    assert finished.summary() == local.summary()
+    assert finished.scores() == local.scores()
     for choice in (
         {},
         {"baseline": ["no_inject", "nl_relay"], "metrics": ["gold_logprob"], "by": ["hops"]},
@@ -81,7 +82,7 @@ def test_scores_and_comparison_are_equal_and_of_the_same_types(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("figures_as_svg_alone")
-def test_report(finished: RemoteRun, local: LocalRun, tmp_path: Path) -> None:
+def test_report(finished: RemoteRun, local: Run, tmp_path: Path) -> None:
     page = finished.report(tmp_path / "new" / "page.html")
     assert page == tmp_path / "new" / "page.html"
     assert local.report(tmp_path) == tmp_path / "report.html"
@@ -89,7 +90,7 @@ def test_report(finished: RemoteRun, local: LocalRun, tmp_path: Path) -> None:
         assert "<html" in path.read_text("utf-8")
 
 
-def test_export(finished: RemoteRun, local: LocalRun, tmp_path: Path) -> None:
+def test_export(finished: RemoteRun, local: Run, tmp_path: Path) -> None:
     there = finished.export(tmp_path / "there", "csv")
     here = local.export(tmp_path / "here", "csv")
     assert [p.name for p in there] == ["conditions.csv", "rows.csv"]
@@ -99,7 +100,7 @@ def test_export(finished: RemoteRun, local: LocalRun, tmp_path: Path) -> None:
     assert "h1_replace_fwd_seed42.json" in published
 
 
-def test_rows_are_chosen_and_made_into_tables(finished: RemoteRun, local: LocalRun) -> None:
+def test_rows_are_chosen_and_made_into_tables(finished: RemoteRun, local: Run) -> None:
     for run in (finished, local):
         rows = run.rows(conditions=["replace"], seeds=[42])
         assert len(rows) == 6

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,23 @@ import yaml
 
 from statebridge.data import FieldMap
 from statebridge.engine.run import run_experiment
-from statebridge.errors import DatasetError, ExperimentError, NotFoundError, TranslatorError
+from statebridge.errors import (
+    DatasetError,
+    ExperimentError,
+    NotFoundError,
+    RunFailedError,
+    TranslatorError,
+)
 from statebridge.experiment import load_experiment
 from statebridge.experiment.experiment import GeneratedRows
+from statebridge.run import Run
 from statebridge.tasks.declared_rows import generated_rows
-from statebridge_client import Client, LocalRun, RemoteRun
+from statebridge_client import Client, RemoteRun
 from tests.server.conftest import tiny_experiment
 
 
 @pytest.fixture
-def named(local: LocalRun, pair_folder: Path, tmp_path: Path) -> dict[str, Any]:
+def named(local: Run, pair_folder: Path, tmp_path: Path) -> dict[str, Any]:
     """The tiny experiment over files: the rows and the translators of the local run."""
     files = {
         seed: str(local.path / "translators" / f"seed{seed}.safetensors") for seed in (42, 123)
@@ -37,7 +45,7 @@ def count(client: Client) -> tuple[int, int, int]:
 
 
 def test_files_are_uploaded_once_and_give_the_same_rows(
-    client: Client, named: dict[str, Any], local: LocalRun, tmp_path: Path
+    client: Client, named: dict[str, Any], local: Run, tmp_path: Path
 ) -> None:
     before = count(client)
     run = client.submit(named).wait(progress=False)
@@ -68,7 +76,7 @@ def test_files_are_uploaded_once_and_give_the_same_rows(
     assert count(client) == held
 
 
-def test_what_is_read_from_a_file_or_changed_is_submitted_as_well(
+def test_an_experiment_object_with_changes_is_submitted(
     client: Client, experiment_file: Path
 ) -> None:
     read = client.submit(load_experiment(experiment_file), {"limit": 1, "seeds": [42]})
@@ -156,6 +164,13 @@ def test_corpora(client: Client, text: Path, tmp_path: Path) -> None:
         client.corpora.upload(tmp_path / "nowhere.txt")
 
 
+def ended(run: RemoteRun) -> None:
+    """Cancel a run, and wait: one that a worker has taken goes on to the end of its group."""
+    run.cancel()
+    with suppress(RunFailedError):
+        run.wait(progress=False)
+
+
 def test_a_text_is_uploaded_once_and_gives_the_same_translators(
     client: Client, text: Path, pair_folder: Path, tmp_path: Path
 ) -> None:
@@ -171,7 +186,7 @@ def test_a_text_is_uploaded_once_and_gives_the_same_translators(
 
     run = client.submit(file).wait(progress=False)
     assert count(client) == (before[0], before[1] + 2, before[2] + 1)
-    assert list(run.rows()) == list(LocalRun(tmp_path / "here").rows())
+    assert list(run.rows()) == list(Run(tmp_path / "here").rows())
     alone = client.translators.fit(file).wait(progress=False)
     for each in (run, alone):
         for item in client.translators.fitted(each):
@@ -185,7 +200,7 @@ def test_a_text_is_uploaded_once_and_gives_the_same_translators(
     # Another name of the same text goes with the experiment.
     renamed = client.submit(file, {"translators.fit.corpus.name": "mine"})
     assert renamed.status().experiment["translators"]["fit"]["corpus"]["name"] == "mine"
-    renamed.cancel()
+    ended(renamed)
     assert client.corpora.get(sha256).name == text.name
     # By reference alone: in a file, in a set, in fields, with other fields changed.
     stored = fitted_on({"sha256": sha256})
@@ -207,12 +222,12 @@ def test_a_text_is_uploaded_once_and_gives_the_same_translators(
         assert (corpus["sha256"], corpus["name"]) == (sha256, text.name)
         narrowed = changes is not None and f"{fit_corpus}.max_passages" in changes
         assert corpus["max_passages"] == (20 if narrowed else 5000)
-        third.cancel()
+        ended(third)
     assert count(client)[2] == before[2] + 1
     client.corpora.delete(sha256)
 
 
-def test_rows_to_train_on_may_be_named_by_reference(client: Client, local: LocalRun) -> None:
+def test_rows_to_train_on_may_be_named_by_reference(client: Client, local: Run) -> None:
     held = client.datasets.upload(local.path / "dataset.jsonl")
     causal = {"rows": {"sha256": held.sha256}, "through": "replace"}
     given = fitted_on({"generate": {"rows": 20, "seed": 9}})
@@ -227,8 +242,8 @@ def test_rows_to_train_on_may_be_named_by_reference(client: Client, local: Local
 def test_a_text_that_is_wrong_is_not_sent(client: Client, text: Path, tmp_path: Path) -> None:
     held = count(client)
 
-    def refused(kind: type[Exception], said: str, **corpus: str) -> None:
-        with pytest.raises(kind, match=said):
+    def refused(kind: type[Exception], output: str, **corpus: str) -> None:
+        with pytest.raises(kind, match=output):
             client.submit(fitted_on({"path": str(text), **corpus}))
 
     refused(DatasetError, r"my text\.txt: has SHA-256 .*, not the declared 000", sha256="0" * 64)
@@ -243,7 +258,7 @@ def test_a_text_that_is_wrong_is_not_sent(client: Client, text: Path, tmp_path: 
     assert count(client) == held
 
 
-def test_translators(client: Client, finished: RemoteRun, local: LocalRun, tmp_path: Path) -> None:
+def test_translators(client: Client, finished: RemoteRun, local: Run, tmp_path: Path) -> None:
     fitted = client.translators.fitted(finished)
     assert [item.name for item in fitted] == ["tiny, seed123", "tiny, seed42"]
     file = client.translators.download(fitted[1].id, tmp_path)
@@ -275,7 +290,7 @@ def test_fitting_alone_fits_the_same(
         client.translators.fit(experiment_file, {"translators": None, "conditions": ["no_inject"]})
 
 
-def test_what_is_wrong_is_said_before_or_by_the_server(
+def test_what_is_wrong_is_refused_here_or_by_the_server(
     client: Client, experiment_file: Path, tmp_path: Path
 ) -> None:
     held = count(client)
@@ -288,11 +303,11 @@ def test_what_is_wrong_is_said_before_or_by_the_server(
         ({"decoding.max_new_tokens": 5000}, ExperimentError, "limit of 1024"),
         ({"remote": "ndif"}, ExperimentError, "remote: leave it out"),
     ]
-    for change, kind, said in changes:
-        with pytest.raises(kind, match=said):
+    for change, kind, output in changes:
+        with pytest.raises(kind, match=output):
             client.submit(experiment_file, change)
     with pytest.raises(ExperimentError, match="no such file; give the path of an experiment"):
         client.submit(tmp_path / "nowhere.yaml")
-    with pytest.raises(ExperimentError, match="cannot be sent as JSON"):
+    with pytest.raises(ExperimentError, match="its fields are not JSON"):
         client.submit({"name": object()})
     assert count(client) == held

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from statebridge.commands import main
 from statebridge.engine.run import run_experiment
 from statebridge.errors import ResultError, TranslatorError
 from statebridge.experiment import load_experiment, parse_experiment
@@ -17,7 +18,6 @@ from statebridge.results.run_results import read_run
 from statebridge.runs.directory import ROWS as ROWS_FILE
 from statebridge.runs.directory import read_manifest
 from statebridge.translators import load_translator, save_translator
-from statebridge_client.cli import main
 from tests.bridge.engine.private_points import check_same
 from tests.bridge.engine.tiny_experiment import (
     dataset_rows,

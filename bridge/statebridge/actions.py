@@ -1,0 +1,257 @@
+"""Actions that need the engine: fit translators, search layers, check a run, capture states.
+
+This module itself needs no torch; without the engine's packages each action raises
+`EnvironmentFault`.
+"""
+
+# Everything else is imported when an action starts: without torch the names are still there, and
+# the command line's --help stays quick.
+# ruff: noqa: PLC0415
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from statebridge.errors import EnvironmentFault, ExperimentError
+from statebridge.progress import ShowProgress, show_progress
+
+if TYPE_CHECKING:
+    from statebridge.engine.capture import Captured
+    from statebridge.engine.doctor.readiness import Check
+    from statebridge.experiment.given import ExperimentLike
+    from statebridge.models.pair import Pair
+    from statebridge.models.traced_model import TracedModel
+    from statebridge.stats.held_out_choice import HeldOutChoice
+    from statebridge.translators import Translator
+
+ENGINE_PACKAGES = ("torch", "transformers", "nnsight", "safetensors", "psutil")
+
+
+def fit(
+    experiment: ExperimentLike,
+    out: str | Path,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    pair: Pair | None = None,
+    stitched: bool = True,
+    progress: bool | ShowProgress = True,
+) -> dict[str, Translator]:
+    """Fit the translators that an experiment declares, measure them, and write them.
+
+    Args:
+        experiment: A file, an `Experiment`, or its fields.
+        out: Folder for `seedN.safetensors` and their cards; one folder inside for each set,
+            where the experiment declares several.
+        overrides: Fields to change, such as `{"seeds": [42]}`.
+        pair: A loaded pair; loaded here if not given.
+        stitched: Also measure the receiver's cross-entropy on translated states.
+        progress: True for bars on standard error, False for none, or a callback
+            (stage, done, total).
+
+    Returns:
+        Each translator by its seed, `42`, or by set and seed, `early/42`; its `card` holds how it
+        was fitted and its quality on held-out text.
+
+    Raises:
+        ExperimentError: The experiment declares no `fit`.
+        TranslatorError: The corpus has too few positions, or the kind does not fit.
+        EnvironmentFault: The engine is not installed, or a file cannot be written.
+    """
+    from statebridge.experiment.experiment import DEFAULT_SET, Fit
+    from statebridge.experiment.given import read_experiment
+
+    declared = read_experiment(experiment, overrides)
+    out = Path(out)
+    sets = {name: s for name, s in declared.translator_sets.items() if isinstance(s, Fit)}
+    if not sets:
+        raise ExperimentError("translators: declares files, not fit: {...}")
+    if out.exists() and not out.is_dir():
+        raise ExperimentError(f"{out}: is a file; give a folder for the translators")
+    need_engine()
+    from statebridge.engine.fitting.corpus_fit import fit_translators, read_corpus
+    from statebridge.models.pair import load_pair
+    from statebridge.tasks.declared_rows import resolve_dataset
+    from statebridge.translators import save_translator
+
+    rows, _ = resolve_dataset(declared.dataset)
+    corpora = {name: read_corpus(s.corpus, declared.prompts, rows) for name, s in sets.items()}
+    made: dict[str, Translator] = {}
+    with shown(progress) as show:
+        if pair is None:
+            show("load", 0, 1)
+            pair = load_pair(declared)
+            show("load", 1, 1)
+        for name, settings in sets.items():
+            fitted = fit_translators(
+                pair,
+                settings,
+                corpora[name],
+                declared.seeds,
+                show,
+                stitched=stitched,
+                experiment=declared,
+                evaluated=rows,
+            )
+            folder, prefix = (out, "") if name == DEFAULT_SET else (out / name, f"{name}/")
+            for seed, translator in fitted.items():
+                save_translator(translator, folder / f"seed{seed}.safetensors")
+                made[f"{prefix}{seed}"] = translator
+    return made
+
+
+def layer_search(
+    experiment: ExperimentLike,
+    out: str | Path,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    pair: Pair | None = None,
+    progress: bool | ShowProgress = True,
+) -> HeldOutChoice:
+    """Carry an experiment out at many pairs of layers, and choose one on held-out rows.
+
+    The same call again goes on where it stopped.
+
+    Args:
+        experiment: A file, an `Experiment`, or its fields; it declares the layers to search.
+        out: Directory of the search.
+        overrides: Fields to change, such as `{"limit": 100}`.
+        pair: A loaded pair; loaded here if not given.
+        progress: As for `fit`.
+
+    Raises:
+        ExperimentError: The experiment declares no layers to search.
+        EnvironmentFault: The engine is not installed.
+    """
+    from statebridge.experiment.given import read_experiment
+
+    declared = read_experiment(experiment, overrides)
+    need_engine()
+    from statebridge.engine.layer_search.search import run_layer_search
+    from statebridge.results.layer_search import read_layer_search
+    from statebridge.stats.held_out_choice import choose_held_out
+
+    with shown(progress) as show:
+        run_layer_search(declared, out, pair=pair, progress=show)
+    return choose_held_out(read_layer_search(out))
+
+
+def doctor(
+    experiment: ExperimentLike,
+    out: str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Iterator[Check]:
+    """Yield whether each thing that a run needs is ready: data, models, device, sizes, time.
+
+    Nothing is downloaded, and no weights are read into memory.
+
+    Args:
+        experiment: A file, an `Experiment`, or its fields.
+        out: Where the run would be written; the working directory if not given.
+        overrides: Fields to change.
+
+    Raises:
+        ExperimentError: The experiment declares something wrong.
+        EnvironmentFault: The engine is not installed.
+    """
+    from statebridge.experiment.given import read_experiment
+
+    declared = read_experiment(experiment, overrides)
+    need_engine()
+    from statebridge.engine.doctor.readiness import check_readiness
+
+    return check_readiness(declared, None if out is None else Path(out))
+
+
+def capture(
+    model: str | TracedModel,
+    prompts: Sequence[str],
+    layers: Sequence[int | float | str],
+    *,
+    cache: bool = False,
+    device: str = "auto",
+    dtype: str = "float32",
+    max_tokens: int | None = None,
+    out: str | Path | None = None,
+) -> Captured:
+    """Capture a model's states at the tokens of prompts, and its key-value cache if wanted.
+
+    Args:
+        model: Hub id, a folder (a path that starts with `.`, `/` or `~`), or a loaded model.
+        prompts: Texts; special tokens are those that the tokenizer adds.
+        layers: Relative depths in (0, 1], block indices, or module paths.
+        cache: Also capture the keys and values of these blocks.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`; of a model that is loaded here.
+        dtype: Weights of a model that is loaded here: `float32`, `bfloat16` or `float16`.
+        max_tokens: Cut prompts on the right; by default the model's context window.
+        out: Also write everything to this `.safetensors` file.
+
+    Returns:
+        Arrays of each prompt: states (layers, tokens, width).
+
+    Example:
+        >>> captured = statebridge.capture("EleutherAI/pythia-160m", ["Oslo is in"], [0.5, 8])
+        >>> captured.states[0].shape
+        (2, 3, 768)
+
+    Raises:
+        PairError: No such model or layer, or a prompt without tokens.
+        NumericError: A state is not finite.
+        EnvironmentFault: The engine is not installed, or the file cannot be written.
+    """
+    need_engine()
+    from statebridge.engine.capture import capture_prompts
+    from statebridge.experiment.experiment import ModelAtLayer
+    from statebridge.models.loading import load_model
+
+    if isinstance(model, str):
+        side = ModelAtLayer(model=model, layer=0)
+        model = load_model(side, dtype=dtype, device=device)
+    captured = capture_prompts(model, prompts, layers, cache=cache, max_tokens=max_tokens)
+    if out is not None:
+        captured.save(out)
+    return captured
+
+
+def missing_packages() -> list[str]:
+    """Return the engine's packages that are not installed; nothing is imported."""
+    return [package for package in ENGINE_PACKAGES if not _installed(package)]
+
+
+def _installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def need_engine() -> None:
+    """Refuse to go on without the engine's packages, and silence their own loading bars.
+
+    Raises:
+        EnvironmentFault: A package is not installed.
+    """
+    missing = missing_packages()
+    if missing:
+        raise EnvironmentFault(
+            f"{missing[0]} is not installed; running models needs the engine: "
+            "pip install 'statebridge[engine]'"
+        )
+    import transformers
+
+    # Its warnings and loading bars are about its own internals; ours say what a user needs.
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+
+
+@contextmanager
+def shown(progress: bool | ShowProgress) -> Iterator[ShowProgress]:
+    """Give the callback that a caller's `progress` asks for."""
+    if isinstance(progress, bool):
+        with show_progress(quiet=not progress) as show:
+            yield show
+    else:
+        yield progress

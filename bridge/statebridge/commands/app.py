@@ -1,0 +1,129 @@
+"""The command line: its commands, and errors as one line with an exit code."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from importlib.metadata import entry_points, version
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from statebridge.commands import (
+    audit,
+    compare,
+    dataset,
+    doctor,
+    fit,
+    layer_search,
+    report,
+    results,
+    run,
+    similarity,
+)
+from statebridge.errors import StatebridgeError
+
+app = typer.Typer(
+    name="statebridge",
+    help="Test whether one language model can tell another something through its hidden states.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    # Boxes take half a second's loading, and text in square brackets is lost.
+    rich_markup_mode=None,
+)
+app.command()(run.run)
+app.command("layer-search")(layer_search.sweep)
+app.command()(fit.fit)
+app.command()(similarity.similarity)
+app.command()(doctor.doctor)
+app.command()(results.score)
+app.command()(compare.compare)
+app.command()(results.validate)
+app.command()(audit.audit)
+app.command()(report.report)
+app.command()(results.export)
+app.command()(doctor.schema)
+app.add_typer(dataset.app, name="dataset")
+
+
+def add_commands() -> None:
+    """Add the commands of other packages, such as the client's and the server's.
+
+    Each is an entry point of the group `statebridge.commands`: a function, or a `typer.Typer`
+    whose commands follow the entry point's name.
+    """
+    for entry in entry_points(group="statebridge.commands"):
+        found = entry.load()
+        if isinstance(found, typer.Typer):
+            app.add_typer(found, name=entry.name)
+        else:
+            app.command(entry.name)(found)
+
+
+add_commands()
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"statebridge {version('statebridge')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print and exit."),
+    ] = False,
+) -> None: ...
+
+
+# Typer carries a click of its own from some release on; this is its ClickException, either way.
+_CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
+
+
+def main() -> None:
+    """Run the command line; an error is one line and an exit code that means something.
+
+    Exit codes: 1 a check that did not pass or an experiment that failed, 2 wrong input, 3 the
+    machine lacks something, 4 numbers that are not finite, 5 a remote back end or server, 6 a
+    key that is missing or refused, 7 no room at present, 130 interrupted.
+    """
+    stdout = sys.stdout
+    if isinstance(stdout, io.TextIOWrapper):
+        # Windows gives a pipe the system's code page, which lacks signs such as the minus.
+        stdout.reconfigure(errors="backslashreplace")
+    if isinstance(stdout, io.TextIOWrapper):
+        # Windows gives a pipe the system's code page, which lacks signs such as the minus.
+        stdout.reconfigure(errors="backslashreplace")
+    try:
+        code = app(standalone_mode=False, prog_name="statebridge")
+        stdout.flush()
+        if code:
+            sys.exit(code)
+    except SystemExit as stop:
+        # Typer has put another stream there: the reader of a pipe (`| head`) has gone.
+        sys.exit(stop.code if sys.stdout is stdout else 0)
+    except _CommandLineError as error:
+        _refuse_usage(error)
+    except StatebridgeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # The reader of a pipe has gone; Python would complain again while closing stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def _refuse_usage(error: Any) -> NoReturn:
+    """Print wrong usage on one line; the help, where no command was given at all."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        sys.exit(error.exit_code)
+    message = " ".join(error.format_message().split())
+    context = getattr(error, "ctx", None)
+    where = "statebridge" if context is None else context.command_path
+    print(f"error: {message.rstrip('.')}; see {where} --help", file=sys.stderr)
+    sys.exit(error.exit_code)

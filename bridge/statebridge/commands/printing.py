@@ -1,0 +1,94 @@
+"""Tables of results on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table as RichTable
+
+if TYPE_CHECKING:
+    from statebridge.records import ResultSet
+    from statebridge.scoring import ConditionScore, SeedMean
+    from statebridge.tables import Table
+
+COLUMNS = (
+    ("task_correct", "task correct"),
+    ("word_boundary_contains", "word-boundary"),
+    ("legacy_contains", "legacy contains"),
+    ("normalized_exact_match", "norm. exact"),
+    ("gold_logprob", "gold log p"),
+    ("kl_from_no_inject", "KL (nats)"),
+    ("prediction_changed", "changed"),
+)
+"""Measures of the table that `run` and `score` print, with their headers."""
+
+
+def print_scores(scores: Sequence[ConditionScore], console: Console) -> None:
+    """Print the means of each condition; ± is the sample standard deviation over seeds."""
+    shown = [
+        (measure, title)
+        for measure, title in COLUMNS
+        if any(score.means[measure].mean is not None for score in scores)
+    ]
+    table = RichTable(box=None, pad_edge=False)
+    for title in ("condition", "runs", "n", *(title for _, title in shown)):
+        table.add_column(title, justify="left" if title == "condition" else "right", no_wrap=True)
+    both = len({score.direction for score in scores}) > 1
+    for score in scores:
+        rows = sorted(set(score.n_rows))
+        table.add_row(
+            f"{score.condition} ({score.direction})" if both else score.condition,
+            str(len(score.seeds)),
+            "-".join(str(n) for n in rows),
+            *(_cell(score.means[measure], measure) for measure, _ in shown),
+        )
+    _print_whole(table, console)
+
+
+def print_empty_cells(results: ResultSet, console: Console) -> None:
+    """Say which cells of a run have no row by their own rule."""
+    empty = [
+        cell["condition"]["name"]
+        for cell in (results.manifest or {}).get("cells", ())
+        if cell["rows"] == 0
+    ]
+    for name in dict.fromkeys(empty):
+        console.print(
+            f"note: {name} has no rows: no two prompts are of one length", highlight=False
+        )
+
+
+def _cell(mean: SeedMean, measure: str) -> str:
+    if mean.mean is None:
+        return "-"
+    # The deviation of the main metric only: eight columns are as many as one can read.
+    with_sd = mean.sd is not None and measure == COLUMNS[0][0]
+    return f"{mean.mean:.4f}" + (f" ± {mean.sd:.4f}" if with_sd else "")
+
+
+def print_table(table: Table, *, leave_out: Iterable[str] = ()) -> None:
+    """Print the columns meant for readers, lines as long as they are, notes below."""
+    from statebridge.tables.table import printed_value
+
+    hidden = set(leave_out)
+    printed = table.printed
+    kept = [i for i, column in enumerate(printed.columns) if column.name not in hidden]
+    shown = RichTable(box=None, pad_edge=False, title=table.title, title_justify="left")
+    for i in kept:
+        column = printed.columns[i]
+        justify = "left" if column.kind == "text" else "right"
+        shown.add_column(column.header, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    for row in printed.rows:
+        shown.add_row(*(printed_value(printed.columns[i], row[i]) for i in kept))
+    _print_whole(shown, Console(highlight=False, markup=False))
+    for note in table.notes:
+        print(f"note: {note}")
+
+
+def _print_whole(table: RichTable, console: Console) -> None:
+    # A table broken into a narrow terminal's width cannot be read; long lines can.
+    terminal, console.width = console.width, 1000
+    console.width = max(terminal, console.measure(table).maximum)
+    console.print(table, crop=False)

@@ -1,0 +1,116 @@
+"""Progress of long work on standard error: bars in a terminal or notebook, elsewhere lines."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+STAGES = {
+    "load": "loading the pair",
+    "capture": "capturing states of the corpus",
+    "train": "training translators",
+    "causal_capture": "capturing states for the receiver",
+    "causal_train": "training through the receiver",
+    "quality": "measuring translators",
+    "reuse": "taken from earlier runs",
+    "run": "running rows",
+    "positive_control": "positive control",
+    "taught_pair": "positive control: taught pair",
+    "check": "checking inside the sender",
+    "similarity": "comparing layers",
+    "stitch": "stitched cross-entropy",
+    "layers": "measuring layers",
+    "sweep": "pairs of layers",
+}
+"""Stage of an engine or of a server's experiment, in words."""
+
+LINE_SECONDS = 30.0
+"""Seconds between two lines about one stage."""
+
+
+class ShowProgress(Protocol):
+    """Callback that shows one step of a stage."""
+
+    def __call__(self, stage: str, done: int, total: int, note: str = "", /) -> None:
+        """Show that `done` of `total` are done; `note` is a few words, such as the speed."""
+
+
+@contextmanager
+def show_progress(
+    *, quiet: bool = False, name: str = "", console: Console | None = None
+) -> Iterator[ShowProgress]:
+    """Give a callback (stage, done, total[, note]) that draws one bar for each stage.
+
+    Args:
+        quiet: Show nothing.
+        name: Word before each stage, such as the name of the experiment.
+        console: Standard error if not given.
+    """
+    console = console or Console(stderr=True)
+    # Without ipywidgets a bar in a notebook would be a warning and nothing else.
+    notebook = console.is_jupyter and find_spec("ipywidgets") is not None
+    prefix = f"{name}: " if name else ""
+    if quiet:
+        yield lambda *_: None
+    elif notebook or (console.is_terminal and not console.is_jupyter):
+        columns = (
+            TextColumn("{task.description:32}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}", markup=False),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=console) as bars:
+            yield _Bars(bars, prefix)
+    else:
+        yield _Lines(console, prefix)
+
+
+class _Bars:
+    """A bar for each stage."""
+
+    def __init__(self, bars: Progress, prefix: str) -> None:
+        self._bars = bars
+        self._prefix = prefix
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, stage: str, done: int, total: int, note: str = "", /) -> None:
+        if stage not in self._tasks:
+            label = f"{self._prefix}{STAGES.get(stage, stage)}"
+            self._tasks[stage] = self._bars.add_task(label, total=None, note="")
+        task = self._tasks[stage]
+        self._bars.update(task, completed=done, total=total or None, note=note)
+
+
+class _Lines:
+    """A line when a stage begins and then every half minute, for a log file."""
+
+    def __init__(self, console: Console, prefix: str) -> None:
+        self._console = console
+        self._prefix = prefix
+        self._stage = ""
+        self._last = 0.0
+
+    def __call__(self, stage: str, done: int, total: int, note: str = "", /) -> None:
+        now = time.monotonic()
+        if stage == self._stage and now - self._last < LINE_SECONDS:
+            return
+        self._stage, self._last = stage, now
+        line = f"{self._prefix}{STAGES.get(stage, stage)}: {done}/{total}"
+        line += f", {note}" if note else ""
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,391 @@
+"""`Run`: the results of an experiment as a user holds them.
+
+A run may be unfinished: every member works on the rows that are committed so far. Nothing here
+needs torch, so results can be read on any machine.
+"""
+
+# What a member needs is imported on its first use: scipy, pyarrow and matplotlib are slow to load.
+# ruff: noqa: PLC0415
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+
+from statebridge.errors import ResultError, nearest
+
+if TYPE_CHECKING:
+    from statebridge.experiment import Experiment
+    from statebridge.experiment.given import ExperimentLike
+    from statebridge.models.pair import Pair
+    from statebridge.progress import ShowProgress
+    from statebridge.records import Direction, ResultSet
+    from statebridge.scoring import ConditionScore
+    from statebridge.stats import Comparison, Mode
+    from statebridge.tables.formats import TableFormat
+    from statebridge.tables.rows import Rows
+    from statebridge.validation import Expectation, ValidationReport
+
+_JUDGED_BY = ("task_correct", "word_boundary_contains", "gold_logprob")
+"""Metrics of `Run.score` where none is given: the first one that the rows have."""
+
+
+class RowCount(NamedTuple):
+    """Number of committed rows, each counted in every cell, and of all rows of the plan."""
+
+    done: int
+    total: int
+
+
+class Run:
+    """Results of an experiment: a run directory, or published result files.
+
+    The files are read on first use, and again where they have changed since.
+
+    Example:
+        >>> run = statebridge.open_run("runs/first")
+        >>> run.score("replace")
+        0.25
+    """
+
+    def __init__(self, *sources: str | Path, dataset: str | Path | None = None) -> None:
+        """Name the sources; nothing is read yet.
+
+        Args:
+            sources: Run directories, published result files (`h1_*.json`), or folders of them.
+            dataset: JSONL rows of published files, which hold no contexts and questions.
+        """
+        self.sources = tuple(Path(source) for source in sources)
+        self.dataset = None if dataset is None else Path(dataset)
+        self._read: tuple[object, ResultSet] | None = None
+
+    def __repr__(self) -> str:
+        where = ", ".join(map(str, self.sources))
+        if self._read is None:
+            return f"<{type(self).__name__} {where}>"
+        results = self._read[1]
+        name, (done, total) = _name(results), _rows(results)
+        named = "" if name is None else f"{name}, "
+        return f"<{type(self).__name__} {where}: {named}{done} of {total} rows>"
+
+    def _repr_html_(self) -> str:
+        from statebridge.report.run_card import run_card
+
+        try:
+            return run_card(self.results())
+        except ResultError as error:
+            # Such as that no row is committed yet; a cell of a notebook shows more than a trace.
+            return f"<div>{escape(repr(self))}<br>{escape(str(error))}</div>"
+
+    @property
+    def path(self) -> Path:
+        """The run directory, or the first source."""
+        return self.sources[0]
+
+    def results(self) -> ResultSet:
+        """Return the committed rows in their cells, as the library's functions take them.
+
+        Raises:
+            ResultError: A source is missing, is neither kind, or contradicts itself or another.
+        """
+        from statebridge.results.sources import read_sources
+
+        self._fetch()
+        stamp = self._stamp()
+        if self._read is None or self._read[0] != stamp:
+            self._read = stamp, read_sources(self.sources, dataset=self.dataset)
+        return self._read[1]
+
+    def _fetch(self) -> None:
+        """Bring the files up to date; a remote run downloads them here."""
+
+    def _stamp(self) -> object:
+        """Return a value that changes with the files."""
+        named = self.sources if self.dataset is None else (*self.sources, self.dataset)
+        files = [f for s in named for f in ([s] if s.is_file() else s.rglob("*.json*"))]
+        found = [(str(file), file.stat()) for file in sorted(files) if file.is_file()]
+        return [(name, status.st_size, status.st_mtime_ns) for name, status in found]
+
+    @property
+    def manifest(self) -> Mapping[str, Any] | None:
+        """Manifest of the run directory; None for published files or several runs."""
+        return self.results().manifest
+
+    @property
+    def experiment(self) -> Experiment:
+        """The experiment as resolved, that gives this run again.
+
+        Raises:
+            ResultError: The sources are not one run directory.
+        """
+        from statebridge.experiment import Experiment
+
+        return Experiment.model_validate(self._own_manifest("experiment"))
+
+    @property
+    def name(self) -> str | None:
+        """Name of the experiment, where there is one."""
+        return _name(self.results())
+
+    @property
+    def progress(self) -> RowCount:
+        """Number of rows that are committed, and number of rows that the plan asks for."""
+        return _rows(self.results())
+
+    @property
+    def complete(self) -> bool:
+        """Whether every row of the plan is committed."""
+        results = self.results()
+        return bool(results.cells) and all(cell.complete for cell in results.cells)
+
+    @property
+    def state(self) -> str:
+        """`done` or `unfinished`; of a remote run its state on the server."""
+        return "done" if self.complete else "unfinished"
+
+    @property
+    def positive_control(self) -> Run | None:
+        """The run's positive control, where the experiment declares one."""
+        return self._inner("positive_control")
+
+    @property
+    def taught_pair(self) -> Run | None:
+        """The same code on a pair that was taught to communicate, where the run has it."""
+        return self._inner("taught_pair")
+
+    def _inner(self, which: Literal["positive_control", "taught_pair"]) -> Run | None:
+        if getattr(self.results(), which) is None:
+            return None
+        return next(Run(s / which) for s in self.sources if (s / which).is_dir())
+
+    def rows(
+        self, *, conditions: Sequence[str] | None = None, seeds: Sequence[int] | None = None
+    ) -> Rows:
+        """Return the committed rows, to iterate over or to make a table of.
+
+        Example:
+            >>> frame = run.rows(conditions=["replace"]).to_pandas()
+
+        Raises:
+            ResultError: An unknown condition or seed.
+        """
+        from statebridge.tables.rows import chosen_rows
+
+        return chosen_rows(self.results(), conditions, seeds)
+
+    def scores(self) -> list[ConditionScore]:
+        """Return every condition's scores: means over rows, mean and deviation over seeds."""
+        from statebridge.scoring import score_cell, score_conditions
+
+        return score_conditions([score_cell(cell) for cell in self.results().cells if cell.lanes])
+
+    def score(
+        self, condition: str, metric: str | None = None, *, direction: Direction | None = None
+    ) -> float:
+        """Return one condition's mean over rows and seeds.
+
+        Args:
+            condition: Name of the condition.
+            metric: A name of `statebridge.scoring.MEASURES`; where none is given, the first of
+                `task_correct`, `word_boundary_contains` and `gold_logprob` that the rows have.
+            direction: `fwd` or `rev`; needed where the results hold both.
+
+        Raises:
+            ResultError: An unknown condition or metric, no value, or two directions.
+        """
+        scores = self.scores()
+        found = [s for s in scores if s.condition == condition and direction in (None, s.direction)]
+        if not found:
+            known = {s.condition for s in scores if direction in (None, s.direction)}
+            raise ResultError(f"condition {condition!r} has no rows; {nearest(condition, known)}")
+        if len(found) > 1:
+            raise ResultError(f"{condition}: has two directions; give direction='fwd' or 'rev'")
+        means = found[0].means
+        if metric is not None and metric not in means:
+            raise ResultError(f"metric {metric!r} is unknown; {nearest(metric, means)}")
+        wanted = _JUDGED_BY if metric is None else (metric,)
+        value = next((v for m in wanted if (v := means[m].mean) is not None), None)
+        if value is None:
+            raise ResultError(f"{condition}: no row has a value of {' or '.join(wanted)}")
+        return value
+
+    def compare(
+        self,
+        baseline: str | Sequence[str] | None = None,
+        *,
+        metrics: Sequence[str] | None = None,
+        mode: Mode = "clustered",
+        by: Sequence[str] = (),
+        margins: Sequence[float] | None = None,
+    ) -> Comparison:
+        """Compare every condition with one or more baselines, paired by row.
+
+        Args:
+            baseline: Names of conditions; if not given, each condition is compared with the
+                receiver alone under the same prompt.
+            metrics: Those that the rows have, if not given.
+            mode: `clustered` by row, `published` (pooled over seeds, arXiv 2606.03280), or one
+                that is registered in `statebridge.stats.comparison`.
+            by: Attributes of the dataset to compare within as well, such as `hops`.
+            margins: Equivalence margins of the 0/1 metrics; 0.05 and 0.03 if not given.
+
+        Raises:
+            ResultError: An unknown name, or nothing to compare with.
+        """
+        from statebridge.stats import Settings, compare
+
+        chosen = Settings().margins if margins is None else tuple(margins)
+        return compare(
+            self.results(),
+            [baseline] if isinstance(baseline, str) else baseline,
+            metrics=metrics,
+            mode=mode,
+            settings=Settings(stratify_by=tuple(by), margins=chosen),
+        )
+
+    def verdict(self) -> str:
+        """Return in words what the results say, cautions and the positive control included."""
+        from statebridge.report.run_card import verdict_text
+
+        return verdict_text(self.results())
+
+    def report(self, path: str | Path) -> Path:
+        """Write the report, one HTML page, to a file (or into a folder); return the file.
+
+        Raises:
+            ResultError: There is no row to report.
+            EnvironmentFault: The file cannot be written.
+        """
+        from statebridge.report.run_card import write_page
+
+        return write_page(self.results(), path, self.name)
+
+    def export(self, folder: str | Path, format: str = "published") -> list[Path]:
+        """Write published result files, or tables, into a folder; return the files.
+
+        Args:
+            folder: Made if needed.
+            format: `published` (one `h1_*.json` for each cell), `parquet`, `csv`, `latex`,
+                `markdown`, or one that is registered in `statebridge.results.formats`.
+
+        Raises:
+            ResultError: An unknown format, or published files of a run that is not complete.
+            EnvironmentFault: A file cannot be written.
+        """
+        from statebridge.results.formats import RESULT_FORMATS
+        from statebridge.tables.formats import ENDINGS, export_tables
+
+        results = self.results()
+        if format in ENDINGS:
+            return export_tables(results, folder, cast("TableFormat", format))
+        if format not in RESULT_FORMATS:
+            known = (*ENDINGS, *RESULT_FORMATS.names())
+            raise ResultError(f"format {format}: unknown; {nearest(format, known)}")
+        incomplete = next((cell.name for cell in results.cells if not cell.complete), None)
+        if incomplete is not None:
+            raise ResultError(
+                f"cell {incomplete} is incomplete; finish the run first (the same `statebridge "
+                "run` command goes on where it stopped)"
+            )
+        return RESULT_FORMATS.get(format).write(results, Path(folder))
+
+    def validate(self, expectation: Expectation | str | None = None) -> ValidationReport:
+        """Check the results against an expectation.
+
+        Args:
+            expectation: Itself, or the name of a registered one (`published`,
+                `published-strict`); the one of the manifest if not given.
+
+        Raises:
+            InputError: An unknown name.
+            ResultError: No expectation is given and the sources are not one run directory.
+        """
+        from statebridge.results.sources import read_sources
+        from statebridge.validation import EXPECTATIONS, validate
+        from statebridge.validation.expectation import run_expectation
+
+        self._fetch()
+        # A strict reader would refuse what validation reports.
+        results = read_sources(self.sources, strict=False, dataset=self.dataset)
+        if isinstance(expectation, str):
+            expectation = EXPECTATIONS.get(expectation)()
+        return validate(results, expectation or run_expectation(results))
+
+    def _own_manifest(self, field: str) -> Any:
+        manifest = self.manifest
+        if manifest is None:
+            raise ResultError(f"{self!r}: has no {field}; only one run directory alone declares it")
+        return manifest[field]
+
+
+def _name(results: ResultSet) -> str | None:
+    name: str | None = ((results.manifest or {}).get("experiment") or {}).get("name")
+    return name
+
+
+def _rows(results: ResultSet) -> RowCount:
+    done = sum(len(cell.lanes) for cell in results.cells)
+    planned = (results.manifest or {}).get("plan", {}).get("lanes")
+    return RowCount(done, done if planned is None else sum(planned))
+
+
+def run(
+    experiment: ExperimentLike,
+    out: str | Path,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    pair: Pair | None = None,
+    progress: bool | ShowProgress = True,
+) -> Run:
+    """Carry an experiment out into a run directory, and return its results.
+
+    The same call again goes on where an earlier one stopped.
+
+    Args:
+        experiment: A file, an `Experiment`, or its fields.
+        out: The run directory; made if needed.
+        overrides: Fields to change, such as `{"limit": 100, "execution.device": "cuda:1"}`.
+        pair: A pair that is loaded already; loaded from the experiment if not given.
+        progress: True for bars on standard error, False for none, or a callback
+            (stage, done, total).
+
+    Example:
+        >>> run = statebridge.run("experiment.yaml", "runs/first")
+        >>> run.score("replace") - run.score("no_inject")
+        0.125
+
+    Raises:
+        StatebridgeError: Whatever is wrong, before a row is run where it can be known then.
+    """
+    from statebridge.actions import need_engine, shown
+    from statebridge.experiment.given import read_experiment
+
+    declared = read_experiment(experiment, overrides)
+    need_engine()
+    from statebridge.engine.run import run_experiment
+
+    with shown(progress) as show:
+        run_experiment(declared, out, pair=pair, progress=show)
+    return open_run(out)
+
+
+def open_run(*sources: str | Path, dataset: str | Path | None = None) -> Run:
+    """Open the results of an experiment: a run directory, or published result files.
+
+    Args:
+        sources: Run directories, published result files (`h1_*.json`), or folders of them.
+            Several are read as one set of results.
+        dataset: JSONL rows of published files, which hold no contexts and questions.
+
+    Example:
+        >>> statebridge.open_run("runs/first").score("replace")
+        0.25
+
+    Raises:
+        ResultError: A source is missing, is neither kind, or contradicts itself or another.
+    """
+    run = Run(*sources, dataset=dataset)
+    run.results()
+    return run

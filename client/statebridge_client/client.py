@@ -1,0 +1,260 @@
+"""The clients: a Statebridge server, as one key sees it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+
+from statebridge.experiment.given import ExperimentLike
+from statebridge.results.service_records import (
+    CorpusInfo,
+    DatasetInfo,
+    ExperimentList,
+    ExperimentStatus,
+    PairInfo,
+    PairList,
+    RowScore,
+    Scores,
+    State,
+    TranslatorInfo,
+)
+from statebridge_client import submission
+from statebridge_client.call import Call, Retry, model_of
+from statebridge_client.connection import resolve_connection
+from statebridge_client.inputs import Corpora, Datasets, Translators
+from statebridge_client.remote_run import AsyncRemoteRun, RemoteRun, status_call
+from statebridge_client.sender import AsyncSender, OnServer, S, Sender, Steps, operation
+
+if TYPE_CHECKING:
+    import httpx
+
+    from statebridge.records import Direction
+
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "CorpusInfo",
+    "DatasetInfo",
+    "ExperimentStatus",
+    "PairInfo",
+    "RowScore",
+    "Scores",
+    "TranslatorInfo",
+]
+
+R = TypeVar("R")
+
+PAGE = 200
+"""Experiments listed with one request."""
+
+ANALYSIS_SECONDS = 900.0
+"""Longest wait for scores, which the server works out one at a time for all clients."""
+
+
+class ClientMethods(OnServer[S], Generic[S, R]):
+    """Methods of both clients."""
+
+    def __init__(self, sender: S, run: Callable[[S, str, str], R]) -> None:
+        super().__init__(sender)
+        self._run = run
+        self.url = sender.connection.url
+        self.datasets = Datasets(sender)
+        self.corpora = Corpora(sender)
+        self.translators = Translators(sender, run)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.url}>"
+
+    @operation
+    def submit(
+        self,
+        experiment: ExperimentLike,
+        overrides: Mapping[str, Any] | None = None,
+        *,
+        priority: int = 0,
+        shared: bool = False,
+        idempotency_key: str | None = None,
+    ) -> Steps[R]:
+        """Submit an experiment; local files that it names are uploaded.
+
+        Args:
+            experiment: A file, an `Experiment`, or its fields. A stored dataset or corpus may
+                be named by `{sha256: ...}` alone, a stored translator by its id.
+            overrides: Fields to change, such as `{"limit": 10}`.
+            priority: −100 to 100, among this key's own experiments.
+            shared: Let every key read it.
+            idempotency_key: The same key with the same experiment gives the same run; made up
+                where not given.
+
+        Raises:
+            InputError: The file or something that it names is wrong, or the server refuses it.
+            BusyError: The queue is full.
+        """
+        status = yield from submission.submit(
+            experiment,
+            overrides,
+            priority=priority,
+            shared=shared,
+            idempotency_key=idempotency_key,
+        )
+        return self._run(self._sender, status.id, status.name)
+
+    @operation
+    def get(self, experiment_id: str) -> Steps[R]:
+        """Return a run that was submitted earlier.
+
+        Raises:
+            NotFoundError: There is none of that id, or this key may not see it.
+        """
+        status: ExperimentStatus = yield status_call(experiment_id)
+        return self._run(self._sender, status.id, status.name)
+
+    @operation
+    def pairs(self) -> Call[list[PairInfo]]:
+        """List the pairs that experiments may name, and what of them is loaded."""
+        return Call("GET", "/v1/pairs", model_of(PairList, "pairs"), repeatable=True)
+
+    @operation
+    def score(
+        self, predictions: Iterable[Mapping[str, Any]], *, direction: Direction = "fwd"
+    ) -> Call[Scores]:
+        """Score predictions that were made elsewhere; nothing is stored.
+
+        Args:
+            predictions: `row_id`, `gold`, `prediction`, and if wanted `condition` and `seed`.
+            direction: `fwd` or `rev`.
+        """
+        body = {"direction": direction, "predictions": [dict(item) for item in predictions]}
+        return Call(
+            "POST",
+            "/v1/score",
+            model_of(Scores),
+            headers={"Content-Type": "application/json"},
+            content=json.dumps(body).encode("ascii"),
+            repeatable=True,  # nothing is stored
+            read_seconds=ANALYSIS_SECONDS,
+        )
+
+
+class Client(ClientMethods[Sender, RemoteRun]):
+    """A Statebridge server, as one key sees it.
+
+    Every method raises a `StatebridgeError` with one line: `UnreachableError`, `AccessError`,
+    `BusyError` and `ServerError` for the server, `InputError` and its kinds for what it refuses.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        api_key: str | None = None,
+        *,
+        key_file: str | Path | None = None,
+        retry: Retry | None = None,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        """Name the server; nothing is sent yet.
+
+        Args:
+            url: Address of the server; `STATEBRIDGE_URL`, else `http://127.0.0.1:8000`.
+            api_key: `sb_...`; `STATEBRIDGE_API_KEY`, else the file of `STATEBRIDGE_API_KEY_FILE`,
+                else none.
+            key_file: A file that holds the key.
+            retry: Patience with what may pass.
+            transport: Of httpx, for certificates or proxies of one's own, and for tests.
+
+        Raises:
+            InputError: The URL or the key cannot be one.
+        """
+        connection = resolve_connection(url, api_key, key_file)
+        super().__init__(Sender(connection, retry or Retry(), transport), RemoteRun)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._sender.http.close()
+
+    def experiments(
+        self, *, states: Sequence[State] = (), limit: int | None = None
+    ) -> Iterator[ExperimentStatus]:
+        """Yield experiments and their states, newest first, `limit` of them at most."""
+        pages = _Pages(states, limit)
+        while not pages.ended:
+            yield from pages.taken(self._sender.carry_out(pages.request()))
+
+
+class AsyncClient(ClientMethods[AsyncSender, AsyncRemoteRun]):
+    """As `Client`, with every wait given to the event loop."""
+
+    def __init__(
+        self,
+        url: str | None = None,
+        api_key: str | None = None,
+        *,
+        key_file: str | Path | None = None,
+        retry: Retry | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        """Name the server, as for `Client`; nothing is sent yet."""
+        connection = resolve_connection(url, api_key, key_file)
+        super().__init__(AsyncSender(connection, retry or Retry(), transport), AsyncRemoteRun)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._sender.http.aclose()
+
+    async def experiments(
+        self, *, states: Sequence[State] = (), limit: int | None = None
+    ) -> AsyncIterator[ExperimentStatus]:
+        """Yield experiments and their states, newest first, `limit` of them at most."""
+        pages = _Pages(states, limit)
+        while not pages.ended:
+            for status in pages.taken(await self._sender.carry_out(pages.request())):
+                yield status
+
+
+class _Pages:
+    """Position in a list of experiments that comes page by page."""
+
+    def __init__(self, states: Sequence[State], limit: int | None) -> None:
+        self._states = list(states)
+        self._left = limit
+        self._before: str | None = None
+        self.ended = limit is not None and limit <= 0
+
+    def request(self) -> Call[ExperimentList]:
+        """Return the request for the next page."""
+        size = PAGE if self._left is None else min(PAGE, self._left)
+        params = {"state": self._states, "before": self._before, "limit": size}
+        parse = model_of(ExperimentList)
+        return Call("GET", "/v1/experiments", parse, params=params, repeatable=True)
+
+    def taken(self, page: ExperimentList) -> list[ExperimentStatus]:
+        """Return the experiments of a page, and go on behind them."""
+        self._before = page.next_before
+        self._left = None if self._left is None else self._left - len(page.experiments)
+        self.ended = self._before is None or (self._left is not None and self._left <= 0)
+        return page.experiments

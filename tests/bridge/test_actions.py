@@ -1,0 +1,108 @@
+"""`statebridge.fit`, `doctor` and `capture`, as a notebook calls them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+import torch
+import transformers
+
+import statebridge
+from statebridge.errors import EnvironmentFault, ExperimentError, PairError
+from tests.tiny_models import save_pair_folder, tiny_neox, tiny_tokenizer
+
+PROMPTS = ("Bob works in Lima.", "Oslo is in Norway and Zara lives in Oslo.", "Lima")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny sender and receiver."""
+    made = tmp_path_factory.mktemp("pair")
+    for name, seed, layers in (("sender", 1, 2), ("receiver", 2, 3)):
+        model = tiny_neox(seed=seed, layers=layers, hidden=16, heads=2)
+        save_pair_folder(model, tiny_tokenizer(), made / name)
+    return made
+
+
+def experiment(folder: Path, **changes: Any) -> dict[str, Any]:
+    return {
+        "name": "tiny",
+        "sender": {"model": str(folder / "sender"), "layer": 1},
+        "receiver": {"model": str(folder / "receiver"), "layer": 1},
+        "dataset": {"generate": {"rows": 4, "seed": 3}},
+        "translators": {"fit": {"kind": "ridge", "corpus": {"generate": {"rows": 20, "seed": 9}}}},
+        "conditions": ["no_inject", "replace"],
+        "seeds": [7],
+        "execution": {"device": "cpu"},
+    } | changes
+
+
+def test_fit_returns_translators_and_writes_them(folder: Path, tmp_path: Path) -> None:
+    made = statebridge.fit(experiment(folder), tmp_path, {"seeds": [7, 8]}, progress=False)
+    assert list(made) == ["7", "8"]
+    card = made["7"].card
+    assert card is not None
+    assert card.quality
+    stored = statebridge.load_translator(tmp_path / "seed7.safetensors")
+    assert torch.equal(stored.weights()["weight"], made["7"].weights()["weight"])
+
+
+def test_fit_refuses_what_it_cannot_do(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ExperimentError, match="declares files, not fit"):
+        statebridge.fit(experiment(folder, translators=None, conditions=["no_inject"]), tmp_path)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ExperimentError, match="is a file; give a folder"):
+        statebridge.fit(experiment(folder), tmp_path / "file")
+
+
+def test_doctor_yields_one_check_after_another(folder: Path) -> None:
+    checks = {check.what: check.ready for check in statebridge.doctor(experiment(folder))}
+    assert checks["sender"]
+    assert checks["layers"]
+    missing = experiment(folder, sender={"model": str(folder / "none"), "layer": 1})
+    assert not all(check.ready for check in statebridge.doctor(missing))
+
+
+def test_captured_states_and_caches_are_the_models_own(folder: Path) -> None:
+    captured = statebridge.capture(str(folder / "receiver"), PROMPTS, [0, 1], cache=True)
+    assert captured.layers == (0, 1)
+    assert captured.keys is not None
+    assert captured.values is not None
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder / "receiver").eval()
+    for number, ids in enumerate(captured.token_ids):
+        with torch.no_grad():
+            own = model(torch.tensor([ids]), use_cache=True, output_hidden_states=True)
+        assert captured.states[number].shape == (2, len(ids), 16)
+        assert captured.keys[number].shape == (2, 2, len(ids), 8)
+        for place, layer in enumerate(captured.layers):
+            entry = own.past_key_values.layers[layer]
+            for found, expected in (
+                (captured.states[number][place], own.hidden_states[layer + 1][0]),
+                (captured.keys[number][place], entry.keys[0]),
+                (captured.values[number][place], entry.values[0]),
+            ):
+                np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_captured_arrays_are_written_as_safetensors(folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "new" / "states.safetensors"
+    captured = statebridge.capture(str(folder / "sender"), PROMPTS, [1.0], max_tokens=2, out=file)
+    stored = safetensors.numpy.load_file(file)
+    assert set(stored) == {f"{kind}.{n}" for kind in ("states", "token_ids") for n in range(3)}
+    assert [len(ids) for ids in captured.token_ids][:2] == [2, 2]
+    for number, states in enumerate(captured.states):
+        assert np.array_equal(stored[f"states.{number}"], states)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(EnvironmentFault, match="cannot be made"):
+        captured.save(tmp_path / "file" / "states.safetensors")
+
+
+def test_a_layer_or_a_prompt_that_is_none_is_refused(folder: Path) -> None:
+    with pytest.raises(PairError):
+        statebridge.capture(str(folder / "sender"), PROMPTS, [9])
+    with pytest.raises(PairError, match="no tokens"):
+        statebridge.capture(str(folder / "sender"), ["Lima", ""], [1])

@@ -1,0 +1,70 @@
+"""Progress in a terminal, in a notebook, and in a log file."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from statebridge.progress import show_progress
+
+STEPS = (
+    ("queued", 0, 8, ""),
+    ("capture", 5, 10, ""),
+    ("run", 4, 8, "2.0 rows/s, 1:02:05 left"),
+    ("run", 6, 8, "2.0 rows/s, 0:01 left"),
+    ("done", 8, 8, ""),
+)
+LINES = [
+    "mine [b]: queued: 0/8",
+    "mine [b]: capturing states of the corpus: 5/10",
+    "mine [b]: running rows: 4/8, 2.0 rows/s, 1:02:05 left",
+    "mine [b]: done: 8/8",
+]
+
+
+def shown(console: Console) -> str:
+    with show_progress(name="mine [b]", console=console) as show:
+        for step in STEPS:
+            show(*step)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_lines_where_nobody_draws() -> None:
+    assert shown(Console(file=io.StringIO(), width=40)).splitlines() == LINES
+
+
+def test_bars_in_a_terminal() -> None:
+    text = shown(Console(file=io.StringIO(), force_terminal=True, width=160))
+    assert "mine [b]: running rows" in text
+    assert "2.0 rows/s, 0:01 left" in text
+    assert "mine [b]: done" in text
+    assert "8/8" in text
+
+
+def test_lines_in_a_notebook_without_widgets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("statebridge.progress.find_spec", lambda _name: None)
+    console = Console(file=io.StringIO(), force_jupyter=True)
+    written: list[str] = []
+    # In a notebook rich displays through IPython, which need not be here.
+    monkeypatch.setattr(console, "print", lambda text, **_: written.append(text))
+    with show_progress(name="mine [b]", console=console) as show:
+        for step in STEPS:
+            show(*step)
+    assert written == LINES
+
+
+def test_a_stage_may_have_no_note_and_no_name() -> None:
+    console = Console(file=io.StringIO(), width=40)
+    with show_progress(console=console) as show:
+        show("load", 0, 1)
+    assert console.file.getvalue() == "loading the pair: 0/1\n"  # type: ignore[attr-defined]
+
+
+def test_nothing_where_nothing_is_wanted(capsys: pytest.CaptureFixture[str]) -> None:
+    with show_progress(quiet=True) as show:
+        for step in STEPS:
+            show(*step)
+    assert capsys.readouterr() == ("", "")
