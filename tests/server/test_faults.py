@@ -50,22 +50,6 @@ def test_a_stop_takes_under_ten_seconds_and_costs_no_row(server: RunningServer) 
 
 
 @pytest.mark.slow
-def test_a_worker_whose_server_was_killed_ends_by_itself(server: RunningServer) -> None:
-    worker = server.worker_pid()
-    server.kill()
-    eventually(lambda: not _lives(worker), "the worker's end", 15)
-    server.start(ready=False)
-
-
-def _lives(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
-
-
-@pytest.mark.slow
 def test_the_next_job_runs_after_one_that_kills_workers(
     server: RunningServer,
 ) -> None:

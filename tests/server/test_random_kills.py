@@ -63,10 +63,21 @@ def kill_victim(server: RunningServer, victim: str, torn: random.Random | None =
     if victim != "server":
         kill(worker)
     if torn is not None:
-        eventually(lambda: not Path(f"/proc/{worker}/fd").exists(), "its end")
+        eventually(lambda: not lives(worker), "the end of a killed worker")
         tear_writes(server, torn)
     if victim != "worker":
         server.start(ready=False)
+    if victim == "server":
+        eventually(lambda: not lives(worker), "the end of a worker without a server")
+
+
+def lives(pid: int) -> bool:
+    """Whether a process runs still."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
 
 
 def tear_writes(server: RunningServer, draw: random.Random) -> None:
