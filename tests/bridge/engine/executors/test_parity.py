@@ -38,7 +38,7 @@ SEEDED = (
     "shuffled_translation_strict_matched",
 )
 ROWS = mixed_rows(14, seed=5)
-DECODING = {"max_new_tokens": 20, "relay_max_new_tokens": 24}
+DECODING = {"max_new_tokens": 12, "relay_max_new_tokens": 16}
 PAIRS: Mapping[str, Callable[[], OraclePair]] = {
     "neox": neox_pair,
     "llama": llama_pair,
@@ -54,17 +54,22 @@ def _pair(family: str, direction: str) -> OraclePair:
     return pair if direction == "fwd" else pair.reversed()
 
 
-def _translators(pair: OraclePair) -> dict[int, torch.nn.Module]:
+def _seeds(family: str, direction: str) -> tuple[int, ...]:
+    """Two seeds on one pair: how a seed draws does not depend on the models."""
+    return SEEDS if (family, direction) == ("neox", "fwd") else SEEDS[:1]
+
+
+def _translators(pair: OraclePair, seeds: tuple[int, ...]) -> dict[int, torch.nn.Module]:
     widths = pair.sender.config.hidden_size, pair.receiver.config.hidden_size
-    return {seed: random_translator(*widths, seed=seed) for seed in SEEDS}
+    return {seed: random_translator(*widths, seed=seed) for seed in seeds}
 
 
 @cache
 def _expected(family: str, direction: str) -> dict[tuple[str, str], OracleRow]:
-    pair = _pair(family, direction)
-    translators = _translators(pair)
+    pair, seeds = _pair(family, direction), _seeds(family, direction)
+    translators = _translators(pair, seeds)
     cells: list[tuple[str, int | None]] = [(name, None) for name in DETERMINISTIC]
-    cells += [(name, seed) for name in SEEDED for seed in SEEDS]
+    cells += [(name, seed) for name in SEEDED for seed in seeds]
     expected = {}
     for condition, seed in cells:
         name = condition if seed is None else f"{condition}/seed{seed}"
@@ -117,7 +122,7 @@ def test_both_paths_equal_the_oracle(family: str, direction: str, way: int | str
     run = run_engine(
         engine_pair(pair),
         dataset_rows(ROWS),
-        _translators(pair),
+        _translators(pair, _seeds(family, direction)),
         conditions="published-strict",
         rng="published",
         decoding=DECODING,
@@ -137,7 +142,7 @@ def test_some_rows_end_and_some_reach_the_limit() -> None:
 
 def test_full_length_texts_equal_the_oracle() -> None:
     pair = neox_pair()
-    translators = {42: _translators(pair)[42]}
+    translators = _translators(pair, (42,))
     rows = ROWS[2:6]
     run = run_engine(
         engine_pair(pair),
