@@ -38,7 +38,7 @@ DOCSTRING_STARTS = {
 NAMES = re.compile(r"told|tell|said")
 RIGHT = re.compile(
     r"`[^`]*`"  # code
-    r"|\bst(?:ands?|ood) (?:for|in for|out)\b"
+    r"|\bst(?:ands?|ood)\s+(?:for|in for|out)\b|\bstand-in"
     r"|\btells?\b(?=[^.]{1,60}\bapart\b)"
 )
 """Text in which a phrase is right, or is not English."""
@@ -118,13 +118,13 @@ def _finds(path: Path) -> Iterator[Find]:
         if token.type == tokenize.COMMENT:
             yield from _phrases(name, line, token.string, PHRASES)
             continue
-        if token.type == tokenize.NAME:
+        if token.type == tokenize.NAME and before != ".":  # stream.tell() is not ours
             yield from _name(name, line, token.string, after_def=before == "def")
         docstring = token.type == tokenize.STRING and before == tokenize.NEWLINE
         if docstring and following is not None and following.type == tokenize.NEWLINE:
             written = re.sub(r"\A[a-zA-Z]*(\"\"\"|\"|''')", "", token.string)
             yield from _phrases(name, line, written, PHRASES | DOCSTRING_STARTS)
-        before = "def" if token.string == "def" else token.type
+        before = token.string if token.string in ("def", ".") else token.type
 
 
 def _name(path: str, line: int, name: str, *, after_def: bool) -> Iterator[Find]:

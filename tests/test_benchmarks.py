@@ -1,4 +1,4 @@
-"""The benchmarks run, and what they count and compare is what they say."""
+"""The benchmarks run, and count and compare what they claim to."""
 
 from __future__ import annotations
 

@@ -138,10 +138,10 @@ def test_every_command_runs(
         if "clean-eval" in line and not (workplace / "train.jsonl").exists():
             continue
         code = _run(line, monkeypatch)
-        said = capsys.readouterr()
+        printed = capsys.readouterr()
         # Validation may find what four tokens of a tiny random pair make it find: equal texts.
         allowed = (0, 1) if " validate " in line else (0,)
-        assert code in allowed, f"{page.name}: {line}\n{said.err}"
+        assert code in allowed, f"{page.name}: {line}\n{printed.err}"
 
 
 def test_the_experiments_of_the_repository_are_valid() -> None:

@@ -32,7 +32,7 @@ from transformers import (
 END = "<|endoftext|>"
 PADDING = "<|padding|>"
 VOCAB = 421
-"""Size of the tiny tokenizers' vocabulary, and of the tiny models' unless told otherwise."""
+"""Size of the tiny tokenizers' vocabulary, and of the tiny models' by default."""
 
 NAMES = ("Bob", "Zara", "Mei", "Omar", "Ana", "Ivan", "Lena", "Kofi")
 PLACES = ("Tokyo", "London", "Lima", "Accra", "Oslo", "Cairo", "Paris", "Delhi", "Quito", "Rome")
@@ -47,7 +47,7 @@ TEXTS = tuple(
     for place in PLACES
     for region in REGIONS
 )
-"""What the tokenizers are trained on: every word that `mixed_rows` counts with is one token."""
+"""Texts that the tokenizers are trained on: every word that `mixed_rows` counts is one token."""
 
 
 # --------------------------------------------------------------------------- tokenizers

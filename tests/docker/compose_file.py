@@ -18,7 +18,7 @@ VARIABLE = re.compile(r"\$\{([A-Z_]+)(?::?-([^}]*))?\}")
 
 
 def compose() -> dict[str, Any]:
-    """The file with its anchors resolved and its variables as they stand."""
+    """The file with its anchors resolved and its variables left as they are."""
     content: dict[str, Any] = yaml.safe_load(COMPOSE.read_text("utf-8"))
     return content
 

@@ -1,4 +1,4 @@
-"""What docker-compose.yml promises, read without an engine; scripts/check_images tries it."""
+"""Promises of docker-compose.yml, read without an engine; scripts/check_images tries it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_every_service_is_confined(name: str) -> None:
     assert service["restart"] == "unless-stopped"
     assert service["healthcheck"]["test"][0] == "CMD"
     assert service["logging"]["options"]["max-size"]
-    # The servers' user stands in the Dockerfile.
+    # The servers' user is set in the Dockerfile.
     assert name in SERVERS or service["user"] in ("postgres", "nobody")
 
 
@@ -115,7 +115,7 @@ def test_the_servers_settings_are_valid(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert own.sender.model == "/models/tuned-160m"
 
 
-def test_volumes_and_secrets_are_declared_and_their_files_are_here() -> None:
+def test_volumes_and_secrets_are_declared_and_exist() -> None:
     declared = compose()
     for name, service in services().items():
         for volume in service["volumes"]:
@@ -175,10 +175,10 @@ def test_what_the_file_says_of_itself_needs_no_newer_compose() -> None:
 
 def test_the_lines_of_the_guide_are_those_that_the_check_runs() -> None:
     script = (ROOT / "scripts" / "check_images.py").read_text("utf-8")
-    said = re.sub(r'"\s*\n\s*"', "", script)
+    written = re.sub(r'"\s*\n\s*"', "", script)
     lines = re.findall(r"(?m)^\$ (.*)$", GUIDE.read_text("utf-8"))
     assert len(lines) > 15
     # `build` is run with its profile; what git pulls is not ours to test.
     elsewhere = {"git pull", "docker compose build"}
-    missing = [line for line in lines if line not in elsewhere and f'"{line}"' not in said]
+    missing = [line for line in lines if line not in elsewhere and f'"{line}"' not in written]
     assert not missing

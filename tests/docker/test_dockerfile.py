@@ -1,4 +1,4 @@
-"""What docker/Dockerfile promises, read without an engine."""
+"""Promises of docker/Dockerfile, read without an engine."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_packages_are_pinned_wheels_and_leave_no_cache() -> None:
     assert "--only-binary :all:" in dependencies
 
 
-def test_the_last_stage_installs_nothing_and_runs_as_nobody_special() -> None:
+def test_the_last_stage_installs_nothing_and_is_not_root() -> None:
     last = stages()[-1]
     names = [name for name, _ in last]
     runs = " ".join(rest for name, rest in last if name == "RUN")

@@ -1,4 +1,4 @@
-"""What holds for every test of the oracle: one thread, and not a warning."""
+"""Conditions of every test of the oracle: one thread, and not a warning."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def answer_ids(tokenizer: Any, prompt: str, answer: str) -> list[int]:
 
 @dataclass(frozen=True)
 class GoldMeasures:
-    """What one forward over prompt and gold answer says; log-probabilities in nats."""
+    """Results of one forward over prompt and gold answer; log-probabilities in nats."""
 
     logprob: float
     """Sum over the answer's tokens, each given all before it."""

@@ -71,7 +71,7 @@ class OraclePair:
 
 @dataclass(frozen=True)
 class Settings:
-    """What the published run fixes; see `run_cell`."""
+    """Settings that the published run fixes; see `run_cell`."""
 
     max_new_tokens: int = 64
     relay_max_new_tokens: int = 128
@@ -107,12 +107,12 @@ class OracleRow:
     token_ids_match: bool | None = None
     seq_len_match: bool | None = None
     translated_norm_mean: float | None = None
-    """Of the source state: t (`additive`: its last position), noise, own state or zeros."""
+    """Norm of the source state: t (`additive`: its last position), noise, own state or zeros."""
     receiver_norm_mean: float | None = None
     injected_norm_mean: float | None = None
-    """Of what was added (`additive`) or written (the others)."""
+    """Norm of the state that was added (`additive`) or written (the others)."""
     source_cosine_mean: float | None = None
-    """Of the source and the own state where it is written; `points` alone measures it."""
+    """Cosine of the source and the own state where it is written; `points` alone measures it."""
     donor_row_id: str | None = None
     donor_self_fallback: bool | None = None
     relay: str | None = None
@@ -190,8 +190,10 @@ def _run_row(
     prompt = task_prompt(row)
     if condition == "nl_relay":
         to_sender = encode(pair.reads_with, relay_prompt(row), chosen.max_prompt_tokens)
-        said = _decode(pair.sender, pair.reads_with, to_sender, chosen.relay_max_new_tokens, chosen)
-        found["relay"] = text_of(pair.reads_with, said)
+        relay_ids = _decode(
+            pair.sender, pair.reads_with, to_sender, chosen.relay_max_new_tokens, chosen
+        )
+        found["relay"] = text_of(pair.reads_with, relay_ids)
         found["relay_prompt_len"] = len(to_sender)
         prompt = relayed_prompt(row, found["relay"])
     ids = encode(pair.tokenizer, prompt, chosen.max_prompt_tokens)

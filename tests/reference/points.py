@@ -1,6 +1,6 @@
 """Any point of the algebra of conditions, one row at a time, private settings included.
 
-It shares no code with the library. Where a prompt's question and its placeholders stand is
+It shares no code with the library. The places of a question and of placeholders in a prompt are
 worked out from lists and from the bytes of tokens, not from a tokenizer's offsets. Sources:
 arXiv 2606.03280 and arXiv 2501.14082.
 """
@@ -28,7 +28,7 @@ QUESTION_ONLY = "Q: {question}\nA:"
 
 @dataclass(frozen=True)
 class Point:
-    """What is read, how it is combined, where it is written, and what the receiver reads."""
+    """A point of the algebra: positions read, operator, positions written, receiver's prompt."""
 
     source: str
     operator: str = "blend"
@@ -52,7 +52,7 @@ class Texts:
 
 @dataclass(frozen=True)
 class Reading:
-    """A row's token ids on both sides, and where its context stands in the receiver's."""
+    """A row's token ids on both sides, and the place of its context in the receiver's."""
 
     sent: list[int]
     received: list[int]

@@ -32,7 +32,7 @@ from tests.tiny_models import (
         (tiny_gpt2, "transformer.ln_f"),
     ],
 )
-def test_layer_is_the_block_output_and_the_last_lacks_the_final_norm(build: Any, norm: str) -> None:
+def test_a_layer_is_a_blocks_output_without_the_final_norm(build: Any, norm: str) -> None:
     model = build(0)
     ids = encode(tiny_tokenizer(), task_prompt(ROWS[0]))
     with torch.no_grad():

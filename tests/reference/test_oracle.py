@@ -130,10 +130,10 @@ def test_relay_is_what_the_sender_says() -> None:
     for row, result in zip(
         ROWS[:6], cell(of, "nl_relay", ROWS[:6], max_new_tokens=24), strict=True
     ):
-        said = generate(
+        written = generate(
             of.sender, encode(of.tokenizer, relay_prompt(row)), max_new_tokens=16, **PLAIN
         )
-        assert result.relay == text_of(of.tokenizer, said)
+        assert result.relay == text_of(of.tokenizer, written)
         ids = encode(of.tokenizer, f"{result.relay}\nQ: {row['question']}\nA:", 256)
         assert result.prompt_len_receiver == len(ids)
         assert result.token_ids == tuple(generate(of.receiver, ids, max_new_tokens=24, **PLAIN))

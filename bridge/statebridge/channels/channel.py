@@ -32,7 +32,7 @@ layer and the receiver's prompts; returns the states to write."""
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the receiver reads in one lane, known only once a model has written text."""
+    """Prompt of the receiver in one lane, known only once a model has written text."""
 
     prompt: TokenIds
     answer: TokenIds
@@ -42,7 +42,7 @@ class Reading:
 
 
 class Operations(Protocol):
-    """What a way of running groups offers to channels. Rows are indices of the dataset."""
+    """Operations that channels are offered. Rows are indices of the dataset."""
 
     @property
     def workload(self) -> Workload:

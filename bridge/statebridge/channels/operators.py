@@ -54,7 +54,7 @@ def write_states(
         source: (rows, source positions, width) states s; narrower ones meet the last
             dimensions of the receiver's, the others stay as they are.
         source_batch: The prompts that the source states belong to.
-        spans: For positions `question` or `placeholder`: where each row's stand, as (first,
+        spans: For positions `question` or `placeholder`: the place of each row's, as (first,
             one after the last) counted back from the end of the prompt. They are read at the
             same distance from the end.
 
@@ -118,7 +118,7 @@ def _span_mask(batch: TokenBatch, spans: Sequence[tuple[int, int]]) -> torch.Ten
 
 
 def _position_index(batch: TokenBatch, positions: Positions) -> torch.Tensor:
-    """Return (rows, positions named) int64: where they stand in the padded batch."""
+    """Return (rows, positions named) int64: their places in the padded batch."""
     named = (-1,) if isinstance(positions, str) else positions
     width = batch.ids.shape[1]
     return torch.tensor(

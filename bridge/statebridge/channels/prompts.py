@@ -15,7 +15,7 @@ from statebridge.records import DatasetRow
 from statebridge.runs.plan import PromptTable, Span, TokenIds
 
 TEXTLESS: tuple[Prompt, ...] = ("task", "question_only", "placeholder")
-"""What the receiver can read that no model has to write first."""
+"""Prompts that are known before any model has written text."""
 
 
 def tokenise(
@@ -102,11 +102,11 @@ def build_prompts(
 ) -> PromptTable:
     """Tokenise the prompts in use for the receiver and, where `sender`, for the sender too.
 
-    The receiver's task prompt is always made: its length decides who gives to whom.
+    The receiver's task prompt is always made: donors are chosen by its length.
 
     Raises:
         PairError: A prompt has no tokens, does not fit a model's window or vocabulary, or
-            placeholders cannot stand where the context's tokens do.
+            placeholders cannot take the places of the context's tokens.
     """
     row_ids = [row.row_id for row in rows]
     limit = decoding.max_prompt_tokens
@@ -114,7 +114,7 @@ def build_prompts(
 
     def read(model: TracedModel, template: str, new_tokens: int | None) -> tuple[TokenIds, ...]:
         """Tokenise for a model; None for new tokens where it never runs on the prompt."""
-        # One token more than is kept tells which prompts are cut; a chat's turns never are.
+        # One token more than is kept shows which prompts are cut; the turns of a chat never are.
         more = not takes_template(model.tokenizer, prompts.chat, model.name)
         whole = tokenise(model, _texts(template, rows), row_ids, limit + more, prompts.chat)
         ids = tuple(prompt[:limit] for prompt in whole)
@@ -153,7 +153,7 @@ def _texts(template: str, rows: Sequence[DatasetRow]) -> list[str]:
 def _placeholder_prompts(
     pair: Pair, rows: Sequence[DatasetRow], prompts: Prompts, task: Sequence[TokenIds]
 ) -> tuple[tuple[TokenIds, ...], tuple[Span, ...]]:
-    """Return the task prompts with every token of the context replaced, and where these stand."""
+    """Return the task prompts with every token of the context replaced, and their places."""
     model, token = pair.receiver, _placeholder_id(pair.receiver, prompts)
     before = _before_context(prompts.task)
     if not getattr(model.tokenizer, "is_fast", False):
@@ -185,7 +185,7 @@ def _placeholder_prompts(
 
 
 def _before_context(template: str) -> str:
-    """Return what stands before the one {context} of a template, as a template."""
+    """Return the part before the one {context} of a template, as a template."""
     before, found = "", 0
     for literal, name, _, _ in string.Formatter().parse(template):
         if found == 0:
@@ -219,7 +219,7 @@ def answer_ids(
 ) -> tuple[int, ...]:
     """Return the gold answer's token ids as they follow the whole prompt, uncut.
 
-    A space stands before it after text as it is, and none after a chat template's turn; see
+    After plain text it begins with a space, after a chat template's turn without one; see
     `statebridge.models.chat.encoded_answer`.
 
     Raises:

@@ -67,7 +67,7 @@ class SenderStates:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a source is asked for: the states that one cell writes for some rows.
+    """A request to a source: the states that one cell writes for some rows.
 
     Attributes:
         rows: Row indices, in the order of `own` and `batch`.

@@ -1,4 +1,4 @@
-"""What communication costs: operations from shapes and lengths, bytes on the wire."""
+"""Costs of communication: operations from shapes and lengths, bytes on the wire."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each way for one model to tell another something costs, in operations.
+"""Costs of each way from one model to another, in operations.
 
 Two accountings, each with and without a key-value cache. *Published* is that of arXiv
 2501.14082: its F(n) (`statebridge.cost.flops`), and without a cache M tokens on a prompt of P
@@ -30,15 +30,15 @@ class Lengths:
     """Lengths in tokens."""
 
     sender_prompt: int
-    """What the sender reads, P of its passes."""
+    """Tokens that the sender reads, P of its passes."""
     receiver_prompt: int
-    """What the receiver reads without a message, P of its passes."""
+    """Tokens that the receiver reads without a message, P of its passes."""
     answer: int
     """New tokens of the receiver, T."""
     message: int = 0
     """New tokens of a message in natural language, M."""
     skyline_prompt: int | None = None
-    """What one model reads that sees both; None: the two prompts one after the other."""
+    """Tokens that one model reads that sees both; None: the two prompts one after the other."""
 
     def __post_init__(self) -> None:
         """Refuse an empty prompt or answer, and negative lengths."""
@@ -61,7 +61,7 @@ class MethodCost:
     sender: int
     receiver: int
     combination: int = 0
-    """Of combining the two states."""
+    """Operations of combining the two states."""
 
     @property
     def total(self) -> int:

@@ -14,7 +14,7 @@ _WORLD = {
     "domains": ["geography", "work"],
     "wording": "plain",
 }
-"""What the pair was taught to read."""
+"""Settings of the rows that the pair was taught to read."""
 
 
 TAUGHT_CELLS = 2 + 2 * len(SEEDS)

@@ -55,7 +55,7 @@ from statebridge.tasks.declared_rows import resolve_dataset
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """What a call of `run_experiment` did."""
+    """Summary of a call of `run_experiment`."""
 
     directory: Path
     lanes: int
@@ -173,7 +173,7 @@ def _run_controls(
         return
 
     def as_stage(name: str) -> Progress:
-        # The counts of the run itself stand.
+        # The counts of the run itself are kept.
         return lambda stage, *counts: progress(name, *counts) if stage == "run" else None
 
     run_experiment(

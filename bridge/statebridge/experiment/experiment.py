@@ -288,7 +288,7 @@ class Execution(Declared):
     """How to run; nothing here may change a token."""
 
     executor: Annotated[str, Field(pattern=NAME, max_length=80)] = "in_process"
-    """What carries the groups of rows out: this process, or an executor that was added."""
+    """Executor that carries the groups of rows out: this process, or an executor that was added."""
     path: Literal["auto", "shared", "plain"] = "auto"
     """`auto` is the shared sweep, and the plain one where the experiment runs remotely."""
     device: Device = "auto"

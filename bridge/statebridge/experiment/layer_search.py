@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from statebridge.experiment.experiment import Experiment
 
 MOST_PAIRS = 4096
-"""Of layers; each is a run of its own."""
+"""Most pairs of layers; each is a run of its own."""
 
 ChoiceMetric = Literal[
     "gold_logprob",
@@ -26,7 +26,7 @@ ChoiceMetric = Literal[
     "first_answer_span",
     "legacy_contains",
 ]
-"""What a layer may be chosen by: higher is better in each."""
+"""Metrics that a layer may be chosen by: higher is better in each."""
 
 _MEASURED = frozenset({"gold_logprob"})
 """Metrics that need no generated text."""
@@ -45,9 +45,9 @@ class Choose(_Declared):
     """A condition, or several to choose among (such as the same one at several weights); every
     one that writes translated or the sender's own states, if not given."""
     share: Annotated[float, Field(gt=0, lt=1), NO_BOOLEAN] = 0.5
-    """Of the rows, about, that are chosen on; what is reported is computed on the others."""
+    """Approximate share of the rows to choose on; the reported numbers come from the others."""
     seed: Annotated[int, Field(ge=0, le=2**63 - 1), NO_BOOLEAN] = 0
-    """Of the split, which is a hash of it and the row's id."""
+    """Seed of the split, which is a hash of the seed and the row's id."""
 
 
 class Sweep(_Declared):

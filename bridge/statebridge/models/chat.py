@@ -15,8 +15,8 @@ from statebridge.errors import PairError
 from statebridge.experiment.experiment import Chat
 
 TEMPLATE_DATE = "26 Jul 2024"
-"""What a template that asks for the day is told (the day in Llama 3's own file), so that a run
-reads the same prompts whenever it is made."""
+"""Day for templates that ask for one (that in Llama 3's own file), so that a run reads the same
+prompts on any day."""
 
 
 def takes_template(tokenizer: Any, chat: Chat, name: str) -> bool:
@@ -84,19 +84,19 @@ def encoded_answer(
 
     The ids of prompt + answer after the prompt's own, where the prompt's ids are a prefix of
     them; else (a tokenizer that merges across the join) the ids of the answer alone. A space
-    stands before the answer after text as it is; the turn of a template begins without one.
+    begins the answer after plain text; the turn of a template begins without one.
 
     Raises:
         PairError: As `takes_template` and `as_turns`.
     """
     if takes_template(tokenizer, chat, name):
-        text, said, settings = as_turns(tokenizer, [text], name)[0], answer, _NO_SPECIALS
+        text, spoken, settings = as_turns(tokenizer, [text], name)[0], answer, _NO_SPECIALS
     else:
-        said, settings = f" {answer}", {}
-    prompt, joined = tokenizer([text, text + said], **settings)["input_ids"]
+        spoken, settings = f" {answer}", {}
+    prompt, joined = tokenizer([text, text + spoken], **settings)["input_ids"]
     if joined[: len(prompt)] == prompt and len(joined) > len(prompt):
         return tuple(joined[len(prompt) :])
-    return tuple(tokenizer(said, add_special_tokens=False)["input_ids"])
+    return tuple(tokenizer(spoken, add_special_tokens=False)["input_ids"])
 
 
 _NO_SPECIALS = {"add_special_tokens": False}

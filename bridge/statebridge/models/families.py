@@ -40,7 +40,7 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """What is known of the models of one `config.model_type`."""
+    """Facts of the models of one `config.model_type`."""
 
     blocks: str
     """Module path of the list of blocks."""

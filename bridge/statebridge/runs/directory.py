@@ -38,7 +38,7 @@ MANIFEST, DATASET, ROWS, SESSIONS, REUSED = (
 LOCK = ".lock"
 """Locked by the process that runs in the directory."""
 SENDER_CHECKS = "sender_checks.json"
-"""What ablation and patching inside the sender gave."""
+"""Results of ablation and patching inside the sender."""
 POSITIVE_CONTROL = "positive_control"
 """A run directory inside of one: the positive control of the same apparatus."""
 TAUGHT_PAIR = "taught_pair"
@@ -94,7 +94,7 @@ class RunDirectory:
 
         Args:
             group: Index in the plan.
-            lanes: Cell name and row, in the order in which they are to stand.
+            lanes: Cell name and row, in the order of the file.
 
         Returns:
             The line of each lane, as written.

@@ -118,7 +118,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be run: an experiment's rows in its cells.
+    """The plan of a run: an experiment's rows in its cells.
 
     Attributes:
         limit: Number of rows that run, the first ones.

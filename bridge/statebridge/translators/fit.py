@@ -1,4 +1,4 @@
-"""What every way of fitting a translator hands back."""
+"""Result of every way of fitting a translator."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Fit:
     """On the CPU, float32, gradients off."""
     record: TrainingRecord | RidgeRecord | ProcrustesRecord
     means: TargetMeans
-    """Of the training positions' receiver states."""
+    """Means of the receiver's states at the training positions."""
 
 
 def finished(translator: Translator) -> Translator:

@@ -2,7 +2,7 @@
 
 A vector that is the same for every position already scores a high cosine where states
 share a large common component, so no figure is given without what that vector scores.
-The definitions stand with `card.SpaceQuality` and `card.QualityReport`.
+The definitions are with `card.SpaceQuality` and `card.QualityReport`.
 """
 
 from __future__ import annotations

@@ -116,7 +116,7 @@ def save_translator(
     """Write `path` (which ends in .safetensors) and the card beside it; return the card.
 
     Without `card` the translator's own is used, or a bare one made. Each file is written
-    whole or not at all, and a card never stands beside weights that it does not describe.
+    whole or not at all, and a card is never beside weights that it does not describe.
 
     Raises `TranslatorError` on another ending or on a card of another translator,
     `NumericError` on non-finite weights, `EnvironmentFault` where it cannot be written.

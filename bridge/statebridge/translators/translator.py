@@ -38,17 +38,17 @@ class Translator(torch.nn.Module):
         self.options = dict(options or {})
         self.normalize_input = normalize_input
         self.card: TranslatorCard | None = None
-        """What is known of its origin; set by whoever loads or stores it."""
+        """Record of its origin; set when it is loaded or stored."""
         self.map = build_map(kind, width_in, width_out, self.options)
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the weights, and so of the computation and of the output."""
+        """Dtype of the weights, and so of the computation and of the output."""
         return next(self.map.parameters()).dtype
 
     @property
     def device(self) -> torch.device:
-        """Of the weights."""
+        """Device of the weights."""
         return next(self.map.parameters()).device
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:

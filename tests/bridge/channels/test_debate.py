@@ -68,9 +68,9 @@ def _debate(pair: OraclePair, row: Mapping[str, str], rounds: int) -> dict[str, 
     own = text_of(pair.tokenizer, _answer(receiver, pair.tokenizer, ALONE.format(**row), 5))
     for _ in range(rounds - 2):
         asked = SENDER.format(**row, own=sent, other=own)
-        told = RECEIVER.format(**row, own=own, other=sent)
+        read = RECEIVER.format(**row, own=own, other=sent)
         sent = text_of(pair.reads_with, _answer(sender, pair.reads_with, asked, 5))
-        own = text_of(pair.tokenizer, _answer(receiver, pair.tokenizer, told, 5))
+        own = text_of(pair.tokenizer, _answer(receiver, pair.tokenizer, read, 5))
     last = RECEIVER.format(**row, own=own, other=sent)
     gold = answer_ids(pair.tokenizer, last, row["answer"])
     ids = encode(pair.tokenizer, last)
@@ -137,7 +137,7 @@ def test_a_debate_of_templates_of_ones_own() -> None:
         assert run.rows["debate", row["id"]].token_ids == tuple(expected)
 
 
-def test_a_receiver_learns_of_the_context_through_the_sender_alone() -> None:
+def test_the_receiver_knows_the_context_from_the_sender_only() -> None:
     other = [row | {"context": "the city of Oslo is in Asia"} for row in ROWS]
     first, second = (_run(neox_pair(), rows, conditions=["debate"]) for rows in (ROWS, other))
     changed = 0

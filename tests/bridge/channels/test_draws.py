@@ -154,7 +154,7 @@ def _run(rows: Sequence[DatasetRow], **fields: Any) -> Any:
 
 @pytest.mark.parametrize("path", ["shared", "plain"])
 @pytest.mark.parametrize("rng", ["published", "per-row"])
-def test_the_first_rows_of_a_limited_run_equal_those_of_the_whole(rng: str, path: str) -> None:
+def test_a_limited_runs_rows_are_those_of_the_whole_run(rng: str, path: str) -> None:
     execution = {"path": path}
     whole = _run(ROWS, rng=rng, execution=execution)
     part = _run(ROWS, rng=rng, execution=execution, limit=7)
@@ -177,7 +177,7 @@ def test_per_row_draws_do_not_move_when_the_dataset_is_reordered() -> None:
         assert row.donor_row_id == after[key].donor_row_id
 
 
-def test_per_row_noise_does_not_move_when_a_subset_is_the_dataset() -> None:
+def test_per_row_noise_is_the_same_in_a_subset() -> None:
     whole, part = _run(ROWS), _run(ROWS[5:12])
     for key, row in part.items():
         if key[0].startswith("same_norm_random"):

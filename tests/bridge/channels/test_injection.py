@@ -121,7 +121,7 @@ def test_positions_written(positions: Any, places: list[list[int]]) -> None:
             assert torch.equal(written.states[row, place], expected[row, place])
 
 
-def test_explicit_positions_count_from_each_rows_own_start_or_end() -> None:
+def test_explicit_positions_count_within_each_row() -> None:
     batch = _batch((2, 3, 4))
     assert position_mask(batch, (1, -2)).tolist() == [
         [False, False, True, True],
@@ -173,7 +173,7 @@ def test_positions_pair_up_as_they_are_listed() -> None:
         assert torch.equal(written.states[row, 3], SOURCE[row, start])
 
 
-def test_source_prompts_of_other_lengths_are_read_by_their_own_positions() -> None:
+def test_sources_are_read_at_positions_of_their_own_prompts() -> None:
     source = _states(4, 3, 6)
     written = _write(
         _condition(source_positions=(0, -1), positions=(-1, -2)),
@@ -208,7 +208,7 @@ def test_a_source_without_direction_stays_without() -> None:
     assert written.injected_norms.tolist() == [0, 0, 0]
 
 
-def test_norms_are_means_over_the_positions_read_written_and_prompted() -> None:
+def test_norms_are_means_over_their_positions() -> None:
     condition = _condition(operator="add", weight=0.5, source_positions="last", positions="last")
     written = _write(condition)
     for row, length in enumerate(LENGTHS):
@@ -225,7 +225,7 @@ def test_norms_are_means_over_the_positions_read_written_and_prompted() -> None:
         assert float(written.injected_norms[row]) == pytest.approx(sum(blended) / length)
 
 
-def test_cosines_are_of_the_source_as_it_was_read_with_the_own_state() -> None:
+def test_cosines_compare_the_source_with_the_own_state() -> None:
     for fields in ({}, {"match_norm": True}, {"operator": "add", "weight": -3.0}):
         written = _write(_condition(source_positions="last", **fields))
         for row, length in enumerate(LENGTHS):

@@ -46,7 +46,7 @@ prompts = st.lists(st.integers(0, 2), min_size=1, max_size=8).map(tuple)
 
 
 def _ids(count: int) -> list[str]:
-    # Not in the order of the rows: "row_10" stands before "row_2".
+    # Not in the order of the rows: "row_10" comes before "row_2".
     return [f"row_{i}" for i in range(count)]
 
 
@@ -88,7 +88,7 @@ def test_nearest_donors_do_not_move_when_rows_are_reordered(
 
 
 @pytest.mark.parametrize("rng", ["per-row", "published"])
-def test_no_row_gives_to_itself_and_lone_ones_are_left_out_where_declared(rng: str) -> None:
+def test_no_row_is_its_own_donor_and_lone_rows_are_left_out(rng: str) -> None:
     run = _run(ROWS, rng=rng, decode=False)
     again = _run(ROWS, rng=rng, decode=False)
     assert run.rows == again.rows
@@ -128,7 +128,7 @@ def test_noise_has_the_length_of_the_prompt_that_is_read() -> None:
                     assert work.noise_of(cell, index).shape == (length, 32)
 
 
-def test_draws_do_not_move_when_rows_are_a_subset_or_in_another_order() -> None:
+def test_draws_are_the_same_in_a_subset_or_another_order() -> None:
     order = list(ROWS)
     random.Random(3).shuffle(order)
     whole, part, moved = _run(ROWS).rows, _run(ROWS[4:9]).rows, _run(order).rows
@@ -143,7 +143,7 @@ def test_draws_do_not_move_when_rows_are_a_subset_or_in_another_order() -> None:
         assert part[key].translated_norm_mean == pytest.approx(whole[key].translated_norm_mean)
 
 
-def test_per_row_noise_of_a_prompt_is_that_of_the_row_and_seed_alone() -> None:
+def test_per_row_noise_depends_on_row_and_seed_alone() -> None:
     work = _run(ROWS[:3], decode=False).workload
     (cell,) = [c for c in work.plan.cells if c.name == "private_last_random/seed42"]
     lengths = [len(ids) for ids in work.plan.prompts.read("question_only")]
@@ -193,7 +193,7 @@ def test_spans_are_the_places_that_the_words_name(data: Any, sent: list[Any]) ->
     assert table.span("question_only", "last", 0) is None
 
 
-def test_a_context_that_ends_in_the_placeholder_is_not_part_of_the_question() -> None:
+def test_a_context_ending_in_the_placeholder_is_no_question() -> None:
     rows = [row for row in dataset_rows(mixed_rows(5)) if row.context.endswith(".")]
     run = run_engine(
         engine_pair(neox_pair()),

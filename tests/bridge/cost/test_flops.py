@@ -180,7 +180,7 @@ def test_the_published_formula_term_by_term() -> None:
     assert published_partial(TINY, n, 1) == 2 * n * v * d + 2 * blocks
 
 
-def test_the_published_formula_overstates_grouped_attention_and_understates_gates() -> None:
+def test_the_published_formula_misjudges_groups_and_gates() -> None:
     # Per position, far from the quadratic terms: two parameters' worth of operations each.
     for sizes, billions in ((LLAMA_3_2_3B, 3.2), (LLAMA_3_1_8B, 8.0)):
         exact = exact_forward(sizes, 1, logits_at=None)

@@ -109,7 +109,7 @@ def ratio(
 
 
 @pytest.mark.parametrize("shape", [LLAMA_3_2_3B, LLAMA_3_1_8B])
-def test_less_than_a_quarter_of_the_compute_rests_on_having_no_cache(shape: ModelShape) -> None:
+def test_less_than_a_quarter_of_the_compute_needs_no_cache(shape: ModelShape) -> None:
     """A Tip-Sheets-like row: a note of 100 tokens, a message of 60, an answer of 10."""
     lengths = Lengths(sender_prompt=100, receiver_prompt=30, answer=10, message=60)
     found = compute_ratios(shape, shape, lengths, layer=26)
@@ -117,7 +117,7 @@ def test_less_than_a_quarter_of_the_compute_rests_on_having_no_cache(shape: Mode
     for accounting in get_args(Accounting):
         assert ratio(found, accounting, cache=False) < 0.25
         assert ratio(found, accounting, cache=True) > 0.4
-        # Against a debate the claim stands either way: that is four answers, not two.
+        # Against a debate the claim holds either way: that is four answers, not two.
         assert ratio(found, accounting, cache=True, baseline="debate") < 0.25
     ledger = Ledger(shape, shape, "exact", cache=True)
     expected = ledger.activation(lengths, 26).total / ledger.text(lengths).total

@@ -130,7 +130,7 @@ def test_guessing_is_weak(thousand: list[DatasetRow]) -> None:
         assert max(Counter(answers).values()) < max(5, expected + 5 * math.sqrt(expected)) + 1
 
 
-def test_with_a_distractor_another_answer_of_the_same_kind_is_there() -> None:
+def test_a_distractor_brings_another_answer_of_the_kind() -> None:
     pools = {
         (domain.name, kind.name): set(kind.names) for domain in DOMAINS for kind in domain.kinds
     }

@@ -25,9 +25,9 @@ pytestmark = pytest.mark.skipif(
 
 ROWS = 60
 CHANCE = 0.45
-"""Three candidates stand in each context: one in three, and two standard deviations of 60 rows."""
+"""Each context has three candidates: one in three, and two standard deviations of 60 rows."""
 KEPT = 0.85
-"""Of the rows: at least 95 % are right before, less about two standard deviations."""
+"""Share of the rows: at least 95 % are right before, less about two standard deviations."""
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def effects_at(sender: TracedModel, layer: int) -> dict[tuple[str, str], AnswerC
     return {(e.positions, e.replacement): e.gold for e in found}
 
 
-def test_what_matters_takes_the_sender_to_chance_and_what_does_not_leaves_it(
+def test_replacing_used_states_alone_takes_the_sender_to_chance(
     sender: TracedModel,
 ) -> None:
     at_end = effects_at(sender, -1)
@@ -72,7 +72,7 @@ def test_what_matters_takes_the_sender_to_chance_and_what_does_not_leaves_it(
         assert at_end["first", how].right_after >= KEPT
 
 
-def test_before_the_hops_are_walked_the_answer_stands_in_the_context(
+def test_in_early_blocks_the_answer_is_in_the_context_states(
     sender: TracedModel,
 ) -> None:
     early = effects_at(sender, 0)  # one block cannot walk two links

@@ -38,7 +38,7 @@ from statebridge.models.loading import load_model, weights_sha256
 from statebridge.tasks.declared_rows import generated_rows
 
 TARGETS = {"sender": 0.95, "receiver": 0.60}
-"""What each model must answer of 100 held-out rows."""
+"""Least number of right answers of each model on 100 held-out rows."""
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_the_facts_of_a_row_are_read_back_from_its_context():
         assert following[start.step + 1, start.b] == row.answer
 
 
-def test_questions_cover_each_link_and_each_chain_the_rows_own_first():
+def test_questions_cover_each_link_and_chain_own_ones_first():
     row = held_out_rows(1)[0]
     asked = questions_on(row, random.Random(0))
     assert len(asked) == 6 + 3
@@ -115,26 +115,26 @@ def test_no_held_out_row_is_taught():
     assert overlap(taught, held_out) == []
 
 
-def test_a_lesson_is_the_task_prompt_with_its_answer_and_the_end_token(tokenizer):
+def test_a_lesson_is_the_prompt_with_answer_and_end_token(tokenizer):
     row = held_out_rows(1)[0]
     writer = LessonWriter(tokenizer, blind=0.0, single=0.0, further=0)
     lesson = writer.write(row, random.Random(0))
     prompt = tokenizer.encode(Prompts().task.format(context=row.context, question=row.question))
     assert lesson.ids == [*prompt, *tokenizer.encode(f" {row.answer}"), 0]
     assert lesson.answers == [False] * len(prompt) + [True] * 2
-    said = {stage: set() for stage in range(4)}
+    hinted = {stage: set() for stage in range(4)}
     for hint in lesson.hints:
-        said[hint.stage].add((tokenizer.decode(lesson.ids[hint.position]), hint.token))
+        hinted[hint.stage].add((tokenizer.decode(lesson.ids[hint.position]), hint.token))
     own = questions_on(row, random.Random(0))[0]
     (bridge,), (answer,) = (tokenizer.encode(f" {name}") for name in own.found)
-    assert said[1] == {(f" {own.name}", bridge)}
-    assert said[2] == {(f" {own.name}", answer)}
-    assert said[3] == {(":", answer)}
+    assert hinted[1] == {(f" {own.name}", bridge)}
+    assert hinted[2] == {(f" {own.name}", answer)}
+    assert hinted[3] == {(":", answer)}
     names = [sorted((fact.a, fact.b), key=row.context.index) for fact in read_facts(row)]
-    assert len(said[0]) == len(names) == 6
+    assert len(hinted[0]) == len(names) == 6
 
 
-def test_a_blind_lesson_shows_the_question_alone_or_behind_placeholders(tokenizer):
+def test_a_blind_lesson_hides_the_context(tokenizer):
     row = held_out_rows(1)[0]
     writer = LessonWriter(tokenizer, blind=1.0, single=0.0, further=2)
     texts = {tuple(writer.write(row, random.Random(seed)).ids) for seed in range(8)}
@@ -205,7 +205,7 @@ def test_the_committed_files_are_small(tokenizer):
     assert sum(path.stat().st_size for path in files) < 8_000_000
 
 
-def test_the_committed_tokenizer_is_the_one_that_the_script_builds(tokenizer, tmp_path):
+def test_the_committed_tokenizer_is_the_scripts(tokenizer, tmp_path):
     tokenizer.save_pretrained(tmp_path)
     committed = taught_pair_folders()["sender"] / "tokenizer.json"
     assert committed.read_bytes() == (tmp_path / "tokenizer.json").read_bytes()

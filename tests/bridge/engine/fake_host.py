@@ -30,7 +30,7 @@ class FakeHost:
     refuse_after: int | None = None
 
     def options(self) -> dict[str, Any]:
-        """What a trace on this host is called with."""
+        """Return the arguments of a trace on this host."""
         return {"backend": _Job(self)}
 
 

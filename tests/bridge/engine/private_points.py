@@ -1,6 +1,6 @@
 """Points of the private setting, pairs to run them on, and the oracle's rows for them.
 
-The points of the preset `private-all` stand here a second time, as the oracle's own.
+The points of the preset `private-all` are here a second time, as the oracle's own.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ def oracle_rows(
     texts: Texts,
     **settings: Any,
 ) -> dict[tuple[str, str], OracleRow]:
-    """What the oracle finds in every cell, by cell name and row id."""
+    """Return the oracle's results in every cell, by cell name and row id."""
     expected = {}
     for name, point in points.items():
         seeded = point.source not in ("none", "receiver", "sender", "zero")

@@ -65,7 +65,7 @@ def _translator(seed: int) -> Translator:
 
 @dataclass
 class Setting:
-    """What a workload is made of; a change replaces a part."""
+    """Parts of a workload; a change replaces one."""
 
     pair: Pair
     rows: tuple[DatasetRow, ...] = ROWS

@@ -1,4 +1,4 @@
-"""What an earlier run has computed is taken from it, and committed as if it were computed."""
+"""Lanes that an earlier run computed are taken from it and committed like the others."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_the_same_experiment_again_runs_no_group(
             experiment_of(translators, limit=5, name="again"),
             tmp_path / "run",
             _copy(earlier),
-            progress=lambda *said: seen.append(said),
+            progress=lambda *stage: seen.append(stage),
         )
     assert groups == []
     assert (summary.lanes, summary.resumed_lanes, summary.reused_lanes) == (20, 0, 20)
@@ -119,7 +119,7 @@ OVERLAPPING: dict[str, tuple[dict[str, Any], set[tuple[str, int]]]] = {
 
 @pytest.mark.parametrize("which", OVERLAPPING)
 @pytest.mark.parametrize("path", ["shared", "plain"])
-def test_of_an_overlapping_experiment_only_what_is_new_is_computed(
+def test_only_new_lanes_of_an_overlapping_run_are_computed(
     path: str,
     which: str,
     translators: dict[int, Path],
@@ -187,7 +187,7 @@ def _stop_after(groups: int) -> Callable[[str, int, int], None]:
 
 
 @pytest.mark.parametrize("after", range(5))
-def test_killed_and_started_again_it_ends_the_same_whatever_became_of_the_store(
+def test_a_killed_run_ends_the_same_without_its_store(
     after: int, translators: dict[int, Path], earlier: Lanes, tmp_path: Path
 ) -> None:
     experiment = experiment_of(

@@ -1,4 +1,4 @@
-"""Whatever text stands in the file: an experiment, or one line that says why not."""
+"""Any text in a file gives an experiment, or one line that states why not."""
 
 from __future__ import annotations
 

@@ -25,13 +25,13 @@ FIT = "translators: {fit: {corpus: {generate: {rows: 9}}, training: {epochs: %s}
     ],
 )
 def test_a_word_for_true_is_no_number(line: str, field: str) -> None:
-    said = refusal(f"{PLAIN}{line}\n")
-    assert said == f", line 6: {field}: give a number, not true (as YAML reads yes and on)"
+    message = refusal(f"{PLAIN}{line}\n")
+    assert message == f", line 6: {field}: give a number, not true (as YAML reads yes and on)"
 
 
 def test_a_word_for_false_is_no_number() -> None:
-    said = refusal(f"{PLAIN}decoding: {{no_repeat_ngram_size: off}}\n")
-    assert said.endswith("give a number, not false (as YAML reads no and off)")
+    message = refusal(f"{PLAIN}decoding: {{no_repeat_ngram_size: off}}\n")
+    assert message.endswith("give a number, not false (as YAML reads no and off)")
 
 
 def test_json_is_held_to_the_same() -> None:

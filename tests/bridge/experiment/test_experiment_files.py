@@ -233,7 +233,7 @@ def test_a_wrong_dataset_is_named(dataset: str, message: str) -> None:
 
 def test_all_mistakes_are_counted_once() -> None:
     found = refusal("name: ''\nsender: {model: a}\nconditions: [no_inject, {name: b}]\n")
-    # sender.layer, conditions.1.source; name, receiver, dataset: one is told, four remain.
+    # sender.layer, conditions.1.source; name, receiver, dataset: one is named, four remain.
     assert found.endswith("(and 4 more mistakes)")
     assert "mistake" not in refusal(PLAIN + "limit: 0\n")
     assert refusal(PLAIN + "limit: 0\nrng: x\n").endswith("(and 1 more mistake)")

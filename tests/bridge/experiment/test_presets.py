@@ -56,7 +56,7 @@ ACTIVATIONS = (
 )
 
 
-def test_the_presets_are_the_published_sets_and_one_extra_and_the_private_ones() -> None:
+def test_the_presets_are_the_published_and_the_private_ones() -> None:
     private = {"private", "private-all", "activations", "positive-control"}
     assert set(PRESETS) == {"published", "published-strict", *private}
     names = {preset: [c.name for c in conditions] for preset, conditions in PRESETS.items()}
@@ -94,7 +94,7 @@ def test_three_seeds_give_the_cells_of_the_private_presets(preset: str, cells: i
 
 
 @pytest.mark.parametrize(("preset", "cells"), [("published", 22), ("published-strict", 25)])
-def test_three_seeds_give_the_published_files_and_zero_replacement(preset: str, cells: int) -> None:
+def test_three_seeds_give_the_published_files_and_zero(preset: str, cells: int) -> None:
     made = experiment_cells(parsed(f"{BASE}{TRANSLATORS}conditions: {preset}\n"))
     assert len(made) == len({cell.name for cell in made}) == cells
     # 21 and 24 published files; zero_replacement is the extra of the same paper.

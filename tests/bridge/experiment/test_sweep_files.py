@@ -37,7 +37,7 @@ def test_channels_are_chosen_among_unless_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sweep", "said"),
+    ("sweep", "words"),
     [
         ("{sender_layers: [0], receiver_layers: [1]}", "one pair of layers is no sweep"),
         ("{sender_layers: [0], pairs: same}", "one pair of layers is no sweep"),
@@ -51,10 +51,10 @@ def test_channels_are_chosen_among_unless_named() -> None:
         ("7", "not 7"),
     ],
 )
-def test_layers_that_make_no_sweep(sweep: str, said: str) -> None:
+def test_layers_that_make_no_sweep(sweep: str, words: str) -> None:
     message = refusal(PRIVATE + f"sweep: {sweep}\n")
     assert message.startswith(", line ")
-    assert said in message
+    assert words in message
 
 
 def test_too_many_pairs() -> None:
@@ -64,7 +64,7 @@ def test_too_many_pairs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("choose", "said"),
+    ("choose", "words"),
     [
         ("{condition: private_lst}", "sweep.choose.condition: private_lst is not a condition"),
         ("{condition: private_lst}", "did you mean private_last"),
@@ -76,11 +76,11 @@ def test_too_many_pairs() -> None:
         ("{metric: gold_rank}", "'gold_logprob'"),
     ],
 )
-def test_choices_that_cannot_be_made(choose: str, said: str) -> None:
+def test_choices_that_cannot_be_made(choose: str, words: str) -> None:
     text = PRIVATE + f"sweep: {{sender_layers: [0, 1], pairs: same, choose: {choose}}}\n"
     message = refusal(text)
     assert message.startswith(", line 7: sweep.choose.")
-    assert said in message
+    assert words in message
 
 
 SWEEP = "sweep: {sender_layers: [0, 1], pairs: same}\n"

@@ -139,7 +139,7 @@ def test_the_report_draws_the_maps_and_the_curve(
 
 
 @pytest.mark.parametrize(
-    ("layers", "said"),
+    ("layers", "words"),
     [
         ({"sender_layers": [0, 3]}, "sweep.sender_layers: layer 3 of tiny-sender is out of range"),
         ({"sender_layers": [0, 3]}, "it has 3 blocks, 0 to 2"),
@@ -149,10 +149,10 @@ def test_the_report_draws_the_maps_and_the_curve(
         ({"receiver_layers": [0.5, 2]}, "0 to 0.5 and 0 to 2 are the same blocks, 0 to 2"),
     ],
 )
-def test_layers_that_do_not_exist(layers: dict[str, Any], said: str, tmp_path: Path) -> None:
+def test_layers_that_do_not_exist(layers: dict[str, Any], words: str, tmp_path: Path) -> None:
     with pytest.raises(PairError) as caught:
         carried_out(tmp_path / "out", sweep=EXPERIMENT["sweep"] | layers)
-    assert said in str(caught.value)
+    assert words in str(caught.value)
     assert not (tmp_path / "out").exists()
 
 

@@ -106,7 +106,7 @@ def test_a_family_whose_blocks_cannot_be_told_is_refused(
     assert "supported families: gemma, " in str(caught.value)
 
 
-def test_a_listed_family_with_another_number_of_blocks_is_refused() -> None:
+def test_a_known_family_with_other_blocks_is_refused() -> None:
     model = tiny_neox(layers=2, hidden=16, heads=2, end_share=0)
     model.config.num_hidden_layers = 3
     with pytest.raises(PairError, match=r"gpt_neox\.layers does not hold the 3 blocks"):

@@ -128,7 +128,7 @@ def test_a_pad_token_that_the_model_has_no_row_for_is_not_used() -> None:
 # ---------------------------------------------------------------- checks
 
 
-def test_a_block_that_does_not_put_out_the_configured_width_is_refused() -> None:
+def test_a_block_of_another_width_is_refused() -> None:
     module = _tiny()
     module.config.hidden_size = 24
     with pytest.raises(PairError, match=r"gpt_neox\.layers\.0 puts out shape \(1, 1, 16\)"):
@@ -136,7 +136,7 @@ def test_a_block_that_does_not_put_out_the_configured_width_is_refused() -> None
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_states_that_are_not_finite_are_refused_at_real_tokens_only(value: float) -> None:
+def test_non_finite_states_are_refused_at_real_tokens_only(value: float) -> None:
     states = torch.zeros((2, 3, 4))
     mask = torch.tensor([[False, True, True], [True, True, True]])
     states[0, 0, 2] = value

@@ -134,7 +134,7 @@ def test_gelu_is_exact_within_the_first_product(products: list[tuple[int, ...]])
             found = mlp(values)
     assert len(products) == 2
     torch.testing.assert_close(found, plain, **CLOSE)
-    # What tells it from GELU by tanh, which differs in the fourth digit.
+    # The difference from GELU by tanh is in the fourth digit.
     hidden = torch.nn.functional.gelu(mlp.dense_h_to_4h(values), approximate="tanh")
     assert (mlp.dense_4h_to_h(hidden) - plain).abs().max() > 1e-4
 

@@ -57,7 +57,7 @@ def test_files_as_they_are_published() -> None:
     assert shape_from_config(llama_3b) == LLAMA_3_2_3B
 
 
-def test_what_a_file_leaves_out_is_as_the_configuration_class_has_it() -> None:
+def test_absent_fields_are_the_configuration_classs_defaults() -> None:
     sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "vocab_size": 50}
     for config_class, kind in (
         (LlamaConfig, "llama"),

@@ -1,4 +1,4 @@
-"""What goes to a GPU goes from pinned memory without waiting; on the CPU nothing is copied."""
+"""Copies to a GPU come from pinned memory and do not wait; on the CPU nothing is copied."""
 
 from __future__ import annotations
 

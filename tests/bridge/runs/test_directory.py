@@ -207,7 +207,7 @@ def test_rows_that_are_not_the_plans_are_refused_and_kept(
     assert (tmp_path / ROWS).read_bytes() == content
 
 
-def test_a_value_that_is_not_finite_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+def test_a_non_finite_value_is_refused_before_writing(tmp_path: Path) -> None:
     good, bad = (
         _row(0, 0),
         LaneResult(row_id="r7", gold="a", prediction="b", gold_logprob=float("nan")),
@@ -222,9 +222,7 @@ def test_a_value_that_is_not_finite_is_refused_before_anything_is_written(tmp_pa
 
 
 @pytest.mark.parametrize("group", range(len(LANES)))
-def test_on_a_full_disk_nothing_of_the_group_stays_and_the_run_goes_on(
-    group: int, tmp_path: Path
-) -> None:
+def test_on_a_full_disk_no_part_of_a_group_stays(group: int, tmp_path: Path) -> None:
     parts = _whole()
     before = b"".join(parts[:group])
     # Room for all of the group but one byte, for half of it, for one byte, for nothing.

@@ -92,7 +92,7 @@ def _run(folder: Path, out: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_the_command_killed_at_random_moments_ends_with_the_same_rows(tmp_path: Path) -> None:
+def test_a_command_killed_at_random_ends_with_the_same_rows(tmp_path: Path) -> None:
     for name, seed, hidden in (("sender", 1, 24), ("receiver", 2, 32)):
         model = tiny_neox(seed, layers=3, hidden=hidden, heads=2)
         save_pair_folder(model, tiny_tokenizer(), tmp_path / name)

@@ -145,7 +145,7 @@ def test_killed_before_the_manifest_was_renamed(
     assert {path.name for path in tmp_path.iterdir()} == names
 
 
-def test_a_full_disk_leaves_whole_groups_and_the_same_command_goes_on(
+def test_a_full_disk_leaves_whole_groups_to_go_on_from(
     translator: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     out, expected = tmp_path / "run", _rows(undisturbed)
@@ -189,7 +189,7 @@ def test_another_experiment_is_refused(
     assert {path: path.read_bytes() for path in undisturbed.iterdir() if path.is_file()} == before
 
 
-def test_how_many_lanes_go_together_may_change_and_the_plan_stays(
+def test_the_size_of_groups_may_change_on_resuming(
     translator: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(_KilledError):
@@ -225,7 +225,7 @@ def test_another_translator_or_other_weights_are_refused(
     _run(_experiment(translator), undisturbed)
 
 
-def test_a_manifest_that_says_more_than_we_would_is_refused_in_one_line(
+def test_a_manifest_with_unknown_fields_is_refused_in_one_line(
     translator: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     manifest = read_manifest(undisturbed) or {}
@@ -236,7 +236,7 @@ def test_a_manifest_that_says_more_than_we_would_is_refused_in_one_line(
 
 
 @pytest.mark.parametrize(("path", "sweep"), [("shared", SharedPath), ("plain", PlainPath)])
-def test_numbers_that_are_not_finite_stop_the_run_and_nothing_of_the_group_stays(
+def test_non_finite_numbers_stop_the_run_before_its_group(
     path: str, sweep: Any, translator: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     experiment = _experiment(translator, execution={"max_lanes": 9, "path": path})
@@ -277,7 +277,7 @@ def test_nothing_is_left_of_a_run_that_could_not_start(translator: Path, tmp_pat
         assert not (tmp_path / "runs").exists()
 
 
-def test_a_fit_that_was_killed_between_weights_and_card_is_done_again(tmp_path: Path) -> None:
+def test_a_fit_killed_before_its_card_is_done_again(tmp_path: Path) -> None:
     corpus = {"generate": {"rows": 40, "seed": 9}, "max_tokens": 40}
     fit = {"kind": "ridge", "corpus": corpus}
     experiment = parse_experiment(

@@ -1,4 +1,4 @@
-"""The right company must be told by its news and by nothing else."""
+"""Only its news shows which company is the right one."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_rows_are_whole_and_distinct(rows: list[DatasetRow]) -> None:
         assert parts(row)[int(str(row.attributes["note_place"])) - 1][0] == row.answer
 
 
-def test_tellings_of_a_fact_have_the_same_number_of_words_and_a_like_length() -> None:
+def test_phrases_of_a_fact_have_similar_lengths() -> None:
     for fact in FACTS:
         assert len({len(text.split()) for text in (fact.good, fact.bad, fact.neutral)}) == 1
     for group in (GENERAL, [fact for sector in SECTORS for fact in sector.facts]):
@@ -114,7 +114,7 @@ def test_places_are_balanced_and_independent(rows: list[DatasetRow]) -> None:
         (row.attributes["note_place"], row.attributes["question_place"]) for row in rows
     )
     assert set(pairs.values()) == {len(rows) // 9}
-    # Nor does the note's order of the other two tell anything of the question's.
+    # Nor does the note's order of the other two depend on the question's.
     same = Counter()
     for row in rows:
         noted = [company for company, _ in parts(row) if company != row.answer]

@@ -89,7 +89,7 @@ def test_mean_vector_scored_on_its_own_positions_has_r2_zero() -> None:
 
 
 def test_common_component_gives_the_baseline_a_high_cosine() -> None:
-    """What the baseline is for: a cosine of 0.99 may mean that nothing was learnt."""
+    """The baseline shows that a cosine of 0.99 may mean that nothing was learnt."""
     sender, receiver = normal(100, 6), normal(100, 5, seed=1) + 20
     fit = fit_ridge([(sender, receiver)])
     report = measure_quality(fit.translator, [(normal(50, 6, seed=2), receiver[:50])], fit.means)

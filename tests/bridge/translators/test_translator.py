@@ -139,7 +139,7 @@ def test_rescaled_maps(kind: str) -> None:
         assert torch.equal(scaled.weights()[name], tensor)
 
 
-def test_output_is_not_normalised_and_input_length_does_not_matter() -> None:
+def test_only_the_input_is_normalised() -> None:
     translator = initialised("affine")
     states = normal(9, 3)
     output = translator(states).detach()
@@ -185,7 +185,7 @@ def test_same_input_same_bits() -> None:
     assert torch.equal(translator(states), translator(states))
 
 
-def test_building_and_initialising_leave_the_global_generator_alone() -> None:
+def test_building_leaves_the_global_generator_alone() -> None:
     before = torch.get_rng_state()
     first, second = initialised("mlp_3hidden", seed=3), initialised("mlp_3hidden", seed=3)
     assert torch.equal(torch.get_rng_state(), before)

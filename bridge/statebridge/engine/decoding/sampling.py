@@ -1,4 +1,4 @@
-"""Sampling whose draws belong to a row and a seed, not to the batch that the row stands in.
+"""Sampling whose draws belong to a row and a seed, not to the batch.
 
 A token is the inverse of the cumulative distribution at a uniform number; all uniforms of a
 text are drawn before it, from a generator of its own. So a row's text is a function of its

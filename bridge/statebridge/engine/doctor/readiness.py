@@ -32,7 +32,7 @@ from statebridge.tasks.declared_rows import resolve_dataset
 from statebridge.translators import load_translator
 
 ROW_BYTES = 2000
-"""Of one committed lane; the measured mean is below it for 64 new tokens."""
+"""Bytes of one committed lane; the measured mean is below it for 64 new tokens."""
 
 EFFICIENCY = 0.6
 """Share of the measured matrix throughput that a sweep reaches; for the time estimate."""

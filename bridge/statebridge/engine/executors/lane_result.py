@@ -21,7 +21,7 @@ class Norms:
     receiver: float | None = None
     injected: float | None = None
     cosine: float | None = None
-    """Of source and own state."""
+    """Cosine of source and own state."""
 
 
 def row_norms(written: Written) -> list[Norms]:

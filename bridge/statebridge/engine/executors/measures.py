@@ -13,7 +13,7 @@ CHUNK = 32
 
 @dataclass(frozen=True, slots=True)
 class GoldMeasures:
-    """What one lane says of the gold answer.
+    """Measures of the gold answer in one lane.
 
     Attributes:
         logprob: Log-probability of the whole answer, nats.

@@ -1,7 +1,7 @@
 """The plain path: one `generate` trace per group and cell, the edit in its prefill.
 
 It runs wherever nnsight runs. Each trace touches one model, takes only tensors and plain
-values, and calls nothing of this library, so that it is one remote job as it stands. A
+values, and calls nothing of this library, so that it can be sent as one remote job. A
 group has one prompt length and no padding, so Hugging Face's own processors apply.
 """
 

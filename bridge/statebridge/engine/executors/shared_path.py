@@ -54,7 +54,7 @@ class _Lower:
 class _Lane:
     cell: Cell
     place: int
-    """Where the row stands in the group."""
+    """Place of the row in the group."""
     reported: bool = True
     """False for a baseline lane that only serves the divergence."""
 

@@ -1,4 +1,4 @@
-"""What a translator is trained for through the receiver: the receiver's own next tokens.
+"""The loss of training through the receiver: on the receiver's own next tokens.
 
 The written state enters the upper blocks exactly as in a run (`write_states`); the blocks up
 to the injection layer are skipped, since nothing that is written reaches them.

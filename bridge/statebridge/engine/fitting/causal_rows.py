@@ -20,7 +20,7 @@ class ChosenRows:
         dataset: The file's name, or `generated multi-hop rows`.
         dataset_sha256: Of the whole file, or of all generated rows.
         evaluated_left_out: Generated rows that were dropped because they are evaluated.
-        repeated_left_out: Rows that stood in the dataset before.
+        repeated_left_out: Rows that were in the dataset before.
     """
 
     rows: tuple[DatasetRow, ...]
@@ -31,7 +31,7 @@ class ChosenRows:
 
     @property
     def sha256(self) -> str:
-        """Of the chosen rows in canonical form."""
+        """SHA-256 of the chosen rows in canonical form."""
         return rows_sha256(self.rows)
 
 

@@ -3,7 +3,7 @@
 From the fitted map on, the loss is gold_weight · cross-entropy of the gold answer +
 skyline_weight · KL(skyline || receiver), of the receiver with the state written. The gradient
 goes through the upper blocks into the map and nowhere else: no weight of either model changes.
-A map so trained asks whether a state of the sender *can* be said to the receiver at all, which
+Such a map shows whether a state of the sender *can* reach the receiver at all, which
 a fit for likeness leaves open.
 """
 
@@ -240,11 +240,11 @@ class _Lengths:
     """Median L2 norms over the training rows; a median, since some tokens' states are huge."""
 
     sent: float
-    """Of the sender's states read."""
+    """Norm of the sender's states that are read."""
     translated: float
-    """Of what the fitted map makes of them."""
+    """Norm of their translations by the fitted map."""
     written: float
-    """Of the receiver's own states where they are to be written."""
+    """Norm of the receiver's own states where they are to be written."""
 
 
 def _lengths(rows: FrozenRows, translator: Translator, chosen: Sequence[int]) -> _Lengths:

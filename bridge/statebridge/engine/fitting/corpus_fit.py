@@ -122,7 +122,7 @@ def paired_positions(
     All real positions of every passage, or its last one, in passage order within a batch of
     similar lengths; memory is bounded by one batch. At their ends two tokenizers meet; of two
     different ones, a passage that is cut for either model is left out, since its last tokens
-    then stand at different places of the text (source of the last-token pairs: arXiv 2501.14082,
+    are then at different places of the text (source of the last-token pairs: arXiv 2501.14082,
     section 3).
 
     Raises:
@@ -295,8 +295,8 @@ def _solved(
 ) -> dict[int, Fitted]:
     """Solve for every seed's map in one pass over the corpus."""
     fitting = corpus.passages[: corpus.held_out_start]
-    # The solution has no randomness in it, so the seed chooses the passages: seeds then tell how
-    # much the map depends on its text.
+    # The solution has no randomness in it, so the seed chooses the passages: seeds then show
+    # how much the map depends on its text.
     chosen = {
         seed: torch.tensor([row_key(seed, str(i)) % SOLVED_FOLDS != 0 for i in range(len(fitting))])
         for seed in seeds

@@ -1,4 +1,4 @@
-"""What the two frozen models say of the rows trained on: computed once, kept on disk.
+"""Outputs of the two frozen models on the rows trained on: computed once, kept on disk.
 
 While a translator is trained, neither model changes, so the sender's states, the receiver's
 own states at the injection layer and the skyline are the same in every epoch and for every

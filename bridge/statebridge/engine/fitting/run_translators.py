@@ -35,8 +35,8 @@ def run_translators(
     """Return the translators that the conditions use, and where each comes from.
 
     Origins are keyed by `SEED` where the experiment has one set of translators, by
-    `SET/SEED` where it has several. What `fits` has is taken rather than fitted again, and it is
-    told of what is fitted.
+    `SET/SEED` where it has several. What `fits` has is taken rather than fitted again, and new
+    fits are added to it.
     """
     taking = any(isinstance(declared, Fit) for declared in experiment.translator_sets.values())
     keys = FitKeys(experiment, pair, rows) if fits is not None and taking else None

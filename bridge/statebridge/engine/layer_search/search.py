@@ -25,12 +25,12 @@ from statebridge.scoring.conventions import row_convention
 from statebridge.tasks.declared_rows import resolve_dataset
 
 KEPT_SHARE = 0.2
-"""Of the memory free after loading that states kept for later layers may take."""
+"""Share of the memory free after loading that states kept for later layers may take."""
 
 
 @dataclass(frozen=True, slots=True)
 class LayerSearchSummary:
-    """What a call of `run_layer_search` did."""
+    """Summary of a call of `run_layer_search`."""
 
     directory: Path
     runs: int
@@ -111,7 +111,7 @@ def run_layer_search(
                 swept.receiver.at_layer(run.receiver_layer),
             ),
             progress=lambda stage, *counts: (
-                # Loaded once, and said so.
+                # Loading happens once, and is reported once.
                 None if stage == "load" else progress(stage, *counts)
             ),
             reuse=SearchLanes(out / LANES, run.directory),

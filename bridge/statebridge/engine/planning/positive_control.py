@@ -39,8 +39,8 @@ def taught_experiment(experiment: Experiment, device: str) -> Experiment | None:
     """Return the control on the taught pair; None where the experiment asks for none.
 
     The pair comes with Statebridge and is known to transfer in the private setting, from one
-    model to another and through maps trained through the receiver: whoever sees nothing there
-    has an installation, a device or a dtype that cannot see it. It runs in the experiment's
+    model to another and through maps trained through the receiver: if nothing is seen there, the
+    installation, the device or the dtype is at fault. It runs in the experiment's
     dtype, and not at all where the experiment runs remotely.
 
     Args:

@@ -1,4 +1,4 @@
-"""What the checks inside the sender will replace, where, and with whose states."""
+"""The plan of the checks inside the sender: states to replace, their places, their donors."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Donor:
 
 @dataclass(frozen=True, slots=True)
 class SenderCheckPlan:
-    """What is going to be checked; nothing has run yet.
+    """The checks to be made; nothing has run yet.
 
     Attributes:
         answers: The gold answers' ids, by row that runs.

@@ -17,8 +17,8 @@ class PositionSet:
 
     Attributes:
         name: `all`, `last`, `question`, `context`, `first`, `unread`, or a list of indices.
-        read_by: Conditions whose source positions these are; empty for a set that stands there
-            to be compared with.
+        read_by: Conditions whose source positions these are; empty for a set
+            that the others are compared with.
         of_row: Indices, counted from the start of the prompt, of each row that runs; empty
             where the row has no such position.
     """
@@ -36,7 +36,7 @@ class PositionSet:
 def sender_position_sets(workload: Workload) -> list[PositionSet]:
     """Return the sets of positions to check, each once, those that conditions read first.
 
-    For comparison come the span of the context (where the tokenizer tells which text a token
+    For comparison come the span of the context (where the tokenizer states which text a token
     stands for), the first token, and all positions that no condition reads. Sets that hold
     no position in any row are left out, and so is one that equals an earlier one.
     """

@@ -152,7 +152,7 @@ def test_the_models_own_attention_is_back_after_an_error() -> None:
     assert receiver.module.config._attn_implementation == "sdpa"
 
 
-def test_half_precision_and_sliding_windows_keep_hugging_faces_attention() -> None:
+def test_half_precision_and_windows_keep_the_models_attention() -> None:
     receiver = engine_pair(neox_pair()).receiver
     assert attends_by_lane(receiver)
     receiver.module.config.sliding_window = 5

@@ -84,7 +84,7 @@ def test_a_lane_shorter_than_the_ngram_bans_nothing() -> None:
     assert found[1].tolist() == [1, 1, 1, 1, -torch.inf, 1, 1]
 
 
-def test_a_token_that_completes_one_window_and_not_another_is_banned() -> None:
+def test_a_token_that_completes_any_window_is_banned() -> None:
     # 2 follows (1) early and not late: the later window must not lift the ban.
     for prompt in ([1, 2, 3, 2, 1], [3, 2, 1, 2, 1]):
         assert _ours([prompt], torch.ones((1, VOCAB)), 1.0, 2)[0, 2] == -torch.inf

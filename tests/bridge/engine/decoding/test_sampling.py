@@ -1,4 +1,4 @@
-"""Sampling: a row's text depends on its seed and id, not on the batch that it stands in."""
+"""Sampling: a row's text depends on its seed and id, not on its batch."""
 
 from __future__ import annotations
 
@@ -99,9 +99,9 @@ def test_a_sampled_row_is_the_naive_one(seed: int) -> None:
         for cell, template in (("question_only", ALONE), ("skyline", TASK)):
             expected = _naive(pair.receiver, pair.tokenizer, template.format(**row), answer)
             assert run.rows[f"{cell}/seed{seed}", row["id"]].token_ids == tuple(expected)
-        said = row_uniforms(seed, row["id"], "sender 0", 5)
+        drawn = row_uniforms(seed, row["id"], "sender 0", 5)
         relay = text_of(
-            pair.tokenizer, _naive(pair.sender, pair.tokenizer, RELAY.format(**row), said)
+            pair.tokenizer, _naive(pair.sender, pair.tokenizer, RELAY.format(**row), drawn)
         )
         read = f"{relay}\n{ALONE.format(**row)}"
         found = run.rows[f"private_relay/seed{seed}", row["id"]]

@@ -159,7 +159,7 @@ def test_both_paths_equal_the_oracle(family: str) -> None:
                 assert got.gold_logprob == pytest.approx(row.gold_logprob, rel=_close(family))
 
 
-def test_as_a_sender_each_family_gives_the_same_states_alone_and_in_a_group() -> None:
+def test_each_familys_states_are_the_same_alone_and_in_a_group() -> None:
     for family in FAMILIES:
         sender = _traced(_model(family, 1), 1)
         prompts = [[5, 6, 7, 8, 9, 10, 11, 12], [9], [7, 8, 9]]
@@ -171,7 +171,7 @@ def test_as_a_sender_each_family_gives_the_same_states_alone_and_in_a_group() ->
             )
 
 
-def test_what_a_checkpoints_generation_config_asks_for_changes_nothing() -> None:
+def test_a_checkpoints_generation_config_changes_nothing() -> None:
     """Real checkpoints ask for sampling, penalties and several end tokens of their own."""
     receiver = _model("llama", 5)
     config = receiver.generation_config

@@ -119,7 +119,7 @@ def test_the_last_block_is_captured_before_the_final_norm() -> None:
         assert torch.equal(norm(captured), hidden[-1])
 
 
-def test_a_captured_state_is_not_a_view_that_a_later_pass_changes() -> None:
+def test_a_later_pass_does_not_change_a_captured_state() -> None:
     receiver = _receiver()
     first = receiver.capture(TokenBatch.pack([[5, 6, 7]], 0))
     kept = first.clone()
@@ -132,9 +132,7 @@ def test_a_captured_state_is_not_a_view_that_a_later_pass_changes() -> None:
 
 @pytest.mark.parametrize("path", ["shared", "plain"])
 @pytest.mark.parametrize("layer", [0, 2, 3])
-def test_the_block_above_gets_what_the_oracle_writes_in_the_prefill_only(
-    layer: int, path: str
-) -> None:
+def test_the_block_above_gets_written_states_in_prefill_only(layer: int, path: str) -> None:
     oracle = _oracle()
     oracle = OraclePair(oracle.sender, oracle.receiver, 2, layer, oracle.tokenizer)
     rows = mixed_rows(4, seed=7)
@@ -215,7 +213,7 @@ class _BrokenError(RuntimeError):
 
 
 def _everything(receiver: TracedModel, prompt: list[int]) -> list[torch.Tensor]:
-    """What the model does, through nnsight and without it."""
+    """Return the model's results, through nnsight and without it."""
     ids = torch.tensor([prompt])
     with torch.no_grad():
         plain = receiver.module(ids).logits

@@ -43,7 +43,7 @@ class Measured:
 @pytest.fixture(autouse=True)
 def _quick_collections() -> Iterator[None]:
     gc.collect()
-    gc.freeze()  # what stood before is not gone through at every collection
+    gc.freeze()  # older objects are not gone through at every collection
     yield
     gc.unfreeze()
 

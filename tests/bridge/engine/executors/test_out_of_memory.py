@@ -108,7 +108,7 @@ def test_one_row_that_does_not_fit_is_an_error_of_one_line(path: str) -> None:
     assert _run(path) == _undisturbed(path)
 
 
-def test_a_lane_that_does_not_fit_beside_its_group_gets_a_smaller_group(
+def test_a_lane_that_does_not_fit_gets_a_smaller_group(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     rows_below: list[int] = []

@@ -101,7 +101,7 @@ def _same(found: LaneResult, oracle: OracleRow, cell: str) -> None:
         assert getattr(found, norm) == expected, norm
 
 
-# Every model stands on either side; every way of running meets more than one of them.
+# Every model is on either side; every way of running meets more than one of them.
 WAYS: Mapping[tuple[str, str], tuple[int | str, ...]] = {
     ("neox", "fwd"): (1, 7, 64, "plain"),
     ("llama", "rev"): (1, 64, "plain"),

@@ -165,7 +165,7 @@ def test_the_relay_is_the_one_of_the_shared_setting() -> None:
 
 
 @pytest.mark.parametrize("path", ["shared", "plain"])
-def test_divergence_is_from_the_same_prompt_though_no_cell_is_its_baseline(path: str) -> None:
+def test_divergence_is_from_the_same_prompt_without_a_baseline(path: str) -> None:
     pair, rows = neox_pair(), ROWS[:6]
     points = {"private_last_zero": ALL["private_last_zero"], "slots_zero": ODD["slots_zero"]}
     run = run_engine(

@@ -96,7 +96,7 @@ def test_a_sampled_run_is_compared_seed_by_seed(tmp_path: Path) -> None:
         conditions=["question_only", "skyline", "private_relay", "private_last_self"],
     )
     assert {cell.seed for cell in sampled.cells} == {42, 7}
-    # What is written back is what was there, and the numbers are the same: so is the text.
+    # The states written back are the old ones and the random numbers the same: so is the text.
     for seed in (42, 7):
         own, floor = sampled.cell("private_last_self", seed), sampled.cell("question_only", seed)
         assert own is not None

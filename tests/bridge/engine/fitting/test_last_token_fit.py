@@ -93,7 +93,7 @@ def test_the_pairs_are_the_last_tokens_of_each_model(folder: Path) -> None:
     for side, states in ((pair.sender, sent), (pair.receiver, received)):
         expected = last_states(side, passages, fit.corpus.max_tokens)
         torch.testing.assert_close(by_norm(states), by_norm(expected), rtol=1e-5, atol=1e-5)
-    # And still of one passage: each pair stands in the order of the other side.
+    # And still of one passage: each pair is in the order of the other side.
     order = last_states(pair.sender, passages, 256).norm(dim=1).argsort()
     expected = last_states(pair.receiver, passages, 256)[order]
     torch.testing.assert_close(received[sent.norm(dim=1).argsort()], expected, rtol=1e-5, atol=1e-5)
@@ -114,9 +114,7 @@ def test_passages_cut_for_either_tokenizer_are_left_out(folder: Path) -> None:
     assert len(sent) == sum(length <= limit for length in lengths) < len(passages)
 
 
-def test_two_families_are_run_and_the_cards_say_how_they_were_fitted(
-    folder: Path, tmp_path: Path
-) -> None:
+def test_cards_of_two_families_state_how_they_were_fitted(folder: Path, tmp_path: Path) -> None:
     run_experiment(experiment(folder), tmp_path / "run")
     results = read_run(tmp_path / "run")
     written = results.cell("private_last", 1)

@@ -74,11 +74,11 @@ def test_more_seeds_take_no_more_passes_and_change_no_bit(
         return real(self, batch, *more)
 
     monkeypatch.setattr(TracedModel, "capture", counted)
-    told: list[tuple[str, int, int]] = []
-    sums = fitting._solved(pair, fit, corpus, SEEDS, lambda *now: told.append(now))
+    reported: list[tuple[str, int, int]] = []
+    sums = fitting._solved(pair, fit, corpus, SEEDS, lambda *now: reported.append(now))
     # By sender and receiver.
     assert sum(captured) == 2 * corpus.held_out_start
-    assert told[-1] == ("capture", corpus.held_out_start, corpus.held_out_start)
+    assert reported[-1] == ("capture", corpus.held_out_start, corpus.held_out_start)
     (alone,) = fitting._solved(pair, fit, corpus, SEEDS[1:2], lambda *_: None).values()
     for name, weight in weights_of(alone.translator).items():
         assert torch.equal(weights_of(sums[SEEDS[1]].translator)[name], weight)

@@ -111,7 +111,7 @@ def _kill_when(stage: str, count: int) -> Any:
     return progress
 
 
-def test_a_broken_run_with_sets_goes_on_and_another_set_is_refused(tmp_path: Path) -> None:
+def test_a_run_with_sets_resumes_and_refuses_another_set(tmp_path: Path) -> None:
     for (name, seed), translator in _translators().items():
         (tmp_path / name).mkdir(exist_ok=True)
         save_translator(translator, tmp_path / name / f"{seed}.safetensors")
@@ -186,9 +186,9 @@ def test_a_private_experiment_from_its_file_to_the_score_table(
             code: Any = 0
         except SystemExit as stop:
             code = stop.code
-        said = capsys.readouterr()
-        assert not code, said.err
-        return said.out
+        printed = capsys.readouterr()
+        assert not code, printed.err
+        return printed.out
 
     call("run", "e.yaml", "--out", "out", "--json")
     results = read_run(tmp_path / "out")

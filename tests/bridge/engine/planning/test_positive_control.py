@@ -64,7 +64,7 @@ def test_a_run_keeps_its_control_beside_its_rows(tmp_path: Path) -> None:
     assert again.resumed_lanes == again.lanes
 
 
-def test_the_control_has_the_experiments_rows_and_no_control_of_its_own(tmp_path: Path) -> None:
+def test_the_control_has_the_rows_and_no_control_of_its_own(tmp_path: Path) -> None:
     experiment = declared(tmp_path, sender_checks=False, limit=5)
     control = control_experiment(experiment)
     assert control.limit == 5
@@ -81,7 +81,7 @@ def test_the_taught_pair_transfers_beside_a_pair_that_cannot(tmp_path: Path) -> 
     assert found.taught_pair is not None
     assert {len(held.lanes) for held in found.taught_pair.cells} == {24}
     own, taught = positive_control_views(found)
-    # A receiver of random weights has no answer to tell, and the report says so.
+    # A receiver of random weights has no answer to give, and the report states it.
     assert own.detected is False
     assert taught.detected is True
     assert "The taught pair" in taught.headline

@@ -171,12 +171,12 @@ def test_a_context_that_is_cut_off_whole_is_not_called_empty() -> None:
         ("{context} {question} {context}", "{context} 2 times"),
     ],
 )
-def test_a_template_without_one_context_has_no_placeholder_prompt(task: str, words: str) -> None:
+def test_a_placeholder_prompt_needs_one_context(task: str, words: str) -> None:
     with refused(PairError, words):
         _run(["placeholder_only"], prompts={"task": task})
 
 
-def test_literal_braces_before_the_context_are_counted_as_they_are_read() -> None:
+def test_literal_braces_before_the_context_are_counted() -> None:
     # {{x}} is three characters, {question} a whole question.
     task = "{{x}} {question} {context}\nQ: {question}\nA:"
     found = _run(["placeholder_only", "private_placeholder"], prompts={"task": task})
@@ -189,7 +189,7 @@ def test_a_placeholder_of_several_tokens_is_refused(text: str, count: int) -> No
         _run(["placeholder_only"], prompts={"placeholder_token": text})
 
 
-def test_a_tokenizer_that_cannot_say_where_its_tokens_stand_is_refused() -> None:
+def test_a_tokenizer_without_offsets_is_refused() -> None:
     pair = neox_pair()
 
     class Slow:
@@ -223,14 +223,14 @@ def test_placeholders_need_the_senders_very_tokens(prompts: dict[str, str]) -> N
         _run(["private_placeholder"], rows, pair, prompts=prompts)
 
 
-def test_explicit_positions_are_those_of_the_question_only_prompt() -> None:
+def test_explicit_positions_count_in_the_question_only_prompt() -> None:
     length = len(tiny_tokenizer()("Q: Who is in Lima?\nA:")["input_ids"])
     condition = {**ZERO_QUESTION, "positions": [length]}
     with refused(ExperimentError, "row a", f"has {length} prompt tokens", f"position {length} "):
         _run([condition])
 
 
-def test_a_context_beyond_the_receivers_window_is_the_senders_business_alone() -> None:
+def test_a_context_may_be_longer_than_the_receivers_window() -> None:
     """The receiver never reads it where its prompt is the question."""
     window = 24
     pair = replace(

@@ -1,4 +1,4 @@
-"""What `statebridge doctor` says of prompts: what the run itself would, before it runs."""
+"""`statebridge doctor` finds in prompts, before the run, what the run itself would find."""
 
 from __future__ import annotations
 

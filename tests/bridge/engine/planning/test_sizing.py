@@ -1,4 +1,4 @@
-"""What a lane is thought to take, and that float32 stays float32."""
+"""The estimated memory of a lane; float32 stays float32."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is checked before a forward pass, and gold answers after prompts that were cut."""
+"""Checks before a forward pass, and gold answers after prompts that were cut."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_the_gold_answer_of_a_cut_prompt_is_the_answer(path: str, cut: int) -> N
             assert got.gold_logprob == pytest.approx(row.gold_logprob, rel=1e-5)
 
 
-def test_a_tokenizer_that_begins_every_text_does_not_put_its_mark_into_the_answer() -> None:
+def test_a_beginning_token_is_not_put_into_the_answer() -> None:
     pair = _pair(tokenizer=tiny_llama_tokenizer())
     rows = mixed_rows(5)
     found = _run(pair, dataset_rows(rows), ["no_inject"])
@@ -111,7 +111,7 @@ def test_answers_beyond_the_context_window_are_refused() -> None:
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_a_long_answer_beside_a_long_prompt_does_not_run_out_of_positions(path: str) -> None:
+def test_a_long_answer_after_a_long_prompt_has_positions(path: str) -> None:
     # Together they share a batch: the pads after the short answer lie beyond the window.
     pair = _pair(receiver=_gpt2(40))
     rows = [_row("prompt", "city " * 22), _row("answer", "a", " ".join(["Peru"] * 20))]
@@ -172,7 +172,7 @@ def _two_tokenizers() -> OraclePair:
     return _pair(sender=_neox(1, vocab=VOCAB + 1), sender_tokenizer=_other_tokenizer())
 
 
-def test_tokenising_differently_is_refused_where_positions_must_meet() -> None:
+def test_different_tokens_are_refused_where_positions_must_meet() -> None:
     rows = [_row("same", "Bob in Lima"), _row("other", "Bob flew to Lima")]
     for condition in ("replace", "scale_corrected", "shuffled_translation"):
         words = ("row other", "tiny-sender", "tiny-receiver", "source_positions: last")
@@ -187,7 +187,7 @@ def test_tokenising_differently_is_refused_where_positions_must_meet() -> None:
     assert found["additive/seed42", "same"].token_ids_match is True
 
 
-def test_the_last_position_crosses_between_tokenizers_as_in_the_oracle() -> None:
+def test_the_last_position_crosses_tokenizers_as_in_the_oracle() -> None:
     pair = _two_tokenizers()
     rows = [
         {"id": "a", "context": "Bob flew to Lima", "question": "Who?", "answer": "Bob"},

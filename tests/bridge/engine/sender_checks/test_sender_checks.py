@@ -272,7 +272,7 @@ def _measures(checks: SenderChecks) -> list[float]:
     ]
 
 
-def test_after_the_last_block_only_the_last_position_says_anything() -> None:
+def test_after_the_last_block_only_the_last_position_matters() -> None:
     checks = run_sender_checks(planned(engine_pair(PAIRS["neox-last-block"]())), max_lanes=200)
     before = {row.row_id: row.gold.logprob for row in checks.rows}
     for check in checks.checks:
@@ -310,7 +310,7 @@ def test_unread_positions_are_all_the_others() -> None:
         assert set(sets["unread"].of_row[row]) == set(range(length)) - read
 
 
-def test_the_private_preset_reads_the_context_at_its_placeholders() -> None:
+def test_the_private_preset_reads_at_its_placeholders() -> None:
     pair = neox()
     translator = random_translator(pair.sender.width, pair.receiver.width, seed=42)
     plan = planned(pair, "private-all", translators={42: translator})

@@ -130,7 +130,7 @@ def test_one_trace_gives_what_capture_gives() -> None:
         assert torch.equal(states, model.at_layer(layer).capture(batch))
 
 
-def test_the_map_says_what_chance_gives_and_whether_positions_are_few() -> None:
+def test_the_map_states_chance_and_a_lack_of_positions() -> None:
     found = layer_similarity(engine_pair(neox_pair()), corpus(), 40, [1], [2], neighbours=5)
     assert found.chance == 5 / (found.sampled - 1)
     # Ten positions for each of the receiver's 32 dimensions.

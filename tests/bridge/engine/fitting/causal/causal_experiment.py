@@ -41,7 +41,7 @@ def rows_of(count: int, seed: int = 0) -> list[DatasetRow]:
 
 
 def causal_of(path: Path, through: str | Condition = "private_last", **settings: Any) -> Causal:
-    """Training on the rows of a file, quickly unless told otherwise."""
+    """Training on the rows of a file, quickly if nothing else is given."""
     training = QUICK.model_copy(update=settings)
     return Causal(rows=Dataset(path=path), through=through, training=training)
 

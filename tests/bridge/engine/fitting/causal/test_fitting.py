@@ -113,7 +113,7 @@ def test_every_kind_is_fitted_and_trained_on(
     assert (card.kind, card.training.method, card.options) == (built, method, fields)
 
 
-def test_fitting_refuses_evaluated_rows_even_if_it_is_not_told_them(path: Path, pair: Pair) -> None:
+def test_fitting_refuses_evaluated_rows_that_it_finds_itself(path: Path, pair: Pair) -> None:
     fit = fit_of(causal_of(path))
     corpus = read_corpus(fit.corpus, Prompts())
     with refused(TranslatorError, "training.jsonl", "row_0000", "19 more"):

@@ -48,7 +48,7 @@ CONDITIONS: tuple[str | Condition, ...] = (
 def measured(
     pair: Pair, translator: Translator, condition: str | Condition, rows: Path, count: int
 ) -> list[tuple[float, float]]:
-    """What a run says of each row: nats per gold token, KL from the receiver that sees all."""
+    """Return two numbers of each row: nats per gold token, KL from the receiver that sees all."""
     experiment = experiment_of(pair, rows, conditions=[condition], decode=False)
     work = prepare(experiment, pair, rows_of(count), {(DEFAULT_SET, 0): translator})
     work = replace(work, plan=grouped(work.plan, 64))
