@@ -74,7 +74,7 @@ class _Record(BaseModel):
 
 
 class ExperimentStatus(_Record):
-    """State of a submitted experiment; a row here is one dataset row in one cell."""
+    """State of a submitted experiment; `rows_done`, `rows_total` and `rows_reused` count lanes."""
 
     id: str
     name: str

@@ -16,14 +16,13 @@ from prometheus_client import CollectorRegistry
 from starlette.types import Lifespan
 
 from statebridge_server.api import (
-    corpora,
-    datasets,
     events,
     experiments,
     health,
+    inputs,
     pairs,
     results,
-    run_files,
+    rows,
     scores,
     translators,
 )
@@ -81,11 +80,11 @@ def bare_app(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
         },
     )
     install_problem_handlers(app)
-    for module in (
-        *(experiments, events, results, run_files),
-        *(translators, datasets, corpora, pairs, scores, health),
+    for router in (
+        *(experiments.router, events.router, rows.router, results.router, translators.router),
+        *(inputs.datasets, inputs.corpora, pairs.router, scores.router, health.router),
     ):
-        app.include_router(module.router)
+        app.include_router(router)
     return app
 
 

@@ -11,10 +11,11 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query
 from starlette.responses import StreamingResponse
 
+from statebridge.results.service_records import ENDED
 from statebridge_server.api.context import Reader, Server, ServerState
 from statebridge_server.api.experiments import ExperimentId, find_job
 from statebridge_server.api.problems import RETRY_SECONDS, ProblemError
-from statebridge_server.store.jobs import ENDED, events_after, last_number, visible_job
+from statebridge_server.store.jobs import events_after, last_number, visible_job
 from statebridge_server.store.keys import Principal
 from statebridge_server.store.tables import Job
 

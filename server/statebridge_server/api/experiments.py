@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from anyio import to_thread
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 
-from statebridge.results.service_records import ExperimentList, ExperimentStatus
+from statebridge.results.service_records import ExperimentList, ExperimentStatus, State
 from statebridge_server.api.context import (
     Reader,
     Server,
@@ -142,7 +142,7 @@ async def submit_experiment(
 async def list_experiments(
     server: ServerState,
     who: Reader,
-    state: Annotated[list[jobs.State] | None, Query()] = None,
+    state: Annotated[list[State] | None, Query()] = None,
     before: Annotated[str | None, Query(max_length=64)] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> ExperimentList:
@@ -151,7 +151,7 @@ async def list_experiments(
 
 
 def _page(
-    server: Server, who: Principal, states: tuple[jobs.State, ...], before: str | None, limit: int
+    server: Server, who: Principal, states: tuple[State, ...], before: str | None, limit: int
 ) -> ExperimentList:
     number = None if before is None else find_job(server, who, before).number
     found = jobs.list_jobs(server.database, who, states=states, before=number, limit=limit + 1)
@@ -166,7 +166,7 @@ def _page(
 async def get_experiment(
     experiment_id: ExperimentId, server: ServerState, who: Reader
 ) -> ExperimentStatus:
-    """Say how an experiment stands."""
+    """Return the state of an experiment."""
     return await server.polls.read(_view, server, who, experiment_id)
 
 

@@ -15,8 +15,7 @@ from prometheus_client.registry import Collector
 from pydantic import BaseModel
 
 from statebridge_server.api.context import Server, ServerState, principal
-from statebridge_server.api.pairs import pair_views
-from statebridge_server.api.workers import SeenWorker, most_ready, seen_workers
+from statebridge_server.api.pairs import SeenWorker, most_ready, pair_views, seen_workers
 from statebridge_server.store.jobs import counts
 
 router = APIRouter(tags=["health"])
@@ -75,7 +74,7 @@ def readyz(server: ServerState, response: Response) -> Readiness:
 
 def _readiness(server: Server, worker: SeenWorker) -> WorkerReadiness:
     state = worker.state if worker.fresh else "absent"
-    failed = [name for name, state in worker.pairs.items() if state and "error" in state]
+    failed = [name for name, pair in worker.pairs.items() if pair and "error" in pair]
     none_left = bool(failed) and len(failed) == len(server.settings.pairs)
     return WorkerReadiness(
         device=worker.device,

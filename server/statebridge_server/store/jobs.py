@@ -10,18 +10,17 @@ import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from sqlalchemy import delete, func, or_, select
 from sqlalchemy.orm import Session
 
+from statebridge.results.service_records import ENDED, State
 from statebridge_server.store.database import Database
 from statebridge_server.store.keys import Principal
 from statebridge_server.store.tables import HOLDERS, Event, Job, JobInput, Translator
 
-State = Literal["queued", "running", "done", "failed", "cancelled"]
 STATES: tuple[State, ...] = get_args(State)
-ENDED = frozenset({"done", "failed", "cancelled"})
 
 _submitting = threading.Lock()
 """Makes counting and adding one step; only one process accepts submissions."""

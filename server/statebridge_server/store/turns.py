@@ -13,8 +13,9 @@ from typing import Any
 
 from sqlalchemy import Select, and_, func, or_, select
 
+from statebridge.results.service_records import State
 from statebridge_server.store.database import Database
-from statebridge_server.store.jobs import State, append_event, append_state, locked
+from statebridge_server.store.jobs import append_event, append_state, locked
 from statebridge_server.store.tables import Job, SchemaVersion, WorkerState
 
 MAX_FAILED_WORKERS = 3

@@ -11,8 +11,9 @@ from typing import Any, Generic, TypeVar
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from statebridge.results.service_records import ENDED
 from statebridge_server.store.database import Database
-from statebridge_server.store.jobs import ENDED, WrongStateError
+from statebridge_server.store.jobs import WrongStateError
 from statebridge_server.store.keys import Principal
 from statebridge_server.store.tables import Holder, Job, JobInput
 

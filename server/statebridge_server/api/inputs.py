@@ -1,4 +1,4 @@
-"""/v1/datasets: rows as JSON Lines, addressed by their SHA-256."""
+"""/v1/datasets and /v1/corpora: rows and texts, addressed by their SHA-256."""
 
 from __future__ import annotations
 
@@ -9,17 +9,22 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from statebridge.data import FieldMap, iter_jsonl
-from statebridge.results.service_records import DatasetInfo, DatasetList
+from statebridge.data.text_corpus import TextCorpus
+from statebridge.results.service_records import CorpusInfo, CorpusList, DatasetInfo, DatasetList
 from statebridge_server.api import uploads
-from statebridge_server.api.context import Reader, Server, ServerState, Submitter
+from statebridge_server.api.context import Reader, Server, ServerState, Submitter, refuse_nul
 from statebridge_server.api.problems import ProblemError
 from statebridge_server.api.uploads import ExpectedSha256, Sha256
-from statebridge_server.api.views import dataset_view
-from statebridge_server.store.tables import DatasetHolder
+from statebridge_server.api.views import corpus_view, dataset_view
+from statebridge_server.store.tables import CorpusHolder, DatasetHolder
 from statebridge_server.store.uploads import held
 
-router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
+datasets = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 FieldName = Annotated[str | None, Query(min_length=1, max_length=200)]
+corpora = APIRouter(prefix="/v1/corpora", tags=["corpora"])
+CorpusName = Annotated[
+    str, Query(min_length=1, max_length=255, description="What translators' cards call it.")
+]
 
 
 async def named_fields(
@@ -33,7 +38,7 @@ async def named_fields(
     return FieldMap(**{name: value for name, value in given.items() if value is not None})
 
 
-@router.post("", status_code=201, openapi_extra=uploads.upload_body("application/jsonl"))
+@datasets.post("", status_code=201, openapi_extra=uploads.upload_body("application/jsonl"))
 async def upload_dataset(
     request: Request,
     response: Response,
@@ -49,7 +54,7 @@ async def upload_dataset(
     """
 
     def described(path: Path, sha256: str) -> DatasetHolder:
-        rows, longest = _checked(path, fields, server)
+        rows, longest = _checked_rows(path, fields, server)
         return DatasetHolder(
             sha256=sha256,
             owner=who.key_id,
@@ -68,26 +73,26 @@ async def upload_dataset(
     return dataset_view(await uploads.take(request, response, server, limit, expected, described))
 
 
-@router.get("")
+@datasets.get("")
 def list_datasets(server: ServerState, who: Reader) -> DatasetList:
     """List the datasets that this key has uploaded."""
     found = held(server.database, DatasetHolder, who)
     return DatasetList(datasets=[dataset_view(each) for each in found])
 
 
-@router.get("/{sha256}")
+@datasets.get("/{sha256}")
 def get_dataset(sha256: Sha256, server: ServerState, who: Reader) -> DatasetInfo:
     """Describe a dataset that this key has uploaded."""
     return dataset_view(uploads.find(server, DatasetHolder, who, sha256))
 
 
-@router.delete("/{sha256}", status_code=204)
+@datasets.delete("/{sha256}", status_code=204)
 def delete_dataset(sha256: Sha256, server: ServerState, who: Submitter) -> None:
     """Delete a dataset that this key has uploaded; runs keep the rows that they ran over."""
     uploads.remove(server, DatasetHolder, who, sha256)
 
 
-def _checked(path: Path, fields: FieldMap, server: Server) -> tuple[int, int]:
+def _checked_rows(path: Path, fields: FieldMap, server: Server) -> tuple[int, int]:
     """Return the number of rows and the length of the longest.
 
     Raises:
@@ -109,3 +114,66 @@ def _checked(path: Path, fields: FieldMap, server: Server) -> tuple[int, int]:
                 f"{limits.prompt_chars} characters, this server's limit",
             )
     return rows, longest
+
+
+@corpora.post("", status_code=201, openapi_extra=uploads.upload_body("text/plain"))
+async def upload_corpus(
+    request: Request,
+    response: Response,
+    server: ServerState,
+    who: Submitter,
+    name: CorpusName = "corpus.txt",
+    expected: ExpectedSha256 = None,
+) -> CorpusInfo:
+    """Upload a text to fit translators on, UTF-8, one passage a line; all of it is checked."""
+    refuse_nul(name, "name")
+
+    def described(path: Path, sha256: str) -> CorpusHolder:
+        return CorpusHolder(
+            sha256=sha256,
+            owner=who.key_id,
+            name=name,
+            passages=_checked_passages(path, server),
+            created_at=time.time(),
+        )
+
+    limit = server.settings.limits.corpus_bytes
+    return corpus_view(await uploads.take(request, response, server, limit, expected, described))
+
+
+@corpora.get("")
+def list_corpora(server: ServerState, who: Reader) -> CorpusList:
+    """List the corpora that this key has uploaded."""
+    found = held(server.database, CorpusHolder, who)
+    return CorpusList(corpora=[corpus_view(each) for each in found])
+
+
+@corpora.get("/{sha256}")
+def get_corpus(sha256: Sha256, server: ServerState, who: Reader) -> CorpusInfo:
+    """Describe a corpus that this key has uploaded."""
+    return corpus_view(uploads.find(server, CorpusHolder, who, sha256))
+
+
+@corpora.delete("/{sha256}", status_code=204)
+def delete_corpus(sha256: Sha256, server: ServerState, who: Submitter) -> None:
+    """Delete a corpus that this key has uploaded; translators that were fitted on it stay."""
+    uploads.remove(server, CorpusHolder, who, sha256)
+
+
+def _checked_passages(path: Path, server: Server) -> int:
+    """Return the number of passages.
+
+    Raises:
+        InputError: It is not UTF-8, with the line, or holds no passage.
+        ProblemError: 422 for a passage beyond a limit.
+    """
+    longest = server.settings.limits.prompt_chars
+    passages = 0
+    # A character takes four bytes at most; beside a passage there may be white space.
+    for passage in TextCorpus(path, longest_line=4 * longest + 1000):
+        passages += 1
+        if len(passage) > longest:
+            raise ProblemError(
+                422, f"passage {passages}: more than {longest} characters, this server's limit"
+            )
+    return passages
