@@ -118,7 +118,7 @@ def _finds(path: Path) -> Iterator[Find]:
         if token.type == tokenize.COMMENT:
             yield from _phrases(name, line, token.string, PHRASES)
             continue
-        if token.type == tokenize.NAME and before != ".":  # stream.tell() is not ours
+        if token.type == tokenize.NAME and before != ".":  # a method of another object
             yield from _name(name, line, token.string, after_def=before == "def")
         docstring = token.type == tokenize.STRING and before == tokenize.NEWLINE
         if docstring and following is not None and following.type == tokenize.NEWLINE:

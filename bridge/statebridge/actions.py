@@ -192,7 +192,7 @@ def capture(
     Returns:
         Arrays of each prompt: states (layers, tokens, width).
 
-    Example:
+    Examples:
         >>> captured = statebridge.capture("EleutherAI/pythia-160m", ["Oslo is in"], [0.5, 8])
         >>> captured.states[0].shape
         (2, 3, 768)

@@ -44,7 +44,7 @@ class Run:
 
     The files are read on first use, and again where they have changed since.
 
-    Example:
+    Examples:
         >>> run = statebridge.open_run("runs/first")
         >>> run.score("replace")
         0.25
@@ -165,7 +165,7 @@ class Run:
     ) -> Rows:
         """Return the committed rows, to iterate over or to make a table of.
 
-        Example:
+        Examples:
             >>> frame = run.rows(conditions=["replace"]).to_pandas()
 
         Raises:
@@ -351,7 +351,7 @@ def run(
         progress: True for bars on standard error, False for none, or a callback
             (stage, done, total).
 
-    Example:
+    Examples:
         >>> run = statebridge.run("experiment.yaml", "runs/first")
         >>> run.score("replace") - run.score("no_inject")
         0.125
@@ -379,7 +379,7 @@ def open_run(*sources: str | Path, dataset: str | Path | None = None) -> Run:
             Several are read as one set of results.
         dataset: JSONL rows of published files, which hold no contexts and questions.
 
-    Example:
+    Examples:
         >>> statebridge.open_run("runs/first").score("replace")
         0.25
 
