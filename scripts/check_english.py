@@ -1,18 +1,15 @@
 """Find the phrases that CONTRIBUTING.md asks writers to avoid.
 
-Docstrings, comments, test names and Markdown pages are read. `english_ratchet.json` holds how
-many finds each top folder may have; the numbers only fall.
+Docstrings, comments, test names and Markdown pages are read.
 
-    python scripts/check_english.py                        # fails where a folder has too many
-    python scripts/check_english.py --list bridge/statebridge/stats
-    python scripts/check_english.py --update               # lowers the numbers to those found
+    python scripts/check_english.py                          # everything
+    python scripts/check_english.py bridge/statebridge/stats
 """
 
 from __future__ import annotations
 
 import argparse
 import io
-import json
 import re
 import sys
 import tokenize
@@ -21,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-RATCHET = Path(__file__).with_name("english_ratchet.json")
 TREES = ("bridge", "client", "server", "tests", "benchmarks", "scripts", "docs")
 LONGEST_TEST_NAME = 60
 
@@ -58,30 +54,14 @@ class Find:
 
 
 def main() -> int:
-    """Check, list or update; return the exit status."""
+    """Print every find; return 1 if there is one."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--list", metavar="PATH", help="print every find below a path")
-    parser.add_argument("--update", action="store_true", help="lower the numbers of the ratchet")
-    chosen = parser.parse_args()
-    if chosen.list is not None:
-        start = chosen.list.rstrip("/")
-        files = (path for path in _files() if _relative(path).startswith(start))
-        print(*(find for path in files for find in _finds(path)), sep="\n")
-        return 0
-    found: dict[str, list[Find]] = {}
-    for path in _files():
-        found.setdefault(_folder(path), []).extend(_finds(path))
-    allowed: dict[str, int] = json.loads(RATCHET.read_text("utf-8"))
-    if chosen.update:
-        kept = {name: min(most, len(found.get(name, []))) for name, most in allowed.items()}
-        kept = {name: most for name, most in sorted(kept.items()) if most}
-        RATCHET.write_text(json.dumps(kept, indent=2) + "\n", "utf-8")
-        return 0
-    over = {name: finds for name, finds in found.items() if len(finds) > allowed.get(name, 0)}
-    for name, finds in sorted(over.items()):
-        print(*finds, sep="\n")
-        print(f"{name}: {len(finds)} phrases to rewrite, {allowed.get(name, 0)} allowed")
-    return 1 if over else 0
+    parser.add_argument("start", nargs="?", default="", help="read files below this path only")
+    start = parser.parse_args().start.rstrip("/")
+    files = (path for path in _files() if _relative(path).startswith(start))
+    finds = [find for path in files for find in _finds(path)]
+    print(*finds, sep="\n", end="\n" if finds else "")
+    return 1 if finds else 0
 
 
 def _files() -> Iterator[Path]:
@@ -94,12 +74,6 @@ def _files() -> Iterator[Path]:
 
 def _relative(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
-
-
-def _folder(path: Path) -> str:
-    """Return the top folder that a file's finds are counted for; `.` for the root."""
-    top, _, below = _relative(path).partition("/")
-    return top if below else "."
 
 
 def _finds(path: Path) -> Iterator[Find]:

@@ -1,4 +1,4 @@
-"""Statebridge: can one language model tell another something through its hidden states?
+"""Statebridge: can one language model pass another something other than text?
 
     import statebridge
 

@@ -40,15 +40,15 @@ class Event:
     state: str
     """queued, running, done, failed or cancelled."""
     stage: str | None = None
-    """Of a progress event: load, capture, train, quality, stitch, reuse, run."""
+    """Stage of a progress event: load, capture, train, quality, stitch, reuse, run."""
     done: int = 0
-    """Of `total`: rows over all cells in the stage `run`, and whatever another stage counts."""
+    """How many of `total`: in the stage `run` rows over all cells, in others what they count."""
     total: int = 0
     rows_per_second: float | None = None
     seconds_left: float | None = None
     error: str | None = None
     id: str | None = None
-    """Its number; None where the server was asked how the experiment stands instead."""
+    """Its number; None for a state that the server was asked for instead."""
 
 
 def read_event(sent: ServerSentEvent) -> Event:
@@ -86,7 +86,7 @@ def speed(event: Event) -> str:
 
 @dataclass
 class EventFollower:
-    """What to do next to see every event of one experiment until it has ended.
+    """The next step to see every event of one experiment until it has ended.
 
     `patience` is for how many seconds on end the server may be out of reach. With `latest`
     the first event is the last one there is, rather than the experiment's first.
@@ -112,7 +112,7 @@ class EventFollower:
         return Call("GET", path, model_of(ExperimentStatus), repeatable=True)
 
     def may_stream(self) -> bool:
-        """Whether to open a stream, rather than to ask how the experiment stands."""
+        """Whether to open a stream, rather than to ask for the state of the experiment."""
         return not self._look_first and time.monotonic() >= self._stream_after
 
     def request(self) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def status(
     key_file: KeyFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say how experiments on a server stand."""
+    """Print the state of experiments on a server."""
     with open_client(url, key_file) as client:
         if experiment_id is None:
             found = list(client.experiments(limit=limit))

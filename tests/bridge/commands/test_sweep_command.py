@@ -37,8 +37,8 @@ def call(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
             main()
         except SystemExit as stop:
             code = int(stop.code or 0)
-        said = capsys.readouterr()
-        return code, said.out, said.err
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
 
     return run
 
@@ -47,18 +47,18 @@ def call(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
 def test_a_sweep_and_its_report(call: Any, tmp_path: Path) -> None:
     out = tmp_path / "sweep"
     one_way = ("--set", "sweep.receiver_layers=[2]", "--set", "seeds=[42]")
-    code, said, err = call("layer-search", "e.yaml", "--out", out, *one_way, "--json")
+    code, printed, err = call("layer-search", "e.yaml", "--out", out, *one_way, "--json")
     assert code == 0, err
-    answer = json.loads(said)
+    answer = json.loads(printed)
     assert (answer["pairs"], answer["resumed_lanes"]) == (2, 0)
     assert answer["choice"]["chosen"]["condition"] in ("private_last", "half")
-    code, said, err = call("layer-search", "e.yaml", "--out", out, *one_way)
+    code, printed, err = call("layer-search", "e.yaml", "--out", out, *one_way)
     assert code == 0, err
-    assert "rows that had no part in the choice" in said
-    assert f"{answer['lanes']} were there already" in said
-    code, said, err = call("report", out, "--out", tmp_path / "report", "--no-figures", "--json")
+    assert "rows that had no part in the choice" in printed
+    assert f"{answer['lanes']} were there already" in printed
+    code, printed, err = call("report", out, "--out", tmp_path / "report", "--no-figures", "--json")
     assert code == 0, err
-    names = [Path(file).name for file in json.loads(said)["files"]]
+    names = [Path(file).name for file in json.loads(printed)["files"]]
     assert names == ["report.html", "report.md", "cells.csv"]
     # A run of the sweep is an ordinary run directory.
     assert call("score", out / "s00-r02")[0] == 0

@@ -49,7 +49,7 @@ def test_waits_and_a_download_survive_a_restart(own_server: RunningServer, tmp_p
         assert waiting.result(PATIENCE) is run
         total = run.status().rows_total
         assert asynchronous.result(PATIENCE) == len(run.rows()) == total
-        # The stream's own story: it was put back, and nothing is told twice.
+        # The stream's own story: it was put back, and nothing is sent twice.
         numbers = [int(event.id) for event in run.events() if event.id]
         assert numbers == list(range(1, len(numbers) + 1))
         # The download goes on after the rows that it has.
