@@ -95,9 +95,6 @@ def main() -> None:
     if isinstance(stdout, io.TextIOWrapper):
         # Windows gives a pipe the system's code page, which lacks signs such as the minus.
         stdout.reconfigure(errors="backslashreplace")
-    if isinstance(stdout, io.TextIOWrapper):
-        # Windows gives a pipe the system's code page, which lacks signs such as the minus.
-        stdout.reconfigure(errors="backslashreplace")
     try:
         code = app(standalone_mode=False, prog_name="statebridge")
         stdout.flush()
