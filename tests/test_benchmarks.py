@@ -170,7 +170,7 @@ def test_the_gpu_script_says_in_one_line_that_there_is_no_gpu(tmp_path: Path) ->
     bash = shutil.which("bash")
     assert bash is not None
     done = subprocess.run(
-        [bash, str(ROOT / "benchmarks" / "gpu.sh"), str(tmp_path / "out")],
+        [bash, str(ROOT / "benchmarks" / "gpu.sh"), "--out", str(tmp_path / "out")],
         env={"PYTHON": sys.executable, "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,

@@ -91,7 +91,10 @@ def _on_the_tiny_pair(words: list[str]) -> list[str]:
     }
     if words[1] == "layer-search":  # ten rows at least in either part of the split
         extra["dataset"] = extra["dataset"].replace("rows: 6", "rows: 30")
-        extra |= {"sweep.sender_layers": "[0.25, 0.75]", "sweep.receiver_layers": "[0.5]"}
+        extra |= {
+            "layer_search.sender_layers": "[0.25, 0.75]",
+            "layer_search.receiver_layers": "[0.5]",
+        }
     if any("smollm2-private" in word for word in words):
         del extra["translators"]
         sets, made = "translators.sets", "{generate: {rows: 40, seed: 9}}"

@@ -34,7 +34,7 @@ STAGES = {
     "similarity": "comparing layers",
     "stitch": "stitched cross-entropy",
     "layers": "measuring layers",
-    "sweep": "pairs of layers",
+    "layer_search": "pairs of layers",
 }
 """Stage of an engine or of a server's experiment, in words."""
 

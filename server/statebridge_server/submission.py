@@ -49,10 +49,10 @@ def check_submission(
     data = dict(body)
     if data.get("remote") is not None:
         raise ExperimentError("remote: leave it out; this server runs experiments itself")
-    if data.get("sweep") is not None:
+    if any(data.get(name) is not None for name in ("layer_search", "sweep")):
         raise ExperimentError(
-            "sweep: a server runs one pair of layers at a time; submit an experiment for each, or "
-            "use `statebridge layer-search` where the models are"
+            "layer_search: a server runs one pair of layers at a time; submit an experiment for "
+            "each, or use `statebridge layer-search` where the models are"
         )
     references = References(database, principal)
     dataset = references.dataset(data)

@@ -55,7 +55,14 @@ def assert_problem(answer: httpx.Response, status: int, expected: str) -> None:
         ({"sender": {"model": "receiver", "layer": 1}}, "not a pair of this server"),
         ({"sender": {"model": "sender", "layer": 1, "revision": "x"}}, "not a pair"),
         ({"remote": "http://127.0.0.1:1"}, "remote: leave it out"),
-        ({"sweep": {"sender_layers": [0, 1], "pairs": "same"}}, "sweep: a server runs one pair"),
+        (
+            {"sweep": {"sender_layers": [0, 1], "pairs": "same"}},
+            "layer_search: a server runs one pair",
+        ),
+        (
+            {"layer_search": {"sender_layers": [0, 1], "pairs": "same"}},
+            "layer_search: a server runs one pair",
+        ),
         ({"execution": {"device": "cuda"}}, "operator chooses"),
         ({"execution": {"sender_device": "cpu"}}, "sender_device: leave it out"),
         ({"execution": {"max_lanes": 10**9}}, "limit of 4096"),

@@ -113,7 +113,7 @@ def test_the_same_again_is_taken_whole_and_said(
         second = work.run(name="again")
     assert groups == []
     assert (second.lanes_reused, second.lanes_done, second.lanes_total) == (LANES,) * 3
-    assert work.plan.rows(second) == work.plan.rows(first)
+    assert work.rows(second) == work.rows(first)
     manifest = read_manifest(work.folder(second)) or {}
     assert manifest["reused"]["runs"] == {first.id: LANES}
     events = [event.data for event in events_after(work.database, second.id, 0)]
@@ -125,7 +125,7 @@ def test_the_same_again_is_taken_whole_and_said(
     with computed(monkeypatch) as groups:
         third = work.run()
     assert groups == []
-    assert work.plan.rows(third) == work.plan.rows(second)
+    assert work.rows(third) == work.rows(second)
 
 
 def test_of_an_overlapping_one_only_what_is_new_is_computed(
@@ -152,7 +152,7 @@ def test_nobody_takes_from_others_what_was_not_shared(
         taken = work.run("ben", conditions=["b_to_b_self_inject"])
     assert groups == []
     assert taken.lanes_reused == 4
-    assert work.plan.rows(taken) == work.plan.rows(shared)
+    assert work.rows(taken) == work.rows(shared)
 
 
 def test_a_deleted_job_leaves_nothing_behind(work: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +187,7 @@ def test_damaged_lanes_are_computed_again(
     with computed(monkeypatch) as groups:
         second = work.run()
     assert (sum(map(len, groups)), second.lanes_reused) == (LANES, 0)
-    assert work.plan.rows(second) == work.plan.rows(first)
+    assert work.rows(second) == work.rows(first)
 
 
 def test_a_lane_damaged_in_one_job_is_taken_from_another(
@@ -233,12 +233,12 @@ def test_killed_and_started_again_it_ends_with_the_same_bytes(
         with pytest.raises(_KilledError):
             work.carry_out(job, experiment)
     assert (work.folder(job) / REUSED).exists()
-    assert work.plan.rows(job)
+    assert work.rows(job)
     jobs.delete_job(work.database, first.id)
     summary = work.carry_out(job, experiment)
     assert 0 < summary.resumed_lanes < summary.lanes
     assert summary.reused_lanes == 8
-    assert work.plan.rows(job) == work.plan.rows(alone)
+    assert work.rows(job) == work.rows(alone)
     assert work.found(job).lanes_reused == 8
 
 
@@ -259,7 +259,7 @@ def test_rows_stay_where_their_lanes_cannot_be_recorded(
         first = work.run()
     assert work.lanes() == 0
     assert work.run().lanes_reused == 0
-    assert work.plan.rows(first).count(b"\n") == LANES
+    assert work.rows(first).count(b"\n") == LANES
 
 
 def test_a_positive_control_is_taken_too(
@@ -286,7 +286,7 @@ def test_a_stored_lane_is_smaller_than_its_row(sqlite_work: Jobs) -> None:
             return int(pages or 0) * 4096
 
     first = work.run()
-    lines = work.plan.rows(first).splitlines(keepends=True)
+    lines = work.rows(first).splitlines(keepends=True)
     before = size()
     keys = [hashlib.sha256(str(i).encode()).digest() for i in range(3000)]
     lanes = {key: lines[i % len(lines)] for i, key in enumerate(keys)}

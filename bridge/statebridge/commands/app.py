@@ -34,7 +34,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command()(run.run)
-app.command("layer-search")(layer_search.sweep)
+app.command("layer-search")(layer_search.layer_search)
+app.command("sweep", hidden=True)(layer_search.layer_search)  # its earlier name
 app.command()(fit.fit)
 app.command()(similarity.similarity)
 app.command()(doctor.doctor)

@@ -15,9 +15,9 @@ from statebridge.commands.options import AsJson, Device, ExperimentFile, Set, re
 from statebridge.progress import show_progress
 
 
-def sweep(
+def layer_search(
     file: ExperimentFile,
-    out: Annotated[Path, typer.Option(help="Sweep directory; an earlier sweep there goes on.")],
+    out: Annotated[Path, typer.Option(help="Directory; an earlier layer search there goes on.")],
     limit: Annotated[int | None, typer.Option(help="Run the first rows only.", min=1)] = None,
     device: Device = None,
     max_lanes: Annotated[
@@ -45,9 +45,9 @@ def sweep(
     }
     given = {key: value for key, value in overrides.items() if value is not None}
     experiment = load_experiment(file, read_changes(changes) | given)
-    if experiment.sweep is None:
+    if experiment.layer_search is None:
         raise ExperimentError(
-            f"{file}: sweep: missing; declare the layers to sweep, or use `statebridge run`"
+            f"{file}: layer_search: missing; declare the layers to search, or use `statebridge run`"
         )
     need_engine()
     from statebridge.engine.layer_search.search import run_layer_search

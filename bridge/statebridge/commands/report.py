@@ -31,7 +31,7 @@ def report(
 ) -> None:
     """Write a report: verdict in words, tables, figures, validation, and a browser of rows.
 
-    Of a sweep's directory: what was chosen, and what holds of it on the rows kept for that.
+    Of a layer search's directory: what was chosen, and what holds of it on the rows kept for that.
     """
     from statebridge.audit import read_reading_sheet
     from statebridge.errors import ResultError
@@ -43,7 +43,9 @@ def report(
     command = shlex.join(["statebridge", "report", *map(str, sources), "--out", str(out)])
     if any(is_layer_search(source) for source in sources):
         if len(sources) > 1:
-            raise ResultError("a sweep is reported on alone; give its directory and no other")
+            raise ResultError(
+                "a layer search is reported on alone; give its directory and no other"
+            )
         given = {
             "--dataset": dataset,
             "--expect": expect,
@@ -52,10 +54,10 @@ def report(
         }
         for option, value in given.items():
             if value:
-                raise ResultError(f"{option} does not go with a sweep; leave it out")
-        sweep = read_layer_search(sources[0])
+                raise ResultError(f"{option} does not go with a layer search; leave it out")
+        search = read_layer_search(sources[0])
         written = write_layer_search_report(
-            sweep, out, title=title, command=command, figures=figures
+            search, out, title=title, command=command, figures=figures
         )
         _say(written, as_json=as_json)
         return

@@ -1,1 +1,1 @@
-"""The engine: planning, the two sweeps, decoding, measures. Needs torch and nnsight."""
+"""The engine: planning, the two paths, decoding, measures. Needs torch and nnsight."""

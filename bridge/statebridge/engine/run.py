@@ -91,9 +91,9 @@ def run_experiment(
     Raises:
         StatebridgeError: Whatever is wrong, before a row is run where it can be known then.
     """
-    if experiment.sweep is not None:
+    if experiment.layer_search is not None:
         raise ExperimentError(
-            "sweep: this is one run, at one pair of layers; start the file with "
+            "layer_search: a run is at one pair of layers; start the file with "
             "`statebridge layer-search`"
         )
     with open_run(out) as directory:

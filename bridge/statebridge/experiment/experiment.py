@@ -24,7 +24,7 @@ from statebridge.errors import ExperimentError, nearest
 from statebridge.experiment.conditions import NAME, Condition
 from statebridge.experiment.dataset import Corpus, Dataset, Declared, GeneratedRows, Seed
 from statebridge.experiment.declared import NO_BOOLEAN, Layer, NameIn
-from statebridge.experiment.layer_search import Sweep, check_layer_search
+from statebridge.experiment.layer_search import LayerSearch, check_layer_search
 from statebridge.experiment.presets import resolve_conditions
 from statebridge.experiment.random_streams import STREAMS
 from statebridge.experiment.translator_settings import (
@@ -290,7 +290,7 @@ class Execution(Declared):
     executor: Annotated[str, Field(pattern=NAME, max_length=80)] = "in_process"
     """Executor that carries the groups of rows out: this process, or an executor that was added."""
     path: Literal["auto", "shared", "plain"] = "auto"
-    """`auto` is the shared sweep, and the plain one where the experiment runs remotely."""
+    """`auto` is the shared path, and the plain path if the experiment runs remotely."""
     device: Device = "auto"
     """Where the models are; with `sender_device`, the receiver and the translators."""
     sender_device: Device | None = None
@@ -338,8 +338,16 @@ class Experiment(Declared):
     execution: Execution = Execution()
     sender_checks: bool = False
     """True also replaces states inside the sender, to see whether what is sent is used there."""
-    sweep: Sweep | None = None
-    """Run at many pairs of layers (`statebridge layer-search`); the layers above are not used."""
+    layer_search: LayerSearch | None = None
+    """Run at many pairs of layers (`statebridge layer-search`); the layers above are ignored."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _earlier_name(cls, data: Any) -> Any:
+        """Read `sweep`, the name of `layer_search` in files of earlier versions."""
+        if isinstance(data, dict) and "sweep" in data and "layer_search" not in data:
+            return {("layer_search" if key == "sweep" else key): data[key] for key in data}
+        return data
 
     @field_validator("seeds")
     @classmethod
@@ -402,7 +410,7 @@ class Experiment(Declared):
                 "sender_checks: no condition reads the sender's states, so there is nothing to "
                 "check; add one of source translated, shuffled or sender, or leave it out"
             )
-        if self.sweep is not None:
+        if self.layer_search is not None:
             check_layer_search(self)
         return self
 

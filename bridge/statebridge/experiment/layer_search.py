@@ -1,4 +1,4 @@
-"""A sweep over layers: which pairs of them are run, and how one of them is chosen."""
+"""A layer search: which pairs of them are run, and how one of them is chosen."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from statebridge.experiment.experiment import Experiment
 
 MOST_PAIRS = 4096
-"""Most pairs of layers; each is a run of its own."""
+"""Pairs of layers at most; each is a run of its own."""
 
 ChoiceMetric = Literal[
     "gold_logprob",
@@ -26,7 +26,7 @@ ChoiceMetric = Literal[
     "first_answer_span",
     "legacy_contains",
 ]
-"""Metrics that a layer may be chosen by: higher is better in each."""
+"""Metrics by which layers may be chosen: higher is better in each."""
 
 _MEASURED = frozenset({"gold_logprob"})
 """Metrics that need no generated text."""
@@ -40,17 +40,17 @@ class Choose(_Declared):
     """How one layer pair and condition is chosen, and on which rows."""
 
     metric: ChoiceMetric = "gold_logprob"
-    """The highest mean of it is chosen."""
+    """Metric whose highest mean is chosen."""
     condition: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     """A condition, or several to choose among (such as the same one at several weights); every
     one that writes translated or the sender's own states, if not given."""
     share: Annotated[float, Field(gt=0, lt=1), NO_BOOLEAN] = 0.5
-    """Approximate share of the rows to choose on; the reported numbers come from the others."""
+    """Approximate share of the rows to choose on; the report is computed on the others."""
     seed: Annotated[int, Field(ge=0, le=2**63 - 1), NO_BOOLEAN] = 0
     """Seed of the split, which is a hash of the seed and the row's id."""
 
 
-class Sweep(_Declared):
+class LayerSearch(_Declared):
     """Layers to read and layers to write, and the choice among them."""
 
     sender_layers: Annotated[tuple[Layer, ...], Field(min_length=1)]
@@ -61,7 +61,7 @@ class Sweep(_Declared):
     choose: Choose = Choose()
 
     @model_validator(mode="after")
-    def _pairs_fit(self) -> Sweep:
+    def _pairs_fit(self) -> LayerSearch:
         ours, theirs = self.sender_layers, self.receiver_layers
         if self.pairs == "same":
             if theirs is not None:
@@ -75,7 +75,9 @@ class Sweep(_Declared):
             )
         count = len(ours) * (len(theirs or ()) if self.pairs == "product" else 1)
         if count == 1:
-            raise ValueError("one pair of layers is no sweep; list more, or declare them as layer")
+            raise ValueError(
+                "one pair of layers is no layer search; list more, or declare them as layer"
+            )
         if count > MOST_PAIRS:
             raise ValueError(f"{count} pairs of layers are more than {MOST_PAIRS}")
         return self
@@ -90,41 +92,42 @@ class Sweep(_Declared):
 
 
 def candidates(experiment: Experiment) -> tuple[Condition, ...]:
-    """Return the conditions that the choice of an experiment's sweep is among.
+    """Return the conditions among which an experiment's layer search chooses.
 
     Raises:
-        ValueError: The experiment has no sweep, or there is nothing to choose among.
+        ValueError: The experiment has no layer search, or there is nothing to choose among.
     """
-    if experiment.sweep is None:
-        raise ValueError("sweep: missing; declare the layers to sweep")
+    if experiment.layer_search is None:
+        raise ValueError("layer_search: missing; declare the layers to search")
     declared = {condition.name: condition for condition in experiment.resolved_conditions}
-    asked = experiment.sweep.choose.condition
+    asked = experiment.layer_search.choose.condition
     if asked is None:
         found = [c for c in declared.values() if c.carries_sender]
         if not found:
             raise ValueError(
-                "sweep.choose.condition: no condition writes translated states or the sender's "
-                "own; name the one to choose by"
+                "layer_search.choose.condition: no condition writes translated states or the "
+                "sender's own; name the one to choose by"
             )
         return tuple(found)
     names = (asked,) if isinstance(asked, str) else asked
     for place, name in enumerate(names):
         if name not in declared:
             raise ValueError(
-                f"sweep.choose.condition: {name} is not a condition of the experiment; "
+                f"layer_search.choose.condition: {name} is not a condition of the experiment; "
                 f"{nearest(name, declared)}"
             )
         if not declared[name].writes:
             raise ValueError(
-                f"sweep.choose.condition: {name} writes nothing, so it is the same at every layer"
+                f"layer_search.choose.condition: {name} writes nothing, so it is the same at "
+                "every layer"
             )
         if name in names[:place]:
-            raise ValueError(f"sweep.choose.condition: {name} is listed twice")
+            raise ValueError(f"layer_search.choose.condition: {name} is listed twice")
     return tuple(declared[name] for name in names)
 
 
 def check_layer_search(experiment: Experiment) -> None:
-    """Refuse a sweep that does not go with the rest of the experiment.
+    """Refuse a layer search that does not go with the rest of the experiment.
 
     Raises:
         ValueError: The message begins with the field.
@@ -136,12 +139,12 @@ def check_layer_search(experiment: Experiment) -> None:
         if isinstance(declared, Mapping):
             raise ValueError(
                 f"translators: {next(iter(declared.values()))} was fitted at one pair of layers "
-                "and cannot be swept; give fit: {...}, which fits anew at each"
+                "and cannot be searched over; give fit: {...}, which fits anew at each"
             )
-    metric = experiment.sweep.choose.metric if experiment.sweep else "gold_logprob"
+    metric = experiment.layer_search.choose.metric if experiment.layer_search else "gold_logprob"
     if not experiment.decode and metric not in _MEASURED:
         raise ValueError(
-            f"sweep.choose.metric: {metric} needs text, and decode is false; "
+            f"layer_search.choose.metric: {metric} needs text, and decode is false; "
             "choose by gold_logprob, or decode"
         )
 
@@ -151,8 +154,8 @@ def _check_one_floor(chosen: Sequence[Condition], declared: Sequence[Condition])
     if len(prompts) > 1:
         (prompt, name), (other_prompt, other) = list(prompts.items())[:2]
         raise ValueError(
-            f"sweep.choose.condition: under {name} the receiver reads the {prompt} prompt and "
-            f"under {other} the {other_prompt} prompt, so the choice would be of the prompt; "
+            f"layer_search.choose.condition: under {name} the receiver reads the {prompt} prompt "
+            f"and under {other} the {other_prompt} prompt, so the choice would be of the prompt; "
             "name conditions of one prompt"
         )
     (prompt,) = prompts

@@ -20,7 +20,7 @@ from statebridge.figures.texts import audit_labels, divergence_survival
 from statebridge.records import ResultSet
 from statebridge.stats import Comparison
 
-_SWEPT_METRICS = ("word_boundary_contains", "gold_logprob")
+_SHOWN_METRICS = ("word_boundary_contains", "gold_logprob")
 _DELTA_METRICS = ("word_boundary_contains", "gold_logprob", "kl_from_no_inject")
 
 
@@ -45,8 +45,8 @@ def gallery(
             absent("paired_delta", "Differences", "there was no baseline to compare with")
         )
     else:
-        metrics = [m for m in _DELTA_METRICS if m in comparison.metrics]
-        drawings += [paired_delta(comparison, metric) for metric in metrics]
+        shown = [m for m in _DELTA_METRICS if m in comparison.metrics]
+        drawings += [paired_delta(comparison, metric) for metric in shown]
         drawings.append(forest(comparison))
     drawings += [
         norm_mismatch(results),
@@ -55,11 +55,11 @@ def gallery(
         translator_cosine(results.manifest),
     ]
     if comparison is not None:
-        swept = [m for m in _SWEPT_METRICS if m in comparison.metrics] or comparison.metrics[:1]
-        curves = [strength_curve(results, comparison, metric) for metric in swept]
+        drawn = [m for m in _SHOWN_METRICS if m in comparison.metrics] or comparison.metrics[:1]
+        curves = [strength_curve(results, comparison, metric) for metric in drawn]
         runs = [results, *layer_runs]
-        maps = [layer_map(runs, metric, comparison.baselines[0]) for metric in swept]
-        # Where there is no sweep, one reason is enough.
+        maps = [layer_map(runs, metric, comparison.baselines[0]) for metric in drawn]
+        # Without several layers, one reason is enough.
         drawings += [*(d for d in curves if d.figure), *(d for d in maps if d.figure)]
         drawings += [kind[0] for kind in (curves, maps) if not any(d.figure for d in kind)]
     drawings.append(divergence_survival(results))

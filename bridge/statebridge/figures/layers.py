@@ -50,25 +50,25 @@ def layer_map(
     """
     name, title = f"layer_map_{metric}", "Effect over sender and receiver layers"
     found = _differences(runs, metric, baseline)
-    swept = {key: places for key, places in found.items() if len(places) > 1}
-    if not swept:
+    varied = {key: places for key, places in found.items() if len(places) > 1}
+    if not varied:
         return absent(
             name,
             title,
-            "the results are of one sender layer and one receiver layer; give runs that sweep them",
+            "the results are of one sender layer and one receiver layer; give runs of more layers",
         )
-    order = reading_order(condition for _, condition in swept)
-    keys = sorted(swept, key=lambda key: (key[0], order.index(key[1])))
+    order = reading_order(condition for _, condition in varied)
+    keys = sorted(varied, key=lambda key: (key[0], order.index(key[1])))
     shown, both = keys[:_PANELS], len({direction for direction, _ in keys}) > 1
     across = min(len(shown), 3 if len(shown) != 4 else 2)
     down = math.ceil(len(shown) / across)
-    limit = max(abs(p.by_row.deltas.mean()) for key in shown for p in swept[key].values())
+    limit = max(abs(p.by_row.deltas.mean()) for key in shown for p in varied[key].values())
     with house_style():
         figure = new_figure(0.6 + 2.4 * down, width=WIDTH if across > 1 else 4.4)
         panels = list(figure.subplots(down, across, squeeze=False).flat)
         images = []
         for axes, key in zip(panels, shown, strict=False):
-            values = {place: float(p.by_row.deltas.mean()) for place, p in swept[key].items()}
+            values = {place: float(p.by_row.deltas.mean()) for place, p in varied[key].items()}
             images.append(layer_panel(axes, values, float(limit) or 1e-9))
             axes.set_title(literal(row_label(key[1], key[0], both=both)), fontsize=8)
         for axes in panels[len(shown) :]:
@@ -76,7 +76,7 @@ def layer_map(
         figure.colorbar(images[0], ax=figure.axes, label="difference", shrink=0.8)
         figure.supxlabel("receiver layer", fontsize=8.5)
         figure.supylabel("sender layer", fontsize=8.5)
-    every = [paired for key in shown for paired in swept[key].values()]
+    every = [paired for key in shown for paired in varied[key].values()]
     caption = (
         f"Difference in {metric_label(metric)} from {baseline} by the layer that is read (sender) "
         f"and written (receiver), counted from 0. {rows_text(len(p.by_row.row_ids) for p in every)}"

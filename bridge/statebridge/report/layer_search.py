@@ -83,7 +83,7 @@ def gather_layer_search(
     notes = [*comparison.warnings, *(w for d in comparison.differences for w in d.warnings)]
     cells = _cells(search, choice)
     return LayerSearchContent(
-        title=title or f"Statebridge sweep: {name}",
+        title=title or f"Statebridge layer search: {name}",
         subtitle=f"{len(search.runs)} pairs of layers, "
         f"{rows_text([len(choice.split.choosing) + len(choice.split.reporting)])}.",
         headline=choice_headline(choice),
@@ -103,8 +103,8 @@ def gather_layer_search(
         drawings=tuple(drawing for drawing in drawings if drawing.figure is not None),
         not_drawn=tuple(drawing for drawing in drawings if drawing.figure is None),
         steps=(
-            "statebridge layer-search experiment.json --out sweep",
-            command or "statebridge report sweep --out report",
+            "statebridge layer-search experiment.json --out search",
+            command or "statebridge report search --out report",
         ),
         experiment_json=json.dumps(search.plan.experiment, indent=2, ensure_ascii=False),
         choice=choice,
@@ -250,7 +250,7 @@ def firmness(choice: HeldOutChoice) -> list[str]:
     if made.tied:
         sentences.append(
             f"{made.tied} other cell{'s have' if made.tied > 1 else ' has'} the same mean; the "
-            "first in the order of the sweep was taken."
+            "first in the order of the layer search was taken."
         )
     sentences.append(
         f"The same cell is chosen in {100 * made.chosen_again:.0f} % of {RESAMPLES:,} bootstrap "

@@ -2,8 +2,8 @@
 
 Operations by `statebridge.cost`, under both of its accountings, with a key-value cache and
 without; bytes as sent. Conditions that no one would send with (controls) have no cost here.
-A method costs what it would cost alone: that a sweep shares passes between conditions is left
-out, as is the teacher-forced pass that measures the gold answer.
+A method costs what it would cost alone: passes that conditions share are counted for each, and
+the teacher-forced pass that measures the gold answer is left out.
 """
 
 from __future__ import annotations

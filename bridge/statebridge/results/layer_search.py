@@ -1,8 +1,10 @@
 """Directory of a layer search: its plan, and one run directory for each pair of layers.
 
-sweep.json   the experiment, the layers of each run, and the split of the rows
-s06-r12/     the run that reads sender layer 6 and writes receiver layer 12
-lanes.sqlite  while the search runs: lanes, to be taken by the runs of other layers
+layer_search.json   the experiment, the layers of each run, and the split of the rows
+s06-r12/            the run that reads sender layer 6 and writes receiver layer 12
+lanes.sqlite        while the search runs: lanes that runs at other layers reuse
+
+In directories of earlier versions the plan is `sweep.json`.
 """
 
 from __future__ import annotations
@@ -24,10 +26,11 @@ from statebridge.results.run_results import read_run
 from statebridge.runs.directory import MANIFEST
 from statebridge.runs.same_run import check_same
 
-PLAN, LANES = "sweep.json", "lanes.sqlite"
-FORMAT = "statebridge.sweep.v1"
+PLAN, LANES = "layer_search.json", "lanes.sqlite"
+EARLIER_PLAN = "sweep.json"
+FORMAT, EARLIER_FORMAT = "statebridge.layer_search.v1", "statebridge.sweep.v1"
 LEAST_ROWS = 10
-"""In either part of a split."""
+"""Rows of either part of a split, at least."""
 
 Layers = tuple[int, int]
 """Sender's layer, receiver's layer, counted from 0."""
@@ -57,7 +60,7 @@ class LayerRun(Record):
 
 
 class LayerSearchPlan(Record):
-    """The content of `sweep.json`."""
+    """The content of `layer_search.json`."""
 
     format: str = FORMAT
     experiment: dict[str, Any]
@@ -95,7 +98,7 @@ def split_rows(row_ids: Sequence[str], share: float, seed: int) -> Split:
     reporting = tuple(row_id for row_id in row_ids if row_id not in chosen)
     if min(len(choosing), len(reporting)) < LEAST_ROWS:
         raise ResultError(
-            f"sweep.choose: of {len(row_ids)} rows {len(choosing)} would be chosen on and "
+            f"layer_search.choose: of {len(row_ids)} rows {len(choosing)} would be chosen on and "
             f"{len(reporting)} reported on, and each needs {LEAST_ROWS}; run more rows, or give "
             "another share"
         )
@@ -120,7 +123,12 @@ def restricted(results: ResultSet, row_ids: Iterable[str]) -> ResultSet:
 
 def is_layer_search(path: str | Path) -> bool:
     """Whether a directory is that of a layer search."""
-    return (Path(path) / PLAN).is_file()
+    return _plan_file(Path(path)).is_file()
+
+
+def _plan_file(path: Path) -> Path:
+    earlier = path / EARLIER_PLAN
+    return earlier if earlier.is_file() else path / PLAN
 
 
 def open_plan(path: Path, plan: LayerSearchPlan) -> None:
@@ -130,16 +138,16 @@ def open_plan(path: Path, plan: LayerSearchPlan) -> None:
         ResultError: The path is a file, or a directory that holds another one or something else.
         EnvironmentFault: It cannot be made or written.
     """
-    file = path / PLAN
+    file = _plan_file(path)
     if path.exists() and not path.is_dir():
-        raise ResultError(f"{path}: is a file; give a directory for the sweep")
+        raise ResultError(f"{path}: is a file; give a directory for the layer search")
     if file.exists():
         earlier = _read_plan(file)
         check_same(plan.model_dump(mode="json"), earlier.model_dump(mode="json"), file)
         return
     try:
         strangers = sorted(p.name for p in path.iterdir()) if path.is_dir() else []
-        # What a killed process had not yet renamed into place is no stranger.
+        # A killed process may have left a plan that was not yet renamed into place.
         strangers = [name for name in strangers if not name.startswith(f".{PLAN}.")]
         if strangers:
             raise ResultError(
@@ -166,19 +174,20 @@ def read_layer_search(path: str | Path) -> LayerSearchResults:
         raise ResultError(
             f"{path}: no {PLAN}; give a directory that `statebridge layer-search` wrote"
         )
-    plan = _read_plan(path / PLAN)
-    runs = {run.layers: _read_swept(path, run, plan) for run in plan.runs}
+    file = _plan_file(path)
+    plan = _read_plan(file)
+    runs = {run.layers: _read_run(path, run, plan) for run in plan.runs}
     stated = plan.split
     for layers, results in runs.items():
         if split_rows(list(results.dataset), stated.share, stated.seed) != stated:
             raise ResultError(
-                f"{path / PLAN}: the split is not that of its seed and the rows of layers "
+                f"{file}: the split is not that of its seed and the rows of layers "
                 f"{layers[0]} and {layers[1]}; restore the file"
             )
     return LayerSearchResults(path, plan, runs)
 
 
-def _read_swept(path: Path, run: LayerRun, plan: LayerSearchPlan) -> ResultSet:
+def _read_run(path: Path, run: LayerRun, plan: LayerSearchPlan) -> ResultSet:
     folder = path / run.directory
     if not (folder / MANIFEST).is_file():
         raise ResultError(
@@ -204,11 +213,14 @@ def _read_swept(path: Path, run: LayerRun, plan: LayerSearchPlan) -> ResultSet:
 def _read_plan(file: Path) -> LayerSearchPlan:
     try:
         data = json.loads(file.read_bytes())
-        if not isinstance(data, dict) or data.get("format") != FORMAT:
-            raise ResultError(f"{file}: not a sweep of format {FORMAT}")
-        plan = LayerSearchPlan.model_validate(data)
+        if not isinstance(data, dict) or data.get("format") not in (FORMAT, EARLIER_FORMAT):
+            raise ResultError(f"{file}: not a layer search of format {FORMAT}")
+        experiment = data.get("experiment")
+        if isinstance(experiment, dict) and "sweep" in experiment:
+            experiment["layer_search"] = experiment.pop("sweep")
+        plan = LayerSearchPlan.model_validate(data | {"format": FORMAT})
         Experiment.model_validate(plan.experiment)
     except (OSError, ValidationError, ValueError) as error:
         problem = " ".join(str(error).split())[:200]
-        raise ResultError(f"{file}: not the plan of a sweep: {problem}") from None
+        raise ResultError(f"{file}: not the plan of a layer_search: {problem}") from None
     return plan

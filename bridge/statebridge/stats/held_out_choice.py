@@ -118,9 +118,9 @@ def choose_held_out(search: LayerSearchResults, settings: Settings | None = None
         ResultError: A row without a value of the metric, or results that cannot be compared.
     """
     declared = search.plan.declared
-    if declared.sweep is None:
-        raise ResultError(f"{search.path}: its experiment declares no sweep")
-    metric, split = declared.sweep.choose.metric, search.plan.split
+    if declared.layer_search is None:
+        raise ResultError(f"{search.path}: its experiment declares no layer search")
+    metric, split = declared.layer_search.choose.metric, search.plan.split
     names = [condition.name for condition in candidates(declared)]
     choosing = {layers: restricted(run, split.choosing) for layers, run in search.runs.items()}
     choice = choose(choosing, names, metric)

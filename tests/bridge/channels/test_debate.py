@@ -103,7 +103,7 @@ def _run(pair: OraclePair, rows: Sequence[Mapping[str, str]] = ROWS, **fields: A
 
 @pytest.mark.parametrize("path", ["shared", "plain"])
 @pytest.mark.parametrize("kind", ["neox", "llama", "mixed", "two-tokenizers"])
-def test_both_sweeps_equal_the_loop(kind: str, path: str) -> None:
+def test_both_paths_equal_the_loop(kind: str, path: str) -> None:
     run = _run(_pair(kind), execution={"path": path}, rows_together=4)
     spoken = set()
     for name, rounds in (("debate", 2), ("longer", 4)):

@@ -70,11 +70,11 @@ class Lanes:
 
 @contextmanager
 def computed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[list[tuple[str, int]]]]:
-    """Give the lanes (cell, row index) of every group that a sweep runs in the block."""
+    """Give the lanes (cell, row index) of every group that a path runs in the block."""
     groups: list[list[tuple[str, int]]] = []
     with monkeypatch.context() as patch:
-        for sweep in (SharedPath, PlainPath):
-            patch.setattr(sweep, "run", _noting(sweep.run, groups))
+        for path in (SharedPath, PlainPath):
+            patch.setattr(path, "run", _noting(path.run, groups))
         yield groups
 
 

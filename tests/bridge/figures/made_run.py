@@ -172,7 +172,7 @@ def without(results: ResultSet, *names: str) -> ResultSet:
     return replace(results, cells=cells)
 
 
-def sweep(*weights: float, **fields: Any) -> list[Condition]:
+def strengths(*weights: float, **fields: Any) -> list[Condition]:
     """Conditions that differ in their weight only."""
     base = {"source": "translated", "match_norm": True, **fields}
     return [Condition(name=f"alpha_{weight:g}", weight=weight, **base) for weight in weights]

@@ -21,7 +21,7 @@ from statebridge.figures.wording import percent
 from statebridge.records import CellResult, ResultSet
 from statebridge.scoring import row_values
 from statebridge.stats import Comparison, Settings, compare
-from tests.bridge.figures.made_run import PUBLISHED, SEEDS, TOKENS, made_run, sweep, without
+from tests.bridge.figures.made_run import PUBLISHED, SEEDS, TOKENS, made_run, strengths, without
 
 FEW = Settings(resamples=200, stratify_by=(), permutations=99)
 """The figures show intervals; how good they are is tested with the statistics."""
@@ -43,7 +43,7 @@ def comparison(run: ResultSet) -> Comparison:
 
 @pytest.fixture(scope="module")
 def drawings(run: ResultSet, comparison: Comparison) -> dict[str, Drawing]:
-    swept = made_run(["no_inject", *sweep(0.1, 0.3, 1.0)])
+    varied = made_run(["no_inject", *strengths(0.1, 0.3, 1.0)])
     others = [made_run(["no_inject", "replace"], layers=(4, 16), shift=0.5)]
     return {
         "containment": figures.containment(run),
@@ -54,7 +54,7 @@ def drawings(run: ResultSet, comparison: Comparison) -> dict[str, Drawing]:
         "norm_distribution": figures.norm_distribution(run),
         "cosine_distribution": figures.cosine_distribution(run),
         "translator_cosine": figures.translator_cosine(run.manifest),
-        "strength_curve": figures.strength_curve(swept, compared(swept)),
+        "strength_curve": figures.strength_curve(varied, compared(varied)),
         "layer_map": figures.layer_map([run, *others], "gold_logprob"),
         "divergence_survival": figures.divergence_survival(run),
         "audit_labels": figures.audit_labels(audit(run)),
@@ -147,8 +147,8 @@ def test_survival_counts_the_texts_that_still_agree(run: ResultSet) -> None:
 
 
 def test_strength_groups_conditions_that_differ_in_weight_only() -> None:
-    other = sweep(0.5, positions="last", source_positions="last")
-    run = made_run(["no_inject", *sweep(1.0, 0.1), *other])
+    other = strengths(0.5, positions="last", source_positions="last")
+    run = made_run(["no_inject", *strengths(1.0, 0.1), *other])
     (series,) = strength_series(run)
     assert series.names == ("alpha_0.1", "alpha_1")
     assert series.weights == (0.1, 1.0)

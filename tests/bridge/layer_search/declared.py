@@ -1,4 +1,4 @@
-"""A small sweep as it is declared, and results made up for one."""
+"""A small layer search as it is declared, and results made up for one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ HALF: dict[str, Any] = {
     "source_positions": "last",
 }
 EXPERIMENT: dict[str, Any] = {
-    "name": "tiny-sweep",
+    "name": "tiny-layer-search",
     "sender": {"model": "./sender", "layer": 0},
     "receiver": {"model": "./receiver", "layer": 0},
     "dataset": {"generate": {"rows": 28, "hops": [2], "distractors": 0}},
@@ -35,7 +35,7 @@ EXPERIMENT: dict[str, Any] = {
     "conditions": ["question_only", "skyline", "private_last", "private_last_random", HALF],
     "seeds": [42, 123],
     "decode": False,
-    "sweep": {
+    "layer_search": {
         "sender_layers": [0, 2],
         "receiver_layers": [1, -1],
         "choose": {"condition": ["private_last", "half"]},
@@ -45,7 +45,7 @@ LAYERS: tuple[Layers, ...] = ((0, 1), (0, 3), (2, 1), (2, 3))
 
 
 def tiny_layer_search(**changes: Any) -> Experiment:
-    """The experiment with some fields changed, such as `limit` or `sweep`."""
+    """The experiment with some fields changed, such as `limit` or `layer_search`."""
     return parse_experiment(yaml.safe_dump(EXPERIMENT | changes))
 
 
@@ -53,10 +53,10 @@ Value = Callable[[Layers, str, int | None, str], float]
 """Gold log-probability by layers, condition, seed and row id."""
 
 
-def made_sweep(
+def made_search(
     value: Value, rows: int = 60, seeds: Sequence[int] = (42, 123), **changes: Any
 ) -> LayerSearchResults:
-    """Results of the sweep with values made up."""
+    """Results of the layer search with values made up."""
     ids = [f"row{index:03}" for index in range(rows)]
     split = split_rows(ids, 0.5, 0)
     plan = LayerSearchPlan(

@@ -1,4 +1,4 @@
-"""A sweep on a tiny pair: its runs, its resumption, what it shares and what it refuses."""
+"""A layer search on a tiny pair: its runs, its resumption, what it shares and what it refuses."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ CLOSE = {"rel": 1e-4, "abs": 1e-4}
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("sweep") / "out"
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("layer_search") / "out"
     summary = carried_out(out)
     # Of 28 rows: question_only and skyline at three later pairs of layers, and random states at
     # the second sender layer, 2 seeds at 2 receiver layers.
@@ -38,8 +38,8 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def results(swept: Path) -> LayerSearchResults:
-    return read_layer_search(swept)
+def results(searched: Path) -> LayerSearchResults:
+    return read_layer_search(searched)
 
 
 def _bytes(folder: Path) -> dict[str, bytes]:
@@ -49,8 +49,8 @@ def _bytes(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_noted_lanes_go_when_the_sweep_has_ended(swept: Path) -> None:
-    assert not (swept / LANES).exists()
+def test_noted_lanes_go_when_the_search_has_ended(searched: Path) -> None:
+    assert not (searched / LANES).exists()
 
 
 def test_there_is_a_run_for_each_pair_of_layers(results: LayerSearchResults) -> None:
@@ -60,7 +60,7 @@ def test_there_is_a_run_for_each_pair_of_layers(results: LayerSearchResults) -> 
     ]  # fmt: skip
     for layers, run in results.runs.items():
         assert run.manifest is not None
-        assert run.manifest["experiment"]["sweep"] is None
+        assert run.manifest["experiment"]["layer_search"] is None
         sides = run.manifest["pair"]
         assert (sides["sender"]["layer"], sides["receiver"]["layer"]) == layers
 
@@ -73,7 +73,7 @@ def test_each_run_is_what_it_would_be_alone(results: LayerSearchResults, tmp_pat
         for side, layer in (("sender", 2), ("receiver", 3))
     }
     run_experiment(
-        experiment.model_copy(update={**sides, "sweep": None}), tmp_path / "alone", pair=at
+        experiment.model_copy(update={**sides, "layer_search": None}), tmp_path / "alone", pair=at
     )
     alone = read_run(tmp_path / "alone")
     assert len(alone.cells) == len(results.runs[2, 3].cells)
@@ -90,13 +90,13 @@ class _KilledError(Exception):
     pass
 
 
-def test_a_sweep_that_was_killed_goes_on_to_the_same_bytes(swept: Path, tmp_path: Path) -> None:
+def test_a_killed_layer_search_goes_on_to_the_same_bytes(searched: Path, tmp_path: Path) -> None:
     seen: list[tuple[str, int]] = []
 
     def stop(stage: str, done: int, _total: int) -> None:
         seen.append((stage, done))
         # In the middle of the third run.
-        if ("sweep", 2) in seen and stage == "run" and done > 0:
+        if ("layer_search", 2) in seen and stage == "run" and done > 0:
             raise _KilledError
 
     with pytest.raises(_KilledError):
@@ -106,7 +106,7 @@ def test_a_sweep_that_was_killed_goes_on_to_the_same_bytes(swept: Path, tmp_path
         read_layer_search(tmp_path / "killed")
     summary = carried_out(tmp_path / "killed")
     assert 0 < summary.resumed_lanes < summary.lanes
-    assert _bytes(tmp_path / "killed") == _bytes(swept)
+    assert _bytes(tmp_path / "killed") == _bytes(searched)
 
 
 def test_the_report_says_what_was_chosen_and_what_holds(
@@ -141,9 +141,12 @@ def test_the_report_draws_the_maps_and_the_curve(
 @pytest.mark.parametrize(
     ("layers", "words"),
     [
-        ({"sender_layers": [0, 3]}, "sweep.sender_layers: layer 3 of tiny-sender is out of range"),
+        (
+            {"sender_layers": [0, 3]},
+            "layer_search.sender_layers: layer 3 of tiny-sender is out of range",
+        ),
         ({"sender_layers": [0, 3]}, "it has 3 blocks, 0 to 2"),
-        ({"receiver_layers": [-5, 0]}, "sweep.receiver_layers: layer -5 of tiny-receiver"),
+        ({"receiver_layers": [-5, 0]}, "layer_search.receiver_layers: layer -5 of tiny-receiver"),
         ({"receiver_layers": ["h.1", 0]}, "is not a block of tiny-receiver"),
         ({"sender_layers": [2, -1]}, "2 to 1 and -1 to 1 are the same blocks, 2 to 1"),
         ({"receiver_layers": [0.5, 2]}, "0 to 0.5 and 0 to 2 are the same blocks, 0 to 2"),
@@ -151,7 +154,7 @@ def test_the_report_draws_the_maps_and_the_curve(
 )
 def test_layers_that_do_not_exist(layers: dict[str, Any], words: str, tmp_path: Path) -> None:
     with pytest.raises(PairError) as caught:
-        carried_out(tmp_path / "out", sweep=EXPERIMENT["sweep"] | layers)
+        carried_out(tmp_path / "out", layer_search=EXPERIMENT["layer_search"] | layers)
     assert words in str(caught.value)
     assert not (tmp_path / "out").exists()
 
@@ -159,35 +162,56 @@ def test_layers_that_do_not_exist(layers: dict[str, Any], words: str, tmp_path: 
 def test_what_cannot_be_split_or_scored_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ResultError, match=r"of 12 rows .* each needs 10"):
         carried_out(tmp_path / "out", limit=12)
-    by_task = EXPERIMENT["sweep"] | {"choose": {"metric": "task_correct"}}
+    by_task = EXPERIMENT["layer_search"] | {"choose": {"metric": "task_correct"}}
     with pytest.raises(DatasetError, match="names no scoring convention"):
-        carried_out(tmp_path / "out", sweep=by_task, decode=True)
+        carried_out(tmp_path / "out", layer_search=by_task, decode=True)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_sweep_is_no_run_and_a_run_is_no_sweep(tmp_path: Path) -> None:
+def test_a_layer_search_is_no_run_and_a_run_is_no_layer_search(tmp_path: Path) -> None:
     with pytest.raises(ExperimentError, match="start the file with `statebridge layer-search`"):
         run_experiment(tiny_layer_search(), tmp_path / "out", pair=tiny_pair())
-    with pytest.raises(ExperimentError, match="declare the layers to sweep"):
-        run_layer_search(tiny_layer_search(sweep=None), tmp_path / "out", pair=tiny_pair())
+    with pytest.raises(ExperimentError, match="declare the layers to search"):
+        run_layer_search(tiny_layer_search(layer_search=None), tmp_path / "out", pair=tiny_pair())
     assert not (tmp_path / "out").exists()
 
 
-def test_a_directory_of_something_else_is_refused(swept: Path, tmp_path: Path) -> None:
+def test_a_directory_of_something_else_is_refused(searched: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(ResultError, match=r"holds notes\.txt and no sweep\.json"):
+    with pytest.raises(ResultError, match=r"holds notes\.txt and no layer_search\.json"):
         carried_out(tmp_path)
     with pytest.raises(ResultError, match="is a file"):
         carried_out(tmp_path / "notes.txt")
     with pytest.raises(ResultError, match=r"was started with another experiment\.seeds"):
-        carried_out(swept, seeds=[42])
-    with pytest.raises(ResultError, match=r"no sweep\.json"):
+        carried_out(searched, seeds=[42])
+    with pytest.raises(ResultError, match=r"no layer_search\.json"):
         read_layer_search(tmp_path)
 
 
-def test_damaged_sweeps_are_told(swept: Path, tmp_path: Path) -> None:
+def test_a_directory_of_an_earlier_version_is_read_and_goes_on(
+    searched: Path, results: LayerSearchResults, tmp_path: Path
+) -> None:
     copy = tmp_path / "copy"
-    shutil.copytree(swept, copy)
+    shutil.copytree(searched, copy)
+    plan = json.loads((copy / PLAN).read_text())
+    (copy / PLAN).unlink()
+    plan["format"] = "statebridge.sweep.v1"
+    plan["experiment"]["sweep"] = plan["experiment"].pop("layer_search")
+    (copy / "sweep.json").write_text(json.dumps(plan))
+    for manifest in copy.glob("*/manifest.json"):
+        stated = json.loads(manifest.read_text())
+        stated["experiment"]["sweep"] = stated["experiment"].pop("layer_search")
+        manifest.write_text(json.dumps(stated))
+    shutil.rmtree(copy / "s02-r03")
+    summary = carried_out(copy)
+    assert summary.resumed_lanes == summary.lanes * 3 // 4
+    assert not (copy / PLAN).exists()
+    assert read_layer_search(copy).plan == results.plan
+
+
+def test_damaged_layer_searches_are_refused(searched: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(searched, copy)
     plan = json.loads((copy / PLAN).read_text())
     moved = plan["split"]["reporting"].pop()
     plan["split"]["choosing"].append(moved)
@@ -195,10 +219,10 @@ def test_damaged_sweeps_are_told(swept: Path, tmp_path: Path) -> None:
     with pytest.raises(ResultError, match="the split is not that of its seed"):
         read_layer_search(copy)
     (copy / PLAN).write_text("{}")
-    with pytest.raises(ResultError, match="not a sweep of format"):
+    with pytest.raises(ResultError, match="not a layer search of format"):
         read_layer_search(copy)
-    (copy / PLAN).write_bytes((swept / PLAN).read_bytes())
+    (copy / PLAN).write_bytes((searched / PLAN).read_bytes())
     shutil.rmtree(copy / "s02-r01")
-    shutil.copytree(swept / "s00-r01", copy / "s02-r01")
+    shutil.copytree(searched / "s00-r01", copy / "s02-r01")
     with pytest.raises(ResultError, match=r"is a run of layers 0 and 1 .* not the one"):
         read_layer_search(copy)

@@ -1,4 +1,4 @@
-"""The small sweep carried out on a tiny random pair."""
+"""The small layer search carried out on a tiny random pair."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ def tiny_pair() -> Pair:
 def carried_out(
     out: Path, progress: Progress = lambda *_: None, **changes: Any
 ) -> LayerSearchSummary:
-    """Run the sweep into a directory."""
+    """Run the layer search into a directory."""
     return run_layer_search(tiny_layer_search(**changes), out, pair=tiny_pair(), progress=progress)

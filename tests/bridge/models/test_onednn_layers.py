@@ -69,7 +69,7 @@ def _copied(pair: OraclePair) -> OraclePair:
 
 
 @pytest.mark.parametrize(("pair_of", "rows_together"), [(neox_pair, 1), (llama_pair, 7)])
-def test_the_sweep_equals_the_oracle(
+def test_the_shared_path_equals_the_oracle(
     pair_of: Callable[[], OraclePair], rows_together: int, products: list[tuple[int, ...]]
 ) -> None:
     pair = pair_of()

@@ -235,13 +235,13 @@ def test_a_manifest_with_unknown_fields_is_refused_in_one_line(
         _run(_experiment(translator), tmp_path)
 
 
-@pytest.mark.parametrize(("path", "sweep"), [("shared", SharedPath), ("plain", PlainPath)])
+@pytest.mark.parametrize(("path", "runner"), [("shared", SharedPath), ("plain", PlainPath)])
 def test_non_finite_numbers_stop_the_run_before_its_group(
-    path: str, sweep: Any, translator: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    path: str, runner: Any, translator: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     experiment = _experiment(translator, execution={"max_lanes": 9, "path": path})
     head = _pair().receiver.module.get_output_embeddings().weight
-    run = sweep.run
+    run = runner.run
     calls: list[int] = []
 
     def spoil(self: Any, group: Any) -> Any:
@@ -252,7 +252,7 @@ def test_non_finite_numbers_stop_the_run_before_its_group(
         return run(self, group)
 
     kept = head.detach().clone()
-    monkeypatch.setattr(sweep, "run", spoil)
+    monkeypatch.setattr(runner, "run", spoil)
     try:
         with pytest.raises(NumericError) as caught:
             _run(experiment, tmp_path)

@@ -19,7 +19,7 @@ from statebridge.results.layer_search import (
 )
 from statebridge.stats import Settings
 from statebridge.stats.held_out_choice import choose, choose_held_out
-from tests.bridge.layer_search.declared import LAYERS, made_sweep
+from tests.bridge.layer_search.declared import LAYERS, made_search
 
 QUICK = Settings(stratify_by=(), resamples=200)
 NAMES = ("private_last", "half")
@@ -38,7 +38,7 @@ def planted(at: Layers, condition: str, seed: int | None, row: str) -> float:
 
 
 def test_the_planted_cell_is_chosen_and_reported() -> None:
-    search = made_sweep(planted)
+    search = made_search(planted)
     found = choose_held_out(search, QUICK)
     made = found.on_choosing
     assert (made.chosen.layers, made.chosen.condition) == ((2, 1), "half")
@@ -56,7 +56,7 @@ def test_the_planted_cell_is_chosen_and_reported() -> None:
 
 
 def _altered(search: LayerSearchResults, rows: tuple[str, ...], change: Any) -> LayerSearchResults:
-    """The sweep with the values of some rows changed."""
+    """The layer search with the values of some rows changed."""
     runs = {}
     for at, results in search.runs.items():
         cells = [
@@ -76,7 +76,7 @@ def _altered(search: LayerSearchResults, rows: tuple[str, ...], change: Any) -> 
 
 
 def test_rows_that_are_reported_on_never_move_the_choice() -> None:
-    search = made_sweep(planted)
+    search = made_search(planted)
     before = choose_held_out(search, QUICK)
 
     def against(at: Layers, condition: str, value: float) -> float:
@@ -91,7 +91,7 @@ def test_rows_that_are_reported_on_never_move_the_choice() -> None:
 
 
 def test_rows_that_were_chosen_on_never_move_what_is_reported() -> None:
-    search = made_sweep(planted)
+    search = made_search(planted)
     before = choose_held_out(search, QUICK)
 
     def shifted(_at: Layers, _condition: str, value: float) -> float:
@@ -103,10 +103,10 @@ def test_rows_that_were_chosen_on_never_move_what_is_reported() -> None:
 
 
 def test_choosing_on_noise_finds_nothing_on_the_other_rows() -> None:
-    """Over many sweeps of pure noise the chosen mean is too high, the reported one is not."""
+    """Over many searches of pure noise the chosen mean is too high, the reported one is not."""
     chosen, reported = [], []
     for draw in range(60):
-        search = made_sweep(
+        search = made_search(
             lambda at, c, s, r, draw=draw: noise(draw, at, c, s, r),  # type: ignore[misc]
             rows=40,
             seeds=(42,),
@@ -127,7 +127,7 @@ def test_choosing_on_noise_finds_nothing_on_the_other_rows() -> None:
 
 
 def _choosing(value: Any, **settings: Any) -> Any:
-    search = made_sweep(value, **settings)
+    search = made_search(value, **settings)
     return {at: restricted(run, search.plan.split.choosing) for at, run in search.runs.items()}
 
 
@@ -163,7 +163,7 @@ def test_a_choice_that_hangs_on_few_rows_is_not_firm() -> None:
 
 
 def test_a_cell_without_some_row_is_not_chosen_among() -> None:
-    search = made_sweep(planted)
+    search = made_search(planted)
     first = search.plan.split.choosing[0]
     short = _altered(search, (first,), lambda _at, c, v: None if c == "half" else v)
     with pytest.raises(ResultError, match=f"half/seed42 has no gold_logprob of row {first}"):

@@ -1,6 +1,6 @@
 """Whether every prompt of an experiment fits, found out without weights.
 
-The checks are the run's own: those of `prepare`, and those that the sweeps and the checks inside
+The checks are the run's own: those of `prepare`, and those that the paths and the checks inside
 the sender make before their first pass.
 """
 

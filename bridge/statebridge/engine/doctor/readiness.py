@@ -35,7 +35,7 @@ ROW_BYTES = 2000
 """Bytes of one committed lane; the measured mean is below it for 64 new tokens."""
 
 EFFICIENCY = 0.6
-"""Share of the measured matrix throughput that a sweep reaches; for the time estimate."""
+"""Share of the measured matrix throughput that the shared path reaches; for the time estimate."""
 
 WEIGHT_FILES = (
     "model.safetensors",

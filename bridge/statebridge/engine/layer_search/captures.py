@@ -1,7 +1,7 @@
-"""One pass for all the layers of a sweep: states are kept for the pairs of layers yet to come.
+"""One pass for all the layers of a layer search: states are kept for later pairs of layers.
 
-A pass through the lower blocks is the same whichever layer is read, so that the first run of a
-sweep to read a batch of texts captures every layer that the sweep reads.
+A pass through the lower blocks is the same whichever layer is read. So the first run that reads a
+batch of texts captures every layer that the layer search reads.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class LayerCaptures:
     """States of several layers of one model by batch, up to a number of bytes.
 
     Attributes:
-        layers: What a pass captures, in rising order.
+        layers: Layers that a pass captures, in rising order.
         budget: Bytes that are kept; what does not fit is captured again layer by layer.
         passes: How many passes were made.
         answered: How many captures were answered from what was kept.
@@ -54,13 +54,13 @@ class LayerCaptures:
             return None
         else:
             self.answered += 1
-        # Nobody who writes into what is returned changes what is kept.
+        # A copy: writing into it does not change the stored states.
         return self._kept[key][model.layer].clone()
 
 
 @dataclass(frozen=True, slots=True)
-class SweptModel(TracedModel):
-    """A model whose captures are taken for all of a sweep's layers at once."""
+class SearchedModel(TracedModel):
+    """A model that captures all layers of a layer search at once."""
 
     captures: LayerCaptures = field(default_factory=lambda: LayerCaptures((), 0))
 
@@ -74,26 +74,26 @@ class SweptModel(TracedModel):
         return TracedModel.capture(self, batch, cache) if kept is None else kept
 
 
-def swept_pair(
+def searched_pair(
     pair: Pair, sender_layers: Sequence[int], receiver_layers: Sequence[int], budget: int
 ) -> Pair:
-    """Return the pair with captures shared over the layers of a sweep.
+    """Return the pair with captures shared over the layers of a layer search.
 
     Args:
         budget: Bytes of states that may be kept, for both sides together.
     """
     if pair.sender.model is pair.receiver.model:
         both = LayerCaptures([*sender_layers, *receiver_layers], budget)
-        return Pair(_swept(pair.sender, both), _swept(pair.receiver, both))
+        return Pair(_searched(pair.sender, both), _searched(pair.receiver, both))
     return Pair(
-        _swept(pair.sender, LayerCaptures(sender_layers, budget // 2)),
-        _swept(pair.receiver, LayerCaptures(receiver_layers, budget // 2)),
+        _searched(pair.sender, LayerCaptures(sender_layers, budget // 2)),
+        _searched(pair.receiver, LayerCaptures(receiver_layers, budget // 2)),
     )
 
 
-def _swept(model: TracedModel, captures: LayerCaptures) -> SweptModel:
+def _searched(model: TracedModel, captures: LayerCaptures) -> SearchedModel:
     known = {each.name: getattr(model, each.name) for each in fields(TracedModel)}
-    return SweptModel(**known, captures=captures)
+    return SearchedModel(**known, captures=captures)
 
 
 def _key(batch: TokenBatch) -> bytes:

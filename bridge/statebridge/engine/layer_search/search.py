@@ -1,4 +1,4 @@
-"""Carrying a sweep out: one run for each pair of layers, of a pair that is loaded once."""
+"""Carrying out a layer search: one run for each pair of layers, of a pair that is loaded once."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from statebridge.engine.executors.commit import Progress
-from statebridge.engine.layer_search.captures import swept_pair
+from statebridge.engine.layer_search.captures import searched_pair
 from statebridge.engine.layer_search.lanes import SearchLanes
 from statebridge.engine.planning.sizing import free_bytes
 from statebridge.engine.run import run_experiment
 from statebridge.errors import DatasetError, ExperimentError, PairError
 from statebridge.experiment.declared import Layer
 from statebridge.experiment.experiment import Experiment
-from statebridge.experiment.layer_search import Sweep
+from statebridge.experiment.layer_search import LayerSearch
 from statebridge.models.layers import resolve_layer
 from statebridge.models.pair import Pair, load_pair
 from statebridge.models.traced_model import TracedModel
@@ -30,7 +30,7 @@ KEPT_SHARE = 0.2
 
 @dataclass(frozen=True, slots=True)
 class LayerSearchSummary:
-    """Summary of a call of `run_layer_search`."""
+    """Result of a call of `run_layer_search`."""
 
     directory: Path
     runs: int
@@ -52,7 +52,7 @@ def run_layer_search(
     pair: Pair | None = None,
     progress: Progress = lambda *_: None,
 ) -> LayerSearchSummary:
-    """Carry a sweep out into a directory; go on where an earlier call stopped.
+    """Carry out a layer search in a directory; go on where an earlier call stopped.
 
     Each pair of layers is an ordinary run of the same experiment, in a directory of its own,
     with translators fitted at its layers. Shared between them are the loaded pair, passes that
@@ -60,34 +60,35 @@ def run_layer_search(
     the sender.
 
     Args:
-        experiment: As declared, with `sweep`.
-        out: The sweep's directory; made if needed.
+        experiment: As declared, with `layer_search`.
+        out: Directory of the layer search; made if needed.
         pair: A pair that is loaded already, at any layers; loaded from the experiment if not given.
-        progress: Called with the stages of a run, and with `sweep`, pairs of layers done, and
-            pairs in all.
+        progress: Called with the stages of a run, and with `layer_search`, pairs of layers that
+            are done, and all pairs.
 
     Raises:
-        ExperimentError: The experiment has no sweep.
+        ExperimentError: The experiment has no layer search.
         PairError: A layer does not exist, or two that are listed are one.
         ResultError: Too few rows to split, or a directory that holds something else.
         StatebridgeError: Whatever is wrong with a run.
     """
-    sweep = experiment.sweep
-    if sweep is None:
+    search = experiment.layer_search
+    if search is None:
         raise ExperimentError(
-            "sweep: missing; declare the layers to sweep, or start the file with `statebridge run`"
+            "layer_search: missing; declare the layers to search, or start the file with "
+            "`statebridge run`"
         )
     out = Path(out)
     rows, dataset_sha256 = resolve_dataset(experiment.dataset)
     rows = rows[: experiment.limit]
-    if sweep.choose.metric == "task_correct":
+    if search.choose.metric == "task_correct":
         _check_conventions(rows)
-    split = split_rows([row.row_id for row in rows], sweep.choose.share, sweep.choose.seed)
+    split = split_rows([row.row_id for row in rows], search.choose.share, search.choose.seed)
     progress("load", 0, 1)
     # Which layers exist is known once the models are loaded; every model has a first one.
     pair = pair or load_pair(_at(experiment, (0, 0)))
     progress("load", 1, 1)
-    layers = swept_layers(pair, sweep)
+    layers = searched_layers(pair, search)
     runs = _named(layers, pair)
     plan = LayerSearchPlan(
         experiment=experiment.model_dump(mode="json", exclude={"execution"}),
@@ -98,20 +99,22 @@ def run_layer_search(
     open_plan(out, plan)
     devices = (pair.sender.device, pair.receiver.device)
     budget = int(KEPT_SHARE * min(free_bytes(device) for device in devices))
-    swept = swept_pair(pair, [own for own, _ in layers], [other for _, other in layers], budget)
+    searched = searched_pair(
+        pair, [own for own, _ in layers], [other for _, other in layers], budget
+    )
     clock = time.monotonic()
     total, resumed, reused = 0, 0, 0
     for place, run in enumerate(runs):
-        progress("sweep", place, len(runs))
+        progress("layer_search", place, len(runs))
         summary = run_experiment(
             _at(experiment, run.layers),
             out / run.directory,
             pair=Pair(
-                swept.sender.at_layer(run.sender_layer),
-                swept.receiver.at_layer(run.receiver_layer),
+                searched.sender.at_layer(run.sender_layer),
+                searched.receiver.at_layer(run.receiver_layer),
             ),
             progress=lambda stage, *counts: (
-                # Loading happens once, and is reported once.
+                # The pair is loaded once, above.
                 None if stage == "load" else progress(stage, *counts)
             ),
             reuse=SearchLanes(out / LANES, run.directory),
@@ -120,26 +123,26 @@ def run_layer_search(
         resumed += summary.resumed_lanes
         reused += summary.reused_lanes
     (out / LANES).unlink(missing_ok=True)
-    progress("sweep", len(runs), len(runs))
+    progress("layer_search", len(runs), len(runs))
     return LayerSearchSummary(out, len(runs), total, resumed, reused, time.monotonic() - clock)
 
 
-def swept_layers(pair: Pair, sweep: Sweep) -> list[tuple[int, int]]:
+def searched_layers(pair: Pair, search: LayerSearch) -> list[tuple[int, int]]:
     """Return the sender's and the receiver's block of each run, counted from 0.
 
     Raises:
         PairError: A layer does not exist, or two pairs that are listed are one.
     """
     found: dict[tuple[int, int], tuple[Layer, Layer]] = {}
-    theirs = "sender_layers" if sweep.pairs == "same" else "receiver_layers"
-    for declared in sweep.layer_pairs:
+    theirs = "sender_layers" if search.pairs == "same" else "receiver_layers"
+    for declared in search.layer_pairs:
         layers = (
             _block(pair.sender, declared[0], "sender_layers"),
             _block(pair.receiver, declared[1], theirs),
         )
         if layers in found:
             raise PairError(
-                f"sweep: {_both(found[layers])} and {_both(declared)} are the same blocks, "
+                f"layer_search: {_both(found[layers])} and {_both(declared)} are the same blocks, "
                 f"{_both(layers)}; list each once"
             )
         found[layers] = declared
@@ -150,7 +153,7 @@ def _block(model: TracedModel, layer: Layer, where: str) -> int:
     try:
         return resolve_layer(layer, model.block_paths, model.name)
     except PairError as error:
-        raise PairError(f"sweep.{where}: {error}") from None
+        raise PairError(f"layer_search.{where}: {error}") from None
 
 
 def _both(layers: tuple[Layer, Layer]) -> str:
@@ -176,13 +179,13 @@ def _at(experiment: Experiment, layers: tuple[int, int]) -> Experiment:
         side: getattr(experiment, side).model_copy(update={"layer": layer})
         for side, layer in zip(("sender", "receiver"), layers, strict=True)
     }
-    return experiment.model_copy(update={**sides, "sweep": None})
+    return experiment.model_copy(update={**sides, "layer_search": None})
 
 
 def _check_conventions(rows: Sequence[DatasetRow]) -> None:
     lacking = next((row.row_id for row in rows if row_convention(row) is None), None)
     if lacking is not None:
         raise DatasetError(
-            f"sweep.choose.metric: row {lacking} names no scoring convention, so it has no "
+            f"layer_search.choose.metric: row {lacking} names no scoring convention, so it has no "
             "task_correct; choose by word_boundary_contains or gold_logprob"
         )

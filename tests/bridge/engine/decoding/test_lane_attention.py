@@ -108,9 +108,7 @@ def test_prompts_are_shared_without_a_copy() -> None:
 
 
 @pytest.mark.parametrize("pair", [neox_pair, llama_pair])
-def test_a_sweep_with_shared_prompts_says_what_one_without_says(
-    pair: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_shared_prompts_change_no_lane(pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     fields: dict[str, Any] = {
         "conditions": ["no_inject", "replace", "same_norm_random"],
         "decoding": {"max_new_tokens": 9},

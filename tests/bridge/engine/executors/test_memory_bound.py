@@ -50,8 +50,8 @@ def _quick_collections() -> Iterator[None]:
 
 def _measure(monkeypatch: pytest.MonkeyPatch, count: int, path: str, rng: str) -> Measured:
     measured, live = Measured(), LiveBytes()
-    sweep = SharedPath if path == "shared" else PlainPath
-    run: Any = sweep.run
+    runner = SharedPath if path == "shared" else PlainPath
+    run: Any = runner.run
 
     def noted(self: Any, group: Group) -> Any:
         measured.between_groups.append(live.now())
@@ -64,7 +64,7 @@ def _measure(monkeypatch: pytest.MonkeyPatch, count: int, path: str, rng: str) -
         for i in range(count)
     ]
     with monkeypatch.context() as patch, live:
-        patch.setattr(sweep, "run", noted)
+        patch.setattr(runner, "run", noted)
         engine_run = run_engine(
             pair,
             rows,

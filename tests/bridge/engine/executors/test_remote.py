@@ -1,4 +1,4 @@
-"""The plain sweep through nnsight's serialisation: the whole published experiment, elsewhere."""
+"""The plain path through nnsight's serialisation: the whole published experiment, elsewhere."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_where_traces_go() -> None:
     assert trace_options("https://host")() == {"remote": "https://host"}
 
 
-def test_the_shared_sweep_is_refused_remotely() -> None:
+def test_the_shared_path_is_refused_remotely() -> None:
     text = """
 name: x
 sender: {model: a, layer: 1}

@@ -38,7 +38,7 @@ def _workload(conditions: list[str], rows: int = 2, **fields: Any) -> Any:
 def test_a_lane_that_shares_its_prompt_takes_less(monkeypatch: pytest.MonkeyPatch) -> None:
     alone = _workload(["no_inject"])
     shared = _workload(["no_inject", "replace", "additive", "zero_replacement"])
-    prompt = max(shared.prompts.lengths)
+    prompt = max(shared.plan.prompts.lengths)
     # Keys and values of three of four blocks, 32 wide, float32, three quarters of the prompt.
     spared = 2 * 3 * 32 * 4 * prompt * 3 / 4
     assert lane_bytes(alone) - lane_bytes(shared) == pytest.approx(spared, abs=1)
@@ -87,7 +87,7 @@ def _shortened() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_shortened")
-def test_a_sweep_turns_shortened_float32_products_off() -> None:
+def test_the_shared_path_turns_shortened_float32_products_off() -> None:
     workload = _workload(["no_inject"])
     torch.set_float32_matmul_precision("medium")
     SharedPath(workload)

@@ -1,4 +1,4 @@
-"""`statebridge layer-search` and the report on it, on a tiny saved pair, as a person calls them."""
+"""`statebridge layer-search` and its report, on a tiny saved pair, as a person calls them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         model = tiny_neox(seed=seed, layers=layers, hidden=hidden, heads=heads)
         save_pair_folder(model, tiny_tokenizer(), made / name)
     (made / "e.yaml").write_text(yaml.safe_dump(EXPERIMENT))
-    plain = {k: v for k, v in EXPERIMENT.items() if k != "sweep"}
+    plain = {k: v for k, v in EXPERIMENT.items() if k != "layer_search"}
     (made / "plain.yaml").write_text(yaml.safe_dump(plain))
     return made
 
@@ -44,9 +44,9 @@ def call(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
 
 
 @pytest.mark.slow
-def test_a_sweep_and_its_report(call: Any, tmp_path: Path) -> None:
-    out = tmp_path / "sweep"
-    one_way = ("--set", "sweep.receiver_layers=[2]", "--set", "seeds=[42]")
+def test_a_layer_search_and_its_report(call: Any, tmp_path: Path) -> None:
+    out = tmp_path / "layer_search"
+    one_way = ("--set", "layer_search.receiver_layers=[2]", "--set", "seeds=[42]")
     code, printed, err = call("layer-search", "e.yaml", "--out", out, *one_way, "--json")
     assert code == 0, err
     answer = json.loads(printed)
@@ -60,14 +60,14 @@ def test_a_sweep_and_its_report(call: Any, tmp_path: Path) -> None:
     assert code == 0, err
     names = [Path(file).name for file in json.loads(printed)["files"]]
     assert names == ["report.html", "report.md", "cells.csv"]
-    # A run of the sweep is an ordinary run directory.
+    # A run of the layer search is an ordinary run directory.
     assert call("score", out / "s00-r02")[0] == 0
     code, _, err = call("report", out, out / "s00-r02", "--out", tmp_path / "both")
     assert (code, err) == (
-        2, "error: a sweep is reported on alone; give its directory and no other\n",
+        2, "error: a layer search is reported on alone; give its directory and no other\n",
     )  # fmt: skip
     code, _, err = call("report", out, "--out", tmp_path / "both", "--layer-run", out / "s00-r02")
-    assert (code, err) == (2, "error: --layer-run does not go with a sweep; leave it out\n")
+    assert (code, err) == (2, "error: --layer-run does not go with a layer search; leave it out\n")
 
 
 def test_wrong_files_are_refused_in_one_line(call: Any, tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_wrong_files_are_refused_in_one_line(call: Any, tmp_path: Path) -> None:
     code, _, err = call("layer-search", "plain.yaml", "--out", out)
     assert code == 2
     assert err.count("\n") == 1
-    assert "sweep: missing; declare the layers to sweep" in err
+    assert "layer_search: missing; declare the layers to search" in err
     code, _, err = call("layer-search", "e.yaml", "--out", out, "--limit", "12")
     assert code == 2
     assert "each needs 10" in err
