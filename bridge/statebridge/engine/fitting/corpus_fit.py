@@ -39,9 +39,10 @@ from statebridge.translators import (
 )
 from statebridge.translators.centred_sums import PositionSums
 from statebridge.translators.fit import Fit as Fitted
+from statebridge.translators.fit import solved
 from statebridge.translators.positions import PositionBatch
-from statebridge.translators.procrustes import procrustes_from
-from statebridge.translators.ridge import ridge_from
+from statebridge.translators.procrustes import solve_procrustes
+from statebridge.translators.ridge import solve_ridge
 
 PASSAGES_TOGETHER = 16
 """Passages captured in one pass, sorted by length within a window of eight times as many."""
@@ -310,8 +311,8 @@ def _solved(
             taken = chosen[seed][passages]
             sums[seed].add((sender[taken.to(sender.device)], receiver[taken.to(receiver.device)]))
     if fit.kind == "ridge":
-        return {seed: ridge_from(sums[seed], fit.ridge) for seed in seeds}
-    return {seed: procrustes_from(sums[seed], fit.procrustes) for seed in seeds}
+        return {seed: solved(sums[seed], solve_ridge, fit.ridge) for seed in seeds}
+    return {seed: solved(sums[seed], solve_procrustes, fit.procrustes) for seed in seeds}
 
 
 def _trained(
@@ -335,8 +336,8 @@ def _trained(
                 seed=seed,
                 normalize=fit.normalize,
                 device=pair.receiver.device,
-                progress=lambda now, place=place: progress(  # type: ignore[misc]
-                    "train", place * now.steps + now.step, len(seeds) * now.steps
+                progress=lambda step, steps, place=place: progress(  # type: ignore[misc]
+                    "train", place * steps + step, len(seeds) * steps
                 ),
             )
     return results
