@@ -28,10 +28,10 @@ from statebridge.translators import Translator
 class StatesChannel:
     """Writes states at one layer; `source: none` writes nothing and is the receiver alone."""
 
-    def check(self, workload: Workload) -> None:
+    def check(self, workload: Workload, cells: Sequence[Cell]) -> None:
         """Refuse positions of sender and receiver that do not meet, and widths that do not fit."""
-        check_meeting(workload)
-        check_widths(workload)
+        check_meeting(workload, cells)
+        check_widths(workload, cells)
 
     def carry(
         self, operations: Operations, cells: Sequence[Cell], rows: Sequence[int]
@@ -41,9 +41,9 @@ class StatesChannel:
         sent = capture_sender(work, cells, rows)
 
         def states(
-            cell: Cell, rows: Sequence[int], own: torch.Tensor, batch: TokenBatch
+            cell: Cell, some: Sequence[int], own: torch.Tensor, batch: TokenBatch
         ) -> Written:
-            return written_states(Asked(work, cell, rows, own, batch, sent))
+            return _written(Request(work, cell, some, own, batch, sent))
 
         return operations.write_states(cells, rows, states)
 
@@ -66,8 +66,8 @@ class SenderStates:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A request to a source: the states that one cell writes for some rows.
+class Request:
+    """The request to a source for the states that one cell writes for some rows.
 
     Attributes:
         rows: Row indices, in the order of `own` and `batch`.
@@ -178,15 +178,11 @@ def translate(translator: Translator, states: torch.Tensor) -> torch.Tensor:
     return translated
 
 
-def written_states(asked: Asked) -> Written:
-    """Return what a cell writes for some rows of a group."""
-    condition, table = asked.cell.condition, asked.workload.plan.prompts
-    source, source_batch = SOURCES.get(condition.source)().states(asked)
-    spans = [
-        span
-        for row in asked.rows
-        if (span := table.span(condition.prompt, condition.positions, row))
-    ]
-    written = write_states(condition, asked.own, asked.batch, source, source_batch, spans or None)
-    check_finite(written.states, asked.batch.mask, f"condition {asked.cell.name}")
+def _written(request: Request) -> Written:
+    """Return the states that a cell writes for some rows of a group."""
+    condition, own, batch = request.cell.condition, request.own, request.batch
+    source, source_batch = SOURCES.get(condition.source)().states(request)
+    spans = request.workload.plan.prompts.spans(condition, request.rows)
+    written = write_states(condition, own, batch, source, source_batch, spans)
+    check_finite(written.states, batch.mask, f"condition {request.cell.name}")
     return written

@@ -123,7 +123,7 @@ class PlainPath:
         new_tokens: int,
     ) -> list[list[int]]:
         """Return the tokens that a model writes after prompts; see `Operations`."""
-        model = self.workload.side(side)
+        model = self.workload.model(side)
         written: list[list[int]] = [[] for _ in prompts]
         for places in _by_length(prompts):
             same = [prompts[place] for place in places]

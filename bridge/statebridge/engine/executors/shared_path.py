@@ -244,7 +244,7 @@ class SharedPath:
         new_tokens: int,
     ) -> list[list[int]]:
         """Return the tokens that a model writes after prompts; see `Operations`."""
-        model = self.workload.side(side)
+        model = self.workload.model(side)
         batch = TokenBatch.pack(prompts, model.pad_id, model.device)
         settings = replace(self._decoding, max_new_tokens=new_tokens)
         lanes = [(cell, row) for row in rows]

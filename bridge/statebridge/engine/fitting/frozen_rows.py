@@ -170,9 +170,7 @@ class FrozenRows:
         return TokenBatch.pack(ids, receiver.pad_id, receiver.device)
 
     def _spans(self, rows: Sequence[int]) -> tuple[Span, ...] | None:
-        table, condition = self._work.plan.prompts, self.condition
-        found = (table.span(condition.prompt, condition.positions, row) for row in rows)
-        return tuple(span for span in found if span is not None) or None
+        return self._work.plan.prompts.spans(self.condition, rows)
 
     def _bytes_per_row(self, rows: Sequence[int]) -> int:
         positions = sum(self._whole(rows).lengths) // len(rows)
