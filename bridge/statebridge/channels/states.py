@@ -14,6 +14,7 @@ import torch
 from statebridge.channels.channel import CHANNELS, LaneRow, Operations
 from statebridge.channels.operators import ALIGNED_AT_THE_END, Written, write_states
 from statebridge.channels.positions import check_meeting, check_widths
+from statebridge.channels.prompts import TEXTLESS
 from statebridge.channels.workload import Workload
 from statebridge.errors import ExperimentError
 from statebridge.experiment.cells import Cell
@@ -29,7 +30,13 @@ class StatesChannel:
     """Writes states at one layer; `source: none` writes nothing and is the receiver alone."""
 
     def check(self, workload: Workload, cells: Sequence[Cell]) -> None:
-        """Refuse positions of sender and receiver that do not meet, and widths that do not fit."""
+        """Refuse prompts of text, positions that do not meet, and widths that do not fit."""
+        for condition in (cell.condition for cell in cells):
+            if condition.uses_text:
+                raise ExperimentError(
+                    f"condition {condition.name}: channel states takes prompt "
+                    f"{', '.join(TEXTLESS)}; prompt {condition.prompt} goes with channel text"
+                )
         check_meeting(workload, cells)
         check_widths(workload, cells)
 

@@ -17,7 +17,7 @@ from typing import get_args
 from statebridge.channels.channel import CHANNELS, LaneRow, Operations, Reading
 from statebridge.channels.prompts import answers_after, check_window, fill, tokenise
 from statebridge.channels.workload import Workload
-from statebridge.errors import PairError
+from statebridge.errors import ExperimentError, PairError
 from statebridge.experiment.cells import Cell
 from statebridge.records import Side, Turn
 from statebridge.runs.plan import TokenIds
@@ -37,7 +37,14 @@ class TextChannel:
 
         Raises:
             PairError: Names the first row whose prompt, with the longest texts, is too long.
+            ExperimentError: A condition whose prompt holds no text.
         """
+        for condition in (cell.condition for cell in cells):
+            if not condition.uses_text:
+                raise ExperimentError(
+                    f"condition {condition.name}: channel text takes prompt relay or debate, not "
+                    f"{condition.prompt}"
+                )
         prompts = workload.plan.experiment.prompts
         talk = Conversation(workload, range(workload.plan.limit))
         used = {cell.condition.prompt for cell in cells}

@@ -257,8 +257,7 @@ def _chunks(items: Sequence[int], size: int) -> Iterator[Sequence[int]]:
 def _copy(translator: Translator, pair: Pair) -> Translator:
     copy = Translator(**translator.identity)
     copy.set_weights(translator.weights(), where="the fitted translator")
-    dtype = torch.float64 if pair.receiver.dtype == torch.float64 else torch.float32
-    return copy.to(device=pair.receiver.device, dtype=dtype)
+    return copy.to(device=pair.receiver.device, dtype=pair.receiver.exact_dtype)
 
 
 def _check_fits(translator: Translator, pair: Pair) -> None:
