@@ -16,8 +16,12 @@ import nnsight
 import torch
 
 from statebridge.errors import NumericError, PairError
-from statebridge.models.families import context_window, find_blocks, hidden_width
-from statebridge.models.layers import resolve_layer
+from statebridge.models.families import (
+    context_window,
+    find_blocks,
+    hidden_width,
+    resolve_layer,
+)
 from statebridge.models.token_batch import TokenBatch
 
 TraceOptions = Callable[[], Mapping[str, Any]]

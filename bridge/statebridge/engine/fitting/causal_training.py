@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
@@ -79,24 +80,24 @@ def train_fits_causally(
     """
     trained: dict[int, Fit] = {}
     records: dict[int, CausalRecord] = {}
-    with freeze_rows(
-        experiment,
-        pair,
-        causal,
-        evaluated,
-        lambda done, total: progress("causal_capture", done, total),
-    ) as rows:
+    capturing = partial(progress, "causal_capture")
+    with freeze_rows(experiment, pair, causal, evaluated, capturing) as rows:
         for place, (seed, fit) in enumerate(fits.items()):
             translator, records[seed] = train_causally(
                 rows,
                 fit.translator,
                 seed=seed,
-                progress=lambda step, steps, place=place: progress(  # type: ignore[misc]
-                    "causal_train", place * steps + step, len(fits) * steps
-                ),
+                progress=of_several(progress, "causal_train", place, len(fits)),
             )
             trained[seed] = replace(fit, translator=translator)
     return trained, records
+
+
+def of_several(
+    progress: Callable[[str, int, int], None], stage: str, place: int, count: int
+) -> Progress:
+    """Return the progress of one of `count` trainings, equally long, as a part of all."""
+    return lambda step, steps: progress(stage, place * steps + step, count * steps)
 
 
 class _Training:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from statebridge.data import sha256_file
-from statebridge.engine.fitting.corpus_fit import fit_translators, read_corpus
+from statebridge.engine.fitting.corpus import read_corpus
+from statebridge.engine.fitting.corpus_fit import fit_translators
 from statebridge.engine.fitting.fit_key import FitKeys
 from statebridge.experiment.experiment import DEFAULT_SET, Experiment, Fit
 from statebridge.models.pair import Pair
