@@ -67,7 +67,7 @@ WINGS: dict[str, str] = {
     "sender_checks": "executors",
     "similarity": "planning fitting",
     "capture": "similarity",
-    "doctor": "planning fitting sender_checks",
+    "doctor": "planning executors fitting sender_checks",
     "run": "planning reuse executors fitting sender_checks",
     "layer_search": "planning executors run",
 }

@@ -72,7 +72,8 @@ def fit(
     if out.exists() and not out.is_dir():
         raise ExperimentError(f"{out}: is a file; give a folder for the translators")
     need_engine()
-    from statebridge.engine.fitting.corpus_fit import fit_translators, read_corpus
+    from statebridge.engine.fitting.corpus import read_corpus
+    from statebridge.engine.fitting.corpus_fit import fit_translators
     from statebridge.models.pair import load_pair
     from statebridge.tasks.declared_rows import resolve_dataset
     from statebridge.translators import save_translator

@@ -84,8 +84,8 @@ class Registry(Generic[T]):
 
         return added
 
-    def get(self, name: str) -> T:
-        """Return the thing of that name.
+    def get(self, name: str, field: str | None = None) -> T:
+        """Return the thing of that name; `field` of an experiment file is where it was given.
 
         Raises:
             StatebridgeError: (the registry's `error`) Nothing has the name.
@@ -93,7 +93,10 @@ class Registry(Generic[T]):
         """
         self._load()
         if name not in self._things:
-            raise self._error(f"unknown {self._kind} {name!r}; {nearest(name, self._things)}")
+            where = f"{field}: " if field else ""
+            raise self._error(
+                f"{where}unknown {self._kind} {name!r}; {nearest(name, self._things)}"
+            )
         return self._things[name]
 
     def names(self) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ layer and the receiver's prompts; returns the states to write."""
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Prompt of the receiver in one lane, known only once a model has written text."""
+    """The receiver's prompt in one lane, known only once a model has written text."""
 
     prompt: TokenIds
     answer: TokenIds
@@ -42,7 +42,7 @@ class Reading:
 
 
 class Operations(Protocol):
-    """Operations that channels are offered. Rows are indices of the dataset."""
+    """The operations that channels are made of. Rows are indices of the dataset."""
 
     @property
     def workload(self) -> Workload:
@@ -73,8 +73,8 @@ class Operations(Protocol):
 class Channel(Protocol):
     """A way for the sender's content to reach the receiver."""
 
-    def check(self, workload: Workload) -> None:
-        """Refuse, before anything runs, conditions that cannot be carried out.
+    def check(self, workload: Workload, cells: Sequence[Cell]) -> None:
+        """Refuse, before anything runs, cells of this channel that cannot be carried out.
 
         Raises:
             StatebridgeError: The message names the row or the condition, and what would be right.

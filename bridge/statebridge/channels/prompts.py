@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from statebridge.errors import PairError
 from statebridge.experiment.conditions import Prompt
@@ -15,7 +15,7 @@ from statebridge.records import DatasetRow
 from statebridge.runs.plan import PromptTable, Span, TokenIds
 
 TEXTLESS: tuple[Prompt, ...] = ("task", "question_only", "placeholder")
-"""Prompts that are known before any model has written text."""
+"""The receiver's prompts that hold no text of a model."""
 
 
 def tokenise(
@@ -114,9 +114,9 @@ def build_prompts(
 
     def read(model: TracedModel, template: str, new_tokens: int | None) -> tuple[TokenIds, ...]:
         """Tokenise for a model; None for new tokens where it never runs on the prompt."""
-        # One token more than is kept shows which prompts are cut; the turns of a chat never are.
+        # One token more than is kept shows which prompts are cut; a chat's turns never are.
         more = not takes_template(model.tokenizer, prompts.chat, model.name)
-        whole = tokenise(model, _texts(template, rows), row_ids, limit + more, prompts.chat)
+        whole = tokenise(model, fill(template, rows), row_ids, limit + more, prompts.chat)
         ids = tuple(prompt[:limit] for prompt in whole)
         if new_tokens is not None:
             cut.update(row for row, prompt in enumerate(whole) if len(prompt) > limit)
@@ -140,14 +140,17 @@ def build_prompts(
     return PromptTable(sent, receiver, private, slots, frozenset(cut))
 
 
-def prompt_text(prompts: Prompts, prompt: Prompt, row: DatasetRow) -> str:
-    """Return a row's prompt as text (of the placeholder prompt, with its context)."""
-    template = prompts.question_only if prompt == "question_only" else prompts.task
-    return template.format(context=row.context, question=row.question)
-
-
-def _texts(template: str, rows: Sequence[DatasetRow]) -> list[str]:
-    return [template.format(context=row.context, question=row.question) for row in rows]
+def fill(
+    template: str,
+    rows: Sequence[DatasetRow],
+    written: Sequence[Mapping[str, str]] | None = None,
+) -> list[str]:
+    """Fill a template with each row's context and question, and with the text written for it."""
+    more = [{}] * len(rows) if written is None else written
+    return [
+        template.format(context=row.context, question=row.question, **texts)
+        for row, texts in zip(rows, more, strict=True)
+    ]
 
 
 def _placeholder_prompts(
@@ -161,7 +164,7 @@ def _placeholder_prompts(
             f"{model.name}: its tokenizer does not say which text a token stands for, so the "
             "placeholder prompt cannot be made; use prompt: question_only"
         )
-    texts = _texts(prompts.task, rows)
+    texts = fill(prompts.task, rows)
     offsets = model.tokenizer(texts, return_offsets_mapping=True)["offset_mapping"]
     made: list[TokenIds] = []
     spans: list[Span] = []
@@ -219,8 +222,7 @@ def answer_ids(
 ) -> tuple[int, ...]:
     """Return the gold answer's token ids as they follow the whole prompt, uncut.
 
-    After plain text it begins with a space, after a chat template's turn without one; see
-    `statebridge.models.chat.encoded_answer`.
+    See `statebridge.models.chat.encoded_answer`.
 
     Raises:
         PairError: The answer gives no token, or an id outside the model's vocabulary.
@@ -235,6 +237,25 @@ def answer_ids(
             f"({vocabulary}); the tokenizer belongs to another model"
         )
     return ids
+
+
+def answers_after(
+    model: TracedModel,
+    texts: Sequence[str],
+    prompts: Sequence[TokenIds],
+    rows: Sequence[DatasetRow],
+    chat: Chat,
+) -> tuple[TokenIds, ...]:
+    """Return the gold answers of rows as they follow their prompts, as texts and as ids.
+
+    Raises:
+        PairError: As `answer_ids` and `check_answer_window`.
+    """
+    found = tuple(
+        answer_ids(model, text, row.answer, chat) for text, row in zip(texts, rows, strict=True)
+    )
+    check_answer_window(model, prompts, found, [row.row_id for row in rows])
+    return found
 
 
 def _vocabulary(model: TracedModel) -> int:

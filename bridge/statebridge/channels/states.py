@@ -14,6 +14,7 @@ import torch
 from statebridge.channels.channel import CHANNELS, LaneRow, Operations
 from statebridge.channels.operators import ALIGNED_AT_THE_END, Written, write_states
 from statebridge.channels.positions import check_meeting, check_widths
+from statebridge.channels.prompts import TEXTLESS
 from statebridge.channels.workload import Workload
 from statebridge.errors import ExperimentError
 from statebridge.experiment.cells import Cell
@@ -28,10 +29,16 @@ from statebridge.translators import Translator
 class StatesChannel:
     """Writes states at one layer; `source: none` writes nothing and is the receiver alone."""
 
-    def check(self, workload: Workload) -> None:
-        """Refuse positions of sender and receiver that do not meet, and widths that do not fit."""
-        check_meeting(workload)
-        check_widths(workload)
+    def check(self, workload: Workload, cells: Sequence[Cell]) -> None:
+        """Refuse prompts of text, positions that do not meet, and widths that do not fit."""
+        for condition in (cell.condition for cell in cells):
+            if condition.uses_text:
+                raise ExperimentError(
+                    f"condition {condition.name}: channel states takes prompt "
+                    f"{', '.join(TEXTLESS)}; prompt {condition.prompt} goes with channel text"
+                )
+        check_meeting(workload, cells)
+        check_widths(workload, cells)
 
     def carry(
         self, operations: Operations, cells: Sequence[Cell], rows: Sequence[int]
@@ -41,9 +48,9 @@ class StatesChannel:
         sent = capture_sender(work, cells, rows)
 
         def states(
-            cell: Cell, rows: Sequence[int], own: torch.Tensor, batch: TokenBatch
+            cell: Cell, some: Sequence[int], own: torch.Tensor, batch: TokenBatch
         ) -> Written:
-            return written_states(Asked(work, cell, rows, own, batch, sent))
+            return _written(Request(work, cell, some, own, batch, sent))
 
         return operations.write_states(cells, rows, states)
 
@@ -66,8 +73,8 @@ class SenderStates:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A request to a source: the states that one cell writes for some rows.
+class Request:
+    """The request to a source for the states that one cell writes for some rows.
 
     Attributes:
         rows: Row indices, in the order of `own` and `batch`.
@@ -178,15 +185,11 @@ def translate(translator: Translator, states: torch.Tensor) -> torch.Tensor:
     return translated
 
 
-def written_states(asked: Asked) -> Written:
-    """Return what a cell writes for some rows of a group."""
-    condition, table = asked.cell.condition, asked.workload.plan.prompts
-    source, source_batch = SOURCES.get(condition.source)().states(asked)
-    spans = [
-        span
-        for row in asked.rows
-        if (span := table.span(condition.prompt, condition.positions, row))
-    ]
-    written = write_states(condition, asked.own, asked.batch, source, source_batch, spans or None)
-    check_finite(written.states, asked.batch.mask, f"condition {asked.cell.name}")
+def _written(request: Request) -> Written:
+    """Return the states that a cell writes for some rows of a group."""
+    condition, own, batch = request.cell.condition, request.own, request.batch
+    source, source_batch = SOURCES.get(condition.source)().states(request)
+    spans = request.workload.plan.prompts.spans(condition, request.rows)
+    written = write_states(condition, own, batch, source, source_batch, spans)
+    check_finite(written.states, batch.mask, f"condition {request.cell.name}")
     return written

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from statebridge.channels.noise import Noise
+from statebridge.channels.draws import Noise
 from statebridge.experiment.cells import Cell
 from statebridge.experiment.conditions import Prompt
 from statebridge.models.pair import Pair
@@ -33,8 +33,8 @@ class Workload:
 
     def noise_of(self, cell: Cell, row: int) -> torch.Tensor:
         """Return the row's draw in a random cell, (positions of its prompt, width)."""
-        return self.noise[cell.condition.prompt, seed_of(cell)].draw(row)
+        return self.noise[cell.condition.prompt, seed_of(cell)](row)
 
-    def side(self, side: Side) -> TracedModel:
+    def model(self, side: Side) -> TracedModel:
         """Return one model of the pair."""
         return self.pair.sender if side == "sender" else self.pair.receiver

@@ -95,7 +95,8 @@ def _by_layer(
     progress: ShowProgress,
 ) -> list[QualityReport]:
     """Measure a ridge map for each pair of layers, on the corpus of the first set."""
-    from statebridge.engine.fitting.corpus_fit import layer_quality, read_corpus
+    from statebridge.engine.fitting.corpus import read_corpus
+    from statebridge.engine.fitting.corpus_fit import layer_quality
     from statebridge.experiment.experiment import Fit
     from statebridge.tasks.declared_rows import resolve_dataset
 

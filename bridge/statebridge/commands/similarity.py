@@ -20,7 +20,7 @@ from statebridge.errors import ExperimentError
 from statebridge.progress import show_progress
 
 if TYPE_CHECKING:
-    from statebridge.engine.fitting.corpus_fit import CorpusTexts
+    from statebridge.engine.fitting.corpus import CorpusTexts
     from statebridge.experiment import Experiment
     from statebridge.experiment.experiment import Corpus
     from statebridge.results.layer_similarity import SimilarityMap
@@ -105,7 +105,7 @@ def _corpus(experiment: Experiment) -> Corpus | None:
 
 def _texts(experiment: Experiment, corpus: Corpus | None) -> CorpusTexts:
     """Return the passages of the corpus, or the dataset's task prompts."""
-    from statebridge.engine.fitting.corpus_fit import CorpusTexts, read_corpus
+    from statebridge.engine.fitting.corpus import CorpusTexts, read_corpus
     from statebridge.results.translator_card import CorpusRecord
     from statebridge.tasks.declared_rows import resolve_dataset
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ import torch
 from statebridge.channels.workload import Workload
 from statebridge.data import write_jsonl
 from statebridge.engine.executors.commit import PlannedRun, Progress, run_groups
-from statebridge.engine.executors.executor import EXECUTORS
+from statebridge.engine.executors.executor import EXECUTORS, check_names
 from statebridge.engine.fitting.run_translators import run_translators
 from statebridge.engine.planning.groups import grouped
 from statebridge.engine.planning.positive_control import (
@@ -51,11 +49,12 @@ from statebridge.runs.directory import (
 from statebridge.runs.reuse import FitStore, LaneStore
 from statebridge.runs.same_run import check_same
 from statebridge.tasks.declared_rows import resolve_dataset
+from statebridge.translators.storage import recorded_versions
 
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """Summary of a call of `run_experiment`."""
+    """The work of one call of `run_experiment`."""
 
     directory: Path
     lanes: int
@@ -96,6 +95,7 @@ def run_experiment(
             "layer_search: a run is at one pair of layers; start the file with "
             "`statebridge layer-search`"
         )
+    check_names(experiment)
     with open_run(out) as directory:
         rows, dataset_sha256 = resolve_dataset(experiment.dataset)
         progress("load", 0, 1)
@@ -117,7 +117,7 @@ def run_experiment(
             "dataset": {"sha256": dataset_sha256, "rows": len(rows)},
             "pair": {"sender": _side(pair.sender), "receiver": _side(pair.receiver)},
             "translators": origins,
-            "versions": _versions(),
+            "versions": recorded_versions(_PACKAGES),
             "device": _device(pair.receiver.device),
             "sender_device": _other_device(pair),
             "threads": torch.get_num_threads(),
@@ -173,7 +173,7 @@ def _run_controls(
         return
 
     def as_stage(name: str) -> Progress:
-        # The counts of the run itself are kept.
+        # Only the counts of the control's own run: its stages are not the experiment's.
         return lambda stage, *counts: progress(name, *counts) if stage == "run" else None
 
     run_experiment(
@@ -243,14 +243,6 @@ def _shape(model: TracedModel) -> dict[str, Any] | None:
 
 
 _PACKAGES = ("statebridge", "torch", "transformers", "nnsight", "tokenizers", "numpy")
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": ".".join(str(part) for part in sys.version_info[:3])}
-    for package in _PACKAGES:
-        with suppress(metadata.PackageNotFoundError):
-            versions[package] = metadata.version(package)
-    return versions
 
 
 def _device(device: torch.device) -> str:

@@ -8,8 +8,8 @@ torch, so that experiment files can be read anywhere; torch is needed once `stat
         role = "control"
         reads_positions = False
 
-        def states(self, asked):
-            return asked.own.new_zeros(asked.own.shape), asked.batch
+        def states(self, request):
+            return request.own.new_zeros(request.own.shape), request.batch
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     # The type of an argument only: nothing of the room is imported when this file is.
-    from statebridge.channels.states import Asked
+    from statebridge.channels.states import Request
     from statebridge.models.token_batch import TokenBatch
 
 
@@ -47,7 +47,7 @@ class Source:
     reads_positions: ClassVar[bool] = True
     """Whether `source_positions` has a meaning."""
 
-    def states(self, asked: Asked) -> tuple[Tensor, TokenBatch]:
+    def states(self, request: Request) -> tuple[Tensor, TokenBatch]:
         """Return the states (rows, positions, width), and the prompts that they belong to.
 
         The width may be smaller than the receiver's; then the last dimensions line up.

@@ -16,8 +16,12 @@ import nnsight
 import torch
 
 from statebridge.errors import NumericError, PairError
-from statebridge.models.families import context_window, find_blocks, hidden_width
-from statebridge.models.layers import resolve_layer
+from statebridge.models.families import (
+    context_window,
+    find_blocks,
+    hidden_width,
+    resolve_layer,
+)
 from statebridge.models.token_batch import TokenBatch
 
 TraceOptions = Callable[[], Mapping[str, Any]]
@@ -138,6 +142,11 @@ class TracedModel:
         dtype: torch.dtype = next(self.module.parameters()).dtype
         return dtype
 
+    @property
+    def exact_dtype(self) -> torch.dtype:
+        """Dtype of translators and of stored states: float64 beside such weights, else float32."""
+        return torch.float64 if self.dtype == torch.float64 else torch.float32
+
     def at_layer(self, layer: int | float | str) -> TracedModel:
         """Return the same model, weights shared, read or written at another layer."""
         return replace(self, layer=resolve_layer(layer, self.block_paths, self.name))
@@ -198,6 +207,14 @@ class TracedModel:
                 nnsight_model.get(path).skip(states)
             saved = nnsight_model.output.logits.save()
         logits: torch.Tensor = saved
+        return logits
+
+    def next_logits(self, batch: TokenBatch) -> torch.Tensor:
+        """Return the logits after each prompt, (rows, vocabulary), without a trace."""
+        with torch.no_grad():
+            logits: torch.Tensor = self.module(
+                **batch.inputs(), use_cache=False, logits_to_keep=1
+            ).logits[:, -1]
         return logits
 
     def forward(

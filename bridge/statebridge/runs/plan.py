@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 
 from statebridge.experiment.cells import Cell
-from statebridge.experiment.conditions import Positions, Prompt
+from statebridge.experiment.conditions import Condition, Positions, Prompt
 from statebridge.experiment.experiment import Experiment
 from statebridge.records import DatasetRow
 
@@ -73,6 +73,11 @@ class PromptTable:
             # A context may end in the very token that is its placeholder.
             return -min(count, -self.slots[row][1] if prompt == "placeholder" else count), 0
         return None
+
+    def spans(self, condition: Condition, rows: Sequence[int]) -> tuple[Span, ...] | None:
+        """Return the spans of a condition's named positions in some rows; None for all others."""
+        found = (self.span(condition.prompt, condition.positions, row) for row in rows)
+        return tuple(span for span in found if span is not None) or None
 
 
 def shared_end(first: TokenIds, second: TokenIds) -> int:

@@ -4,14 +4,13 @@ from .procrustes import fit_procrustes
 from .quality import TargetMeans, measure_quality, target_means
 from .ridge import fit_ridge
 from .storage import load_translator, make_card, save_translator
-from .training import TrainingProgress, train_translator
+from .training import train_translator
 from .translator import Translator
 
 __all__ = [
     "Fit",
     "PositionStore",
     "TargetMeans",
-    "TrainingProgress",
     "Translator",
     "fit_procrustes",
     "fit_ridge",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import torch
@@ -40,10 +39,10 @@ class PositionStore:
     ) -> None:
         self.width_in = width_in
         self.width_out = width_out
-        self.dtype: StoreDtype = dtype
+        self._dtype: torch.dtype = getattr(torch, dtype)
         self._count = 0
-        self._sender = StateFile(width_in, dtype, directory)
-        self._receiver = StateFile(width_out, dtype, directory)
+        self._sender = StateFile(width_in, self._dtype, directory)
+        self._receiver = StateFile(width_out, self._dtype, directory)
 
     @classmethod
     def from_batches(
@@ -84,11 +83,11 @@ class PositionStore:
     def _write(self, sender: torch.Tensor, receiver: torch.Tensor) -> None:
         rows = []
         for side, states in (("sender", sender), ("receiver", receiver)):
-            kept = states.detach().to("cpu", getattr(torch, self.dtype)).contiguous()
+            kept = states.detach().to("cpu", self._dtype).contiguous()
             if not bool(torch.isfinite(kept).all()):
                 raise NumericError(
                     f"a {side} state after corpus position {self._count} exceeds the range of "
-                    f"{self.dtype}; store positions as float32"
+                    f"{str(self._dtype).removeprefix('torch.')}; store positions as float32"
                 )
             rows.append(kept)
         try:
@@ -132,10 +131,5 @@ class PositionStore:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

@@ -20,17 +20,18 @@ import torch
 from statebridge.errors import TranslatorError
 from statebridge.experiment.translator_settings import ProcrustesSettings
 from statebridge.results.translator_card import ProcrustesRecord
-from statebridge.translators.centred_sums import CentredSums, PositionSums, gather_sums
+from statebridge.translators.centred_sums import CentredSums, gather_sums
 from statebridge.translators.fit import Fit, solved
 from statebridge.translators.positions import PositionBatch
 
 
 def solve_procrustes(
     sums: CentredSums, settings: ProcrustesSettings, *, normalize_target: bool
-) -> tuple[torch.Tensor, torch.Tensor, ProcrustesRecord]:
-    """Return W = c Q (width_out, width_in) and b (width_out,), float64, and the record.
+) -> tuple[torch.Tensor, ProcrustesRecord]:
+    """Return W = c Q (width_out, width_in), float64, and the record.
 
-    Raises `TranslatorError` where the positions do not determine the map.
+    Raises:
+        TranslatorError: The positions do not determine the map.
     """
     width_in, width_out = len(sums.mean_x), len(sums.mean_y)
     directions = min(width_in, width_out)
@@ -70,19 +71,7 @@ def solve_procrustes(
         rank=rank,
         condition_number=float(values[0] / values[-1]),
     )
-    return weight, sums.mean_y - weight @ sums.mean_x, record
-
-
-def procrustes_from(sums: PositionSums, settings: ProcrustesSettings | None = None) -> Fit:
-    """Fit by the sums over a stream of positions; see `fit_procrustes`.
-
-    Raises as `PositionSums.result` and `solve_procrustes` do.
-    """
-    found, means = sums.result()
-    weight, bias, record = solve_procrustes(
-        found, settings or ProcrustesSettings(), normalize_target=sums.normalize
-    )
-    return solved(weight, bias, record, means, normalize_input=sums.normalize)
+    return weight, record
 
 
 def fit_procrustes(
@@ -94,10 +83,7 @@ def fit_procrustes(
 ) -> Fit:
     """Fit an orthogonal map to a stream of positions in one pass; it comes as an affine map.
 
-    `batches` give un-normalised sender (n, width_in) and receiver (n, width_out) states;
-    both are L2-normalised unless `normalize` is false. However the stream is cut, the
-    result is the same to the bit. Sums and solution are computed on `device`.
-
-    Raises as `PositionSums` and `solve_procrustes` do.
+    Arguments as in `fit_ridge`. Raises as `PositionSums` and `solve_procrustes` do.
     """
-    return procrustes_from(gather_sums(batches, normalize=normalize, device=device), settings)
+    sums = gather_sums(batches, normalize=normalize, device=device)
+    return solved(sums, solve_procrustes, settings or ProcrustesSettings())

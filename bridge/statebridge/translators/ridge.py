@@ -14,17 +14,18 @@ import torch
 from statebridge.errors import TranslatorError
 from statebridge.experiment.translator_settings import RidgeSettings
 from statebridge.results.translator_card import RidgeRecord
-from statebridge.translators.centred_sums import CentredSums, PositionSums, gather_sums
+from statebridge.translators.centred_sums import CentredSums, gather_sums
 from statebridge.translators.fit import Fit, solved
 from statebridge.translators.positions import PositionBatch
 
 
 def solve_ridge(
     sums: CentredSums, settings: RidgeSettings, *, normalize_target: bool
-) -> tuple[torch.Tensor, torch.Tensor, RidgeRecord]:
-    """Return W (width_out, width_in) and b (width_out,), float64, and the record.
+) -> tuple[torch.Tensor, RidgeRecord]:
+    """Return W (width_out, width_in), float64, and the record.
 
-    Raises `TranslatorError` where the positions do not determine the map.
+    Raises:
+        TranslatorError: The positions do not determine the map.
     """
     width, needed = len(sums.mean_x), len(sums.mean_x) + 1
     if sums.count < needed and not settings.allow_underdetermined:
@@ -61,7 +62,6 @@ def solve_ridge(
         )
     projected = vectors.T @ (sums.xy / sums.count)
     weight = (vectors @ (projected / (values + penalty).unsqueeze(1))).T
-    bias = sums.mean_y - weight @ sums.mean_x
     record = RidgeRecord(
         settings=settings,
         normalize_target=normalize_target,
@@ -70,19 +70,7 @@ def solve_ridge(
         rank=rank,
         condition_number=condition,
     )
-    return weight, bias, record
-
-
-def ridge_from(sums: PositionSums, settings: RidgeSettings | None = None) -> Fit:
-    """Fit by the sums over a stream of positions; see `fit_ridge`.
-
-    Raises as `PositionSums.result` and `solve_ridge` do.
-    """
-    found, means = sums.result()
-    weight, bias, record = solve_ridge(
-        found, settings or RidgeSettings(), normalize_target=sums.normalize
-    )
-    return solved(weight, bias, record, means, normalize_input=sums.normalize)
+    return weight, record
 
 
 def fit_ridge(
@@ -92,12 +80,11 @@ def fit_ridge(
     normalize: bool = True,
     device: torch.device | str = "cpu",
 ) -> Fit:
-    """Fit an affine translator to a stream of positions in one pass.
+    """Fit an affine translator to a stream of positions in one pass, on `device`.
 
     `batches` give un-normalised sender (n, width_in) and receiver (n, width_out) states;
-    both are L2-normalised unless `normalize` is false. However the stream is cut, the
-    result is the same to the bit. Sums and solution are computed on `device`.
-
-    Raises as `PositionSums` and `solve_ridge` do.
+    both are L2-normalised unless `normalize` is false. The result is the same to the bit
+    however the stream is cut. Raises as `PositionSums` and `solve_ridge` do.
     """
-    return ridge_from(gather_sums(batches, normalize=normalize, device=device), settings)
+    sums = gather_sums(batches, normalize=normalize, device=device)
+    return solved(sums, solve_ridge, settings or RidgeSettings())

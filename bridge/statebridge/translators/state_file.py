@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,17 +21,17 @@ class StateFile:
     `directory` (default: the system's temporary directory) and vanishes with `close()` or
     the process.
 
-    Raises `EnvironmentFault` where no file can be made.
+    Raises:
+        EnvironmentFault: No file can be made.
     """
 
     def __init__(
         self,
         width: int,
-        dtype: Literal["float16", "float32", "float64"] = "float32",
+        dtype: torch.dtype = torch.float32,
         directory: Path | None = None,
     ) -> None:
-        self.width = width
-        self.dtype: torch.dtype = getattr(torch, dtype)
+        self.width, self.dtype = width, dtype
         try:
             # The file has no name in the directory: a killed run leaves nothing behind.
             self.file: IO[bytes] = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115
@@ -40,7 +40,7 @@ class StateFile:
                 f"cannot keep states in {directory or tempfile.gettempdir()}: "
                 f"{error.strerror}; give a directory that can be written to"
             ) from error
-        self._numpy_dtype = np.dtype(dtype)
+        self._numpy_dtype = np.dtype(str(dtype).removeprefix("torch."))
         self._mapped: npt.NDArray[Any] | None = None
         self._count = 0
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import metadata
@@ -33,27 +34,18 @@ from statebridge.results.translator_card import (
     StateOrigin,
     TranslatorCard,
 )
-from statebridge.translators.translator import Translator
+from statebridge.translators.translator import IDENTITY, Translator
 
 SUFFIX = ".safetensors"
 
 # One entry only: safetensors writes several in an order that changes from run to run.
 METADATA_KEY = "statebridge"
 
-ESSENTIALS = {
-    "format",
-    "kind",
-    "width_in",
-    "width_out",
-    "options",
-    "normalize_input",
-    "sender",
-    "receiver",
-    "corpus",
-}
+ESSENTIALS = {"format", *IDENTITY, "sender", "receiver", "corpus"}
 """The fields of the card that the weights' file carries itself."""
 
 RECORDED_PACKAGES = ("statebridge", "torch", "numpy", "safetensors", "transformers", "nnsight")
+"""The packages that a fit may depend on."""
 
 
 def make_card(
@@ -68,7 +60,8 @@ def make_card(
 ) -> TranslatorCard:
     """Return the card of a translator, with the versions in use and the present time.
 
-    Raises `TranslatorError` where a side's width is not the translator's.
+    Raises:
+        TranslatorError: A side's width is not the translator's.
     """
     for side, origin, width in (
         ("sender", sender, translator.width_in),
@@ -80,11 +73,7 @@ def make_card(
                 f"translator's side has width {width}"
             )
     return TranslatorCard(
-        kind=translator.kind,
-        width_in=translator.width_in,
-        width_out=translator.width_out,
-        options=translator.options,
-        normalize_input=translator.normalize_input,
+        **translator.identity,
         sender=sender,
         receiver=receiver,
         corpus=corpus,
@@ -96,10 +85,10 @@ def make_card(
     )
 
 
-def recorded_versions() -> dict[str, str]:
-    """Return the versions in use that a fit may depend on."""
+def recorded_versions(packages: Sequence[str] = RECORDED_PACKAGES) -> dict[str, str]:
+    """Return the versions in use of Python and of the packages, of those that are installed."""
     versions = {"python": platform.python_version()}
-    for package in RECORDED_PACKAGES:
+    for package in packages:
         with suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
     return versions
@@ -118,8 +107,10 @@ def save_translator(
     Without `card` the translator's own is used, or a bare one made. Each file is written
     whole or not at all, and a card is never beside weights that it does not describe.
 
-    Raises `TranslatorError` on another ending or on a card of another translator,
-    `NumericError` on non-finite weights, `EnvironmentFault` where it cannot be written.
+    Raises:
+        TranslatorError: Another ending, or the card of another translator.
+        NumericError: Weights that are not finite.
+        EnvironmentFault: The files cannot be written.
     """
     path = Path(path)
     if path.suffix != SUFFIX:
@@ -147,14 +138,8 @@ def save_translator(
 
 
 def _check_card(card: TranslatorCard, translator: Translator, where: str) -> None:
-    described = (card.kind, card.width_in, card.width_out, card.options, card.normalize_input)
-    actual = (
-        translator.kind,
-        translator.width_in,
-        translator.width_out,
-        translator.options,
-        translator.normalize_input,
-    )
+    described = tuple(getattr(card, name) for name in IDENTITY)
+    actual = tuple(translator.identity.values())
     if described != actual:
         raise TranslatorError(
             f"{where}: the card describes kind, widths, options, normalize_input {described}, "
@@ -173,8 +158,10 @@ def load_translator(
     The content decides which of the two it is. The translator is in evaluation mode with
     gradients off, its `card` filled from the file beside it or, without one, from the file.
 
-    Raises `TranslatorError` on a file that is missing, truncated, neither of the two, not
-    a translator, or not what its card describes; `NumericError` on non-finite weights.
+    Raises:
+        TranslatorError: The file is missing, truncated, neither of the two, no translator, or
+            not the one that its card describes.
+        NumericError: Weights that are not finite.
     """
     path = Path(path)
     if not path.is_file():
@@ -199,20 +186,10 @@ def checkpoint_format(path: Path, content: bytes) -> CheckpointFormat | None:
 
 
 def _imported(checkpoint: Checkpoint, path: Path, content: bytes) -> Translator:
-    translator = Translator(
-        checkpoint.kind,
-        checkpoint.width_in,
-        checkpoint.width_out,
-        options=checkpoint.options,
-        normalize_input=checkpoint.normalize_input,
-    )
+    translator = Translator(**{name: getattr(checkpoint, name) for name in IDENTITY})
     translator.set_weights(checkpoint.weights, where=checkpoint.where)
     translator.card = TranslatorCard(
-        kind=translator.kind,
-        width_in=translator.width_in,
-        width_out=translator.width_out,
-        options=translator.options,
-        normalize_input=translator.normalize_input,
+        **translator.identity,
         training=ImportedRecord(
             file_name=path.name,
             sha256=hashlib.sha256(content).hexdigest(),
@@ -238,13 +215,7 @@ def _read_safetensors(path: Path, content: bytes) -> Translator:
             f"{METADATA_KEY!r} entry"
         )
     essentials = _parse_card(described, f"{path}, metadata")
-    translator = Translator(
-        essentials.kind,
-        essentials.width_in,
-        essentials.width_out,
-        options=essentials.options,
-        normalize_input=essentials.normalize_input,
-    )
+    translator = Translator(**{name: getattr(essentials, name) for name in IDENTITY})
     translator.set_weights(weights, where=str(path))
     translator.card = _read_card(path, content, translator) or essentials
     return translator

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 
 from statebridge.errors import NumericError, TranslatorError
 from statebridge.results.translator_card import TranslatorCard
-from statebridge.translators.maps import build_map
-from statebridge.translators.normalisation import l2_normalise
+from statebridge.translators.maps import build_map, l2_normalise
+
+IDENTITY = ("kind", "width_in", "width_out", "options", "normalize_input")
+"""Fields of a translator that its card and other programs' checkpoints have too."""
 
 
 class Translator(torch.nn.Module):
@@ -19,7 +22,8 @@ class Translator(torch.nn.Module):
     is (arXiv 2606.03280). It computes in the dtype of its weights, float32 unless moved
     with `.to(dtype)`. New translators have all weights zero.
 
-    Raises `TranslatorError` on an unknown kind or on options that do not fit it.
+    Raises:
+        TranslatorError: An unknown kind, or options that do not fit it.
     """
 
     def __init__(
@@ -38,8 +42,13 @@ class Translator(torch.nn.Module):
         self.options = dict(options or {})
         self.normalize_input = normalize_input
         self.card: TranslatorCard | None = None
-        """Record of its origin; set when it is loaded or stored."""
+        """Its origin, as far as known; set when it is loaded or stored."""
         self.map = build_map(kind, width_in, width_out, self.options)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Everything but the weights: the arguments that make another of its kind."""
+        return {name: getattr(self, name) for name in IDENTITY}
 
     @property
     def dtype(self) -> torch.dtype:
@@ -54,7 +63,8 @@ class Translator(torch.nn.Module):
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """Translate states (..., width_in) to (..., width_out), in the translator's dtype.
 
-        Raises `TranslatorError` on states of another width.
+        Raises:
+            TranslatorError: States of another width.
         """
         self._check_states(states)
         if self.normalize_input:
@@ -63,10 +73,7 @@ class Translator(torch.nn.Module):
         return self.apply_map(states)
 
     def apply_map(self, states: torch.Tensor) -> torch.Tensor:
-        """Apply the bare map to states (..., width_in): no normalisation, whatever is set.
-
-        Raises `TranslatorError` on states of another width.
-        """
+        """Apply the bare map to states (..., width_in), never normalised; raises as `forward`."""
         self._check_states(states)
         output: torch.Tensor = self.map(states.to(self.dtype))
         return output
@@ -87,11 +94,11 @@ class Translator(torch.nn.Module):
         }
 
     def set_weights(self, weights: Mapping[str, torch.Tensor], *, where: str) -> None:
-        """Copy `weights`, named as in `weights()`, into the map.
+        """Copy `weights`, named as in `weights()`, into the map; `where` names their origin.
 
-        `where` names their origin in messages. Raises `TranslatorError` on missing or
-        surplus names, other shapes, and tensors that are not floating point;
-        `NumericError` on NaN or infinity. The map is unchanged then.
+        Raises (the map is unchanged then):
+            TranslatorError: Missing or surplus names, other shapes, tensors of no float dtype.
+            NumericError: NaN or infinity.
         """
         own = self.map.state_dict()
         missing, surplus = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())

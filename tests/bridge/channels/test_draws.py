@@ -11,8 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from statebridge.channels.donors import choose_donors
-from statebridge.channels.noise import noise_of
+from statebridge.channels.draws import choose_donors, noise_of
 from statebridge.experiment.random_streams import row_key
 from statebridge.records import DatasetRow
 from tests.bridge.engine.tiny_experiment import (
@@ -106,8 +105,8 @@ def test_published_noise_at_random_places_equals_the_stream(
     noise = noise_of("published", seed, _ids(len(lengths)), lengths, width)
     for place in order:
         row = place % len(lengths)
-        assert torch.equal(noise.draw(row), stream[row])
-        assert torch.equal(noise.draw(row), stream[row]), "a second look gives another draw"
+        assert torch.equal(noise(row), stream[row])
+        assert torch.equal(noise(row), stream[row]), "a second look gives another draw"
 
 
 def test_published_noise_is_the_published_call() -> None:
@@ -116,13 +115,13 @@ def test_published_noise_is_the_published_call() -> None:
     expected = [torch.randn((1, n, 768), generator=generator)[0] for n in (45, 51, 38)]
     noise = noise_of("published", 42, _ids(3), (45, 51, 38), 768)
     for row in (2, 0, 1):
-        assert torch.equal(noise.draw(row), expected[row])
+        assert torch.equal(noise(row), expected[row])
 
 
 def test_drawing_leaves_the_global_generator_alone() -> None:
     before = torch.get_rng_state()
     for rng in ("published", "per-row"):
-        noise_of(rng, 1, ("a", "b"), (3, 4), 2).draw(1)
+        noise_of(rng, 1, ("a", "b"), (3, 4), 2)(1)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -132,10 +131,10 @@ def test_per_row_noise_is_keyed_by_seed_and_row_id_alone() -> None:
     moved = noise_of("per-row", 42, ids[::-1], lengths[::-1], 5)
     subset = noise_of("per-row", 42, ids[1:2], lengths[1:2], 5)
     for row in range(3):
-        assert torch.equal(noise.draw(row), moved.draw(2 - row))
-    assert torch.equal(noise.draw(1), subset.draw(0))
-    assert not torch.equal(noise.draw(0), noise.draw(2))
-    assert not torch.equal(noise.draw(0), noise_of("per-row", 43, ids, lengths, 5).draw(0))
+        assert torch.equal(noise(row), moved(2 - row))
+    assert torch.equal(noise(1), subset(0))
+    assert not torch.equal(noise(0), noise(2))
+    assert not torch.equal(noise(0), noise_of("per-row", 43, ids, lengths, 5)(0))
 
 
 # ---------------------------------------------------------------- through the engine

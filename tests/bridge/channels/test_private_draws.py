@@ -10,8 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from statebridge.channels.donors import choose_donors
-from statebridge.channels.noise import noise_of
+from statebridge.channels.draws import choose_donors, noise_of
 from statebridge.channels.operators import position_mask
 from statebridge.models.token_batch import TokenBatch
 from statebridge.runs.plan import PromptTable, shared_end
@@ -148,7 +147,7 @@ def test_per_row_noise_depends_on_row_and_seed_alone() -> None:
     (cell,) = [c for c in work.plan.cells if c.name == "private_last_random/seed42"]
     lengths = [len(ids) for ids in work.plan.prompts.read("question_only")]
     alone = noise_of("per-row", 42, [ROWS[1].row_id], lengths[1:2], 32)
-    assert torch.equal(work.noise_of(cell, 1), alone.draw(0))
+    assert torch.equal(work.noise_of(cell, 1), alone(0))
 
 
 # ---------------------------------------------------------------- spans

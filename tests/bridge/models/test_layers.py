@@ -11,8 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from statebridge.errors import PairError
-from statebridge.models.families import context_window, find_blocks, hidden_width
-from statebridge.models.layers import resolve_layer
+from statebridge.models.families import (
+    context_window,
+    find_blocks,
+    hidden_width,
+    resolve_layer,
+)
 from tests.tiny_models import tiny_gpt2, tiny_neox
 
 

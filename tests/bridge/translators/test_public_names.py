@@ -11,7 +11,6 @@ NAMES = [
     "Fit",
     "PositionStore",
     "TargetMeans",
-    "TrainingProgress",
     "Translator",
     "fit_procrustes",
     "fit_ridge",

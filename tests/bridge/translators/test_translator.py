@@ -7,8 +7,7 @@ import torch
 
 from statebridge.errors import NumericError, TranslatorError
 from statebridge.experiment.translator_settings import KINDS
-from statebridge.translators.maps import initialise, rescale
-from statebridge.translators.normalisation import l2_normalise
+from statebridge.translators.maps import initialise, l2_normalise, rescale
 from statebridge.translators.translator import Translator
 from tests.bridge.translators.refusal import refused
 from tests.bridge.translators.synthetic_states import normal

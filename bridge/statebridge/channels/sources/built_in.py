@@ -9,7 +9,7 @@ from statebridge.experiment.sources import SOURCES, Source
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from statebridge.channels.states import Asked
+    from statebridge.channels.states import Request
     from statebridge.models.token_batch import TokenBatch
 
 
@@ -20,9 +20,9 @@ class Nothing(Source):
     writes = False
     reads_positions = False
 
-    def states(self, asked: Asked) -> tuple[Tensor, TokenBatch]:
+    def states(self, request: Request) -> tuple[Tensor, TokenBatch]:
         """Return the receiver's own states, which stay as they are."""
-        return asked.own, asked.batch
+        return request.own, request.batch
 
 
 @SOURCES.add("translated")
@@ -32,9 +32,9 @@ class Translated(Source):
     role = "channel"
     seeded = reads_sender = translates = True
 
-    def states(self, asked: Asked) -> tuple[Tensor, TokenBatch]:
+    def states(self, request: Request) -> tuple[Tensor, TokenBatch]:
         """Return them at all positions of the sender's prompt."""
-        return asked.translated_states(asked.rows)
+        return request.translated_states(request.rows)
 
 
 @SOURCES.add("receiver")
@@ -43,9 +43,9 @@ class Receiver(Source):
 
     role = "self"
 
-    def states(self, asked: Asked) -> tuple[Tensor, TokenBatch]:
+    def states(self, request: Request) -> tuple[Tensor, TokenBatch]:
         """Return them at all positions of the receiver's prompt."""
-        return asked.own, asked.batch
+        return request.own, request.batch
 
 
 @SOURCES.add("random")
@@ -55,9 +55,9 @@ class Random(Source):
     seeded = draws_noise = True
     reads_positions = False
 
-    def states(self, asked: Asked) -> tuple[Tensor, TokenBatch]:
+    def states(self, request: Request) -> tuple[Tensor, TokenBatch]:
         """Return a draw for each position of the receiver's prompt."""
-        return asked.noise(), asked.batch
+        return request.noise(), request.batch
 
 
 @SOURCES.add("zero")
@@ -66,9 +66,9 @@ class Zero(Source):
 
     reads_positions = False
 
-    def states(self, asked: Asked) -> tuple[Tensor, TokenBatch]:
+    def states(self, request: Request) -> tuple[Tensor, TokenBatch]:
         """Return zeros of the shape of the receiver's states."""
-        return asked.own.new_zeros(asked.own.shape), asked.batch
+        return request.own.new_zeros(request.own.shape), request.batch
 
 
 @SOURCES.add("shuffled")
@@ -77,9 +77,9 @@ class Shuffled(Source):
 
     seeded = reads_sender = translates = shuffled = True
 
-    def states(self, asked: Asked) -> tuple[Tensor, TokenBatch]:
+    def states(self, request: Request) -> tuple[Tensor, TokenBatch]:
         """Return the translated states of each row's donor."""
-        return asked.translated_states(asked.donors)
+        return request.translated_states(request.donors)
 
 
 @SOURCES.add("sender")
@@ -89,9 +89,9 @@ class Sender(Source):
     role = "channel"
     reads_sender = True
 
-    def states(self, asked: Asked) -> tuple[Tensor, TokenBatch]:
+    def states(self, request: Request) -> tuple[Tensor, TokenBatch]:
         """Return them at all positions of the sender's prompt."""
-        return asked.sender_states(asked.rows)
+        return request.sender_states(request.rows)
 
 
 @SOURCES.add("shuffled_sender")
@@ -100,6 +100,6 @@ class ShuffledSender(Source):
 
     seeded = reads_sender = shuffled = True
 
-    def states(self, asked: Asked) -> tuple[Tensor, TokenBatch]:
+    def states(self, request: Request) -> tuple[Tensor, TokenBatch]:
         """Return the sender's states of each row's donor."""
-        return asked.sender_states(asked.donors)
+        return request.sender_states(request.donors)

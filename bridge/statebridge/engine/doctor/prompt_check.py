@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 
 from statebridge.channels.prompts import TEXTLESS
-from statebridge.channels.text import fill, text_prompts
+from statebridge.channels.text import Conversation
 from statebridge.channels.workload import Workload
 from statebridge.engine.planning.prepare import prepare
 from statebridge.engine.sender_checks.plan import plan_sender_checks
@@ -63,16 +63,13 @@ def _fitting(experiment: Experiment, pair: Pair) -> dict[TranslatorKey, Translat
 
 
 def _check_relay(work: Workload) -> str:
-    """Check what the sender reads, and what the receiver reads at least: with an empty relay."""
-    prompts, decoding, rows = (
-        work.plan.experiment.prompts,
-        work.plan.experiment.decoding,
-        range(work.plan.limit),
-    )
-    texts = fill(work, prompts.relay_sender, rows)
-    sent = text_prompts(work, "sender", texts, rows, decoding.relay_max_new_tokens)
-    texts = fill(work, prompts.relay_receiver, rows, [{"relay": ""} for _ in rows])
-    text_prompts(work, "receiver", texts, rows, decoding.max_new_tokens)
+    """Check the sender's prompts, and the receiver's shortest ones: with an empty relay."""
+    prompts, decoding = work.plan.experiment.prompts, work.plan.experiment.decoding
+    talk = Conversation(work, range(work.plan.limit))
+    texts = talk.fill(prompts.relay_sender)
+    sent = talk.prompts("sender", texts, decoding.relay_max_new_tokens)
+    texts = talk.fill(prompts.relay_receiver, [{"relay": ""}] * work.plan.limit)
+    talk.prompts("receiver", texts, decoding.max_new_tokens)
     return _lengths("relay, to the sender", [len(ids) for ids in sent])
 
 

@@ -16,15 +16,15 @@ from huggingface_hub import try_to_load_from_cache
 
 from statebridge.data import sha256_file
 from statebridge.engine.doctor.prompt_check import check_prompts
+from statebridge.engine.executors.executor import check_names
 from statebridge.engine.fitting.causal_rows import choose_rows
-from statebridge.engine.fitting.corpus_fit import read_corpus
+from statebridge.engine.fitting.corpus import read_corpus
 from statebridge.engine.planning.sizing import free_bytes
 from statebridge.errors import PairError, StatebridgeError
 from statebridge.experiment.cells import experiment_cells
 from statebridge.experiment.experiment import Experiment, Fit, ModelAtLayer
 from statebridge.experiment.files import is_model_folder
-from statebridge.models.families import find_blocks, hidden_width
-from statebridge.models.layers import resolve_layer
+from statebridge.models.families import hidden_width
 from statebridge.models.pair import Pair, pair_devices, same_device
 from statebridge.models.traced_model import TracedModel
 from statebridge.records import DatasetRow
@@ -57,19 +57,16 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class _Structure:
-    """A model's shape, from its configuration."""
+    """A model without weights, from its configuration."""
 
-    side: ModelAtLayer
     module: torch.nn.Module
     tokenizer: Any
-
-    @property
-    def weights(self) -> int:
-        return sum(parameter.numel() for parameter in self.module.parameters())
+    weights: int
+    """Number of its weights."""
 
 
 def check_readiness(experiment: Experiment, out: Path | None = None) -> Iterator[Check]:
-    """Yield one check after another: dataset, models, layers, translators, device, sizes, time.
+    """Yield one check after another: names, dataset, models, layers, translators, sizes, time.
 
     Nothing is downloaded and no weights are read into memory. A check that depends on one
     that failed is left out.
@@ -84,6 +81,7 @@ def check_readiness(experiment: Experiment, out: Path | None = None) -> Iterator
         rows.extend(found)
         return f"{len(found)} rows, sha256 {digest}"
 
+    yield _check("names", lambda: check_names(experiment))
     yield _check("dataset", dataset)
     structures: dict[str, _Structure] = {}
     for name, side in (("sender", experiment.sender), ("receiver", experiment.receiver)):
@@ -104,10 +102,21 @@ def check_readiness(experiment: Experiment, out: Path | None = None) -> Iterator
     yield _check("device", find_device)
     if len(structures) < 2:
         return
-    layers = _check("layers", lambda: _layers(structures))
-    yield layers
-    if rows and layers.ready:
-        yield _check("prompts", lambda: _prompts(experiment, structures, rows))
+    pairs: list[Pair] = []
+
+    def layers() -> str:
+        sides = (
+            TracedModel.without_weights(
+                structures[name].module, structures[name].tokenizer, side.layer, side.model
+            )
+            for name, side in (("sender", experiment.sender), ("receiver", experiment.receiver))
+        )
+        pairs.append(pair := Pair(*sides))
+        return f"sender {pair.sender.layer_path}, receiver {pair.receiver.layer_path}"
+
+    yield _check("layers", layers)
+    if rows and pairs:
+        yield _check("prompts", lambda: check_prompts(experiment, pairs[0], rows))
     yield _check("translators", lambda: _translators(experiment, structures, rows))
     yield _check("disk", lambda: _disk(experiment, len(rows), out or Path.cwd()))
     if devices and experiment.remote in (None, "local"):
@@ -150,7 +159,7 @@ def _structure(side: ModelAtLayer, *, needed: bool) -> _Structure:
         )
     if needed and not weights:
         raise PairError(_absent(side, "weights", local=local))
-    return _Structure(side, module, tokenizer)
+    return _Structure(module, tokenizer, sum(part.numel() for part in module.parameters()))
 
 
 def _absent(side: ModelAtLayer, what: str, *, local: bool) -> str:
@@ -161,26 +170,6 @@ def _absent(side: ModelAtLayer, what: str, *, local: bool) -> str:
         f"{side.model}: no {what} in the local cache; fetch it where there is a network: "
         f"hf download {side.model}{revision}"
     )
-
-
-def _layers(structures: Mapping[str, _Structure]) -> str:
-    paths = {}
-    for name, structure in structures.items():
-        blocks = find_blocks(structure.module)
-        paths[name] = blocks[resolve_layer(structure.side.layer, blocks, structure.side.model)]
-    return f"sender {paths['sender']}, receiver {paths['receiver']}"
-
-
-def _prompts(
-    experiment: Experiment, structures: Mapping[str, _Structure], rows: list[DatasetRow]
-) -> str:
-    sides = (
-        TracedModel.without_weights(
-            structure.module, structure.tokenizer, structure.side.layer, structure.side.model
-        )
-        for structure in (structures["sender"], structures["receiver"])
-    )
-    return check_prompts(experiment, Pair(*sides), rows)
 
 
 def _translators(

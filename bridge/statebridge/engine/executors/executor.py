@@ -16,8 +16,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from statebridge.channels.channel import CHANNELS
 from statebridge.channels.workload import Workload
 from statebridge.errors import ExperimentError
+from statebridge.experiment.experiment import Experiment
 from statebridge.records import LaneResult
 from statebridge.registry import Registry
 from statebridge.runs.plan import Group
@@ -63,3 +65,17 @@ EXECUTORS: Registry[type[Executor]] = Registry(
     group="statebridge.executors",
     error=ExperimentError,
 )
+
+
+def check_names(experiment: Experiment) -> str:
+    """Refuse channels and an executor that are not registered; return the names of those in use.
+
+    Raises:
+        ExperimentError: Names the field, and the nearest name that is registered.
+    """
+    executor, channels = experiment.execution.executor, {}
+    EXECUTORS.get(executor, "execution.executor")
+    for condition in experiment.resolved_conditions:
+        name = condition.channel_name
+        channels[name] = CHANNELS.get(name, f"conditions: {condition.name}: channel")
+    return f"executor {executor}, channels {', '.join(channels)}"

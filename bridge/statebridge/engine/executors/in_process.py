@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Protocol
 
-from statebridge.channels.channel import LaneRow, Operations
 from statebridge.channels.workload import Workload
 from statebridge.engine.executors.executor import EXECUTORS, FinishedGroup
 from statebridge.engine.executors.plain_path import PlainPath
 from statebridge.engine.executors.shared_path import SharedPath
 from statebridge.runs.plan import Group
-
-
-class Path(Operations, Protocol):
-    """A way of running groups: natively with shared passes, or by one trace for each pass."""
-
-    def run(self, group: Group) -> list[LaneRow]:
-        """Run a group through its channel."""
 
 
 @EXECUTORS.add("in_process")
@@ -40,7 +31,7 @@ class InProcess:
         """Nothing is held beyond the pair, which is the caller's."""
 
 
-def open_path(workload: Workload) -> Path:
+def open_path(workload: Workload) -> SharedPath | PlainPath:
     """Return the path that the experiment runs on: `shared` or `plain`."""
     return (
         SharedPath(workload) if workload.plan.experiment.path == "shared" else PlainPath(workload)

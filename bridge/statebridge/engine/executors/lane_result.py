@@ -1,41 +1,31 @@
-"""From what a lane gave to the row that is committed."""
+"""From the measures of a lane to its result."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
-from statebridge.channels.channel import Reading
+from statebridge.channels.channel import LaneRow, Reading
 from statebridge.channels.operators import Written
 from statebridge.channels.workload import Workload
 from statebridge.engine.executors.measures import GoldMeasures
 from statebridge.experiment.cells import Cell
 from statebridge.records import LaneResult
 
-
-@dataclass(frozen=True, slots=True)
-class Norms:
-    """Mean L2 norms of one lane's states, and their cosine; None where nothing is written."""
-
-    source: float | None = None
-    receiver: float | None = None
-    injected: float | None = None
-    cosine: float | None = None
-    """Cosine of source and own state."""
+NO_NORMS: Mapping[str, float] = {}
+"""Norms of a lane in which nothing is written."""
 
 
-def row_norms(written: Written) -> list[Norms]:
-    """Return the norms of each row that a cell wrote."""
-    return [
-        Norms(*norms)
-        for norms in zip(
-            written.source_norms.tolist(),
-            written.own_norms.tolist(),
-            written.injected_norms.tolist(),
-            written.cosines.tolist(),
-            strict=True,
-        )
-    ]
+def row_norms(written: Written) -> list[Mapping[str, float]]:
+    """Return the norms of each row that a cell wrote, by their names in a `LaneResult`."""
+    columns = {
+        "translated_norm_mean": written.source_norms,
+        "receiver_norm_mean": written.own_norms,
+        "injected_norm_mean": written.injected_norms,
+        "source_cosine_mean": written.cosines,
+    }
+    rows = zip(*(values.tolist() for values in columns.values()), strict=True)
+    return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
 def lane_row(
@@ -44,19 +34,21 @@ def lane_row(
     row: int,
     *,
     tokens: list[int] | None,
-    norms: Norms = Norms(),
-    gold: GoldMeasures | None = None,
+    gold: GoldMeasures,
+    norms: Mapping[str, float] = NO_NORMS,
     reading: Reading | None = None,
-) -> LaneResult:
-    """Return the committed row of one lane.
+) -> LaneRow:
+    """Return a lane with its result.
 
     Args:
         row: Index in the dataset.
         tokens: New token ids; None where nothing was decoded.
+        norms: As `row_norms` returns them.
+        reading: The receiver's prompt, where it holds text that a model wrote.
     """
     source = workload.plan.rows[row]
     prompts = workload.plan.prompts
-    fields: dict[str, Any] = {}
+    fields: dict[str, Any] = dict(norms)
     # Sender and receiver read different prompts where the context is private.
     if cell.condition.writes and not cell.condition.private:
         fields |= {
@@ -78,16 +70,9 @@ def lane_row(
             "relay_prompt_len": last.prompt_len,
             "turns": reading.turns,
         }
-    if gold is not None:
-        fields |= {
-            "gold_logprob": gold.logprob,
-            "gold_token_count": gold.token_count,
-            "gold_rank": gold.rank,
-            "kl_from_no_inject": gold.divergence,
-        }
     tokenizer = workload.pair.receiver.tokenizer
     read = len(prompts.read(cell.condition.prompt)[row])
-    return LaneResult(
+    result = LaneResult(
         row_id=source.row_id,
         gold=source.answer,
         prediction=(
@@ -95,9 +80,10 @@ def lane_row(
         ),
         token_ids=None if tokens is None else tuple(tokens),
         prompt_len_receiver=read if reading is None else len(reading.prompt),
-        translated_norm_mean=norms.source,
-        receiver_norm_mean=norms.receiver,
-        injected_norm_mean=norms.injected,
-        source_cosine_mean=norms.cosine,
+        gold_logprob=gold.logprob,
+        gold_token_count=gold.token_count,
+        gold_rank=gold.rank,
+        kl_from_no_inject=gold.divergence,
         **fields,
     )
+    return cell, row, result

@@ -1,7 +1,7 @@
 """The plain path: one `generate` trace per group and cell, the edit in its prefill.
 
 It runs wherever nnsight runs. Each trace touches one model, takes only tensors and plain
-values, and calls nothing of this library, so that it can be sent as one remote job. A
+values, and calls nothing of this library, so that it is one remote job. A
 group has one prompt length and no padding, so Hugging Face's own processors apply.
 """
 
@@ -14,7 +14,7 @@ import torch
 
 from statebridge.channels.channel import CHANNELS, LaneRow, Reading, WriteStates
 from statebridge.channels.workload import Workload
-from statebridge.engine.executors.lane_result import Norms, lane_row, row_norms
+from statebridge.engine.executors.lane_result import NO_NORMS, lane_row, row_norms
 from statebridge.engine.executors.measures import GoldMeasures, measure_gold
 from statebridge.engine.executors.memory import halving
 from statebridge.errors import RemoteError, StatebridgeError
@@ -65,7 +65,7 @@ class PlainPath:
             if not places:
                 continue
             chosen = [rows[place] for place in places]
-            written, norms = None, [Norms()] * len(places)
+            written, norms = None, [NO_NORMS] * len(places)
             if own is not None and cell.condition.writes:
                 found = states(cell, chosen, own[places], batch.select(places))
                 written, norms = found.states, row_norms(found)
@@ -76,7 +76,7 @@ class PlainPath:
                 baseline[places],
             )
             results += [
-                (cell, row, lane_row(work, cell, row, tokens=tokens, norms=of_row, gold=gold))
+                lane_row(work, cell, row, tokens=tokens, norms=of_row, gold=gold)
                 for row, of_row, (tokens, gold) in zip(chosen, norms, lanes, strict=True)
             ]
         return results
@@ -104,11 +104,7 @@ class PlainPath:
             for place, (tokens, gold) in zip(places, lanes, strict=True):
                 row, reading = rows[place], readings[place]
                 results += [
-                    (
-                        cell,
-                        row,
-                        lane_row(work, cell, row, tokens=tokens, gold=gold, reading=reading),
-                    )
+                    lane_row(work, cell, row, tokens=tokens, gold=gold, reading=reading)
                     for cell in cells
                 ]
         return results
@@ -123,7 +119,7 @@ class PlainPath:
         new_tokens: int,
     ) -> list[list[int]]:
         """Return the tokens that a model writes after prompts; see `Operations`."""
-        model = self.workload.side(side)
+        model = self.workload.model(side)
         written: list[list[int]] = [[] for _ in prompts]
         for places in _by_length(prompts):
             same = [prompts[place] for place in places]

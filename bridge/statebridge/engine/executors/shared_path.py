@@ -8,7 +8,7 @@ natively.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -24,10 +24,9 @@ from statebridge.engine.decoding.lanes import (
     answer_logits,
     prefill,
 )
-from statebridge.engine.decoding.precision import exact_float32
 from statebridge.engine.decoding.sampling import ANSWER, Draws, row_uniforms
 from statebridge.engine.decoding.steps import decode_lanes
-from statebridge.engine.executors.lane_result import Norms, lane_row, row_norms
+from statebridge.engine.executors.lane_result import NO_NORMS, lane_row, row_norms
 from statebridge.engine.executors.measures import GoldMeasures, answer_inputs, measure_gold
 from statebridge.engine.executors.memory import halving
 from statebridge.experiment.cells import Cell
@@ -54,7 +53,7 @@ class _Lower:
 class _Lane:
     cell: Cell
     place: int
-    """Place of the row in the group."""
+    """Index of the row in the group."""
     reported: bool = True
     """False for a baseline lane that only serves the divergence."""
 
@@ -69,7 +68,8 @@ class SharedPath:
 
     def __init__(self, workload: Workload) -> None:
         self.workload = workload
-        exact_float32()
+        # No float32 product is rounded to TF32 or bf16: a narrower dtype is for `dtype` to declare.
+        torch.set_float32_matmul_precision("highest")
         decoding = workload.plan.experiment.decoding
         self._decoding = DecodingSettings(
             decoding.max_new_tokens, decoding.repetition_penalty, decoding.no_repeat_ngram_size
@@ -143,28 +143,17 @@ class SharedPath:
         drawn = [(lane.cell, lower.rows[lane.place]) for lane in lanes]
         tokens = self._decode(prefilled, drawn, [lane.reported for lane in lanes])
         return [
-            (
-                lane.cell,
-                lower.rows[lane.place],
-                lane_row(
-                    self.workload,
-                    lane.cell,
-                    lower.rows[lane.place],
-                    tokens=tokens[i],
-                    norms=norms[i],
-                    gold=gold[i],
-                ),
-            )
+            lane_row(self.workload, *drawn[i], tokens=tokens[i], norms=norms[i], gold=gold[i])
             for i, lane in enumerate(lanes)
             if lane.reported
         ]
 
     def _states(
         self, lanes: Sequence[_Lane], lower: _Lower, write: WriteStates
-    ) -> tuple[torch.Tensor, list[Norms]]:
+    ) -> tuple[torch.Tensor, list[Mapping[str, float]]]:
         """Return the state each lane goes on from, (lanes, positions, width), and its norms."""
         states = lower.own.new_empty((len(lanes), *lower.own.shape[1:]))
-        norms = [Norms()] * len(lanes)
+        norms = [NO_NORMS] * len(lanes)
         by_cell: dict[Cell, list[int]] = {}
         for i, lane in enumerate(lanes):
             by_cell.setdefault(lane.cell, []).append(i)
@@ -220,7 +209,8 @@ class SharedPath:
     ) -> list[LaneRow]:
         """Let the receiver answer other prompts; see `Operations`."""
         work, receiver = self.workload, self.workload.pair.receiver
-        against = self._baseline_logits(rows)
+        task = [work.plan.prompts.receiver[row] for row in rows]
+        against = receiver.next_logits(TokenBatch.pack(task, receiver.pad_id, receiver.device))
         answers = [reading.answer for reading in readings]
         prompts = [reading.prompt for reading in readings]
         batch = TokenBatch.pack(prompts, receiver.pad_id, receiver.device)
@@ -229,7 +219,7 @@ class SharedPath:
         drawn = [(cells[0], row) for row in rows]
         tokens = self._decode(lanes, drawn, [True] * len(rows))
         return [
-            (cell, row, lane_row(work, cell, row, tokens=one, gold=measured, reading=reading))
+            lane_row(work, cell, row, tokens=one, gold=measured, reading=reading)
             for cell in cells
             for row, one, measured, reading in zip(rows, tokens, gold, readings, strict=True)
         ]
@@ -244,7 +234,7 @@ class SharedPath:
         new_tokens: int,
     ) -> list[list[int]]:
         """Return the tokens that a model writes after prompts; see `Operations`."""
-        model = self.workload.side(side)
+        model = self.workload.model(side)
         batch = TokenBatch.pack(prompts, model.pad_id, model.device)
         settings = replace(self._decoding, max_new_tokens=new_tokens)
         lanes = [(cell, row) for row in rows]
@@ -254,8 +244,9 @@ class SharedPath:
     def _draws(
         self, model: TracedModel, lanes: Sequence[tuple[Cell, int]], text: str, steps: int
     ) -> Draws | None:
-        """Return the numbers that a text of each lane is drawn by, where the model that writes
-        it is; None for greedy decoding.
+        """Return the numbers to draw a text of each lane by, on the model's device.
+
+        None for greedy decoding.
         """
         sample = self.workload.plan.experiment.decoding.sample
         if sample is None:
@@ -264,13 +255,3 @@ class SharedPath:
         numbers = [row_uniforms(seed_of(c), rows[row].row_id, text, steps) for c, row in lanes]
         uniforms = torch.tensor(numbers, dtype=torch.float64, device=model.device)
         return Draws(sample.temperature, sample.top_p, uniforms)
-
-    def _baseline_logits(self, rows: Sequence[int]) -> torch.Tensor:
-        receiver = self.workload.pair.receiver
-        prompts = [self.workload.plan.prompts.receiver[row] for row in rows]
-        batch = TokenBatch.pack(prompts, receiver.pad_id, receiver.device)
-        with torch.no_grad():
-            logits: torch.Tensor = receiver.module(
-                **batch.inputs(), use_cache=False, logits_to_keep=1
-            ).logits[:, -1]
-        return logits

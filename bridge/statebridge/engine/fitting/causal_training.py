@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
@@ -21,17 +22,15 @@ from statebridge.channels.operators import position_mask
 from statebridge.engine.executors.memory import is_out_of_memory
 from statebridge.engine.fitting.causal_loss import row_losses
 from statebridge.engine.fitting.frozen_rows import FrozenRows, freeze_rows
-from statebridge.errors import EnvironmentFault, NumericError, TranslatorError
+from statebridge.errors import EnvironmentFault, TranslatorError
 from statebridge.experiment.experiment import Causal, Experiment
 from statebridge.models.pair import Pair
 from statebridge.records import DatasetRow
 from statebridge.results.translator_card import CausalEpochRecord, CausalRecord, StateOrigin
 from statebridge.translators import Translator
 from statebridge.translators.fit import Fit, finished
-from statebridge.translators.maps import rescale
-from statebridge.translators.normalisation import SMALLEST_NORM
-from statebridge.translators.optimiser import Optimiser
-from statebridge.translators.training import validation_start
+from statebridge.translators.maps import SMALLEST_NORM, rescale
+from statebridge.translators.optimiser import Optimiser, count_steps, validation_start
 
 Progress = Callable[[int, int], None]
 """Called with steps done and steps in all; training may stop before them."""
@@ -81,24 +80,24 @@ def train_fits_causally(
     """
     trained: dict[int, Fit] = {}
     records: dict[int, CausalRecord] = {}
-    with freeze_rows(
-        experiment,
-        pair,
-        causal,
-        evaluated,
-        lambda done, total: progress("causal_capture", done, total),
-    ) as rows:
+    capturing = partial(progress, "causal_capture")
+    with freeze_rows(experiment, pair, causal, evaluated, capturing) as rows:
         for place, (seed, fit) in enumerate(fits.items()):
             translator, records[seed] = train_causally(
                 rows,
                 fit.translator,
                 seed=seed,
-                progress=lambda step, steps, place=place: progress(  # type: ignore[misc]
-                    "causal_train", place * steps + step, len(fits) * steps
-                ),
+                progress=of_several(progress, "causal_train", place, len(fits)),
             )
             trained[seed] = replace(fit, translator=translator)
     return trained, records
+
+
+def of_several(
+    progress: Callable[[str, int, int], None], stage: str, place: int, count: int
+) -> Progress:
+    """Return the progress of one of `count` trainings, equally long, as a part of all."""
+    return lambda step, steps: progress(stage, place * steps + step, count * steps)
 
 
 class _Training:
@@ -117,13 +116,7 @@ class _Training:
             len(rows), self.settings.validation_fraction, "training rows", "rows"
         )
         self.training, self.held_out = order[:kept], sorted(order[kept:])
-        self.steps = math.ceil(kept / self.settings.batch_rows) * self.settings.epochs
-        if self.settings.warmup_steps >= self.steps:
-            raise TranslatorError(
-                f"{kept} training rows give {self.steps} steps in {self.settings.epochs} epochs, "
-                f"all of them within warmup_steps {self.settings.warmup_steps}; give more rows, "
-                "more epochs or a shorter warm-up"
-            )
+        self.steps = count_steps(self.settings, kept, self.settings.batch_rows, "rows", "rows")
         self.map = _copy(translator, rows.pair)
         lengths = _lengths(rows, self.map, self.training)
         matched = rows.condition.match_norm
@@ -132,7 +125,8 @@ class _Training:
         self.inputs = 1.0 if translator.normalize_input else 1 / lengths.sent
         self.outputs = lengths.translated if matched else lengths.written
         rescale(self.map.map, inputs=1 / self.inputs, outputs=self.start_scale / self.outputs)
-        self.optimiser = Optimiser(self.map.parameters(), self.settings, self.steps)
+        parameters = self.map.parameters()
+        self.optimiser = Optimiser(parameters, self.settings, self.steps, "causal loss")
 
     def run(self) -> tuple[Translator, CausalRecord]:
         began = time.monotonic()
@@ -159,7 +153,7 @@ class _Training:
                 break
             self.optimiser.descend(loss)
             self.progress(self.optimiser.step, self.steps)
-        return self._finite(total / len(self.training), epoch)
+        return self.optimiser.finite(total / len(self.training), epoch)
 
     def _validated(self, epoch: int, training_loss: float | None) -> CausalEpochRecord:
         sums = [0.0, 0.0, 0.0]
@@ -172,7 +166,7 @@ class _Training:
         return CausalEpochRecord(
             epoch=epoch,
             training_loss=training_loss,
-            validation_loss=self._finite(loss, epoch),
+            validation_loss=self.optimiser.finite(loss, epoch),
             validation_gold=gold,
             validation_divergence=divergence,
             learning_rate=self.optimiser.learning_rate(done - 1) if done else None,
@@ -202,14 +196,6 @@ class _Training:
     def _translate(self, states: torch.Tensor) -> torch.Tensor:
         translated: torch.Tensor = self.outputs * self.map(self.inputs * states)
         return translated
-
-    def _finite(self, loss: float, epoch: int) -> float:
-        if not math.isfinite(loss):
-            raise NumericError(
-                f"the causal loss is {loss} in epoch {epoch}; try a lower learning_rate than "
-                f"{self.settings.learning_rate}"
-            )
-        return loss
 
     def _record(
         self, records: Sequence[CausalEpochRecord], best_epoch: int, seconds: float
@@ -270,16 +256,9 @@ def _chunks(items: Sequence[int], size: int) -> Iterator[Sequence[int]]:
 
 
 def _copy(translator: Translator, pair: Pair) -> Translator:
-    copy = Translator(
-        translator.kind,
-        translator.width_in,
-        translator.width_out,
-        options=translator.options,
-        normalize_input=translator.normalize_input,
-    )
+    copy = Translator(**translator.identity)
     copy.set_weights(translator.weights(), where="the fitted translator")
-    dtype = torch.float64 if pair.receiver.dtype == torch.float64 else torch.float32
-    return copy.to(device=pair.receiver.device, dtype=dtype)
+    return copy.to(device=pair.receiver.device, dtype=pair.receiver.exact_dtype)
 
 
 def _check_fits(translator: Translator, pair: Pair) -> None:

@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import torch
 
-from statebridge.channels.prompts import tokenise
-from statebridge.data import row_identity, rows_sha256
-from statebridge.data.text_corpus import TextCorpus
-from statebridge.engine.fitting.causal_training import train_fits_causally
+from statebridge.engine.fitting.causal_training import of_several, train_fits_causally
+from statebridge.engine.fitting.corpus import (
+    CorpusTexts,
+    paired_positions,
+    positions_by_passage,
+)
 from statebridge.engine.fitting.stitched import stitched_cross_entropy
-from statebridge.errors import PairError, TranslatorError
-from statebridge.experiment.dataset import CorpusPositions
-from statebridge.experiment.experiment import Corpus, Experiment, Fit, Prompts
+from statebridge.errors import TranslatorError
+from statebridge.experiment.experiment import Experiment, Fit
 from statebridge.experiment.random_streams import row_key
 from statebridge.experiment.translator_settings import SOLVED
-from statebridge.models.onednn_layers import onednn_products
 from statebridge.models.pair import Pair
-from statebridge.models.token_batch import TokenBatch
 from statebridge.models.traced_model import TracedModel
 from statebridge.records import DatasetRow
 from statebridge.results.translator_card import (
     CausalRecord,
-    CorpusRecord,
     QualityReport,
     StateOrigin,
 )
-from statebridge.tasks.declared_rows import generated_rows, resolve_dataset
+from statebridge.tasks.declared_rows import resolve_dataset
 from statebridge.translators import (
     PositionStore,
     Translator,
@@ -39,144 +36,15 @@ from statebridge.translators import (
 )
 from statebridge.translators.centred_sums import PositionSums
 from statebridge.translators.fit import Fit as Fitted
-from statebridge.translators.positions import PositionBatch
-from statebridge.translators.procrustes import procrustes_from
-from statebridge.translators.ridge import ridge_from
-
-PASSAGES_TOGETHER = 16
-"""Passages captured in one pass, sorted by length within a window of eight times as many."""
+from statebridge.translators.fit import solved
+from statebridge.translators.procrustes import solve_procrustes
+from statebridge.translators.ridge import solve_ridge
 
 SOLVED_FOLDS = 10
 """A map solved for under one seed sees all but one in so many of the fitting passages."""
 
-HELD_OUT_SHARE = 0.1
-"""Last share of the passages, which no fit sees; quality is measured on it."""
-
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much is done, and out of how much."""
-
-
-@dataclass(frozen=True, slots=True)
-class CorpusTexts:
-    """The passages of a corpus, and where they come from."""
-
-    passages: tuple[str, ...]
-    record: CorpusRecord
-
-    @property
-    def held_out_start(self) -> int:
-        """Index of the first passage that is kept for the quality report."""
-        return len(self.passages) - max(1, round(len(self.passages) * HELD_OUT_SHARE))
-
-
-def read_corpus(
-    corpus: Corpus, prompts: Prompts, evaluated: Sequence[DatasetRow] = ()
-) -> CorpusTexts:
-    """Return the passages of a declared corpus.
-
-    Generated rows are turned into task prompts followed by their answers; a generated row
-    that is among the `evaluated` ones is left out.
-
-    Raises:
-        TranslatorError: Fewer than two passages.
-        DatasetError: The file is missing, unreadable or not the one declared.
-    """
-    if corpus.generate is not None:
-        known = {row_identity(row) for row in evaluated}
-        rows = [row for row in generated_rows(corpus.generate) if row_identity(row) not in known]
-        passages = tuple(
-            prompts.task.format(context=row.context, question=row.question) + f" {row.answer}"
-            for row in rows[: corpus.max_passages]
-        )
-        digest, name = rows_sha256(rows) if rows else "", "generated multi-hop rows"
-    else:
-        if corpus.path is None:
-            raise TranslatorError("corpus: neither path nor generate is given")
-        text = TextCorpus(corpus.path, max_passages=corpus.max_passages)
-        digest, name = text.sha256(), corpus.name or text.name
-        if corpus.sha256 is not None and corpus.sha256 != digest:
-            raise TranslatorError(
-                f"{corpus.path}: has SHA-256 {digest}, not the declared {corpus.sha256}"
-            )
-        passages = tuple(text)
-    if len(passages) < 2:
-        raise TranslatorError(
-            f"corpus {name}: {len(passages)} passages; at least 2 are needed, one to fit on and "
-            "one to measure quality on"
-        )
-    record = CorpusRecord(
-        name=name,
-        sha256=digest,
-        passages=len(passages),
-        max_tokens=corpus.max_tokens,
-        positions=corpus.positions,
-    )
-    return CorpusTexts(passages, record)
-
-
-def paired_positions(
-    pair: Pair, passages: Sequence[str], corpus: Corpus, progress: Callable[[int], None]
-) -> Iterator[PositionBatch]:
-    """Yield (sender states, receiver states) of the same tokens, (positions, width) each.
-
-    All real positions of every passage, or its last one, in passage order within a batch of
-    similar lengths; memory is bounded by one batch. At their ends two tokenizers meet; of two
-    different ones, a passage that is cut for either model is left out, since its last tokens
-    are then at different places of the text (source of the last-token pairs: arXiv 2501.14082,
-    section 3).
-
-    Raises:
-        PairError: All positions are asked for, and the two models tokenise a passage differently.
-    """
-    for _, batch in _positions_by_passage(pair, passages, corpus, progress):
-        yield batch
-
-
-def _positions_by_passage(
-    pair: Pair, passages: Sequence[str], corpus: Corpus, progress: Callable[[int], None]
-) -> Iterator[tuple[torch.Tensor, PositionBatch]]:
-    """The same, each batch with the number of the passage of each position, (positions,)."""
-    window, limit = PASSAGES_TOGETHER * 8, corpus.max_tokens
-    one_tokenizer = pair.sender.tokenizer is pair.receiver.tokenizer
-    for start in range(0, len(passages), window):
-        texts = passages[start : start + window]
-        names = [f"passage {start + i}" for i in range(len(texts))]
-        # One token more than the limit shows which passages are cut.
-        sent = tokenise(pair.sender, texts, names, limit + 1)
-        received = sent if one_tokenizer else tokenise(pair.receiver, texts, names, limit + 1)
-        kept: Sequence[int] = range(len(texts))
-        if corpus.positions == "last" and not one_tokenizer:
-            kept = [i for i in kept if max(len(sent[i]), len(received[i])) <= limit]
-        sent, received = (tuple(ids[:limit] for ids in side) for side in (sent, received))
-        if corpus.positions == "all":
-            _check_alike(pair, names, sent, received)
-        order = iter(sorted(kept, key=lambda i: (len(sent[i]), i)))
-        while chosen := list(islice(order, PASSAGES_TOGETHER)):
-            counts = [len(sent[i]) if corpus.positions == "all" else 1 for i in chosen]
-            numbers = torch.tensor([start + i for i in chosen])
-            yield (
-                numbers.repeat_interleave(torch.tensor(counts)),
-                (
-                    _states(pair.sender, [sent[i] for i in chosen], corpus.positions),
-                    _states(pair.receiver, [received[i] for i in chosen], corpus.positions),
-                ),
-            )
-        progress(min(start + window, len(passages)))
-
-
-def _check_alike(
-    pair: Pair,
-    names: Sequence[str],
-    sent: Sequence[tuple[int, ...]],
-    received: Sequence[tuple[int, ...]],
-) -> None:
-    for name, ours, theirs in zip(names, sent, received, strict=True):
-        if ours != theirs:
-            raise PairError(
-                f"corpus {name}: {pair.sender.name} and {pair.receiver.name} tokenise it "
-                "differently; a translator over all positions needs one tokenizer: fit on "
-                "corpus.positions last"
-            )
 
 
 def fit_translators(
@@ -197,11 +65,11 @@ def fit_translators(
     out of maps that were fitted on last tokens.
 
     The states of the corpus are captured once for all seeds. A map solved for in closed form has
-    no randomness of its own: its seed chooses which nine tenths of the fitting
-    passages it sees. Where `fit.causal` is set, each map is then trained on through the
-    receiver; this needs the `experiment`, whose prompts it takes, and refuses rows that are
-    `evaluated` (if not given: all rows of the experiment's dataset). Quality is that of the
-    map that is returned. Each translator carries its card.
+    no randomness of its own: its seed chooses which nine tenths of the fitting passages it sees.
+    Where `fit.causal` is set, each map is then trained on through the receiver; this needs the
+    `experiment`, whose prompts it takes, and refuses rows that are `evaluated` (by default all
+    rows of the experiment's dataset). Quality is that of the returned map. Each translator
+    carries its card.
 
     Raises:
         TranslatorError: The corpus has too few positions, the kind does not fit, or a row to
@@ -230,12 +98,7 @@ def fit_translators(
         translators[seed] = result.translator
         report = measure_quality(
             result.translator,
-            paired_positions(
-                pair,
-                held_out,
-                fit.corpus,
-                lambda done: progress("quality", done, len(held_out)),
-            ),
+            paired_positions(pair, held_out, fit.corpus, partial(progress, "quality")),
             result.means,
             sender_layer=pair.sender.layer_path,
             receiver_layer=pair.receiver.layer_path,
@@ -256,7 +119,7 @@ def fit_translators(
                 held_out,
                 fit.corpus.max_tokens,
                 result.means.raw,
-                lambda done, total: progress("stitch", done, total),
+                partial(progress, "stitch"),
             )
             card = card.model_copy(update={"stitched": entropies})
         result.translator.card = card
@@ -303,28 +166,23 @@ def _solved(
     }
     device = pair.receiver.device
     sums = {seed: PositionSums(normalize=fit.normalize, device=device) for seed in seeds}
-    for passages, (sender, receiver) in _positions_by_passage(
-        pair, fitting, fit.corpus, lambda done: progress("capture", done, len(fitting))
+    for passages, (sender, receiver) in positions_by_passage(
+        pair, fitting, fit.corpus, partial(progress, "capture")
     ):
         for seed in seeds:
             taken = chosen[seed][passages]
             sums[seed].add((sender[taken.to(sender.device)], receiver[taken.to(receiver.device)]))
     if fit.kind == "ridge":
-        return {seed: ridge_from(sums[seed], fit.ridge) for seed in seeds}
-    return {seed: procrustes_from(sums[seed], fit.procrustes) for seed in seeds}
+        return {seed: solved(sums[seed], solve_ridge, fit.ridge) for seed in seeds}
+    return {seed: solved(sums[seed], solve_procrustes, fit.procrustes) for seed in seeds}
 
 
 def _trained(
     pair: Pair, fit: Fit, corpus: CorpusTexts, seeds: Sequence[int], progress: Progress
 ) -> dict[int, Fitted]:
-    start = corpus.held_out_start
     results: dict[int, Fitted] = {}
-    positions = paired_positions(
-        pair,
-        corpus.passages[:start],
-        fit.corpus,
-        lambda done: progress("capture", done, start),
-    )
+    fitting = corpus.passages[: corpus.held_out_start]
+    positions = paired_positions(pair, fitting, fit.corpus, partial(progress, "capture"))
     with PositionStore.from_batches(positions, dtype=fit.training.store_dtype) as store:
         for place, seed in enumerate(seeds):
             results[seed] = train_translator(
@@ -335,21 +193,9 @@ def _trained(
                 seed=seed,
                 normalize=fit.normalize,
                 device=pair.receiver.device,
-                progress=lambda now, place=place: progress(  # type: ignore[misc]
-                    "train", place * now.steps + now.step, len(seeds) * now.steps
-                ),
+                progress=of_several(progress, "train", place, len(seeds)),
             )
     return results
-
-
-def _states(
-    model: TracedModel, prompts: Sequence[tuple[int, ...]], positions: CorpusPositions
-) -> torch.Tensor:
-    batch = TokenBatch.pack(prompts, model.pad_id, model.device)
-    with onednn_products():
-        states = model.capture(batch)
-    # Padding is on the left.
-    return (states[:, -1] if positions == "last" else states[batch.mask]).float()
 
 
 def _origin(model: TracedModel) -> StateOrigin:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from statebridge.data import rows_sha256
-from statebridge.engine.fitting.corpus_fit import CorpusTexts
+from statebridge.engine.fitting.corpus import CorpusTexts
 from statebridge.engine.reuse.lane_key import digest, model_digest
 from statebridge.experiment.experiment import Experiment, Fit
 from statebridge.models.loading import weights_sha256

@@ -11,8 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
 import torch
 
@@ -71,8 +70,7 @@ class FrozenRows:
         self._work = workload
         self._answers = workload.plan.answers[self.condition.prompt]
         receiver = self.pair.receiver
-        exact = receiver.dtype == torch.float64
-        dtype: Literal["float32", "float64"] = "float64" if exact else "float32"
+        dtype = receiver.exact_dtype
         vocabulary = int(receiver.module.config.get_text_config().vocab_size)
         self._sent = StateFile(self.pair.sender.width, dtype)
         self._own = StateFile(receiver.width, dtype)
@@ -86,12 +84,7 @@ class FrozenRows:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -110,11 +103,7 @@ class FrozenRows:
         own = receiver.capture(whole)[whole.mask]
         task = [prompts.receiver[row] for row in rows]
         task_batch = TokenBatch.pack(task, receiver.pad_id, receiver.device)
-        with torch.no_grad():
-            logits = receiver.module(
-                **task_batch.inputs(), use_cache=False, logits_to_keep=1
-            ).logits[:, -1]
-        skyline = logits.to(self._skyline.dtype).log_softmax(dim=-1)
+        skyline = receiver.next_logits(task_batch).to(receiver.exact_dtype).log_softmax(dim=-1)
         try:
             self._sent.write(sent)
             self._own.write(own)
@@ -176,9 +165,7 @@ class FrozenRows:
         return TokenBatch.pack(ids, receiver.pad_id, receiver.device)
 
     def _spans(self, rows: Sequence[int]) -> tuple[Span, ...] | None:
-        table, condition = self._work.plan.prompts, self.condition
-        found = (table.span(condition.prompt, condition.positions, row) for row in rows)
-        return tuple(span for span in found if span is not None) or None
+        return self._work.plan.prompts.spans(self.condition, rows)
 
     def _bytes_per_row(self, rows: Sequence[int]) -> int:
         positions = sum(self._whole(rows).lengths) // len(rows)

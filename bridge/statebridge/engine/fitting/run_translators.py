@@ -6,10 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from statebridge.data import sha256_file
-from statebridge.engine.fitting.corpus_fit import fit_translators, read_corpus
+from statebridge.engine.fitting.corpus import read_corpus
+from statebridge.engine.fitting.corpus_fit import fit_translators
 from statebridge.engine.fitting.fit_key import FitKeys
 from statebridge.experiment.experiment import DEFAULT_SET, Experiment, Fit
 from statebridge.models.pair import Pair
@@ -35,14 +34,12 @@ def run_translators(
     """Return the translators that the conditions use, and where each comes from.
 
     Origins are keyed by `SEED` where the experiment has one set of translators, by
-    `SET/SEED` where it has several. What `fits` has is taken rather than fitted again, and new
-    fits are added to it.
+    `SET/SEED` where it has several. Fits that `fits` has are taken, and new ones are stored in it.
     """
     taking = any(isinstance(declared, Fit) for declared in experiment.translator_sets.values())
     keys = FitKeys(experiment, pair, rows) if fits is not None and taking else None
     earlier = (fits, keys) if fits is not None and keys is not None and keys.complete else None
     used = {experiment.translator_set(c) for c in experiment.resolved_conditions if c.translates}
-    dtype = torch.float64 if pair.receiver.dtype == torch.float64 else torch.float32
     translators: dict[TranslatorKey, Translator] = {}
     origins: dict[str, Any] = {}
     for name, declared in experiment.translator_sets.items():
@@ -54,7 +51,9 @@ def run_translators(
             else {seed: declared[seed] for seed in experiment.seeds}
         )
         for seed, path in files.items():
-            translator = load_translator(path, dtype=dtype, device=pair.receiver.device)
+            translator = load_translator(
+                path, dtype=pair.receiver.exact_dtype, device=pair.receiver.device
+            )
             translators[name, seed] = translator
             origins[str(seed) if name == DEFAULT_SET else f"{name}/{seed}"] = {
                 "file": path.name,

@@ -16,7 +16,7 @@ from statebridge.errors import DatasetError, ExperimentError, PairError
 from statebridge.experiment.declared import Layer
 from statebridge.experiment.experiment import Experiment
 from statebridge.experiment.layer_search import LayerSearch
-from statebridge.models.layers import resolve_layer
+from statebridge.models.families import resolve_layer
 from statebridge.models.pair import Pair, load_pair
 from statebridge.models.traced_model import TracedModel
 from statebridge.records import DatasetRow

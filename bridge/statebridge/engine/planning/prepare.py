@@ -5,15 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from statebridge.channels.channel import CHANNELS
-from statebridge.channels.donors import choose_donors
-from statebridge.channels.noise import Noise, noise_of
-from statebridge.channels.prompts import (
-    TEXTLESS,
-    answer_ids,
-    build_prompts,
-    check_answer_window,
-    prompt_text,
-)
+from statebridge.channels.draws import Noise, choose_donors, noise_of
+from statebridge.channels.prompts import TEXTLESS, answers_after, build_prompts, fill
 from statebridge.channels.workload import Workload
 from statebridge.experiment.cells import experiment_cells
 from statebridge.experiment.conditions import Prompt
@@ -72,7 +65,8 @@ def prepare(
     }
     workload = Workload(plan, pair, keyed, _noise(experiment, pair, row_ids, prompts))
     for channel in dict.fromkeys(condition.channel_name for condition in conditions):
-        CHANNELS.get(channel)().check(workload)
+        own = [cell for cell in cells if cell.condition.channel_name == channel]
+        CHANNELS.get(channel)().check(workload, own)
     return workload
 
 
@@ -85,19 +79,12 @@ def _answers(
 ) -> dict[Prompt, tuple[TokenIds, ...]]:
     answers: dict[Prompt, tuple[TokenIds, ...]] = {}
     # A placeholder prompt has another text than this one, but the same end, and so the same answer.
+    declared = experiment.prompts
     for prompt in (prompt for prompt in TEXTLESS if prompt in used):
-        ids = tuple(
-            answer_ids(
-                pair.receiver,
-                prompt_text(experiment.prompts, prompt, row),
-                row.answer,
-                experiment.prompts.chat,
-            )
-            for row in rows
-        )
-        row_ids = [row.row_id for row in rows]
-        check_answer_window(pair.receiver, prompts.read(prompt)[: len(rows)], ids, row_ids)
-        answers[prompt] = ids
+        template = declared.question_only if prompt == "question_only" else declared.task
+        ids = prompts.read(prompt)[: len(rows)]
+        texts = fill(template, rows)
+        answers[prompt] = answers_after(pair.receiver, texts, ids, rows, declared.chat)
     return answers
 
 

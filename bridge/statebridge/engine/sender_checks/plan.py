@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import get_args
 
-from statebridge.channels.donors import choose_donors
-from statebridge.channels.prompts import answer_ids, check_answer_window
+from statebridge.channels.draws import choose_donors
+from statebridge.channels.prompts import answer_ids, check_answer_window, fill
 from statebridge.channels.workload import Workload
 from statebridge.engine.sender_checks.positions import PositionSet, sender_position_sets
 from statebridge.errors import ExperimentError
@@ -84,10 +84,7 @@ def plan_sender_checks(workload: Workload) -> SenderCheckPlan:
             "least 2"
         )
     rows, prompts = workload.plan.rows, workload.plan.prompts.sender
-    texts = [
-        experiment.prompts.to_sender.format(context=row.context, question=row.question)
-        for row in rows[: workload.plan.limit]
-    ]
+    texts = fill(experiment.prompts.to_sender, rows[: workload.plan.limit])
     answers = tuple(
         answer_ids(sender, text, row.answer, experiment.prompts.chat)
         for text, row in zip(texts, rows, strict=False)

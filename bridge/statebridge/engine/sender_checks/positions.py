@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from statebridge.channels.prompts import fill
 from statebridge.channels.workload import Workload
 from statebridge.experiment.conditions import Condition
 from statebridge.models.traced_model import TracedModel
@@ -108,7 +109,7 @@ def context_positions(
     before, marker, _ = template.partition("{context}")
     if not marker or not rows or not getattr(model.tokenizer, "is_fast", False):
         return tuple(() for _ in rows)
-    texts = [template.format(context=row.context, question=row.question) for row in rows]
+    texts = fill(template, rows)
     offsets = model.tokenizer(texts, return_offsets_mapping=True)["offset_mapping"]
     found: list[tuple[int, ...]] = []
     for row, length, places in zip(rows, lengths, offsets, strict=True):

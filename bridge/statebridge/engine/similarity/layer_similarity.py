@@ -14,12 +14,11 @@ from itertools import accumulate
 import torch
 
 from statebridge.channels.prompts import tokenise
-from statebridge.engine.fitting.corpus_fit import CorpusTexts
+from statebridge.engine.fitting.corpus import CorpusTexts, check_alike
 from statebridge.engine.planning.sizing import MEMORY_SHARE, free_bytes
-from statebridge.engine.similarity.linear_cka import LinearCka
-from statebridge.engine.similarity.neighbour_overlap import neighbour_overlap
+from statebridge.engine.similarity.measures import LinearCka, neighbour_overlap
 from statebridge.errors import EnvironmentFault, PairError, TranslatorError
-from statebridge.models.layers import resolve_layer
+from statebridge.models.families import resolve_layer
 from statebridge.models.pair import Pair
 from statebridge.models.token_batch import TokenBatch
 from statebridge.models.traced_model import TracedModel
@@ -167,13 +166,8 @@ def _shared_ids(pair: Pair, passages: Sequence[str], max_tokens: int) -> list[To
     sent = tokenise(pair.sender, passages, names, max_tokens)
     if pair.sender.tokenizer is not pair.receiver.tokenizer:
         received = tokenise(pair.receiver, passages, names, max_tokens)
-        for name, ours, theirs in zip(names, sent, received, strict=True):
-            if ours != theirs:
-                raise PairError(
-                    f"corpus {name}: {pair.sender.name} and {pair.receiver.name} tokenise it "
-                    "differently; states are compared position by position, which needs one "
-                    "tokenizer"
-                )
+        why = "states are compared position by position, which needs one tokenizer"
+        check_alike(pair, names, sent, received, why)
     return list(sent)
 
 

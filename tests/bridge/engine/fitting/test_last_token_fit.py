@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from statebridge.engine.fitting.corpus_fit import fit_translators, paired_positions, read_corpus
+from statebridge.engine.fitting.corpus import paired_positions, read_corpus
+from statebridge.engine.fitting.corpus_fit import fit_translators
 from statebridge.engine.run import run_experiment
 from statebridge.errors import PairError
 from statebridge.experiment.experiment import Experiment, Fit
@@ -74,7 +75,7 @@ def last_states(model: TracedModel, passages: Sequence[str], limit: int) -> torc
 
 
 def pairs_of(pair: Pair, fit: Fit, passages: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
-    parts = list(paired_positions(pair, passages, fit.corpus, lambda _: None))
+    parts = list(paired_positions(pair, passages, fit.corpus))
     sent, received = zip(*parts, strict=True)
     return torch.cat(sent), torch.cat(received)
 

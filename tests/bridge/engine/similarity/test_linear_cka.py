@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from statebridge.engine.similarity.linear_cka import LinearCka
+from statebridge.engine.similarity.measures import LinearCka
 from statebridge.errors import NumericError
 
 CLOSE = 1e-10

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from statebridge.engine.similarity.neighbour_overlap import neighbour_overlap
+from statebridge.engine.similarity.measures import neighbour_overlap
 
 
 def states(width: int, seed: int, positions: int = 40) -> torch.Tensor:

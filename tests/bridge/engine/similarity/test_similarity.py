@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from statebridge.engine.fitting.corpus_fit import CorpusTexts
+from statebridge.engine.fitting.corpus import CorpusTexts
 from statebridge.engine.similarity import layer_similarity as similarity
 from statebridge.engine.similarity.layer_similarity import (
     block_indices,

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from statebridge.engine.fitting.causal_rows import choose_rows
-from statebridge.engine.fitting.corpus_fit import fit_translators, read_corpus
+from statebridge.engine.fitting.corpus import read_corpus
+from statebridge.engine.fitting.corpus_fit import fit_translators
 from statebridge.errors import TranslatorError
 from statebridge.experiment.experiment import Causal, Corpus, Dataset, Fit, GeneratedRows, Prompts
 from statebridge.models.pair import Pair

@@ -1,20 +1,40 @@
-"""Noise: the standard normal states that a condition of source `random` writes."""
+"""Random choices of a seed: donors of shuffled conditions, and noise for source `random`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
 
 import torch
 
 from statebridge.experiment.random_streams import STREAMS
+from statebridge.runs.plan import Donors
+
+Noise = Callable[[int], torch.Tensor]
+"""Returns a row's standard normal draw, (length, width), float32, on the CPU."""
 
 
-class Noise(Protocol):
-    """Standard normal draws by row."""
+def choose_donors(lengths: Sequence[int], row_ids: Sequence[str], seed: int, rng: str) -> Donors:
+    """Choose a donor of the same prompt length for each row of the whole dataset.
 
-    def draw(self, row: int) -> torch.Tensor:
-        """Return the row's draw, (length, width), float32, on the CPU."""
+    Args:
+        lengths: Length in tokens of each row's prompt.
+        row_ids: Ids of the rows.
+        seed: Seed of the cells.
+        rng: Name of the random stream.
+    """
+    groups: dict[int, list[int]] = {}
+    for index, length in enumerate(lengths):
+        groups.setdefault(length, []).append(index)
+    lone = frozenset(group[0] for group in groups.values() if len(group) == 1)
+    nearest = {i: donor for i in lone if (donor := _nearest(lengths, row_ids, i)) is not None}
+    chosen = STREAMS.get(rng).donors(list(groups.values()), row_ids, seed)
+    return Donors(tuple(chosen.get(i, i) for i in range(len(lengths))), lone, nearest)
+
+
+def _nearest(lengths: Sequence[int], row_ids: Sequence[str], lone: int) -> int | None:
+    others = (index for index in range(len(lengths)) if index != lone)
+    own = lengths[lone]
+    return min(others, key=lambda i: (abs(lengths[i] - own), lengths[i], row_ids[i]), default=None)
 
 
 def noise_of(
@@ -32,23 +52,18 @@ def noise_of(
     stream = STREAMS.get(rng)
     seeds = [stream.noise_seed(seed, row_id) for row_id in row_ids]
     if None in seeds:
-        return OneGenerator(seed, lengths, width)
-    return GeneratorPerRow([own for own in seeds if own is not None], lengths, width)
+        return _OneGenerator(seed, lengths, width).draw
+
+    def draw(row: int) -> torch.Tensor:
+        own = seeds[row]
+        assert own is not None, "all rows have a seed of their own, or none has"  # noqa: S101
+        generator = torch.Generator().manual_seed(own)
+        return torch.randn((lengths[row], width), generator=generator)
+
+    return draw
 
 
-class GeneratorPerRow:
-    """A generator for each row, from its own seed."""
-
-    def __init__(self, seeds: Sequence[int], lengths: Sequence[int], width: int) -> None:
-        self._seeds, self._lengths, self._width = seeds, lengths, width
-
-    def draw(self, row: int) -> torch.Tensor:
-        """Return the row's draw, (length, width)."""
-        generator = torch.Generator().manual_seed(self._seeds[row])
-        return torch.randn((self._lengths[row], self._width), generator=generator)
-
-
-class OneGenerator:
+class _OneGenerator:
     """One generator for all rows: one `randn((1, length, width))` for each, in their order.
 
     Rows are drawn in any order without holding all draws: the generator's state is kept at

@@ -1,0 +1,174 @@
+"""Text corpora: their passages, and the states of both models at them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+
+from statebridge.channels.prompts import fill, tokenise
+from statebridge.data import row_identity, rows_sha256
+from statebridge.data.text_corpus import TextCorpus
+from statebridge.errors import PairError, TranslatorError
+from statebridge.experiment.dataset import CorpusPositions
+from statebridge.experiment.experiment import Corpus, Prompts
+from statebridge.models.onednn_layers import onednn_products
+from statebridge.models.pair import Pair
+from statebridge.models.token_batch import TokenBatch
+from statebridge.models.traced_model import TracedModel
+from statebridge.records import DatasetRow
+from statebridge.results.translator_card import CorpusRecord
+from statebridge.runs.plan import TokenIds
+from statebridge.tasks.declared_rows import generated_rows
+from statebridge.translators.positions import PositionBatch
+
+PASSAGES_TOGETHER = 16
+"""Passages captured in one pass, sorted by length within a window of eight times as many."""
+
+HELD_OUT_SHARE = 0.1
+"""Last share of the passages, which no fit sees; quality is measured on it."""
+
+Count = Callable[[int, int], None]
+"""Called with passages done and passages in all."""
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusTexts:
+    """The passages of a corpus, and where they come from."""
+
+    passages: tuple[str, ...]
+    record: CorpusRecord
+
+    @property
+    def held_out_start(self) -> int:
+        """Index of the first passage that is kept for the quality report."""
+        return len(self.passages) - max(1, round(len(self.passages) * HELD_OUT_SHARE))
+
+
+def read_corpus(
+    corpus: Corpus, prompts: Prompts, evaluated: Sequence[DatasetRow] = ()
+) -> CorpusTexts:
+    """Return the passages of a declared corpus.
+
+    Generated rows are turned into task prompts followed by their answers; a generated row
+    that is among the `evaluated` ones is left out.
+
+    Raises:
+        TranslatorError: Fewer than two passages.
+        DatasetError: The file is missing, unreadable or not the one declared.
+    """
+    if corpus.generate is not None:
+        known = {row_identity(row) for row in evaluated}
+        rows = [row for row in generated_rows(corpus.generate) if row_identity(row) not in known]
+        rows_read = rows[: corpus.max_passages]
+        texts = fill(prompts.task, rows_read)
+        passages = tuple(f"{text} {row.answer}" for text, row in zip(texts, rows_read, strict=True))
+        digest, name = rows_sha256(rows) if rows else "", "generated multi-hop rows"
+    else:
+        if corpus.path is None:
+            raise TranslatorError("corpus: neither path nor generate is given")
+        text = TextCorpus(corpus.path, max_passages=corpus.max_passages)
+        digest, name = text.sha256(), corpus.name or text.name
+        if corpus.sha256 is not None and corpus.sha256 != digest:
+            raise TranslatorError(
+                f"{corpus.path}: has SHA-256 {digest}, not the declared {corpus.sha256}"
+            )
+        passages = tuple(text)
+    if len(passages) < 2:
+        raise TranslatorError(
+            f"corpus {name}: {len(passages)} passages; at least 2 are needed, one to fit on and "
+            "one to measure quality on"
+        )
+    record = CorpusRecord(
+        name=name,
+        sha256=digest,
+        passages=len(passages),
+        max_tokens=corpus.max_tokens,
+        positions=corpus.positions,
+    )
+    return CorpusTexts(passages, record)
+
+
+def paired_positions(
+    pair: Pair, passages: Sequence[str], corpus: Corpus, progress: Count = lambda *_: None
+) -> Iterator[PositionBatch]:
+    """Yield (sender states, receiver states) of the same tokens, (positions, width) each.
+
+    All real positions of every passage, or its last one, in passage order within a batch of
+    similar lengths; memory is bounded by one batch. At their ends two tokenizers meet; of two
+    different ones, a passage that is cut for either model is left out, since its last tokens
+    are then at different places of the text (source of the last-token pairs: arXiv 2501.14082,
+    section 3).
+
+    Raises:
+        PairError: All positions are asked for, and the two models tokenise a passage differently.
+    """
+    for _, batch in positions_by_passage(pair, passages, corpus, progress):
+        yield batch
+
+
+def positions_by_passage(
+    pair: Pair, passages: Sequence[str], corpus: Corpus, progress: Count
+) -> Iterator[tuple[torch.Tensor, PositionBatch]]:
+    """Yield what `paired_positions` does, with the passage of each position, (positions,)."""
+    window, limit = PASSAGES_TOGETHER * 8, corpus.max_tokens
+    one_tokenizer = pair.sender.tokenizer is pair.receiver.tokenizer
+    for start in range(0, len(passages), window):
+        texts = passages[start : start + window]
+        names = [f"passage {start + i}" for i in range(len(texts))]
+        # One token more than the limit shows which passages are cut.
+        sent = tokenise(pair.sender, texts, names, limit + 1)
+        received = sent if one_tokenizer else tokenise(pair.receiver, texts, names, limit + 1)
+        kept: Sequence[int] = range(len(texts))
+        if corpus.positions == "last" and not one_tokenizer:
+            kept = [i for i in kept if max(len(sent[i]), len(received[i])) <= limit]
+        sent, received = (tuple(ids[:limit] for ids in side) for side in (sent, received))
+        if corpus.positions == "all":
+            why = (
+                "a translator over all positions needs one tokenizer: fit on corpus.positions last"
+            )
+            check_alike(pair, names, sent, received, why)
+        order = iter(sorted(kept, key=lambda i: (len(sent[i]), i)))
+        while chosen := list(islice(order, PASSAGES_TOGETHER)):
+            counts = [len(sent[i]) if corpus.positions == "all" else 1 for i in chosen]
+            numbers = torch.tensor([start + i for i in chosen])
+            yield (
+                numbers.repeat_interleave(torch.tensor(counts)),
+                (
+                    _states(pair.sender, [sent[i] for i in chosen], corpus.positions),
+                    _states(pair.receiver, [received[i] for i in chosen], corpus.positions),
+                ),
+            )
+        progress(min(start + window, len(passages)), len(passages))
+
+
+def check_alike(
+    pair: Pair,
+    names: Sequence[str],
+    sent: Sequence[TokenIds],
+    received: Sequence[TokenIds],
+    why: str,
+) -> None:
+    """Refuse passages that the two models tokenise differently.
+
+    Raises:
+        PairError: Names the first such passage, and `why` one tokenizer is needed.
+    """
+    for name, ours, theirs in zip(names, sent, received, strict=True):
+        if ours != theirs:
+            raise PairError(
+                f"corpus {name}: {pair.sender.name} and {pair.receiver.name} tokenise it "
+                f"differently; {why}"
+            )
+
+
+def _states(
+    model: TracedModel, prompts: Sequence[TokenIds], positions: CorpusPositions
+) -> torch.Tensor:
+    batch = TokenBatch.pack(prompts, model.pad_id, model.device)
+    with onednn_products():
+        states = model.capture(batch)
+    # Padding is on the left.
+    return (states[:, -1] if positions == "last" else states[batch.mask]).float()
