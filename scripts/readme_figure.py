@@ -12,7 +12,7 @@ from pathlib import Path
 
 from statebridge.figures.drawing import Drawing, save_figure
 from statebridge.figures.style import BLACK, BLUE, GREY, house_style, label_rows, new_figure
-from statebridge.results.sources import read_sources
+from statebridge.results.read_results import read_sources
 from statebridge.scoring import score_cell, score_conditions
 from statebridge.stats.method_scores import wilson_interval
 

@@ -62,14 +62,15 @@ WINGS: dict[str, str] = {
     "cuda_graphs": "decoding",
     "planning": "decoding",
     "reuse": "",
-    "executors": "decoding reuse",
+    "executors": "decoding",
+    "commit": "reuse executors",
     "fitting": "planning reuse executors",
     "sender_checks": "executors",
     "similarity": "planning fitting",
     "capture": "similarity",
     "doctor": "planning executors fitting sender_checks",
-    "run": "planning reuse executors fitting sender_checks",
-    "layer_search": "planning executors run",
+    "run": "planning reuse executors commit fitting sender_checks",
+    "layer_search": "planning commit run",
 }
 
 # Rooms of the heavy half. `channels.sources` is imported by the light half too, for the facts

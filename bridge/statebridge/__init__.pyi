@@ -15,7 +15,7 @@ from .records import CellResult as CellResult
 from .records import DatasetRow as DatasetRow
 from .records import LaneResult as LaneResult
 from .records import ResultSet as ResultSet
-from .results.sources import read_sources as read_sources
+from .results.read_results import read_sources as read_sources
 from .run import Run as Run
 from .run import open_run as open_run
 from .run import run as run

@@ -90,7 +90,7 @@ class Run:
         Raises:
             ResultError: A source is missing, is neither kind, or contradicts itself or another.
         """
-        from statebridge.results.sources import read_sources
+        from statebridge.results.read_results import read_sources
 
         self._fetch()
         stamp = self._stamp()
@@ -302,7 +302,7 @@ class Run:
             InputError: An unknown name.
             ResultError: No expectation is given and the sources are not one run directory.
         """
-        from statebridge.results.sources import read_sources
+        from statebridge.results.read_results import read_sources
         from statebridge.validation import EXPECTATIONS, validate
         from statebridge.validation.expectation import run_expectation
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from statebridge_server.store import turns
+from statebridge_server.store import queue
 from statebridge_server.store.jobs import NewJob, events_after, submit, visible_job
 from statebridge_server.store.keys import LOCAL
 from statebridge_server.worker.job_run import JobProgress, StoppedError
@@ -20,7 +20,7 @@ from tests.server.running_server import submit as submitted
 def started(database: Any, lanes: int) -> str:
     new = NewJob("mine", "tiny", {}, lanes, (), "")
     submit(database, LOCAL.key_id, new, queue_length=9, jobs_per_key=9)
-    job = turns.take_next(database)
+    job = queue.take_next(database)
     assert job is not None
     return str(job.id)
 
@@ -60,22 +60,22 @@ def deaths(database: Any, job_id: str) -> int:
 def test_a_group_of_any_stage_of_rows_ends_the_count_of_deaths(database: Any, stage: str) -> None:
     job_id = started(database, 8)
     for death in (1, 2):
-        (left,) = turns.recover(database, f"signal {death}")
+        (left,) = queue.recover(database, f"signal {death}")
         assert left.failed_workers == death
-        turns.take_next(database)
+        queue.take_next(database)
     progress = JobProgress(database, job_id, threading.Event())
     progress(stage, 2, 8)  # what was committed before
     assert deaths(database, job_id) == 2
     progress(stage, 4, 8)
     assert deaths(database, job_id) == 0
-    (left,) = turns.recover(database, "signal 3")
+    (left,) = queue.recover(database, "signal 3")
     assert (left.state, left.failed_workers) == ("queued", 1)
 
 
 def test_what_commits_nothing_does_not_end_the_count_of_deaths(database: Any) -> None:
     job_id = started(database, 8)
-    turns.recover(database, "signal 1")
-    turns.take_next(database)
+    queue.recover(database, "signal 1")
+    queue.take_next(database)
     progress = JobProgress(database, job_id, threading.Event())
     for stage in ("load", "capture", "check"):
         for done in (0, 4, 8):

@@ -16,7 +16,7 @@ from statebridge_server.api import events
 from statebridge_server.api.app import create_app
 from statebridge_server.api.context import Server
 from statebridge_server.settings import fixed_settings
-from statebridge_server.store import jobs, turns
+from statebridge_server.store import jobs, queue
 from statebridge_server.store.database import Database
 from statebridge_server.store.keys import create_key, revoke_key
 
@@ -344,11 +344,11 @@ def test_event_streams_share_their_reads(asked: Asked, monkeypatch: pytest.Monke
             before = len(reads)
             await asyncio.sleep(1.0)
             assert len(reads) == before, "nothing was committed, and it was read all the same"
-            turns.take_next(asked.database)
+            queue.take_next(asked.database)
             for done in range(5):
-                turns.note_progress(asked.database, job_id, "run", done, 8, {})
+                queue.note_progress(asked.database, job_id, "run", done, 8, {})
                 await asyncio.sleep(0.4)
-            turns.end(asked.database, job_id, "done")
+            queue.end(asked.database, job_id, "done")
             texts = await asyncio.gather(*streams)
         assert len(set(texts)) == 1
         (text,) = set(texts)

@@ -19,7 +19,7 @@ from statebridge.experiment.experiment import Experiment
 from statebridge.models.pair import Pair
 from statebridge.runs.directory import POSITIVE_CONTROL, REUSED, ROWS, read_manifest
 from statebridge_server.layout import run_path
-from statebridge_server.store import jobs, turns
+from statebridge_server.store import jobs, queue
 from statebridge_server.store.database import Database
 from statebridge_server.store.jobs import events_after
 from statebridge_server.store.keys import LOCAL, create_key
@@ -52,11 +52,11 @@ class Jobs:
         experiment = experiment_of({}, **{**FIELDS, **fields})
         new = jobs.NewJob("job", "tiny", {}, 1, (), request_sha256="", shared=shared)
         job, _ = jobs.submit(self.database, owner, new, queue_length=99, jobs_per_key=99)
-        taken = turns.take_next(self.database)
+        taken = queue.take_next(self.database)
         assert taken is not None
         assert taken.id == job.id
         self.carry_out(taken, experiment)
-        turns.end(self.database, job.id, "done")
+        queue.end(self.database, job.id, "done")
         return self.found(job)
 
     def carry_out(self, job: Job, experiment: Experiment) -> RunSummary:
@@ -220,7 +220,7 @@ def test_killed_and_started_again_it_ends_with_the_same_bytes(
 
     new = jobs.NewJob("job", "tiny", {}, 1, (), request_sha256="")
     jobs.submit(work.database, "ann", new, queue_length=99, jobs_per_key=99)
-    job = turns.take_next(work.database)
+    job = queue.take_next(work.database)
     assert job is not None
     experiment = experiment_of({}, **{**FIELDS, **changes})
 

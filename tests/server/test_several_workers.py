@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from statebridge_server.store import turns
+from statebridge_server.store import queue
 from statebridge_server.store.database import Database
 from tests.server.conftest import tiny_experiment
 from tests.server.running_server import (
@@ -22,7 +22,7 @@ from tests.server.running_server import (
     submit,
 )
 from tests.server.test_jobs import LONG, all_events
-from tests.server.test_turns import find
+from tests.server.test_queue import find
 
 STILL_RUNS = LONG | {"decoding": {"max_new_tokens": 48}}
 
@@ -56,7 +56,7 @@ def is_gone(client: httpx.Client, slot: int) -> bool:
 def pids(server: RunningServer) -> dict[int, int]:
     database = Database(server.database_url)
     with closing(database):
-        return {slot: state.pid for slot, state in turns.worker_states(database).items()}
+        return {slot: state.pid for slot, state in queue.worker_states(database).items()}
 
 
 def slot_of(server: RunningServer, experiment_id: str) -> int:

@@ -13,32 +13,32 @@ from sqlalchemy import text
 
 from statebridge.errors import InputError
 from statebridge_server.settings import fixed_settings, load_settings
-from statebridge_server.store import jobs, turns
+from statebridge_server.store import jobs, queue
 from statebridge_server.store.database import Database
 from statebridge_server.store.tables import SCHEMA
 from statebridge_server.worker.loaded_models import LoadedModels
 from statebridge_server.worker.slots import lock_path, pairs_for_others, take_over
-from tests.server.test_turns import find, queue
+from tests.server.test_queue import enqueue, find
 
 
 def test_workers_never_share_a_job_and_keys_keep_turns(database: Database) -> None:
     for place in range(8):
-        queue(database, "ann", f"ann{place}")
+        enqueue(database, "ann", f"ann{place}")
     for place in range(2):
-        queue(database, "ben", f"ben{place}")
+        enqueue(database, "ben", f"ben{place}")
     taken: list[tuple[int, str]] = []
     begin = threading.Barrier(4)
 
     def work(slot: int) -> None:
         begin.wait()
         while True:
-            job = turns.take_next(database, slot, 4)
+            job = queue.take_next(database, slot, 4)
             if job is None:
                 if jobs.counts(database)["queued"] == 0:
                     return
                 continue
             taken.append((job.turn, job.name))
-            turns.end(database, job.id, "done")
+            queue.end(database, job.id, "done")
 
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(work, range(4)))
@@ -51,51 +51,51 @@ def test_workers_never_share_a_job_and_keys_keep_turns(database: Database) -> No
 
 
 def test_a_worker_puts_back_and_recovers_its_own_jobs_alone(database: Database) -> None:
-    ids = [queue(database, "ann", f"job{slot}") for slot in range(3)]
+    ids = [enqueue(database, "ann", f"job{slot}") for slot in range(3)]
     for slot in range(3):
-        assert turns.take_next(database, slot, 3) is not None
+        assert queue.take_next(database, slot, 3) is not None
     assert [find(database, job_id).slot for job_id in ids] == [0, 1, 2]
-    turns.put_back(database, 1)
-    assert [job.id for job in turns.recover(database, "signal", 2)] == [ids[2]]
+    queue.put_back(database, 1)
+    assert [job.id for job in queue.recover(database, "signal", 2)] == [ids[2]]
     assert [find(database, job_id).state for job_id in ids] == ["running", "queued", "queued"]
     assert [find(database, job_id).failed_workers for job_id in ids] == [0, 0, 1]
 
 
 def test_what_was_begun_goes_on_in_its_slot_while_there_is_one(database: Database) -> None:
-    begun, new = queue(database, "ann", "begun"), queue(database, "ann", "new")
-    assert turns.take_next(database, 1, 2) is not None
-    turns.put_back(database, 1)
-    other = turns.take_next(database, 0, 2)
+    begun, new = enqueue(database, "ann", "begun"), enqueue(database, "ann", "new")
+    assert queue.take_next(database, 1, 2) is not None
+    queue.put_back(database, 1)
+    other = queue.take_next(database, 0, 2)
     assert other is not None
     assert other.id == new
-    assert turns.take_next(database, 0, 2) is None, "it is left to slot 1"
-    one_left = turns.take_next(database, 0, 1)
+    assert queue.take_next(database, 0, 2) is None, "it is left to slot 1"
+    one_left = queue.take_next(database, 0, 1)
     assert one_left is not None
     assert one_left.id == begun
 
 
 def test_a_slot_leaves_pairs_that_it_cannot_load_to_others(database: Database) -> None:
     def left_to_others(slot: int, pairs: dict[str, dict[str, str]]) -> list[str]:
-        turns.beat(database, 1, "ready", "", pairs, slot)
+        queue.beat(database, 1, "ready", "", pairs, slot)
         return pairs_for_others(database, slot, 2, pairs)
 
     failed = {"tiny": {"error": "no such device"}}
     assert left_to_others(1, failed) == ["tiny"], "slot 0 has no record yet"
     assert left_to_others(0, {}) == []
-    queue(database, "ann")
-    assert turns.take_next(database, 1, 2, left_to_others(1, failed)) is None
+    enqueue(database, "ann")
+    assert queue.take_next(database, 1, 2, left_to_others(1, failed)) is None
     assert left_to_others(0, failed) == [], (
         "nobody can load it, so that the job fails with a reason"
     )
-    assert turns.take_next(database, 1, 2, left_to_others(1, failed)) is not None
+    assert queue.take_next(database, 1, 2, left_to_others(1, failed)) is not None
     assert pairs_for_others(database, 0, 1, failed) == []
 
 
 def test_jobs_of_missing_slots_are_taken_over_under_their_lock(
     database: Database, tmp_path: Path
 ) -> None:
-    job_id = queue(database, "ann")
-    assert turns.take_next(database, 3, 4) is not None
+    job_id = enqueue(database, "ann")
+    assert queue.take_next(database, 3, 4) is not None
     with FileLock(lock_path(tmp_path, 3)):
         take_over(database, tmp_path, 2)
         assert find(database, job_id).state == "running", "its worker lives"
@@ -110,9 +110,9 @@ def test_jobs_of_missing_slots_are_taken_over_under_their_lock(
 
 def test_a_database_without_slots_is_brought_up(database_url: str) -> None:
     old = Database(database_url)
-    left, waiting = queue(old, "ann", "left"), queue(old, "ann", "waiting")
-    turns.take_next(old)
-    turns.beat(old, 1, "ready", "", {})
+    left, waiting = enqueue(old, "ann", "left"), enqueue(old, "ann", "waiting")
+    queue.take_next(old)
+    queue.beat(old, 1, "ready", "", {})
     with old.write() as session:
         session.execute(text("ALTER TABLE jobs DROP COLUMN slot"))
         session.execute(text("UPDATE schema_version SET version = 2"))
@@ -123,11 +123,11 @@ def test_a_database_without_slots_is_brought_up(database_url: str) -> None:
     database = opened[0]
     with database.read() as session:
         assert session.execute(text("SELECT version FROM schema_version")).all() == [(SCHEMA,)]
-    assert list(turns.worker_states(database)) == [0]
-    assert turns.recover(database, "x", 1) == []
-    assert [job.id for job in turns.recover(database, "x", 0)] == [left]
+    assert list(queue.worker_states(database)) == [0]
+    assert queue.recover(database, "x", 1) == []
+    assert [job.id for job in queue.recover(database, "x", 0)] == [left]
     names = [
-        job.id for job in (turns.take_next(database, 1, 2), turns.take_next(database, 0, 2)) if job
+        job.id for job in (queue.take_next(database, 1, 2), queue.take_next(database, 0, 2)) if job
     ]
     assert names == [left, waiting]
     for each in opened:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from statebridge_server.store import jobs, turns
+from statebridge_server.store import jobs, queue
 from statebridge_server.store.database import Database
 from statebridge_server.store.jobs import events_after
 from statebridge_server.store.keys import Principal
@@ -47,10 +47,10 @@ def test_submissions_at_once_are_counted_and_keyed_once(database: Database) -> N
 
 def test_events_written_at_once_have_distinct_numbers(database: Database) -> None:
     job, _ = jobs.submit(database, "ann", new_job(), queue_length=9, jobs_per_key=9)
-    turns.take_next(database)
+    queue.take_next(database)
 
     def note(done: int) -> None:
-        turns.note_progress(database, job.id, "run", done, 40, {})
+        queue.note_progress(database, job.id, "run", done, 40, {})
 
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(note, range(40)))
@@ -120,12 +120,12 @@ def test_an_upload_is_not_deleted_under_a_submission(
 
 def test_an_error_that_a_database_cannot_hold_is_escaped(database: Database) -> None:
     job, _ = jobs.submit(database, "ann", new_job(), queue_length=9, jobs_per_key=9)
-    turns.take_next(database)
-    turns.end(database, job.id, "failed", "a\0b \ud800")
+    queue.take_next(database)
+    queue.end(database, job.id, "failed", "a\0b \ud800")
     found = jobs.visible_job(database, Principal("ann", "submit"), job.id)
     assert found is not None
     assert found.error == "a\\x00b \\ud800"
-    turns.end(database, job.id, "failed", "again")  # an answer that was lost, asked again
+    queue.end(database, job.id, "failed", "again")  # an answer that was lost, asked again
     assert [event.number for event in events_after(database, job.id, 0)] == [1, 2, 3]
 
 
@@ -138,9 +138,9 @@ def test_a_clock_that_jumps_back_favours_nobody(
     clock = iter(10.0**9 - day * 86_400 for day in range(1000))
     monkeypatch.setattr("time.time", lambda: next(clock))
     taken = []
-    while (job := turns.take_next(database)) is not None:
+    while (job := queue.take_next(database)) is not None:
         taken.append(job.name)
-        turns.end(database, job.id, "done")
+        queue.end(database, job.id, "done")
     assert taken == ["ann0", "ben0", "ann1", "ben1", "ann2", "ben2"]
 
 
@@ -157,7 +157,7 @@ def test_a_job_deleted_between_a_look_and_a_lock_is_no_fault(
         return write()
 
     monkeypatch.setattr(database, "write", late)
-    assert turns.take_next(database) is None
+    assert queue.take_next(database) is None
     with pytest.raises(jobs.WrongStateError, match="deleted"):
         jobs.cancel(database, job.id)
 
@@ -166,9 +166,9 @@ def test_every_commit_changes_the_version_and_nothing_else(tmp_path: Path) -> No
     file = tmp_path / "jobs.sqlite"
     database = Database(f"sqlite:///{file}")
     seen = [database.version()]
-    turns.worker_states(database)
+    queue.worker_states(database)
     assert database.version() == seen[0], "reading changes nothing"
-    turns.beat(database, 1, "ready", "", {})
+    queue.beat(database, 1, "ready", "", {})
     seen.append(database.version())
     with closing(sqlite3.connect(file)) as other:  # as another process writes
         other.execute("DELETE FROM worker")

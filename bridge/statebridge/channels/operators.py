@@ -37,7 +37,7 @@ class Written:
     cosines: torch.Tensor
 
 
-def write_states(
+def combine_states(
     condition: Condition,
     own: torch.Tensor,
     batch: TokenBatch,

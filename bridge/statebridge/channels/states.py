@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from statebridge.channels.channel import CHANNELS, LaneRow, Operations
-from statebridge.channels.operators import ALIGNED_AT_THE_END, Written, write_states
+from statebridge.channels.operators import ALIGNED_AT_THE_END, Written, combine_states
 from statebridge.channels.positions import check_meeting, check_widths
 from statebridge.channels.prompts import TEXTLESS
 from statebridge.channels.workload import Workload
@@ -190,6 +190,6 @@ def _written(request: Request) -> Written:
     condition, own, batch = request.cell.condition, request.own, request.batch
     source, source_batch = SOURCES.get(condition.source)().states(request)
     spans = request.workload.plan.prompts.spans(condition, request.rows)
-    written = write_states(condition, own, batch, source, source_batch, spans)
+    written = combine_states(condition, own, batch, source, source_batch, spans)
     check_finite(written.states, batch.mask, f"condition {request.cell.name}")
     return written

@@ -47,7 +47,7 @@ def audit(
         raise InputError("audit: give results to audit, or --filled sheets to compare")
     from statebridge.audit import audit as audit_results
     from statebridge.audit import read_reading_sheet, write_reading_sheet
-    from statebridge.results.sources import read_sources
+    from statebridge.results.read_results import read_sources
 
     report = audit_results(read_sources(sources), per_cell=per_cell) if sources else None
     agreement = read_reading_sheet(filled) if filled else None

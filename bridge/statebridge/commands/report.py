@@ -37,7 +37,7 @@ def report(
     from statebridge.errors import ResultError
     from statebridge.report import write_layer_search_report, write_report
     from statebridge.results.layer_search import is_layer_search, read_layer_search
-    from statebridge.results.sources import read_sources
+    from statebridge.results.read_results import read_sources
     from statebridge.validation import EXPECTATIONS, validate
 
     command = shlex.join(["statebridge", "report", *map(str, sources), "--out", str(out)])

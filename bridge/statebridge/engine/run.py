@@ -14,7 +14,7 @@ import torch
 
 from statebridge.channels.workload import Workload
 from statebridge.data import write_jsonl
-from statebridge.engine.executors.commit import PlannedRun, Progress, run_groups
+from statebridge.engine.commit import PlannedRun, Progress, run_groups
 from statebridge.engine.executors.executor import EXECUTORS, check_names
 from statebridge.engine.fitting.run_translators import run_translators
 from statebridge.engine.planning.groups import grouped

@@ -217,7 +217,7 @@ class TracedModel:
             ).logits[:, -1]
         return logits
 
-    def forward(
+    def forward_with_states(
         self,
         inputs: Mapping[str, torch.Tensor],
         states: torch.Tensor | None = None,
@@ -249,7 +249,7 @@ class TracedModel:
         logits: torch.Tensor = saved
         return logits
 
-    def generate(
+    def generate_with_states(
         self,
         prompts: TokenBatch,
         states: torch.Tensor | None,

@@ -31,7 +31,7 @@ def validate(results: ResultSet, expectation: Expectation) -> ValidationReport:
     """Check results against what must be there, against themselves and against each other.
 
     The order of cells and rows does not matter. Read the results with `strict=False`
-    (`statebridge.results.sources.read_sources`), so that what a strict reader refuses is
+    (`statebridge.results.read_results.read_sources`), so that what a strict reader refuses is
     reported with the rest. A check of `CHECKS` may open the result files again.
 
     Raises:

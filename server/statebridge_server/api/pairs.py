@@ -10,7 +10,7 @@ from fastapi import APIRouter
 
 from statebridge.results.service_records import PairInfo, PairList, PairState
 from statebridge_server.api.context import Reader, Server, ServerState
-from statebridge_server.store.turns import worker_states
+from statebridge_server.store.queue import worker_states
 
 FRESH_SECONDS = 30.0
 """A worker whose record is older is not ready."""

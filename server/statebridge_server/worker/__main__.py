@@ -19,9 +19,9 @@ from statebridge.actions import need_engine
 from statebridge.errors import StatebridgeError
 from statebridge_server.logs import configure_logs, log
 from statebridge_server.settings import fixed_settings
-from statebridge_server.store import turns
+from statebridge_server.store import queue
 from statebridge_server.store.database import Database, passing_trouble
-from statebridge_server.worker.jobs import Worker, log_recovered
+from statebridge_server.worker.loop import Worker, log_recovered
 from statebridge_server.worker.slots import become_only_worker
 
 _log = logging.getLogger("statebridge.worker")
@@ -53,7 +53,7 @@ def main() -> int:
         os.chdir(settings.data)
         become_only_worker(settings.data, slot)
         database = Database(settings.url)
-        for job in turns.recover(database, start["previous_end"], slot):
+        for job in queue.recover(database, start["previous_end"], slot):
             log_recovered(job)
         worker.append(Worker(settings, database, slot))
         signal.signal(signal.SIGTERM, lambda *_: worker[0].request_stop())

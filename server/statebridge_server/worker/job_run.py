@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from statebridge.errors import ExperimentError, ResultError
 from statebridge.experiment.experiment import Experiment
 from statebridge.runs.same_run import OtherRunError
-from statebridge_server.store import turns
+from statebridge_server.store import queue
 from statebridge_server.store.database import Database
 from statebridge_server.store.tables import Job
 
@@ -61,7 +61,7 @@ class JobProgress:
             self._noted = now
             speed = self._speed(stage, done, total, now - self._began)
             committed = stage in LANE_STAGES and done > self._first
-            if turns.note_progress(
+            if queue.note_progress(
                 self._database, self._job_id, stage, done, total, speed, committed=committed
             ):
                 raise CancelledError

@@ -14,7 +14,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from statebridge_server.store import turns
+from statebridge_server.store import queue
 from statebridge_server.store.database import Database
 from statebridge_server.store.tables import Job
 
@@ -46,10 +46,10 @@ def take_over(
     Such slots belong to an earlier start with more devices. A worker that is still ending holds its
     lock; its jobs are left for the next call.
     """
-    for slot in turns.slots_beyond(database, slots):
+    for slot in queue.slots_beyond(database, slots):
         with suppress(Timeout), _lock(data, slot).acquire(blocking=False):
             reason = "the server was started again with fewer devices"
-            for job in turns.recover(database, reason, slot):
+            for job in queue.recover(database, reason, slot):
                 recovered(job)
 
 
@@ -64,7 +64,7 @@ def pairs_for_others(
     failed = [name for name, state in pairs.items() if state and "error" in state]
     if not failed or slots == 1:
         return []
-    states = turns.worker_states(database)
+    states = queue.worker_states(database)
     others = [states.get(other) for other in range(slots) if other != slot]
     return [
         name

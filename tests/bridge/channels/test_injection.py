@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from statebridge.channels.operators import Written, position_mask, write_states
+from statebridge.channels.operators import Written, combine_states, position_mask
 from statebridge.channels.positions import check_positions
 from statebridge.errors import ExperimentError
 from statebridge.experiment.conditions import Condition
@@ -43,7 +43,9 @@ def _write(
     lengths: tuple[int, ...] = LENGTHS,
     source_lengths: tuple[int, ...] | None = None,
 ) -> Written:
-    return write_states(condition, own, _batch(lengths), source, _batch(source_lengths or lengths))
+    return combine_states(
+        condition, own, _batch(lengths), source, _batch(source_lengths or lengths)
+    )
 
 
 def _norm(vector: list[float]) -> float:

@@ -6,7 +6,7 @@ import functools
 from pathlib import Path
 from typing import Any
 
-from statebridge.engine.executors.commit import Progress
+from statebridge.engine.commit import Progress
 from statebridge.engine.layer_search.search import LayerSearchSummary, run_layer_search
 from statebridge.models.pair import Pair
 from tests.bridge.engine.tiny_experiment import engine_pair, neox_pair

@@ -371,7 +371,7 @@ def test_refuses_a_folder_that_is_a_file(run: ResultSet, tmp_path: Path) -> None
 @needs_shared
 @pytest.mark.slow
 def test_the_published_files_with_their_dataset(tmp_path: Path) -> None:
-    from statebridge.results.sources import read_sources
+    from statebridge.results.read_results import read_sources
 
     results = read_sources([SHARED / "published"], dataset=SHARED / "multihop" / "clean_eval.jsonl")
     html, markdown = write_report(results, tmp_path)[:2]

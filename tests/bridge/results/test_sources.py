@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from statebridge.errors import ResultError
-from statebridge.results.sources import read_sources
+from statebridge.results.read_results import read_sources
 from statebridge.runs.directory import POSITIVE_CONTROL, TAUGHT_PAIR
 from tests.bridge.results.run_folder import CELLS, ROWS_OF_DATASET, lane, manifest, write_run
 from tests.shared_data import SHARED, needs_shared

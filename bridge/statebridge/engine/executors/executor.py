@@ -1,7 +1,7 @@
 """Executors: they carry groups of rows out, here or elsewhere.
 
 An executor takes the groups of a plan and yields their results in any order; the run commits
-them in the order of the plan (`engine.executors.commit`). A new executor is one file in this
+them in the order of the plan (`engine.commit`). A new executor is one file in this
 room, or in a distribution of its own with an entry point in the group `statebridge.executors`:
 
     @EXECUTORS.add("in_process")

@@ -166,7 +166,7 @@ class PlainPath:
             "no_repeat_ngram_size": decoding.no_repeat_ngram_size,
         }
         batch = TokenBatch.pack(prompts, model.pad_id, model.device)
-        return model.generate(batch, states, settings)
+        return model.generate_with_states(batch, states, settings)
 
     @staticmethod
     def _answer_logits(
@@ -186,7 +186,7 @@ class PlainPath:
             for prompt, answer in zip(prompts, answers, strict=True)
         ]
         inputs = {"input_ids": torch.tensor(rows, device=model.device)}
-        return model.forward(inputs, states, keep=longest)
+        return model.forward_with_states(inputs, states, keep=longest)
 
 
 def _by_length(prompts: Sequence[TokenIds]) -> list[list[int]]:

@@ -1,6 +1,6 @@
 """The loss of training through the receiver: on the receiver's own next tokens.
 
-The written state enters the upper blocks exactly as in a run (`write_states`); the blocks up
+The written state enters the upper blocks exactly as in a run (`combine_states`); the blocks up
 to the injection layer are skipped, since nothing that is written reaches them.
 """
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from statebridge.channels.operators import write_states
+from statebridge.channels.operators import combine_states
 from statebridge.engine.fitting.frozen_rows import FrozenBatch
 from statebridge.experiment.conditions import Condition
 from statebridge.models.traced_model import TracedModel
@@ -43,7 +43,7 @@ def row_losses(
     translated = translate(rows.sent)
     source = translated.new_zeros(*rows.read.shape, translated.shape[-1])
     source[rows.read] = translated
-    written = write_states(
+    written = combine_states(
         condition, rows.own, rows.prompts, source, rows.source, rows.spans
     ).states
     # Left-padded like the prompts, so that each answer ends where its row does.

@@ -42,7 +42,7 @@ class FrozenBatch:
         sent: (positions read of all rows, sender width), row by row.
         source: The prompts that the positions read are counted in.
         read: (rows, positions of `source`) bool: where `sent` belongs.
-        spans: As `write_states` takes them.
+        spans: As `combine_states` takes them.
         answers: Gold token ids.
         skyline: (rows, vocabulary) log-probabilities of the next token after the task prompt.
     """

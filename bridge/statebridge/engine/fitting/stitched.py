@@ -78,7 +78,7 @@ def stitched_cross_entropy(
 
 def _cross_entropy(model: TracedModel, batch: TokenBatch, states: torch.Tensor) -> float:
     """Return the summed cross-entropy of the next tokens with `states` written everywhere."""
-    logits = model.forward(batch.inputs(), states.to(model.dtype))
+    logits = model.forward_with_states(batch.inputs(), states.to(model.dtype))
     targets = torch.where(batch.mask[:, :-1], batch.ids[:, 1:], -100)
     return float(
         torch.nn.functional.cross_entropy(

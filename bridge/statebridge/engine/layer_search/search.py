@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from statebridge.engine.executors.commit import Progress
+from statebridge.engine.commit import Progress
 from statebridge.engine.layer_search.captures import searched_pair
 from statebridge.engine.layer_search.lanes import SearchLanes
 from statebridge.engine.planning.sizing import free_bytes

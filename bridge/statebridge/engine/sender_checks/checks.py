@@ -214,7 +214,7 @@ class _CheckRun:
         logits = (
             self._sender.resume(chosen, states, keep=longest)
             if self._work.plan.experiment.path == "shared"
-            else self._sender.forward(chosen.inputs(), states, keep=longest)
+            else self._sender.forward_with_states(chosen.inputs(), states, keep=longest)
         )
         return {
             (lane, answer): self._measured(lane, of_lane[longest - len(answer) :], answer)

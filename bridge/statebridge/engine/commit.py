@@ -52,7 +52,7 @@ def run_groups(
     The executor is closed at the end.
     """
     began, clock = datetime.now(UTC), time.monotonic()
-    commits = _Commits(planned, done, directory, progress)
+    commits = _OrderedCommits(planned, done, directory, progress)
     try:
         with closing(executor):
             if done < len(planned.plan.groups):
@@ -83,7 +83,7 @@ class _Waiting:
     lanes: dict[tuple[str, str], LaneResult]
 
 
-class _Commits:
+class _OrderedCommits:
     """Gives out the parts to compute, and commits groups in the order of the plan."""
 
     def __init__(

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from statebridge.errors import EnvironmentFault, InputError
-from statebridge_server.store import jobs, turns
+from statebridge_server.store import jobs, queue
 from statebridge_server.store.database import Database
 from statebridge_server.store.jobs import events_after
 from statebridge_server.store.keys import Principal
 from statebridge_server.store.tables import SCHEMA, Job, SchemaVersion
 
 
-def queue(database: Database, owner: str, name: str = "job", **more: Any) -> str:
+def enqueue(database: Database, owner: str, name: str = "job", **more: Any) -> str:
     new = jobs.NewJob(name, "tiny", {}, 10, (), request_sha256="", **more)
     job, _ = jobs.submit(database, owner, new, queue_length=100, jobs_per_key=100)
     return job.id
@@ -29,41 +29,41 @@ def find(database: Database, job_id: str) -> Job:
 
 def take_all(database: Database) -> list[str]:
     taken = []
-    while (job := turns.take_next(database)) is not None:
+    while (job := queue.take_next(database)) is not None:
         taken.append(job.name)
-        turns.end(database, job.id, "done")
+        queue.end(database, job.id, "done")
     return taken
 
 
 def test_keys_take_turns_however_many_jobs_one_has(database: Database) -> None:
     for place in range(4):
-        queue(database, "ann", f"ann{place}", priority=100)
-    queue(database, "ben", "ben0")
-    queue(database, "ben", "ben1")
-    queue(database, "cat", "cat0", priority=-100)
+        enqueue(database, "ann", f"ann{place}", priority=100)
+    enqueue(database, "ben", "ben0")
+    enqueue(database, "ben", "ben1")
+    enqueue(database, "cat", "cat0", priority=-100)
     assert take_all(database) == ["ann0", "ben0", "cat0", "ann1", "ben1", "ann2", "ann3"]
 
 
 def test_priority_orders_the_jobs_of_one_key(database: Database) -> None:
     for name, priority in (("low", -1), ("first", 0), ("second", 0), ("high", 5)):
-        queue(database, "ann", name, priority=priority)
+        enqueue(database, "ann", name, priority=priority)
     assert take_all(database) == ["high", "first", "second", "low"]
 
 
 def test_the_queue_continues_after_a_job_that_kills_workers(database: Database) -> None:
-    poison = queue(database, "ann", "poison")
-    other = queue(database, "ann", "other", priority=-1)
+    poison = enqueue(database, "ann", "poison")
+    other = enqueue(database, "ann", "other", priority=-1)
     for death in (1, 2, 3):
-        job = turns.take_next(database)
+        job = queue.take_next(database)
         assert job is not None
         assert job.id == poison
-        (left,) = turns.recover(database, f"signal {death}")
+        (left,) = queue.recover(database, f"signal {death}")
         assert left.state == ("failed" if death == 3 else "queued")
     failed = find(database, poison)
     assert failed.error is not None
     assert "died 3 times" in failed.error
     assert "signal 3" in failed.error
-    following = turns.take_next(database)
+    following = queue.take_next(database)
     assert following is not None
     assert following.id == other
     again = jobs.resume(database, poison, queue_length=9, jobs_per_key=9)
@@ -71,38 +71,38 @@ def test_the_queue_continues_after_a_job_that_kills_workers(database: Database) 
 
 
 def test_deaths_count_only_while_nothing_is_committed(database: Database) -> None:
-    job_id = queue(database, "ann")
+    job_id = enqueue(database, "ann")
     for done in range(1, 8):
-        turns.take_next(database)
-        turns.note_progress(database, job_id, "run", done, 10, {})
-        (left,) = turns.recover(database, "signal SIGKILL")
+        queue.take_next(database)
+        queue.note_progress(database, job_id, "run", done, 10, {})
+        (left,) = queue.recover(database, "signal SIGKILL")
         assert (left.state, left.failed_workers) == ("queued", 1)
 
 
 def test_a_worker_that_is_told_to_stop_costs_nothing(database: Database) -> None:
-    job_id = queue(database, "ann")
+    job_id = enqueue(database, "ann")
     for _ in range(5):
-        turns.take_next(database)
-        turns.put_back(database)
-        assert turns.recover(database, "x") == []
+        queue.take_next(database)
+        queue.put_back(database)
+        assert queue.recover(database, "x") == []
     assert (find(database, job_id).state, find(database, job_id).failed_workers) == ("queued", 0)
 
 
 def test_a_cancelled_job_whose_worker_died_is_cancelled(database: Database) -> None:
-    job_id = queue(database, "ann")
-    turns.take_next(database)
+    job_id = enqueue(database, "ann")
+    queue.take_next(database)
     assert jobs.cancel(database, job_id).state == "running"
-    assert turns.note_progress(database, job_id, "run", 1, 10, {})
-    (left,) = turns.recover(database, "x")
+    assert queue.note_progress(database, job_id, "run", 1, 10, {})
+    (left,) = queue.recover(database, "x")
     assert left.state == "cancelled"
 
 
 def test_events_are_numbered_without_gaps(database: Database) -> None:
-    job_id = queue(database, "ann")
-    turns.take_next(database)
+    job_id = enqueue(database, "ann")
+    queue.take_next(database)
     for done in range(1, 4):
-        turns.note_progress(database, job_id, "run", done, 10, {"rows_per_second": 2.0})
-    turns.end(database, job_id, "failed", "why")
+        queue.note_progress(database, job_id, "run", done, 10, {"rows_per_second": 2.0})
+    queue.end(database, job_id, "failed", "why")
     events = events_after(database, job_id, 0)
     assert [event.number for event in events] == [1, 2, 3, 4, 5, 6]
     assert [event.data["state"] for event in events] == ["queued", *["running"] * 4, "failed"]
@@ -111,7 +111,7 @@ def test_events_are_numbered_without_gaps(database: Database) -> None:
 
 
 def test_a_failed_write_leaves_nothing(database: Database) -> None:
-    job_id = queue(database, "ann")
+    job_id = enqueue(database, "ann")
 
     def fail_halfway() -> None:
         with database.write() as session:

@@ -18,7 +18,7 @@ from statebridge.errors import StatebridgeError
 from statebridge_server.layout import run_path
 from statebridge_server.logs import log
 from statebridge_server.settings import Settings
-from statebridge_server.store import turns
+from statebridge_server.store import queue
 from statebridge_server.store.database import DATABASE_TROUBLE, Database, passing_trouble
 from statebridge_server.store.lanes import EarlierLanes
 from statebridge_server.store.tables import Job
@@ -73,7 +73,7 @@ class Worker:
         # The present group is lost and will be run again; committed groups stay.
         try:
             with contextlib.suppress(SQLAlchemyError):
-                turns.put_back(self._database, self._slot)
+                queue.put_back(self._database, self._slot)
         finally:
             os._exit(0)
 
@@ -89,7 +89,7 @@ class Worker:
         while not self._stop.is_set():
             try:
                 left = pairs_for_others(self._database, self._slot, self._slots, self._pairs)
-                job = turns.take_next(self._database, self._slot, self._slots, left)
+                job = queue.take_next(self._database, self._slot, self._slots, left)
             except DATABASE_TROUBLE as error:
                 self._wait_out(error)
                 continue
@@ -134,18 +134,18 @@ class Worker:
         try:
             self._carry_out(job)
         except CancelledError:
-            self._record(lambda: turns.end(self._database, job.id, "cancelled"))
+            self._record(lambda: queue.end(self._database, job.id, "cancelled"))
         except StoppedError:
-            self._record(lambda: turns.put_back(self._database, self._slot))
+            self._record(lambda: queue.put_back(self._database, self._slot))
         except Exception as error:
             if passing_trouble(error) is not None:
                 # It continues after its last committed group once data can be stored again.
                 trouble = error
-                self._record(lambda: turns.put_back(self._database, self._slot))
+                self._record(lambda: queue.put_back(self._database, self._slot))
             else:
                 self._fail(job, error)
         else:
-            self._record(lambda: turns.end(self._database, job.id, "done"))
+            self._record(lambda: queue.end(self._database, job.id, "done"))
         seconds = round(time.monotonic() - began, 3)
         log(_log, logging.INFO, "job left", job=job.id, seconds=seconds)
         if trouble is None:
@@ -159,7 +159,7 @@ class Worker:
         if not isinstance(error, StatebridgeError):
             _log.debug("traceback of %s", job.id, exc_info=error)
         reason = _reason(error)
-        self._record(lambda: turns.end(self._database, job.id, "failed", reason))
+        self._record(lambda: queue.end(self._database, job.id, "failed", reason))
         gc.collect()
 
     def _record(self, write: Callable[[], None]) -> None:
@@ -210,7 +210,7 @@ class Worker:
         state, detail = self._status
         with contextlib.suppress(SQLAlchemyError):
             pid, pairs = os.getpid(), dict(self._pairs)
-            turns.beat(self._database, pid, state, detail, pairs, self._slot)
+            queue.beat(self._database, pid, state, detail, pairs, self._slot)
 
     def _beat_on(self) -> None:
         while not self._stop.wait(BEAT_SECONDS):
