@@ -19,7 +19,6 @@ from statebridge.engine.executors.measures import GoldMeasures, measure_gold
 from statebridge.engine.executors.memory import halving
 from statebridge.errors import RemoteError, StatebridgeError
 from statebridge.experiment.cells import Cell
-from statebridge.models.token_batch import TokenBatch
 from statebridge.models.traced_model import TracedModel
 from statebridge.records import Side
 from statebridge.runs.plan import Group, TokenIds
@@ -56,7 +55,7 @@ class PlainPath:
         read = cells[0].condition.prompt
         prompts = [plan.prompts.read(read)[row] for row in rows]
         answers = [plan.answers[read][row] for row in rows]
-        batch = TokenBatch.pack(prompts, receiver.pad_id, receiver.device)
+        batch = receiver.pack(prompts)
         baseline = self._answer_logits(receiver, prompts, answers, None)[:, 0]
         own = receiver.capture(batch) if any(cell.condition.writes for cell in cells) else None
         results: list[LaneRow] = []
@@ -123,7 +122,7 @@ class PlainPath:
         written: list[list[int]] = [[] for _ in prompts]
         for places in _by_length(prompts):
             same = [prompts[place] for place in places]
-            new = self._generate_ids(model, same, None, new_tokens)
+            new = self._generate(model, same, None, new_tokens)
             for place, tokens in zip(places, new, strict=True):
                 written[place] = tokens
         return written
@@ -139,17 +138,13 @@ class PlainPath:
         receiver = self.workload.pair.receiver
         logits = self._answer_logits(receiver, prompts, answers, states)
         gold = measure_gold(logits[:, 0], logits[:, 1:], answers, baseline)
-        yield from zip(self._generate(receiver, prompts, states), gold, strict=True)
+        tokens: Sequence[list[int] | None] = [None] * len(prompts)
+        if self.workload.plan.experiment.decode:
+            new_tokens = self.workload.plan.experiment.decoding.max_new_tokens
+            tokens = self._generate(receiver, prompts, states, new_tokens)
+        yield from zip(tokens, gold, strict=True)
 
     def _generate(
-        self, model: TracedModel, prompts: Sequence[TokenIds], states: torch.Tensor | None
-    ) -> Sequence[list[int] | None]:
-        if not self.workload.plan.experiment.decode:
-            return [None] * len(prompts)
-        new_tokens = self.workload.plan.experiment.decoding.max_new_tokens
-        return self._generate_ids(model, prompts, states, new_tokens)
-
-    def _generate_ids(
         self,
         model: TracedModel,
         prompts: Sequence[TokenIds],
@@ -165,8 +160,7 @@ class PlainPath:
             "repetition_penalty": decoding.repetition_penalty,
             "no_repeat_ngram_size": decoding.no_repeat_ngram_size,
         }
-        batch = TokenBatch.pack(prompts, model.pad_id, model.device)
-        return model.generate_with_states(batch, states, settings)
+        return model.generate_with_states(model.pack(prompts), states, settings)
 
     @staticmethod
     def _answer_logits(
