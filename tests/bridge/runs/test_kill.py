@@ -116,6 +116,8 @@ def test_a_command_killed_at_random_ends_with_the_same_rows(tmp_path: Path) -> N
                 time.sleep(0.005)
             child.kill()
         assert child.returncode == -signal.SIGKILL, (name, size)
+        if name == ROWS:  # as a write that was not finished; a line is longer than that
+            os.truncate(out / ROWS, (out / ROWS).stat().st_size - draw.randint(1, 60))
     finished = subprocess.run(_run(tmp_path, "killed"), timeout=300, check=False, **quiet)
     assert finished.returncode == 0, finished.stderr.decode()
     assert (out / ROWS).read_bytes() == expected
