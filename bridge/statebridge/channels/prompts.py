@@ -164,14 +164,10 @@ def _placeholder_prompts(
             f"{model.name}: its tokenizer does not say which text a token stands for, so the "
             "placeholder prompt cannot be made; use prompt: question_only"
         )
-    texts = fill(prompts.task, rows)
-    offsets = model.tokenizer(texts, return_offsets_mapping=True)["offset_mapping"]
+    contexts = context_tokens(model, prompts.task, before, rows)
     made: list[TokenIds] = []
     spans: list[Span] = []
-    for row, ids, places in zip(rows, task, offsets, strict=True):
-        start = len(before.format(context=row.context, question=row.question))
-        end = start + len(row.context)
-        all_slots = [i for i, (a, b) in enumerate(places) if a < end and b > start]
+    for row, ids, all_slots in zip(rows, task, contexts, strict=True):
         slots = [i for i in all_slots if i < len(ids)]
         if not slots:
             why = (
@@ -185,6 +181,24 @@ def _placeholder_prompts(
         made.append((*ids[:first], *[token] * (after - first), *ids[after:]))
         spans.append((first - len(ids), after - len(ids)))
     return tuple(made), tuple(spans)
+
+
+def context_tokens(
+    model: TracedModel, template: str, before: str, rows: Sequence[DatasetRow]
+) -> list[list[int]]:
+    """Return which tokens of each row's uncut prompt hold text of its context.
+
+    The tokenizer must be a fast one, which maps tokens to text.
+
+    Args:
+        before: The part of the template before the context.
+    """
+    offsets = model.tokenizer(fill(template, rows), return_offsets_mapping=True)["offset_mapping"]
+    found = []
+    for row, text, places in zip(rows, fill(before, rows), offsets, strict=True):
+        start, end = len(text), len(text) + len(row.context)
+        found.append([i for i, (a, b) in enumerate(places) if a < end and b > start])
+    return found
 
 
 def _before_context(template: str) -> str:

@@ -17,14 +17,13 @@ from statebridge.data import write_jsonl
 from statebridge.engine.commit import PlannedRun, Progress, run_groups
 from statebridge.engine.executors.executor import EXECUTORS, check_names
 from statebridge.engine.fitting.run_translators import run_translators
-from statebridge.engine.planning.groups import grouped
+from statebridge.engine.planning.groups import choose_max_lanes, grouped
 from statebridge.engine.planning.positive_control import (
     control_experiment,
     control_pair,
     taught_experiment,
 )
 from statebridge.engine.planning.prepare import prepare
-from statebridge.engine.planning.sizing import choose_max_lanes
 from statebridge.engine.reuse.lane_key import LaneKeys
 from statebridge.engine.reuse.lane_reuse import NOTHING_REUSED, set_aside
 from statebridge.engine.sender_checks.checks import run_sender_checks

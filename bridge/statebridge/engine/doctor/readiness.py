@@ -19,7 +19,7 @@ from statebridge.engine.doctor.prompt_check import check_prompts
 from statebridge.engine.executors.executor import check_names
 from statebridge.engine.fitting.causal_rows import choose_rows
 from statebridge.engine.fitting.corpus import read_corpus
-from statebridge.engine.planning.sizing import free_bytes
+from statebridge.engine.planning.groups import free_bytes
 from statebridge.errors import PairError, StatebridgeError
 from statebridge.experiment.cells import experiment_cells
 from statebridge.experiment.experiment import Experiment, Fit, ModelAtLayer

@@ -123,7 +123,7 @@ class PlainPath:
         written: list[list[int]] = [[] for _ in prompts]
         for places in _by_length(prompts):
             same = [prompts[place] for place in places]
-            new = self._generate_ids(model, same, None, new_tokens)
+            new = self._generate(model, same, None, new_tokens)
             for place, tokens in zip(places, new, strict=True):
                 written[place] = tokens
         return written
@@ -139,17 +139,13 @@ class PlainPath:
         receiver = self.workload.pair.receiver
         logits = self._answer_logits(receiver, prompts, answers, states)
         gold = measure_gold(logits[:, 0], logits[:, 1:], answers, baseline)
-        yield from zip(self._generate(receiver, prompts, states), gold, strict=True)
+        tokens: Sequence[list[int] | None] = [None] * len(prompts)
+        if self.workload.plan.experiment.decode:
+            new_tokens = self.workload.plan.experiment.decoding.max_new_tokens
+            tokens = self._generate(receiver, prompts, states, new_tokens)
+        yield from zip(tokens, gold, strict=True)
 
     def _generate(
-        self, model: TracedModel, prompts: Sequence[TokenIds], states: torch.Tensor | None
-    ) -> Sequence[list[int] | None]:
-        if not self.workload.plan.experiment.decode:
-            return [None] * len(prompts)
-        new_tokens = self.workload.plan.experiment.decoding.max_new_tokens
-        return self._generate_ids(model, prompts, states, new_tokens)
-
-    def _generate_ids(
         self,
         model: TracedModel,
         prompts: Sequence[TokenIds],

@@ -10,7 +10,7 @@ from pathlib import Path
 from statebridge.engine.commit import Progress
 from statebridge.engine.layer_search.captures import searched_pair
 from statebridge.engine.layer_search.lanes import SearchLanes
-from statebridge.engine.planning.sizing import free_bytes
+from statebridge.engine.planning.groups import free_bytes
 from statebridge.engine.run import run_experiment
 from statebridge.errors import DatasetError, ExperimentError, PairError
 from statebridge.experiment.declared import Layer

@@ -1,4 +1,4 @@
-"""Groups of rows: what runs together and is committed together."""
+"""Groups: which rows run and are committed together, and how many lanes fit in memory."""
 
 from __future__ import annotations
 
@@ -7,9 +7,84 @@ from dataclasses import replace
 from itertools import groupby, pairwise
 from typing import get_args
 
+import psutil
+import torch
+
+from statebridge.channels.workload import Workload
+from statebridge.engine.decoding.lane_attention import attends_by_lane
+from statebridge.engine.decoding.steps import buffered_prompt
 from statebridge.experiment.cells import Cell
 from statebridge.experiment.conditions import Prompt
 from statebridge.runs.plan import Group, Plan
+
+MEMORY_SHARE = 0.5
+"""Share of the memory free after loading that a group's lanes may take."""
+
+CPU_LANES_LARGE, CPU_LANES_SMALL, GPU_LANES = 128, 512, 2048
+"""Beyond these a larger group was not faster; small means under `SMALL_MODEL` weights."""
+
+SMALL_MODEL = 50_000_000
+
+FILLED_UP = 1.25
+"""Ratio of the lanes of a static step to those of a large group, at most."""
+
+
+def lane_bytes(workload: Workload) -> int:
+    """Return an upper estimate of the bytes that one lane takes while it is decoded."""
+    receiver = workload.pair.receiver
+    config = receiver.module.config.get_text_config()
+    decoding = workload.plan.experiment.decoding
+    prompt, new = max(workload.plan.prompts.lengths, default=1), decoding.max_new_tokens
+    item = torch.finfo(receiver.dtype).bits // 8
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    head_width = getattr(config, "head_dim", None) or receiver.width // config.num_attention_heads
+    position = int(2 * heads * head_width * item)  # its keys and values in one block
+    depth, shared = len(receiver.block_paths), 0
+    if attends_by_lane(receiver):
+        # Up to the injection layer the entries of a prompt are shared by the lanes of its row.
+        shared = receiver.layer + 1
+
+    def entries(prompt: int) -> float:
+        by_row = prompt / len(workload.plan.cells)
+        return position * ((depth - shared) * (prompt + new) + shared * (by_row + new))
+
+    memory = entries(prompt)
+    scores = int(config.vocab_size)
+    buffered = buffered_prompt(receiver, prompt, new) if workload.plan.experiment.decode else None
+    if buffered is not None:
+        # The prefilled entries are copied into buffers of full capacity, which exist already;
+        # their lanes are filled up by a quarter at most.
+        memory += FILLED_UP * entries(buffered) + scores * item
+    else:
+        # When lanes leave, one layer's buffers are copied while the old ones still exist.
+        memory += position * (prompt + new)
+    # Scores and their processed copy, and a chunk of distributions in float64.
+    memory += scores * (2 * item + 8)
+    states = 4 * receiver.width * (prompt + new) * 4
+    return int(memory + states)
+
+
+def free_bytes(device: torch.device) -> int:
+    """Return the memory that is free on a device."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free)
+    return int(psutil.virtual_memory().available)
+
+
+def choose_max_lanes(workload: Workload) -> int:
+    """Return the number of lanes to run together, at least one."""
+    declared = workload.plan.experiment.execution.max_lanes
+    if declared is not None:
+        return declared
+    receiver = workload.pair.receiver
+    if receiver.device.type == "cuda":
+        cap = GPU_LANES
+    else:
+        weights = sum(parameter.numel() for parameter in receiver.module.parameters())
+        cap = CPU_LANES_SMALL if weights < SMALL_MODEL else CPU_LANES_LARGE
+    fitting = int(free_bytes(receiver.device) * MEMORY_SHARE // lane_bytes(workload))
+    return max(1, min(cap, fitting))
 
 
 def grouped(plan: Plan, max_lanes: int) -> Plan:

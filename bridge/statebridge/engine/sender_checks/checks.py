@@ -14,14 +14,14 @@ they are without the answer, and the answer's own states below are not touched.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 
 from statebridge.channels.workload import Workload
 from statebridge.engine.executors.memory import halving
-from statebridge.engine.sender_checks.mean_states import MeanStates
 from statebridge.engine.sender_checks.plan import Check, SenderCheckPlan
 from statebridge.errors import NumericError
 from statebridge.models.token_batch import TokenBatch
@@ -57,37 +57,99 @@ def run_sender_checks(
         EnvironmentFault: A single row does not fit in memory.
     """
     work, sender = plan.workload, plan.workload.pair.sender
-    by_length = sorted(
-        range(work.plan.limit), key=lambda row: (len(work.plan.prompts.sender[row]), row)
-    )
-    run = _CheckRun(plan, _means(work, by_length), max_lanes)
+    rows, prompts = work.plan.rows, work.plan.prompts.sender
+    order = sorted(range(work.plan.limit), key=lambda row: (len(prompts[row]), row))
+    run = _CheckRun(plan, _means(work, order), max_lanes)
     # A row has a lane for itself and one for each check, or two where it is patched.
     together = max(1, max_lanes // (2 + 2 * len(plan.checks)))
-    done: dict[int, _RowMeasures] = {}
+    done: dict[_Question, AnswerMeasure] = {}
     for start in range(0, work.plan.limit, together):
         progress("check", start, work.plan.limit)
-        done |= dict(halving(run.measure, by_length[start : start + together], "row"))
+        done |= dict(halving(run.measure, order[start : start + together], "row"))
     progress("check", work.plan.limit, work.plan.limit)
+
+    def checked(place: int, check: Check, row: int) -> CheckedRow:
+        donor = plan.donor(check, row)
+        return CheckedRow(
+            row_id=rows[row].row_id,
+            replaced=len(check[0].of_row[row]),
+            gold=done[row, place, plan.answers[row]],
+            donor_row_id=None if donor is None else rows[donor.row].row_id,
+            donor_before=None if donor is None else done[row, None, donor.answer],
+            donor_after=None if donor is None else done[row, place, donor.answer],
+        )
+
     return SenderChecks(
         sender=sender.name,
         layer=sender.layer,
         layer_path=sender.layer_path,
         blocks=len(sender.block_paths),
-        rows=tuple(done[row].own for row in range(work.plan.limit)),
+        rows=tuple(
+            SenderRow(
+                row_id=rows[row].row_id,
+                tokens=len(prompts[row]),
+                gold=done[row, None, plan.answers[row]],
+            )
+            for row in range(work.plan.limit)
+        ),
         checks=tuple(
             SenderCheck(
                 positions=check[0].name,
                 read_by=check[0].read_by,
                 replacement=check[1],
                 rows=tuple(
-                    done[row].checked[place]
+                    checked(place, check, row)
                     for row in range(work.plan.limit)
-                    if place in done[row].checked
+                    if plan.included(check, row)
                 ),
             )
             for place, check in enumerate(plan.checks)
         ),
     )
+
+
+class MeanStates:
+    """Mean states over prompts, by place.
+
+    The places are: the first token; each distance from the prompt's end that at least half of
+    the prompts reach; and, in one, whatever lies between the two in longer prompts. Prompts
+    end alike (in the question and the template), so that a distance from the end means the
+    same in all of them; the first token's state is often of another size than all others.
+
+    Args:
+        lengths: Tokens of every prompt that will be added.
+        width: Of the states.
+    """
+
+    def __init__(
+        self, lengths: Sequence[int], width: int, device: torch.device | str = "cpu"
+    ) -> None:
+        descending = sorted(lengths, reverse=True)
+        self._reach = descending[(len(descending) + 1) // 2 - 1]
+        places = self._reach + 2
+        self._sums = torch.zeros((places, width), dtype=torch.float64, device=device)
+        self._counts = torch.zeros(places, dtype=torch.float64, device=device)
+
+    def add(self, states: torch.Tensor, batch: TokenBatch) -> None:
+        """Take in the states (rows, positions, width) of left-padded prompts."""
+        places = torch.tensor(
+            [place for length in batch.lengths for place in self._places(length)],
+            device=self._sums.device,
+        )
+        real = states[batch.mask].to(self._sums.device, torch.float64)
+        self._sums.index_add_(0, places, real)
+        self._counts.index_add_(0, places, torch.ones_like(places, dtype=torch.float64))
+
+    def of_prompt(self, length: int) -> torch.Tensor:
+        """Return the means at the places of a prompt of `length` tokens, (length, width)."""
+        places = torch.tensor(list(self._places(length)), device=self._sums.device)
+        return self._sums[places] / self._counts[places, None]
+
+    def _places(self, length: int) -> Iterable[int]:
+        yield 0
+        for position in range(1, length):
+            from_end = length - position
+            yield from_end if from_end <= self._reach else self._reach + 1
 
 
 def _means(work: Workload, order: Sequence[int]) -> MeanStates:
@@ -105,11 +167,8 @@ def _means(work: Workload, order: Sequence[int]) -> MeanStates:
     return means
 
 
-@dataclass(frozen=True, slots=True)
-class _RowMeasures:
-    own: SenderRow
-    checked: dict[int, CheckedRow]
-    """By place of the check in the plan."""
+_Question = tuple[int, int | None, TokenIds]
+"""A row, the place of a check in the plan (None where nothing is replaced), and an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +181,6 @@ class _Lane:
     ids: TokenIds
     row: int
     check: int | None
-    """Place in the plan; None where nothing is replaced."""
-
-
-_Asked = tuple[_Lane, TokenIds]
 
 
 class _CheckRun:
@@ -133,67 +188,36 @@ class _CheckRun:
         self._plan, self._means, self._max_lanes = plan, means, max_lanes
         self._checks = plan.checks
         self._work, self._sender = plan.workload, plan.workload.pair.sender
+        self._prompts = plan.workload.plan.prompts.sender
 
-    def measure(self, rows: Sequence[int]) -> list[tuple[int, _RowMeasures]]:
-        asked = [question for row in rows for question in self._questions(row)]
-        lanes = list(dict.fromkeys(lane for lane, _ in asked))
+    def measure(self, rows: Sequence[int]) -> list[tuple[_Question, AnswerMeasure]]:
+        """Return the sender's measure of every answer that is asked about the rows."""
+        answers: dict[_Lane, list[TokenIds]] = {}
+        for row, check, answer in chain.from_iterable(map(self._questions, rows)):
+            lane = _Lane(self._prompts[row] + answer[:-1], row, check)
+            answers.setdefault(lane, []).append(answer)
+        lanes = list(answers)
         donors = [donor.row for row in rows if (donor := self._plan.donors[row]) is not None]
-        sequences = [lane.ids for lane in lanes] + [self._prompt(row) for row in donors]
+        sequences = [lane.ids for lane in lanes] + [self._prompts[row] for row in donors]
         place = {ids: i for i, ids in enumerate(dict.fromkeys(sequences))}
         batch = TokenBatch.pack(list(place), self._sender.pad_id, self._sender.device)
         lower = self._sender.capture(batch)
-        answers: dict[_Lane, list[TokenIds]] = {}
-        for lane, answer in asked:
-            answers.setdefault(lane, []).append(answer)
-        found: dict[_Asked, AnswerMeasure] = {}
+        found: list[tuple[_Question, AnswerMeasure]] = []
         for start in range(0, len(lanes), self._max_lanes):
             some = lanes[start : start + self._max_lanes]
-            found |= self._upper(some, answers, batch, lower, place)
-        return [(row, self._of_row(row, found)) for row in rows]
+            found += self._upper(some, answers, batch, lower, place)
+        return found
 
-    def _prompt(self, row: int) -> TokenIds:
-        return self._work.plan.prompts.sender[row]
-
-    def _ask(self, row: int, check: int | None, answer: TokenIds) -> _Asked:
-        return _Lane(self._prompt(row) + answer[:-1], row, check), answer
-
-    def _questions(self, row: int) -> list[_Asked]:
+    def _questions(self, row: int) -> Iterator[_Question]:
         gold = self._plan.answers[row]
-        asked = [self._ask(row, None, gold)]
+        yield row, None, gold
         for place, check in enumerate(self._checks):
             if self._plan.included(check, row):
-                asked.append(self._ask(row, place, gold))
+                yield row, place, gold
                 donor = self._plan.donor(check, row)
                 if donor is not None:
-                    asked.append(self._ask(row, None, donor.answer))
-                    asked.append(self._ask(row, place, donor.answer))
-        return asked
-
-    def _of_row(self, row: int, found: Mapping[_Asked, AnswerMeasure]) -> _RowMeasures:
-        gold, row_id = self._plan.answers[row], self._work.plan.rows[row].row_id
-        own = SenderRow(
-            row_id=row_id,
-            tokens=len(self._prompt(row)),
-            gold=found[self._ask(row, None, gold)],
-        )
-        checked: dict[int, CheckedRow] = {}
-        for place, check in enumerate(self._checks):
-            if not self._plan.included(check, row):
-                continue
-            donor = self._plan.donor(check, row)
-            before = after = None
-            if donor is not None:
-                before = found[self._ask(row, None, donor.answer)]
-                after = found[self._ask(row, place, donor.answer)]
-            checked[place] = CheckedRow(
-                row_id=row_id,
-                replaced=len(check[0].of_row[row]),
-                gold=found[self._ask(row, place, gold)],
-                donor_row_id=None if donor is None else self._work.plan.rows[donor.row].row_id,
-                donor_before=before,
-                donor_after=after,
-            )
-        return _RowMeasures(own, checked)
+                    yield row, None, donor.answer
+                    yield row, place, donor.answer
 
     def _upper(
         self,
@@ -202,7 +226,7 @@ class _CheckRun:
         batch: TokenBatch,
         lower: torch.Tensor,
         place: Mapping[TokenIds, int],
-    ) -> dict[_Asked, AnswerMeasure]:
+    ) -> list[tuple[_Question, AnswerMeasure]]:
         sequences = [place[lane.ids] for lane in lanes]
         states = lower[torch.tensor(sequences, device=lower.device)]
         for states_of_lane, lane in zip(states, lanes, strict=True):
@@ -216,11 +240,14 @@ class _CheckRun:
             if self._work.plan.experiment.path == "shared"
             else self._sender.forward_with_states(chosen.inputs(), states, keep=longest)
         )
-        return {
-            (lane, answer): self._measured(lane, of_lane[longest - len(answer) :], answer)
+        return [
+            (
+                (lane.row, lane.check, answer),
+                self._measured(lane, of_lane[longest - len(answer) :], answer),
+            )
             for lane, of_lane in zip(lanes, logits, strict=True)
-            for answer in answers[lane]
-        }
+            for answer in dict.fromkeys(answers[lane])
+        ]
 
     def _replace(
         self,
@@ -231,15 +258,14 @@ class _CheckRun:
     ) -> None:
         """Replace a lane's states (positions, width) at the positions of its check."""
         assert lane.check is not None  # noqa: S101 - the caller has looked
-        check = self._checks[lane.check]
-        length = len(self._prompt(lane.row))
+        check, length = self._checks[lane.check], len(self._prompts[lane.row])
         at = torch.tensor(check[0].of_row[lane.row], device=states.device)
         written = at + states.shape[0] - len(lane.ids)
         donor = self._plan.donor(check, lane.row)
         if donor is not None:
             # As everywhere, positions of two prompts meet at the same distance from the end.
             from_end = at - length
-            states[written] = lower[place[self._prompt(donor.row)], from_end + states.shape[0]]
+            states[written] = lower[place[self._prompts[donor.row]], from_end + states.shape[0]]
         elif check[1] == "mean":
             states[written] = self._means.of_prompt(length)[at].to(states.dtype)
         else:
@@ -252,13 +278,10 @@ class _CheckRun:
         right = ((scores >= gold).sum(dim=-1) == 1).tolist()
         logprob = float(gold.sum())
         if not math.isfinite(logprob):
-            what = "as it is" if lane.check is None else _words(self._checks[lane.check])
+            check = None if lane.check is None else self._checks[lane.check]
+            what = "as it is" if check is None else f"{check[1]} at {check[0].name}"
             raise NumericError(
                 f"sender check, row {self._work.plan.rows[lane.row].row_id}, {what}: the answer's "
                 "log-probability is not finite; check the weights and the dtype"
             )
         return AnswerMeasure(logprob=logprob, first_right=right[0], all_right=all(right))
-
-
-def _words(check: Check) -> str:
-    return f"{check[1]} at {check[0].name}"

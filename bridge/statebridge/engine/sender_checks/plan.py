@@ -6,12 +6,30 @@ from dataclasses import dataclass
 from typing import get_args
 
 from statebridge.channels.draws import choose_donors
-from statebridge.channels.prompts import answer_ids, check_answer_window, fill
+from statebridge.channels.prompts import answer_ids, check_answer_window, context_tokens, fill
 from statebridge.channels.workload import Workload
-from statebridge.engine.sender_checks.positions import PositionSet, sender_position_sets
 from statebridge.errors import ExperimentError
+from statebridge.experiment.conditions import Condition
 from statebridge.results.sender_checks import Replacement
 from statebridge.runs.plan import TokenIds
+
+
+@dataclass(frozen=True, slots=True)
+class PositionSet:
+    """Positions of the sender's prompt, row by row.
+
+    Attributes:
+        name: `all`, `last`, `question`, `context`, `first`, `unread`, or a list of indices.
+        read_by: Conditions whose source positions these are; empty for a set
+            that the others are compared with.
+        of_row: Indices, counted from the start of the prompt, of each row that runs; empty
+            where the row has no such position.
+    """
+
+    name: str
+    read_by: tuple[str, ...]
+    of_row: tuple[tuple[int, ...], ...]
+
 
 Check = tuple[PositionSet, Replacement]
 """A replacement at a set of positions."""
@@ -57,7 +75,8 @@ class SenderCheckPlan:
         donor = self.donors[row]
         if how != "patch" or donor is None:
             return None
-        return donor if donor.same_length or positions.one_from_the_end else None
+        # Prompts of different lengths have the last position alone at the same place.
+        return donor if donor.same_length or positions.name == "last" else None
 
     def included(self, check: Check, row: int) -> bool:
         """Whether a row has the positions and, for a patch, a donor."""
@@ -110,4 +129,76 @@ def plan_sender_checks(workload: Workload) -> SenderCheckPlan:
         for answer, donor in zip(answers, donors, strict=True)
     ]
     check_answer_window(sender, prompts[: workload.plan.limit], longest, ids)
-    return SenderCheckPlan(workload, tuple(sender_position_sets(workload)), answers, tuple(donors))
+    return SenderCheckPlan(workload, tuple(position_sets(workload)), answers, tuple(donors))
+
+
+def position_sets(workload: Workload) -> list[PositionSet]:
+    """Return the sets of positions to check, each once, those that conditions read first.
+
+    For comparison come the span of the context (where the tokenizer states which text a token
+    stands for), the first token, and all positions that no condition reads. Sets that hold
+    no position in any row are left out, and so is one that equals an earlier one.
+    """
+    rows = range(workload.plan.limit)
+    sets: dict[str, tuple[list[str], tuple[tuple[int, ...], ...]]] = {}
+    for condition in workload.plan.experiment.resolved_conditions:
+        if condition.reads_sender:
+            of_row = tuple(_read(workload, condition, row) for row in rows)
+            sets.setdefault(_name(condition), ([], of_row))[0].append(condition.name)
+    found = [PositionSet(name, tuple(by), of_row) for name, (by, of_row) in sets.items()]
+    lengths = [len(workload.plan.prompts.sender[row]) for row in rows]
+    union = [{position for s in found for position in s.of_row[row]} for row in rows]
+    compared = {
+        "context": _contexts(workload),
+        "first": tuple((0,) for _ in rows),
+        "unread": tuple(
+            tuple(i for i in range(length) if i not in union[row])
+            for row, length in enumerate(lengths)
+        ),
+    }
+    for name, of_row in compared.items():
+        if any(of_row) and all(of_row != earlier.of_row for earlier in found):
+            found.append(PositionSet(name, (), of_row))
+    return found
+
+
+def _name(condition: Condition) -> str:
+    positions = condition.source_positions
+    if positions == "placeholder":
+        return "context"
+    if positions == "question" and condition.prompt == "placeholder":
+        return "question after placeholders"
+    return positions if isinstance(positions, str) else str(list(positions))
+
+
+def _read(workload: Workload, condition: Condition, row: int) -> tuple[int, ...]:
+    length = len(workload.plan.prompts.sender[row])
+    positions = condition.source_positions
+    if positions == "all":
+        return tuple(range(length))
+    if positions == "last":
+        return (length - 1,)
+    if not isinstance(positions, str):
+        return tuple(sorted(position % length for position in positions))
+    span = workload.plan.prompts.span(condition.prompt, positions, row)
+    if span is None:
+        raise ValueError(f"{positions} positions have no span")
+    return tuple(range(length + span[0], length + span[1]))
+
+
+def _contexts(workload: Workload) -> tuple[tuple[int, ...], ...]:
+    """Return which tokens of each row's cut prompt hold text of its context.
+
+    None at all where the template has no context, or the tokenizer does not map tokens to text.
+    """
+    rows, model = workload.plan.rows[: workload.plan.limit], workload.pair.sender
+    template = workload.plan.experiment.prompts.to_sender
+    before, marker, _ = template.partition("{context}")
+    if not marker or not getattr(model.tokenizer, "is_fast", False):
+        return tuple(() for _ in rows)
+    found = context_tokens(model, template, before, rows)
+    lengths = (len(ids) for ids in workload.plan.prompts.sender)
+    return tuple(
+        tuple(i for i in places if i < length)
+        for places, length in zip(found, lengths, strict=False)
+    )

@@ -15,7 +15,7 @@ import torch
 
 from statebridge.channels.prompts import tokenise
 from statebridge.engine.fitting.corpus import CorpusTexts, check_alike
-from statebridge.engine.planning.sizing import MEMORY_SHARE, free_bytes
+from statebridge.engine.planning.groups import MEMORY_SHARE, free_bytes
 from statebridge.engine.similarity.measures import LinearCka, neighbour_overlap
 from statebridge.errors import EnvironmentFault, PairError, TranslatorError
 from statebridge.models.families import resolve_layer

@@ -13,7 +13,7 @@ from statebridge.engine.cuda_graphs.hold import StepHold
 from statebridge.engine.decoding.steps import decoding_step
 from statebridge.engine.executors.shared_path import SharedPath
 from statebridge.engine.planning import sizing
-from statebridge.engine.planning.sizing import choose_max_lanes, lane_bytes
+from statebridge.engine.planning.groups import choose_max_lanes, lane_bytes
 from tests.bridge.engine.tiny_experiment import (
     dataset_rows,
     engine_pair,
