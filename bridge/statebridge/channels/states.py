@@ -150,7 +150,7 @@ def capture_sender(
         return None
     sender, receiver = workload.pair.sender, workload.pair.receiver
     prompts = [workload.plan.prompts.sender[row] for row in needed]
-    batch = TokenBatch.pack(prompts, sender.pad_id, sender.device)
+    batch = sender.pack(prompts)
     moved = sender.capture(batch).to(receiver.device)
     if sender.device != receiver.device:
         # From here on the sender's states and their masks are where the receiver's are.

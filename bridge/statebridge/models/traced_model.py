@@ -151,6 +151,10 @@ class TracedModel:
         """Return the same model, weights shared, read or written at another layer."""
         return replace(self, layer=resolve_layer(layer, self.block_paths, self.name))
 
+    def pack(self, prompts: Sequence[Sequence[int]]) -> TokenBatch:
+        """Return token ids of several rows as one left-padded batch where inputs go."""
+        return TokenBatch.pack(prompts, self.pad_id, self.device)
+
     def capture(self, batch: TokenBatch, cache: Any = None) -> torch.Tensor:
         """Return the output of the layer in use, (rows, positions, width).
 

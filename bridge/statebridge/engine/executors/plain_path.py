@@ -19,7 +19,6 @@ from statebridge.engine.executors.measures import GoldMeasures, measure_gold
 from statebridge.engine.executors.memory import halving
 from statebridge.errors import RemoteError, StatebridgeError
 from statebridge.experiment.cells import Cell
-from statebridge.models.token_batch import TokenBatch
 from statebridge.models.traced_model import TracedModel
 from statebridge.records import Side
 from statebridge.runs.plan import Group, TokenIds
@@ -56,7 +55,7 @@ class PlainPath:
         read = cells[0].condition.prompt
         prompts = [plan.prompts.read(read)[row] for row in rows]
         answers = [plan.answers[read][row] for row in rows]
-        batch = TokenBatch.pack(prompts, receiver.pad_id, receiver.device)
+        batch = receiver.pack(prompts)
         baseline = self._answer_logits(receiver, prompts, answers, None)[:, 0]
         own = receiver.capture(batch) if any(cell.condition.writes for cell in cells) else None
         results: list[LaneRow] = []
@@ -161,8 +160,7 @@ class PlainPath:
             "repetition_penalty": decoding.repetition_penalty,
             "no_repeat_ngram_size": decoding.no_repeat_ngram_size,
         }
-        batch = TokenBatch.pack(prompts, model.pad_id, model.device)
-        return model.generate_with_states(batch, states, settings)
+        return model.generate_with_states(model.pack(prompts), states, settings)
 
     @staticmethod
     def _answer_logits(

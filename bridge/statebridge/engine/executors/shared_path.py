@@ -108,10 +108,8 @@ class SharedPath:
         return results
 
     def _lower_pass(self, rows: tuple[int, ...], prompt: Prompt) -> _Lower:
-        receiver = self.workload.pair.receiver
-        prompts = [self.workload.plan.prompts.read(prompt)[row] for row in rows]
-        batch = TokenBatch.pack(prompts, receiver.pad_id, receiver.device)
-        cache = DynamicCache()
+        receiver, table = self.workload.pair.receiver, self.workload.plan.prompts
+        batch, cache = receiver.pack([table.read(prompt)[row] for row in rows]), DynamicCache()
         own = receiver.capture(batch, cache)
         return _Lower(prompt, rows, batch, own, cache)
 
@@ -210,10 +208,9 @@ class SharedPath:
         """Let the receiver answer other prompts; see `Operations`."""
         work, receiver = self.workload, self.workload.pair.receiver
         task = [work.plan.prompts.receiver[row] for row in rows]
-        against = receiver.next_logits(TokenBatch.pack(task, receiver.pad_id, receiver.device))
+        against = receiver.next_logits(receiver.pack(task))
         answers = [reading.answer for reading in readings]
-        prompts = [reading.prompt for reading in readings]
-        batch = TokenBatch.pack(prompts, receiver.pad_id, receiver.device)
+        batch = receiver.pack([reading.prompt for reading in readings])
         lanes = prefill(receiver, batch, self._room(answers))
         gold = self._measure(lanes, answers, against)
         drawn = [(cells[0], row) for row in rows]
@@ -235,11 +232,10 @@ class SharedPath:
     ) -> list[list[int]]:
         """Return the tokens that a model writes after prompts; see `Operations`."""
         model = self.workload.model(side)
-        batch = TokenBatch.pack(prompts, model.pad_id, model.device)
         settings = replace(self._decoding, max_new_tokens=new_tokens)
-        lanes = [(cell, row) for row in rows]
-        draws = self._draws(model, lanes, f"{side} {turn}", new_tokens)
-        return decode_lanes(model, prefill(model, batch, new_tokens), settings, draws=draws)
+        draws = self._draws(model, [(cell, row) for row in rows], f"{side} {turn}", new_tokens)
+        lanes = prefill(model, model.pack(prompts), new_tokens)
+        return decode_lanes(model, lanes, settings, draws=draws)
 
     def _draws(
         self, model: TracedModel, lanes: Sequence[tuple[Cell, int]], text: str, steps: int

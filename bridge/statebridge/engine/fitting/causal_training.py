@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -118,12 +118,12 @@ class _Training:
         self.training, self.held_out = order[:kept], sorted(order[kept:])
         self.steps = count_steps(self.settings, kept, self.settings.batch_rows, "rows", "rows")
         self.map = _copy(translator, rows.pair)
-        lengths = _lengths(rows, self.map, self.training)
+        sent, translated, written = _lengths(rows, self.map, self.training)
         matched = rows.condition.match_norm
-        self.start_scale = 1.0 if matched else lengths.written / lengths.translated
+        self.start_scale = 1.0 if matched else written / translated
         # Trained between states of length 1: one learning rate then serves every pair.
-        self.inputs = 1.0 if translator.normalize_input else 1 / lengths.sent
-        self.outputs = lengths.translated if matched else lengths.written
+        self.inputs = 1.0 if translator.normalize_input else 1 / sent
+        self.outputs = translated if matched else written
         rescale(self.map.map, inputs=1 / self.inputs, outputs=self.start_scale / self.outputs)
         parameters = self.map.parameters()
         self.optimiser = Optimiser(parameters, self.settings, self.steps, "causal loss")
@@ -221,19 +221,14 @@ class _Training:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Lengths:
-    """Median L2 norms over the training rows; a median, since some tokens' states are huge."""
+def _lengths(
+    rows: FrozenRows, translator: Translator, chosen: Sequence[int]
+) -> tuple[float, float, float]:
+    """Return median L2 norms over the training rows; a median, since some states are huge.
 
-    sent: float
-    """Norm of the sender's states that are read."""
-    translated: float
-    """Norm of their translations by the fitted map."""
-    written: float
-    """Norm of the receiver's own states where they are to be written."""
-
-
-def _lengths(rows: FrozenRows, translator: Translator, chosen: Sequence[int]) -> _Lengths:
+    They are of the sender's states read, of their translations by the fitted map, and of the
+    receiver's own states at the positions to be written.
+    """
     sent, translated, written = [], [], []
     with torch.no_grad():
         for some in _chunks(chosen, rows.causal.training.batch_rows):
@@ -242,7 +237,7 @@ def _lengths(rows: FrozenRows, translator: Translator, chosen: Sequence[int]) ->
             sent.append(batch.sent.norm(dim=-1))
             translated.append(translator(batch.sent).norm(dim=-1))
             written.append(batch.own[where].norm(dim=-1))
-    return _Lengths(_median(sent), _median(translated), _median(written))
+    return _median(sent), _median(translated), _median(written)
 
 
 def _median(parts: Sequence[torch.Tensor]) -> float:

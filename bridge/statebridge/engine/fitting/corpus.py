@@ -16,7 +16,6 @@ from statebridge.experiment.dataset import CorpusPositions
 from statebridge.experiment.experiment import Corpus, Prompts
 from statebridge.models.onednn_layers import onednn_products
 from statebridge.models.pair import Pair
-from statebridge.models.token_batch import TokenBatch
 from statebridge.models.traced_model import TracedModel
 from statebridge.records import DatasetRow
 from statebridge.results.translator_card import CorpusRecord
@@ -167,7 +166,7 @@ def check_alike(
 def _states(
     model: TracedModel, prompts: Sequence[TokenIds], positions: CorpusPositions
 ) -> torch.Tensor:
-    batch = TokenBatch.pack(prompts, model.pad_id, model.device)
+    batch = model.pack(prompts)
     with onednn_products():
         states = model.capture(batch)
     # Padding is on the left.

@@ -75,8 +75,8 @@ class FrozenRows:
         self._sent = StateFile(self.pair.sender.width, dtype)
         self._own = StateFile(receiver.width, dtype)
         self._skyline = StateFile(vocabulary, dtype)
-        self._sent_start = [0]
-        self._own_start = [0]
+        # Where each row's states begin in the first two files, and after the last row.
+        self._sent_start, self._own_start = [0], [0]
 
     def __len__(self) -> int:
         return len(self.chosen.rows)
@@ -93,25 +93,25 @@ class FrozenRows:
             file.close()
 
     def capture(self, rows: Sequence[int]) -> None:
-        """Run both models over the next rows and keep what they say."""
+        """Run both models over the next rows and keep their states."""
         sender, receiver, prompts = self.pair.sender, self.pair.receiver, self._work.plan.prompts
-        sent_ids = [prompts.sender[row] for row in rows]
-        sent_batch = TokenBatch.pack(sent_ids, sender.pad_id, sender.device)
-        read = position_mask(sent_batch, self.condition.source_positions, self._spans(rows))
-        sent = sender.capture(sent_batch)[read]
+        sent = sender.pack([prompts.sender[row] for row in rows])
+        read = position_mask(
+            sent, self.condition.source_positions, prompts.spans(self.condition, rows)
+        )
         whole = self._whole(rows)
-        own = receiver.capture(whole)[whole.mask]
-        task = [prompts.receiver[row] for row in rows]
-        task_batch = TokenBatch.pack(task, receiver.pad_id, receiver.device)
-        skyline = receiver.next_logits(task_batch).to(receiver.exact_dtype).log_softmax(dim=-1)
+        task = receiver.pack([prompts.receiver[row] for row in rows])
+        skyline = receiver.next_logits(task).to(receiver.exact_dtype)
         try:
-            self._sent.write(sent)
-            self._own.write(own)
-            self._skyline.write(skyline)
+            self._sent.write(sender.capture(sent)[read])
+            self._own.write(receiver.capture(whole)[whole.mask])
+            self._skyline.write(skyline.log_softmax(dim=-1))
         except OSError as error:
+            positions = sum(whole.lengths) // len(rows)
+            taken = self._skyline.bytes_per_state + positions * self._own.bytes_per_state
             raise EnvironmentFault(
                 f"cannot store the states of training row {rows[0]} on: {error.strerror}; a row "
-                f"takes about {self._bytes_per_row(rows)} bytes of temporary space"
+                f"takes about {taken} bytes of temporary space"
             ) from error
         for count in read.sum(dim=1).tolist():
             self._sent_start.append(self._sent_start[-1] + count)
@@ -120,23 +120,20 @@ class FrozenRows:
 
     def batch(self, rows: Sequence[int]) -> FrozenBatch:
         """Return some rows, in that order, on the receiver's device."""
-        condition, receiver, work = self.condition, self.pair.receiver, self._work
-        ids = [work.plan.prompts.read(condition.prompt)[row] for row in rows]
-        prompts = TokenBatch.pack(ids, receiver.pad_id, receiver.device)
+        condition, receiver, table = self.condition, self.pair.receiver, self._work.plan.prompts
+        prompts = receiver.pack([table.read(condition.prompt)[row] for row in rows])
         width = prompts.ids.shape[1]
         own = torch.zeros(len(rows), width, receiver.width, dtype=receiver.dtype)
         after = []
         for place, row in enumerate(rows):
             states = self._own.read(slice(self._own_start[row], self._own_start[row + 1]))
             states = states.to(receiver.dtype)
-            length = len(ids[place])
+            length = prompts.lengths[place]
             own[place, width - length :] = states[:length]
             after.append(states[length:].to(receiver.device))
-        spans = self._spans(rows)
-        source = prompts
+        spans, source = table.spans(condition, rows), prompts
         if condition.source_positions not in ALIGNED_AT_THE_END:
-            sent_ids = [work.plan.prompts.sender[row] for row in rows]
-            source = TokenBatch.pack(sent_ids, receiver.pad_id, receiver.device)
+            source = receiver.pack([table.sender[row] for row in rows])
         return FrozenBatch(
             prompts=prompts,
             whole=self._whole(rows),
@@ -160,16 +157,7 @@ class FrozenRows:
 
     def _whole(self, rows: Sequence[int]) -> TokenBatch:
         prompts = self._work.plan.prompts.read(self.condition.prompt)
-        receiver = self.pair.receiver
-        ids = [(*prompts[row], *self._answers[row][:-1]) for row in rows]
-        return TokenBatch.pack(ids, receiver.pad_id, receiver.device)
-
-    def _spans(self, rows: Sequence[int]) -> tuple[Span, ...] | None:
-        return self._work.plan.prompts.spans(self.condition, rows)
-
-    def _bytes_per_row(self, rows: Sequence[int]) -> int:
-        positions = sum(self._whole(rows).lengths) // len(rows)
-        return self._skyline.bytes_per_state + positions * self._own.bytes_per_state
+        return self.pair.receiver.pack([(*prompts[row], *self._answers[row][:-1]) for row in rows])
 
 
 def freeze_rows(

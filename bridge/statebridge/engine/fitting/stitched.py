@@ -52,8 +52,8 @@ def stitched_cross_entropy(
         names = [f"passage {start + i}" for i in range(len(texts))]
         ids = [x for x in tokenise(pair.receiver, texts, names, max_tokens) if len(x) > 1]
         if ids:
-            received = TokenBatch.pack(ids, pair.receiver.pad_id, pair.receiver.device)
-            sent = TokenBatch.pack(ids, pair.sender.pad_id, pair.sender.device)
+            received = pair.receiver.pack(ids)
+            sent = pair.sender.pack(ids)
             own = pair.receiver.capture(received).float()
             norms = own.norm(dim=-1, keepdim=True)
             moved = translate(

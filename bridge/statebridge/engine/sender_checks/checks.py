@@ -158,7 +158,7 @@ def _means(work: Workload, order: Sequence[int]) -> MeanStates:
     means = MeanStates([len(ids) for ids in prompts], sender.width, sender.device)
 
     def add(some: Sequence[TokenIds]) -> list[None]:
-        batch = TokenBatch.pack(some, sender.pad_id, sender.device)
+        batch = sender.pack(some)
         means.add(sender.capture(batch), batch)
         return []
 
@@ -200,7 +200,7 @@ class _CheckRun:
         donors = [donor.row for row in rows if (donor := self._plan.donors[row]) is not None]
         sequences = [lane.ids for lane in lanes] + [self._prompts[row] for row in donors]
         place = {ids: i for i, ids in enumerate(dict.fromkeys(sequences))}
-        batch = TokenBatch.pack(list(place), self._sender.pad_id, self._sender.device)
+        batch = self._sender.pack(list(place))
         lower = self._sender.capture(batch)
         found: list[tuple[_Question, AnswerMeasure]] = []
         for start in range(0, len(lanes), self._max_lanes):

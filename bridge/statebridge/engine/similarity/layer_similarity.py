@@ -128,12 +128,12 @@ def _capture_both(
     pair: Pair, texts: Sequence[TokenIds], ours: Sequence[int], theirs: Sequence[int]
 ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     sender, receiver = pair.sender, pair.receiver
-    sent = TokenBatch.pack(texts, sender.pad_id, sender.device)
+    sent = sender.pack(texts)
     if sender.model is receiver.model:
         union = sorted({*ours, *theirs})
         states = dict(zip(union, sender.capture_layers(sent, union), strict=True))
         return [states[layer] for layer in ours], [states[layer] for layer in theirs]
-    received = TokenBatch.pack(texts, receiver.pad_id, receiver.device)
+    received = receiver.pack(texts)
     return sender.capture_layers(sent, ours), receiver.capture_layers(received, theirs)
 
 
