@@ -70,7 +70,7 @@ WINGS: dict[str, str] = {
     "capture": "similarity",
     "doctor": "planning executors fitting sender_checks",
     "run": "planning reuse executors commit fitting sender_checks",
-    "layer_search": "planning commit run",
+    "layer_search": "planning executors commit run",
 }
 
 # Rooms of the heavy half. `channels.sources` is imported by the light half too, for the facts

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from statebridge.engine.commit import Progress
+from statebridge.engine.executors.executor import check_names
 from statebridge.engine.layer_search.captures import searched_pair
 from statebridge.engine.layer_search.lanes import SearchLanes
 from statebridge.engine.planning.groups import free_bytes
@@ -78,6 +79,7 @@ def run_layer_search(
             "layer_search: missing; declare the layers to search, or start the file with "
             "`statebridge run`"
         )
+    check_names(experiment)
     out = Path(out)
     rows, dataset_sha256 = resolve_dataset(experiment.dataset)
     rows = rows[: experiment.limit]
