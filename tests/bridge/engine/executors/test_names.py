@@ -24,6 +24,7 @@ from tests.bridge.engine.tiny_experiment import (
 )
 from tests.tiny_models import mixed_rows
 
+SENT = {"name": "sent", "source": "sender"}
 ROWS = dataset_rows(mixed_rows(2, seed=5))
 
 
@@ -34,7 +35,7 @@ def _declared(**fields: Any) -> Experiment:
         "sender": {"model": "no/sender", "layer": 1},
         "receiver": {"model": "no/receiver", "layer": 1},
         "dataset": {"generate": {"rows": 2}},
-        "conditions": ["no_inject"],
+        "conditions": ["no_inject", SENT],
         **fields,
     }
     return parse_experiment(json.dumps(whole))
@@ -48,8 +49,8 @@ def _declared(**fields: Any) -> Experiment:
             "execution.executor: unknown executor 'in_proces'; did you mean in_process?",
         ),
         (
-            {"conditions": [{"name": "mine", "source": "zero", "channel": "state"}]},
-            "conditions: mine: channel: unknown channel 'state'; did you mean states?",
+            {"conditions": ["no_inject", SENT | {"channel": "state"}]},
+            "conditions: sent: channel: unknown channel 'state'; did you mean states?",
         ),
     ],
 )
@@ -60,7 +61,7 @@ def test_an_unknown_name_is_refused_before_a_model_is_loaded(
     with pytest.raises(ExperimentError) as caught:
         run_experiment(_declared(**fields), out)
     assert str(caught.value) == message
-    searched = _declared(**fields, layer_search={"sender": [0, 1], "receiver": [0]})
+    searched = _declared(**fields, layer_search={"sender_layers": [0, 1], "receiver_layers": [0]})
     with pytest.raises(ExperimentError) as caught:
         run_layer_search(searched, out)
     assert str(caught.value) == message
