@@ -22,10 +22,11 @@ anything up in it.
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import find_spec
+from inspect import signature
 from threading import RLock
 from typing import Generic, TypeVar
 
@@ -45,6 +46,9 @@ class Registry(Generic[T]):
         group: Group of the entry points through which other distributions add theirs. An entry
             point names a module, or an object in it; importing the module adds the thing.
         error: Class of the error for an unknown name and for a name given twice.
+        base: Class from which every thing, a class itself, derives.
+        methods: Methods that every thing, a class itself, must have, with the names of their
+            arguments after `self`.
     """
 
     def __init__(
@@ -55,9 +59,12 @@ class Registry(Generic[T]):
         module: str | None = None,
         group: str | None = None,
         error: type[StatebridgeError] = InputError,
+        base: type | None = None,
+        methods: Mapping[str, tuple[str, ...]] | None = None,
     ) -> None:
         self._kind, self._package, self._module = kind, package, module
         self._group, self._error = group, error
+        self._base, self._methods = base, methods or {}
         self._things: dict[str, T] = {}
         self._lock = RLock()
         self._loaded = False
@@ -69,10 +76,17 @@ class Registry(Generic[T]):
         replaces the former one.
 
         Raises:
-            StatebridgeError: (the registry's `error`) Another thing has the name.
+            StatebridgeError: (the registry's `error`) Another thing has the name, or the thing
+                lacks what its kind needs.
         """
+        if not isinstance(name, str):
+            raise self._error(
+                f"{self._kind} {_module_of(name)}.{getattr(name, '__qualname__', name)}: give it a "
+                f'name, as in add("name")'
+            )
 
         def added(thing: T) -> T:
+            self._check(name, thing)
             former = self._things.get(name, thing)
             if former is not thing and not _is_definition_of(former, thing):
                 raise self._error(
@@ -84,8 +98,35 @@ class Registry(Generic[T]):
 
         return added
 
-    def get(self, name: str, field: str | None = None) -> T:
-        """Return the thing of that name; `field` of an experiment file is where it was given.
+    def _check(self, name: str, thing: T) -> None:
+        """Refuse a class that could not be used, before anything runs."""
+        if self._base is None and not self._methods:
+            return
+        if not isinstance(thing, type):
+            raise self._error(f"{self._kind} {name!r}: give the class, not {thing!r}")
+        if self._base is not None and not issubclass(thing, self._base):
+            raise self._error(
+                f"{self._kind} {name!r}: derive {thing.__qualname__} from "
+                f"{_module_of(self._base)}.{self._base.__qualname__}"
+            )
+        lacking = [
+            f"{method}({', '.join(arguments)})"
+            for method, arguments in self._methods.items()
+            if not _takes(getattr(thing, method, None), arguments)
+        ]
+        if lacking:
+            raise self._error(
+                f"{self._kind} {name!r}: {thing.__qualname__} needs the method "
+                f"{' and '.join(lacking)}"
+            )
+
+    def get(self, name: str, field: str | None = None, also: tuple[str, ...] = ()) -> T:
+        """Return the thing of that name.
+
+        Args:
+            name: Its name.
+            field: Field of an experiment file in which the name was given, for the message.
+            also: Further names that are valid there, for the message.
 
         Raises:
             StatebridgeError: (the registry's `error`) Nothing has the name.
@@ -95,7 +136,7 @@ class Registry(Generic[T]):
         if name not in self._things:
             where = f"{field}: " if field else ""
             raise self._error(
-                f"{where}unknown {self._kind} {name!r}; {nearest(name, self._things)}"
+                f"{where}unknown {self._kind} {name!r}; {nearest(name, [*self._things, *also])}"
             )
         return self._things[name]
 
@@ -138,6 +179,19 @@ class Registry(Generic[T]):
                 yield name
             elif found.ispkg and find_spec(f"{name}.{self._module}"):
                 yield f"{name}.{self._module}"
+
+
+def _takes(method: object, arguments: tuple[str, ...]) -> bool:
+    """Whether a method of a class can be called on an object with so many arguments."""
+    if method is object.__init__:  # which says that it takes anything
+        return not arguments
+    if not callable(method) or getattr(method, "__isabstractmethod__", False):
+        return False
+    try:
+        signature(method).bind(None, *arguments)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _module_of(thing: object) -> str:

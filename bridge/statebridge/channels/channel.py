@@ -95,4 +95,5 @@ CHANNELS: Registry[type[Channel]] = Registry(
     package="statebridge.channels",
     group="statebridge.channels",
     error=ExperimentError,
+    methods={"check": ("workload", "cells"), "carry": ("operations", "cells", "rows")},
 )

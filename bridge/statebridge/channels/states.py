@@ -185,10 +185,31 @@ def translate(translator: Translator, states: torch.Tensor) -> torch.Tensor:
     return translated
 
 
+def _checked_states(answer: object, request: Request) -> tuple[torch.Tensor, TokenBatch]:
+    """Refuse what a source returned unless it is states of every row, with their prompts."""
+    condition, rows = request.cell.condition, len(request.rows)
+    match answer:
+        case (torch.Tensor() as states, TokenBatch() as batch) if states.ndim == 3:
+            of, positions, width = states.shape
+            if (of, len(batch.lengths)) == (rows, rows) and width <= request.own.shape[-1]:
+                return states, batch
+            returned = (
+                f"states of shape {(of, positions, width)} and prompts of {len(batch.lengths)} rows"
+            )
+        case _:
+            returned = f"{type(answer).__name__}"
+    raise ExperimentError(
+        f"condition {condition.name}: source {condition.source} returned {returned}; it must "
+        f"return a tensor of {rows} rows × positions × at most {request.own.shape[-1]}, and the "
+        "prompts of these rows"
+    )
+
+
 def _written(request: Request) -> Written:
     """Return the states that a cell writes for some rows of a group."""
     condition, own, batch = request.cell.condition, request.own, request.batch
-    source, source_batch = SOURCES.get(condition.source)().states(request)
+    answer = SOURCES.get(condition.source)().states(request)
+    source, source_batch = _checked_states(answer, request)
     spans = request.workload.plan.prompts.spans(condition, request.rows)
     written = combine_states(condition, own, batch, source, source_batch, spans)
     check_finite(written.states, batch.mask, f"condition {request.cell.name}")

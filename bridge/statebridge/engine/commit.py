@@ -13,6 +13,7 @@ from typing import Any
 from statebridge.engine.executors.executor import Executor, FinishedGroup
 from statebridge.engine.reuse.lane_key import LaneKeys
 from statebridge.engine.reuse.lane_reuse import Batch, plan_batches, read_reused
+from statebridge.errors import ExperimentError
 from statebridge.records import LaneResult
 from statebridge.runs.directory import REUSED, RunDirectory
 from statebridge.runs.plan import Group, Plan
@@ -58,6 +59,7 @@ def run_groups(
             if done < len(planned.plan.groups):
                 for finished in executor.run(commits.parts()):
                     commits.take(finished)
+                commits.check_complete()
     finally:
         seconds = time.monotonic() - clock
         if commits.committed > done:
@@ -91,6 +93,7 @@ class _OrderedCommits:
     ) -> None:
         self._planned, self._done, self._directory = planned, done, directory
         self._progress = progress
+        self._executor = planned.plan.experiment.execution.executor
         self._lane_counts = planned.plan.lane_counts
         self._waiting: deque[_Waiting] = deque()
         self._by_part: dict[int, _Waiting] = {}
@@ -116,10 +119,28 @@ class _OrderedCommits:
 
     def take(self, finished: FinishedGroup) -> None:
         """Take a part's results, and commit what is complete."""
-        entry = self._by_part.pop(finished.index)
+        entry = self._by_part.pop(finished.index, None)
+        if entry is None:
+            raise ExperimentError(
+                f"execution.executor {self._executor}: yielded group {finished.index}, which it was"
+                " not given or has yielded before; yield each group once, with its own index"
+            )
         entry.missing.discard(finished.index)
         entry.lanes.update(((cell, lane.row_id), lane) for cell, lane in finished.lanes)
         self._commit_complete()
+
+    def check_complete(self) -> None:
+        """Refuse an executor that ended before all groups were there.
+
+        Raises:
+            ExperimentError: States how many groups are committed.
+        """
+        groups = len(self._planned.plan.groups)
+        if self.committed < groups:
+            raise ExperimentError(
+                f"execution.executor {self._executor}: ended after {self.committed} of {groups} "
+                "groups; run() must yield a FinishedGroup for each"
+            )
 
     def _commit_complete(self) -> None:
         while self._waiting and not self._waiting[0].missing:
@@ -133,6 +154,12 @@ class _OrderedCommits:
         plan = self._planned.plan
         places = list(plan.lanes(group))
         names = [(cell.name, plan.rows[row].row_id) for cell, row in places]
+        missing = next((name for name in names if name not in entry.lanes), None)
+        if missing is not None:
+            raise ExperimentError(
+                f"channel {group.channel}: returned no lane of cell {missing[0]} for row "
+                f"{missing[1]}; carry() must return every lane that the plan includes"
+            )
         lanes = [(name[0], entry.lanes[name]) for name in names]
         lines = self._directory.commit(group.index, lanes)
         if self._planned.remember is not None:

@@ -83,7 +83,7 @@ class NameIn:
     def _check(self, name: str) -> str:
         if name not in self._also:
             try:
-                self._registry.get(name)
+                self._registry.get(name, also=self._also)
             except StatebridgeError as error:
                 raise ValueError(str(error)) from None
         return name

@@ -14,9 +14,10 @@ torch, so that experiment files can be read anywhere; torch is needed once `stat
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from abc import abstractmethod
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
-from statebridge.errors import ExperimentError
+from statebridge.errors import ExperimentError, nearest
 from statebridge.registry import Registry
 
 if TYPE_CHECKING:
@@ -27,10 +28,14 @@ if TYPE_CHECKING:
     from statebridge.models.token_batch import TokenBatch
 
 
+SourceRole = Literal["channel", "self", "control"]
+ROLES: tuple[str, ...] = get_args(SourceRole)
+
+
 class Source:
     """One source; a subclass states its facts and returns states."""
 
-    role: ClassVar[Literal["channel", "self", "control"]] = "control"
+    role: ClassVar[SourceRole] = "control"
     """`channel`: the sender's content of the row itself; `self`: the receiver's own state;
     `control`: content that says nothing of the row."""
     seeded: ClassVar[bool] = False
@@ -47,12 +52,20 @@ class Source:
     reads_positions: ClassVar[bool] = True
     """Whether `source_positions` has a meaning."""
 
+    def __init_subclass__(cls) -> None:
+        """Refuse a role that does not exist."""
+        super().__init_subclass__()
+        if cls.role not in ROLES:
+            raise ExperimentError(
+                f"source {cls.__qualname__}: unknown role {cls.role!r}; {nearest(cls.role, ROLES)}"
+            )
+
+    @abstractmethod
     def states(self, request: Request) -> tuple[Tensor, TokenBatch]:
         """Return the states (rows, positions, width), and the prompts that they belong to.
 
         The width may be smaller than the receiver's; then the last dimensions line up.
         """
-        raise NotImplementedError
 
 
 SOURCES: Registry[type[Source]] = Registry(
@@ -60,4 +73,6 @@ SOURCES: Registry[type[Source]] = Registry(
     package="statebridge.channels.sources",
     group="statebridge.sources",
     error=ExperimentError,
+    base=Source,
+    methods={"states": ("request",)},
 )

@@ -64,6 +64,7 @@ EXECUTORS: Registry[type[Executor]] = Registry(
     package="statebridge.engine.executors",
     group="statebridge.executors",
     error=ExperimentError,
+    methods={"__init__": ("workload",), "run": ("groups",), "close": ()},
 )
 
 
