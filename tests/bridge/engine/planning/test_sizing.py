@@ -12,7 +12,7 @@ from statebridge.engine.cuda_graphs import hold
 from statebridge.engine.cuda_graphs.hold import StepHold
 from statebridge.engine.decoding.steps import decoding_step
 from statebridge.engine.executors.shared_path import SharedPath
-from statebridge.engine.planning import sizing
+from statebridge.engine.planning import groups
 from statebridge.engine.planning.groups import choose_max_lanes, lane_bytes
 from tests.bridge.engine.tiny_experiment import (
     dataset_rows,
@@ -42,7 +42,7 @@ def test_a_lane_that_shares_its_prompt_takes_less(monkeypatch: pytest.MonkeyPatc
     # Keys and values of three of four blocks, 32 wide, float32, three quarters of the prompt.
     spared = 2 * 3 * 32 * 4 * prompt * 3 / 4
     assert lane_bytes(alone) - lane_bytes(shared) == pytest.approx(spared, abs=1)
-    monkeypatch.setattr(sizing, "attends_by_lane", lambda _: False)
+    monkeypatch.setattr(groups, "attends_by_lane", lambda _: False)
     assert lane_bytes(alone) == lane_bytes(shared)
 
 
@@ -73,8 +73,8 @@ def test_buffers_of_a_static_step_count(monkeypatch: pytest.MonkeyPatch) -> None
 def test_groups_fit_the_memory_that_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     workload = _workload(["no_inject"])
     each = lane_bytes(workload)
-    for free, lanes in ((20.5 * each, 10), (each / 2, 1), (1e15, sizing.CPU_LANES_SMALL)):
-        monkeypatch.setattr(sizing, "free_bytes", lambda _, free=free: int(free))
+    for free, lanes in ((20.5 * each, 10), (each / 2, 1), (1e15, groups.CPU_LANES_SMALL)):
+        monkeypatch.setattr(groups, "free_bytes", lambda _, free=free: int(free))
         assert choose_max_lanes(workload) == lanes
 
 
