@@ -10,6 +10,8 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +36,16 @@ MOMENTS = ("at once", "in its start", "experiment taken", "rows committed")
 TORN = ("both", "rows committed")
 
 
-def wait_for_moment(server: RunningServer, database: Database, moment: str, more: float) -> None:
+def wait_for_moment(server: RunningServer, moment: str, more: float) -> None:
     """Wait until something of that kind happens, and a little more; not when all have ended."""
+    # Closed before the kill: an open connection would keep what a crash of all loses.
+    with closing(Database(server.database_url)) as database:
+        _wait_for_moment(server, database, moment)
+    if moment != "at once":
+        time.sleep(more)
 
+
+def _wait_for_moment(server: RunningServer, database: Database, moment: str) -> None:
     def stands() -> tuple[int, int, bool]:
         jobs = list_jobs(database, LOCAL)
         size = sum(path.stat().st_size for path in server.data.glob("runs/*/rows.jsonl"))
@@ -51,20 +60,18 @@ def wait_for_moment(server: RunningServer, database: Database, moment: str, more
             return now[place] > before or now[2]
 
         eventually(happened, moment, moving=server.moving)
-    if moment != "at once":
-        time.sleep(more)
 
 
-def kill_victim(server: RunningServer, victim: str, torn: random.Random | None = None) -> None:
-    """kill -9, and a new server where there is none any more; `torn` damages what was written."""
+def kill_victim(server: RunningServer, victim: str, tear_writes: Callable[[], None] | None) -> None:
+    """kill -9, and a new server where there is none any more."""
     worker = server.worker_pid()
     if victim != "worker":
         server.kill()
     if victim != "server":
         kill(worker)
-    if torn is not None:
+    if tear_writes is not None:
         eventually(lambda: not lives(worker), "the end of a killed worker")
-        tear_writes(server, torn)
+        tear_writes()
     if victim != "worker":
         server.start(ready=False)
     if victim == "server":
@@ -80,17 +87,18 @@ def lives(pid: int) -> bool:
     return state != "Z"
 
 
-def tear_writes(server: RunningServer, draw: random.Random) -> None:
-    """Leave the files of a dead server as writes that were not finished leave them."""
-    database = Database(server.database_url)
-    running = [job.id for job in list_jobs(database, LOCAL) if job.state == "running"]
-    database.close()
-    for job_id in running:
+def tear_writes(server: RunningServer, whole: dict[str, int], draw: random.Random) -> None:
+    """Leave the files of a dead server as writes that were not finished leave them.
+
+    `whole` is the size of each experiment's rows once it has ended.
+    """
+    for job_id, size in whole.items():
         run = server.data / "runs" / job_id
-        # A line is longer than that, so no more than the last group is torn.
-        tear(run / "rows.jsonl", 60, draw)
-        tear(run / "sessions.jsonl", 5, draw)
-        (run / ".manifest.json.0123abcd.tmp").write_bytes(b'{"half": ')
+        if (run / "rows.jsonl").exists() and (run / "rows.jsonl").stat().st_size < size:
+            # A line is longer than that, so no more than the last group is torn.
+            tear(run / "rows.jsonl", 60, draw)
+            tear(run / "sessions.jsonl", 5, draw)
+            (run / ".manifest.json.0123abcd.tmp").write_bytes(b'{"half": ')
     tear(server.data / "statebridge.sqlite-wal", 5000, draw)
     (server.data / "incoming" / "half").write_bytes(b"half an upload")
 
@@ -149,11 +157,11 @@ def survive(
     plan = [(victim, moment) for victim in VICTIMS for moment in MOMENTS]
     plan += [(draw.choice(VICTIMS), draw.choice(MOMENTS)) for _ in range(kills - len(plan))]
     draw.shuffle(plan)
-    database = Database(server.database_url)
+    whole = {experiment_id: len(expected[place]) for place, experiment_id in queued}
+    tear_them = partial(tear_writes, server, whole, draw)
     for victim, moment in plan:
-        wait_for_moment(server, database, moment, draw.uniform(0.0, 0.4))
-        kill_victim(server, victim, draw if (victim, moment) == TORN else None)
-    database.close()
+        wait_for_moment(server, moment, draw.uniform(0.0, 0.4))
+        kill_victim(server, victim, tear_them if (victim, moment) == TORN else None)
     with server.client() as client:
         for place, experiment_id in queued:
             view = ended(client, experiment_id)
