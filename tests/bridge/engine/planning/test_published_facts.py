@@ -97,7 +97,7 @@ def test_relay_prompts_have_the_published_lengths() -> None:
 
 
 def test_the_lengths_are_as_the_protocol_states_them() -> None:
-    lengths = Counter(_workload().prompts.lengths)
+    lengths = Counter(_workload().plan.prompts.lengths)
     assert sum(length * count for length, count in lengths.items()) / 396 == pytest.approx(
         47.74, abs=0.005
     )
