@@ -184,7 +184,7 @@ class TracedModel:
             check_finite(states, batch.mask.to(states.device), f"{self.name} {path}")
         return found
 
-    def resume(
+    def resume_with_states(
         self, batch: TokenBatch, states: torch.Tensor, *, keep: int = 1, cache: Any = None
     ) -> torch.Tensor:
         """Run the blocks above the layer in use on given states; the blocks up to it are skipped.
@@ -230,12 +230,12 @@ class TracedModel:
     ) -> torch.Tensor:
         """Run all blocks, with given states written at the first positions of the layer in use.
 
-        Unlike `resume` this works on every back end and for every family.
+        Unlike `resume_with_states` this works on every back end and for every family.
 
         Args:
             inputs: `input_ids`, and `attention_mask` and `position_ids` where rows are padded.
             states: (rows, n, width), for the first n positions; None writes nothing.
-            keep: As in `resume`.
+            keep: As in `resume_with_states`.
 
         Returns:
             Logits, (rows, keep, vocabulary).

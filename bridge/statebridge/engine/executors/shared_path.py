@@ -126,7 +126,7 @@ class SharedPath:
         batch = lower.batch.select(places)
         answers = [self.workload.plan.answers[lower.prompt][lower.rows[place]] for place in places]
         cache = LaneCache(len(receiver.block_paths), batch.ids.shape[1] + self._room(answers))
-        logits = receiver.resume(batch, states, cache=cache)[:, -1]
+        logits = receiver.resume_with_states(batch, states, cache=cache)[:, -1]
         blocks = range(receiver.layer + 1)
         if attends_by_lane(receiver):
             cache.share_from(lower.cache, blocks, places, lower.batch.mask)

@@ -60,7 +60,7 @@ def row_losses(
         ]
     )
     longest = max(len(answer) for answer in rows.answers)
-    logits = receiver.resume(rows.whole, states, keep=longest)
+    logits = receiver.resume_with_states(rows.whole, states, keep=longest)
     exact = torch.float64 if logits.dtype == torch.float64 else torch.float32
     scores = logits.to(exact).log_softmax(dim=-1)
     targets = torch.zeros(len(rows.answers), longest, dtype=torch.int64)

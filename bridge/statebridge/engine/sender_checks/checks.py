@@ -236,7 +236,7 @@ class _CheckRun:
         chosen = batch.select(sequences)
         # Skipped blocks need the model here; without skipping every back end will do.
         logits = (
-            self._sender.resume(chosen, states, keep=longest)
+            self._sender.resume_with_states(chosen, states, keep=longest)
             if self._work.plan.experiment.path == "shared"
             else self._sender.forward_with_states(chosen.inputs(), states, keep=longest)
         )
