@@ -188,7 +188,7 @@ def test_doctor_says_what_is_ready(call: Any, tmp_path: Path) -> None:
     assert output.code == 0, output.out
     checks = {check["what"]: check for check in json.loads(output.out)}
     assert set(checks) == {
-        *("dataset", "sender", "receiver", "device", "layers"),
+        *("names", "dataset", "sender", "receiver", "device", "layers"),
         *("prompts", "translators", "disk", "memory", "time"),
     }
     assert checks["layers"]["detail"] == "sender gpt_neox.layers.2, receiver gpt_neox.layers.2"
