@@ -142,7 +142,7 @@ def test_readiness_speaks_of_every_worker(server: RunningServer) -> None:
 def test_a_stop_ends_all_workers_and_fewer_devices_take_over(
     server: RunningServer, alone: Any
 ) -> None:
-    experiments = [tiny_experiment(rows=rows, **STILL_RUNS) for rows in (30, 31)]
+    experiments = [tiny_experiment(rows=rows, **STILL_RUNS) for rows in (20, 21)]
     with server.client() as client:
         both_ready(server, client)
         ids = [submit(client, each) for each in experiments]

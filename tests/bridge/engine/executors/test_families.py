@@ -62,7 +62,7 @@ FAMILIES: dict[str, tuple[str, Callable[..., Any]]] = {
         ),
     ),
 }
-ROWS = mixed_rows(7, seed=4)
+ROWS = mixed_rows(5, seed=4)
 DECODING = {"max_new_tokens": 7, "relay_max_new_tokens": 4}
 CELLS: tuple[tuple[str, int | None], ...] = (
     ("no_inject", None),
