@@ -33,7 +33,15 @@ def figures_as_svg_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("statebridge.report.write.save_figure", lambda *_, **__: [])
 
 
+RUNNING_SERVERS = {"server", "paused_server"}
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests come first: the workers then end at about the same time."""
+    """A test that starts a server is slow. Files with slow tests come first, so that the
+    workers end at about the same time."""
+    for item in items:
+        if RUNNING_SERVERS & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)

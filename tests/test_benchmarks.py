@@ -24,6 +24,7 @@ def pair() -> Any:
     return random_pair("demo")
 
 
+@pytest.mark.slow
 def test_the_quick_table_has_every_method(tmp_path: Path) -> None:
     side_by_side.main(["--quick", "--out", str(tmp_path / "methods")])
     record = json.loads((tmp_path / "methods.json").read_text("utf-8"))

@@ -80,6 +80,7 @@ def test_run_scores_and_goes_on(call: Any, tmp_path: Path) -> None:
     assert {score["condition"] for score in scores} == {*EXPERIMENT["conditions"]}
 
 
+@pytest.mark.slow
 def test_the_plain_path_gives_the_same_tokens(call: Any, tmp_path: Path) -> None:
     assert call("run", "e.yaml", "--out", tmp_path / "shared").code == 0
     assert call("run", "e.yaml", "--out", tmp_path / "plain", "--path", "plain").code == 0
@@ -132,6 +133,7 @@ def test_export_reads_back(call: Any, tmp_path: Path) -> None:
     assert call("export", out, "--out", published, "--format", "cvs").code == 2
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("figures_as_svg_alone")
 def test_compare_validate_audit_and_report(call: Any, tmp_path: Path) -> None:
     out = tmp_path / "out"

@@ -117,6 +117,7 @@ def test_broken_model_folders(how: str, command: Command) -> None:
     assert "HF_HUB_OFFLINE" not in err, "a folder has nothing to do with the hub"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", BROKEN)
 def test_the_doctor_sees_or_survives_the_same(how: str, command: Command) -> None:
     BROKEN[how][0](Path("receiver"))

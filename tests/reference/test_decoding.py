@@ -40,6 +40,7 @@ def slow_greedy(
     return tokens[len(ids) :]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("penalty", "ngram"), [(1.0, 0), (1.3, 0), (1.0, 1), (1.0, 2), (1.3, 3), (0.7, 4)]
 )

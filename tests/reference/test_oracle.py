@@ -15,6 +15,7 @@ from tests.reference.tiny_pairs import PLAIN, ROWS, cell, pair
 from tests.tiny_models import tiny_llama_tokenizer, tiny_neox, tiny_tokenizer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "direction", "dtype"),
     [("neox", "fwd", torch.float32), ("llama", "rev", torch.float64)],

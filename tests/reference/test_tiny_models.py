@@ -67,6 +67,7 @@ def test_rows() -> None:
     assert sum(count for count in lengths.values() if count > 3) > 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("build", "options"), FAMILIES)
 def test_models(build: Any, options: dict[str, Any], tmp_path: Path) -> None:
     before = torch.random.get_rng_state()
@@ -92,6 +93,7 @@ def test_models(build: Any, options: dict[str, Any], tmp_path: Path) -> None:
         assert encode(reread, task_prompt(row)) == encode(tokenizer, task_prompt(row))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("build", "options"), FAMILIES)
 def test_decoding_is_lively(build: Any, options: dict[str, Any]) -> None:
     """Some of the rows end within 64 tokens and some don't; no row repeats itself for long."""

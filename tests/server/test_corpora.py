@@ -235,6 +235,7 @@ def test_the_fit_is_that_of_the_library(server: RunningServer, alone: Path) -> N
     assert rows == (alone / "rows.jsonl").read_bytes()
 
 
+@pytest.mark.slow
 def test_the_same_fit_is_taken_and_another_name_is_another(
     tmp_path: Path, pair_settings: dict[str, Any]
 ) -> None:

@@ -84,6 +84,7 @@ def test_the_same_fit_is_taken_and_its_rows_are_the_same(runs: Runs) -> None:
     assert origins[0] == origins[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [

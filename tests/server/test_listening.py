@@ -56,6 +56,7 @@ def refused(server: RunningServer) -> tuple[int, str]:
     return done.returncode, line
 
 
+@pytest.mark.slow
 def test_a_port_that_is_taken_is_one_line(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -67,6 +68,7 @@ def test_a_port_that_is_taken_is_one_line(tmp_path: Path) -> None:
     assert "--port" in line
 
 
+@pytest.mark.slow
 def test_a_mistyped_host_is_not_asked_for_a_key(tmp_path: Path) -> None:
     code, line = refused(RunningServer(tmp_path, {"pairs": {}, "host": "nowhere.invalid"}))
     assert code == InputError.exit_code

@@ -104,6 +104,7 @@ def sqlite_work(tmp_path: Path, pair: Pair) -> Iterator[Jobs]:
     database.close()
 
 
+@pytest.mark.slow
 def test_the_same_again_is_taken_whole_and_said(
     work: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,8 @@ import ast
 import subprocess
 import sys
 
+import pytest
+
 from tests.server.running_server import ROOT, RunningServer
 
 FILES = sorted((ROOT / "server").rglob("*.py"))
@@ -23,6 +25,7 @@ def test_the_server_imports_no_client() -> None:
             assert not any(name.startswith("statebridge_client") for name in names), path
 
 
+@pytest.mark.slow
 def test_the_interface_loads_no_models_library() -> None:
     """The process that answers requests stays small; torch is the worker's."""
     code = (

@@ -86,6 +86,7 @@ def test_the_guide_describes_every_setting() -> None:
         assert row.rstrip(" |").endswith(str(getattr(defaults, name)))
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_guide_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text, *of_devices = block("yml")
     assert [len(fixed_settings(yaml.safe_load(part)).workers) for part in of_devices] == [2, 2]

@@ -101,6 +101,7 @@ def _run(pair: OraclePair, rows: Sequence[Mapping[str, str]] = ROWS, **fields: A
     return run_engine(engine_pair(pair), dataset_rows(rows), {}, **(declared | fields))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["shared", "plain"])
 @pytest.mark.parametrize("kind", ["neox", "llama", "mixed", "two-tokenizers"])
 def test_both_paths_equal_the_loop(kind: str, path: str) -> None:

@@ -151,6 +151,7 @@ def _run(rows: Sequence[DatasetRow], **fields: Any) -> Any:
     return run_engine(engine_pair(neox_pair()), rows, translators, **FIELDS, **fields).rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["shared", "plain"])
 @pytest.mark.parametrize("rng", ["published", "per-row"])
 def test_a_limited_runs_rows_are_those_of_the_whole_run(rng: str, path: str) -> None:

@@ -117,6 +117,7 @@ OVERLAPPING: dict[str, tuple[dict[str, Any], set[tuple[str, int]]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", OVERLAPPING)
 @pytest.mark.parametrize("path", ["shared", "plain"])
 def test_only_new_lanes_of_an_overlapping_run_are_computed(

@@ -282,6 +282,7 @@ def test_what_is_not_an_experiment_is_refused(text: str, message: str) -> None:
     assert message in found, found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [600, 100_000])
 @pytest.mark.parametrize("bracket", ["[", "{a: ", "[]"])
 def test_deep_nesting_is_refused(depth: int, bracket: str) -> None:

@@ -28,6 +28,7 @@ def test_saves_vector_and_raster(tmp_path: Path) -> None:
     assert b"/FontFile2" in written[1].read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file_format", ["svg", "pdf", "png"])
 def test_the_same_results_give_the_same_bytes(file_format: str) -> None:
     first = figure_bytes(figures.norm_mismatch(made_run(rows=6)), file_format)

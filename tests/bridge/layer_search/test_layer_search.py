@@ -49,6 +49,7 @@ def _bytes(folder: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.slow
 def test_noted_lanes_go_when_the_search_has_ended(searched: Path) -> None:
     assert not (searched / LANES).exists()
 

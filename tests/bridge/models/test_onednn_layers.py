@@ -68,6 +68,7 @@ def _copied(pair: OraclePair) -> OraclePair:
     return changed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("pair_of", "rows_together"), [(neox_pair, 1), (llama_pair, 7)])
 def test_the_shared_path_equals_the_oracle(
     pair_of: Callable[[], OraclePair], rows_together: int, products: list[tuple[int, ...]]

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 STREAMS = """
 from statebridge.experiment.random_streams import STREAMS
 
@@ -36,6 +38,7 @@ print(MODES.names())
 """
 
 
+@pytest.mark.slow
 def test_a_folder_adds_a_stream_and_a_comparison_mode(tmp_path: Path) -> None:
     paper = tmp_path / "new_paper"
     paper.mkdir()

@@ -92,6 +92,7 @@ def quick(results: ResultSet, out: Path, **more: Any) -> Page:
     return Page(path)
 
 
+@pytest.mark.slow
 def test_writes_what_it_says(run: ResultSet, folder: Path) -> None:
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.*"))
     assert {"report.html", "report.md", "figures/forest.pdf", "figures/forest.svg"} <= set(names)

@@ -45,6 +45,7 @@ def _lanes() -> list[int]:
     return [draw.randint(1, 40) for _ in range(GROUPS)]
 
 
+@pytest.mark.slow
 def test_killed_again_and_again_while_committing(tmp_path: Path) -> None:
     command = [sys.executable, "-c", COMMITTING]
     undisturbed = tmp_path / "undisturbed"

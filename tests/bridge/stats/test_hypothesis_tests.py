@@ -70,6 +70,7 @@ def test_many_rows_over_seeds() -> None:
     assert 0 < found < 1e-50  # a sum of positive terms keeps its digits far out in the tail
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", range(1, 12))
 def test_holm_agrees_with_statsmodels(size: int) -> None:
     # Rounded, so that some are equal; cubed, so that some stay below 1.

@@ -76,6 +76,7 @@ def _taped(
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lengths", [(6, 6), (1, 9)], ids=["one length", "padded"])
 @pytest.mark.parametrize("family", ["neox", "llama", "gpt2", "gemma3", "qwen2"])
 def test_every_family_equals_generate_row_by_row(family: str, lengths: tuple[int, int]) -> None:
@@ -117,6 +118,7 @@ def test_lanes_that_end_leave_and_the_others_are_unchanged(look_every: int) -> N
     assert (recorder.recorded > 1) == (look_every < 50)
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(data=st.data())
 def test_random_groups_on_one_set_of_buffers_equal_dynamic(data: st.DataObject) -> None:
@@ -223,6 +225,7 @@ def _translator(kind: str) -> Any:
     return random_translator(*widths, seed=42)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "rows_together", "stepped"),
     [("neox", 3, "taped"), ("llama", 64, "static")],

@@ -110,6 +110,7 @@ def test_a_sampled_row_is_the_naive_one(seed: int) -> None:
         assert found.token_ids == tuple(expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rows_together", "max_lanes"), [(1, None), (4, None), (64, 3)])
 def test_batches_change_nothing(rows_together: int, max_lanes: int | None) -> None:
     whole, parts = _run().rows, _run(rows_together, max_lanes).rows

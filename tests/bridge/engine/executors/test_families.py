@@ -126,6 +126,7 @@ def test_blocks_are_found_and_captured_right(family: str) -> None:
         torch.testing.assert_close(states[0], alone[0], rtol=close, atol=close)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_both_paths_equal_the_oracle(family: str) -> None:
     pair = OraclePair(

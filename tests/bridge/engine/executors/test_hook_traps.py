@@ -130,6 +130,7 @@ def test_a_later_pass_does_not_change_a_captured_state() -> None:
 # ---------------------------------------------------------------- what is written, and where
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["shared", "plain"])
 @pytest.mark.parametrize("layer", [0, 2, 3])
 def test_the_block_above_gets_written_states_in_prefill_only(layer: int, path: str) -> None:

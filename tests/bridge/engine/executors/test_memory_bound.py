@@ -80,6 +80,7 @@ def _measure(monkeypatch: pytest.MonkeyPatch, count: int, path: str, rng: str) -
     return measured
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("path", "rng"), [("shared", "published"), ("plain", "per-row")])
 def test_ten_times_the_rows_take_no_more_memory(
     path: str, rng: str, monkeypatch: pytest.MonkeyPatch

@@ -110,6 +110,7 @@ WAYS: Mapping[tuple[str, str], tuple[int | str, ...]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "direction", "way"), [(*pair, way) for pair, ways in WAYS.items() for way in ways]
 )
@@ -140,6 +141,7 @@ def test_some_rows_end_and_some_reach_the_limit() -> None:
     assert min(lengths) < DECODING["max_new_tokens"] == max(lengths)
 
 
+@pytest.mark.slow
 def test_full_length_texts_equal_the_oracle() -> None:
     pair = neox_pair()
     translators = _translators(pair, (42,))

@@ -83,6 +83,7 @@ WAYS: dict[str, tuple[int | str, ...]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "way"), [(family, way) for family, ways in WAYS.items() for way in ways]
 )
@@ -121,6 +122,7 @@ def _odd(points: Any, texts: Texts, count: int = 6, **fields: Any) -> None:
         check_run(run, expected)
 
 
+@pytest.mark.slow
 def test_points_that_no_preset_has_equal_the_oracle() -> None:
     _odd(ODD, Texts())
 

@@ -58,6 +58,7 @@ def _remote_pair(oracle: OraclePair) -> tuple[Pair, FakeHost, FakeHost]:
     return Pair(*sides), *hosts
 
 
+@pytest.mark.slow
 def test_the_published_experiment_runs_on_a_remote_host() -> None:
     oracle = neox_pair()
     translators = {42: random_translator(24, 32, seed=42)}

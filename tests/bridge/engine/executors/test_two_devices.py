@@ -110,6 +110,7 @@ def run(out: Path, experiment: Experiment) -> dict[tuple[str, str], dict[str, An
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "which",
     [pytest.param(name, marks=[pytest.mark.slow] * (name == "plain")) for name in RUNS],

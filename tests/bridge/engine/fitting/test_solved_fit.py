@@ -34,6 +34,7 @@ def weights_of(fitted: Any) -> dict[str, torch.Tensor]:
     return dict(fitted.weights())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("positions", ["all", "last"])
 @pytest.mark.parametrize("kind", ["ridge", "procrustes"])
 def test_each_seed_has_the_map_of_its_passages(pair: Pair, kind: str, positions: str) -> None:

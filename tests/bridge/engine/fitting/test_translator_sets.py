@@ -49,6 +49,7 @@ def _translators() -> dict[tuple[str, int], Any]:
     return {key: random_translator(24, 32, seed=place) for place, key in enumerate(KEYS)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["shared", "plain"])
 def test_each_condition_uses_its_own_set(path: str) -> None:
     pair, translators = neox_pair(), _translators()

@@ -51,6 +51,7 @@ def _run(pair: Pair, prompts: dict[str, str], path: str = "shared", **fields: An
     return run_engine(pair, ROWS, {}, **declared)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["shared", "plain"])
 def test_a_template_is_the_text_that_it_makes(path: str) -> None:
     found = _run(_pair(), PROMPTS | {"chat": "required"}, path)

@@ -75,6 +75,7 @@ def test_the_control_has_the_rows_and_no_control_of_its_own(tmp_path: Path) -> N
         control_experiment(control)
 
 
+@pytest.mark.slow
 def test_the_taught_pair_transfers_beside_a_pair_that_cannot(tmp_path: Path) -> None:
     run_experiment(declared(tmp_path, positive_control={"rows": 24}), tmp_path / "run")
     found = read_run(tmp_path / "run")

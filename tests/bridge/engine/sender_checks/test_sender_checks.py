@@ -209,6 +209,7 @@ PAIRS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", PAIRS)
 def test_every_check_equals_forward_hooks(family: str) -> None:
     oracle, rows = PAIRS[family](), ROWS[3:12]

@@ -63,6 +63,7 @@ def measured(
     return [found[row] for row in range(count)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make_pair", "condition"),
     [

@@ -91,6 +91,7 @@ FAMILIES: dict[str, tuple[Callable[..., PreTrainedModel], Callable[..., PreTrain
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_other_families_and_dtypes(path: Path, family: str, dtype: torch.dtype) -> None:
@@ -241,6 +242,7 @@ def test_the_length_of_the_fitted_map_does_not_matter(rows: FrozenRows, pair: Pa
 # --------------------------------------------------------------------------- memory
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_a_micro_batch(pair: Pair, tmp_path: Path) -> None:
     """Bytes of tensors alive at once, while the rows grow fivefold."""
     held_bytes, peaks = [], []
