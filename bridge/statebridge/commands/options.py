@@ -70,7 +70,8 @@ def read_changes(changes: list[str] | None) -> dict[str, Any]:
             raise ExperimentError(f"--set {change}: the value is not valid YAML") from None
         # In a file a relative path is relative to the file; here to the working directory.
         last = field.rsplit(".", 1)[-1]
-        is_path = last == "path" or field.startswith("translators.")
+        # `execution.path` is a word: `shared` or `plain`.
+        is_path = field != "execution.path" and (last == "path" or field.startswith("translators."))
         local = isinstance(value, str) and (is_path or value.startswith((".", "~")))
         if (last in _PATHS or last.isdecimal()) and local:
             value = str(Path(value).expanduser().resolve())

@@ -214,6 +214,13 @@ def _manifest(
             "sender": str(workload.pair.sender.device),
             "receiver": str(workload.pair.receiver.device),
         },
+        "hosts": {
+            name: side.host.facts(side.name)
+            for name, side in (
+                ("sender", workload.pair.sender),
+                ("receiver", workload.pair.receiver),
+            )
+        },
         "git_revision": _git_revision(),
         "cells": cells,
         "plan": plan,

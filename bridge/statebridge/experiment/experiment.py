@@ -297,6 +297,10 @@ class Execution(Declared):
     """Where the sender is; None puts it on the same device as the receiver."""
     max_lanes: Annotated[int, Field(ge=1), NO_BOOLEAN] | None = None
     """Lanes decoded together; None sizes the groups from free memory."""
+    remote_job_seconds: Annotated[float, Field(gt=0)] = 900
+    """Longest time that one remote job may take, queue and deployment included."""
+    remote_seconds: Annotated[float, Field(gt=0)] | None = None
+    """Longest time that a remote run may take; the same command goes on later."""
     reuse: bool = True
     """Take what earlier runs computed, where the run has access to any (on a server)."""
 
@@ -420,6 +424,11 @@ class Experiment(Declared):
         if self.execution.path == "auto":
             return "shared" if self.remote is None else "plain"
         return self.execution.path
+
+    @property
+    def remotes(self) -> tuple[str | None, str | None]:
+        """Where the sender and the receiver run."""
+        return self.remote, self.remote
 
     @property
     def sampled(self) -> bool:

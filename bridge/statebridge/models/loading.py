@@ -16,8 +16,9 @@ import transformers
 from statebridge.errors import EnvironmentFault, PairError
 from statebridge.experiment.experiment import ModelAtLayer
 from statebridge.experiment.files import is_model_folder
+from statebridge.models.hosts import HERE, Host
 from statebridge.models.onednn_layers import take_onednn
-from statebridge.models.traced_model import TracedModel, TraceOptions, check_finite_weights
+from statebridge.models.traced_model import TracedModel, check_finite_weights
 
 
 def resolve_device(device: str, field: str = "device") -> torch.device:
@@ -45,36 +46,25 @@ def resolve_device(device: str, field: str = "device") -> torch.device:
     return torch.device(device)
 
 
-def trace_options(remote: str | None) -> TraceOptions:
-    """Return what each trace is called with for an experiment's `remote` field."""
-    chosen: Mapping[str, Any]
-    if remote is None:
-        chosen = {}
-    elif remote == "ndif":
-        chosen = {"remote": True}
-    else:
-        chosen = {"remote": remote}
-    return lambda: chosen
-
-
 def load_model(
-    side: ModelAtLayer, *, dtype: str = "float32", device: str = "auto", remote: str | None = None
+    side: ModelAtLayer, *, dtype: str = "float32", device: str = "auto", host: Host = HERE
 ) -> TracedModel:
     """Load one side of a pair and check it.
 
-    Weights are memory-mapped from safetensors. With `remote` set to `ndif` or a URL no
-    weights are loaded: the structure alone is built, and every trace is a remote job.
+    Weights are memory-mapped from safetensors. With a remote host no weights are loaded: the
+    structure alone is built, and every trace is a remote job.
 
     Raises:
         PairError: No such model or revision, no tokenizer, layer out of range, or shapes
             that contradict the configuration.
         EnvironmentFault: CUDA asked for and absent, or the hub out of reach.
+        RemoteError: The remote host refuses, cannot be reached, or holds another dtype.
         NumericError: A weight is not finite.
     """
     where = resolve_device(device)
     name, source = side.model, side.model
     if is_model_folder(side.model):
-        if remote not in (None, "local"):
+        if host.remote:
             raise PairError(
                 f"model {side.model}: a folder here is unknown to the remote back end; give a hub "
                 "id"
@@ -94,11 +84,16 @@ def load_model(
     # Where its files are missing, transformers makes one that holds the special tokens alone.
     if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
         raise PairError(f"model {side.model}: has no tokenizer; save one beside the weights")
-    options = trace_options(remote)
-    if remote is not None and remote != "local":
-        model = nnsight.TransformersModel(
-            source, task="text-generation", tokenizer=tokenizer, revision=side.revision
+    if host.remote:
+        model = _from_hub(
+            nnsight.TransformersModel,
+            "model",
+            source,
+            side.revision,
+            task="text-generation",
+            tokenizer=tokenizer,
         )
+        model._module.to(getattr(torch, dtype))  # what the host is expected to compute in
     else:
         module, found = _from_hub(
             transformers.AutoModelForCausalLM.from_pretrained,
@@ -118,7 +113,7 @@ def load_model(
             module, task="text-generation", tokenizer=tokenizer, device=where
         )
     return TracedModel.wrap(
-        model, tokenizer, side.layer, name=name, options=options, revision=side.revision
+        model, tokenizer, side.layer, name=name, host=host, revision=side.revision
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from statebridge.experiment.experiment import Execution, Experiment
+from statebridge.models.hosts import find_host
 from statebridge.models.loading import load_model, resolve_device
 from statebridge.models.traced_model import TracedModel
 
@@ -39,25 +40,28 @@ def same_device(one: torch.device, other: torch.device) -> bool:
 def load_pair(experiment: Experiment) -> Pair:
     """Load both sides of an experiment's pair; see `load_model` for the errors.
 
-    The same model on both sides is held once, unless its sides are on two devices.
+    The same model on both sides is held once, unless its sides are in two places.
     """
     sender_device, receiver_device = pair_devices(experiment.execution)
+    sender_host, receiver_host = (
+        find_host(
+            remote,
+            job_seconds=experiment.execution.remote_job_seconds,
+            seconds=experiment.execution.remote_seconds,
+        )
+        for remote in experiment.remotes
+    )
     sender = load_model(
-        experiment.sender,
-        dtype=experiment.dtype,
-        device=str(sender_device),
-        remote=experiment.remote,
+        experiment.sender, dtype=experiment.dtype, device=str(sender_device), host=sender_host
     )
     same_model = (experiment.sender.model, experiment.sender.revision) == (
         experiment.receiver.model,
         experiment.receiver.revision,
     )
-    if same_model and same_device(sender_device, receiver_device):
+    same_host = experiment.remotes[0] == experiment.remotes[1]
+    if same_model and same_host and same_device(sender_device, receiver_device):
         return Pair(sender, sender.at_layer(experiment.receiver.layer))
     receiver = load_model(
-        experiment.receiver,
-        dtype=experiment.dtype,
-        device=str(receiver_device),
-        remote=experiment.remote,
+        experiment.receiver, dtype=experiment.dtype, device=str(receiver_device), host=receiver_host
     )
     return Pair(sender, receiver)

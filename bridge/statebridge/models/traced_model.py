@@ -1,15 +1,16 @@
 """A language model that is read and written through nnsight traces.
 
-All bodies of traces are in this file. Each trace touches one model only, so that it is one job
-of a remote back end. Code inside a `with ... trace` block runs where the model is: it uses torch
-and plain values, never `self` or another name of this library, which a remote host lacks.
+All bodies of traces are in this file. Each trace, or session of several, touches one model only:
+it is one job of a remote host. Code inside a `with ... trace` block runs where the model is: it
+uses torch and plain values, never `self` or another name of this library, which a remote host
+lacks.
 A block's output is a tensor or a tuple that begins with it, by family; both are handled here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import nnsight
@@ -22,14 +23,26 @@ from statebridge.models.families import (
     hidden_width,
     resolve_layer,
 )
+from statebridge.models.hosts import HERE, JOB_BYTES, Host
 from statebridge.models.token_batch import TokenBatch
 
-TraceOptions = Callable[[], Mapping[str, Any]]
-"""Keyword arguments for each trace: nothing, `remote=...`, or `backend=...`."""
 
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One pass of a job: a forward pass, or a generation.
 
-def _here() -> Mapping[str, Any]:
-    return {}
+    Attributes:
+        inputs: `input_ids`, and `attention_mask` and `position_ids` where rows are padded.
+        states: (rows, n, width) written at the first n positions of the layer in use, in the
+            prefill alone; None writes nothing.
+        keep: Number of last positions to give logits of; 0 gives those of all positions.
+        generate: Keyword arguments of `generate`; None is a forward pass.
+    """
+
+    inputs: Mapping[str, torch.Tensor]
+    states: torch.Tensor | None = None
+    keep: int = 0
+    generate: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +66,7 @@ class TracedModel:
         window: Largest number of positions, or None where the configuration has none.
         end_ids: Ids that end generation.
         pad_id: Id that fills padding; it may be one of `end_ids`.
-        options: What each trace is called with; decides where it runs.
+        host: Where its jobs run.
     """
 
     name: str
@@ -65,7 +78,7 @@ class TracedModel:
     window: int | None
     end_ids: tuple[int, ...]
     pad_id: int
-    options: TraceOptions = field(default=_here)
+    host: Host = HERE
     revision: str | None = None
 
     @classmethod
@@ -76,18 +89,18 @@ class TracedModel:
         layer: int | float | str,
         *,
         name: str = "model",
-        options: TraceOptions = _here,
+        host: Host = HERE,
         revision: str | None = None,
     ) -> TracedModel:
-        """Wrap an nnsight model and check block names, widths and output shapes.
+        """Wrap an nnsight model and check block names, widths, output shapes and dtype.
 
         Raises:
             PairError: Blocks not found, layer out of range, or a block whose output is
-                not (batch, position, width).
+                not (batch, position, width) in the dtype of the weights.
         """
         traced = cls._described(model, tokenizer, layer, name)
-        traced = replace(traced, options=options, revision=revision)
-        traced._check_output_shape()
+        traced = replace(traced, host=host, revision=revision)
+        traced._check_output()
         return traced
 
     @classmethod
@@ -202,9 +215,10 @@ class TracedModel:
         nnsight_model, inputs = self.model, batch.inputs()
         paths = self.block_paths[: self.layer + 1]
         settings = {"past_key_values": cache, "use_cache": cache is not None}
-        settings |= {"logits_to_keep": keep, **self.options()}
+        settings |= {"logits_to_keep": keep, **self.host.job(self.model)}
         with (
             torch.set_grad_enabled(states.requires_grad),
+            self.host.errors(self.name),
             nnsight_model.trace(inputs, **settings),
         ):
             for path in paths:
@@ -230,71 +244,106 @@ class TracedModel:
     ) -> torch.Tensor:
         """Run all blocks, with given states written at the first positions of the layer in use.
 
-        Unlike `resume_with_states` this works on every back end and for every family.
-
-        Args:
-            inputs: `input_ids`, and `attention_mask` and `position_ids` where rows are padded.
-            states: (rows, n, width), for the first n positions; None writes nothing.
-            keep: As in `resume_with_states`.
+        Unlike `resume_with_states` this works on every host and for every family. The arguments
+        are those of a `Pass`.
 
         Returns:
             Logits, (rows, keep, vocabulary).
         """
-        nnsight_model, path = self.model, self.layer_path
-        settings = {"use_cache": False, "logits_to_keep": keep, **self.options()}
-        with torch.no_grad(), nnsight_model.trace(dict(inputs), **settings):
-            if states is not None:
-                block = nnsight_model.get(path)
-                output = block.output
-                own = output[0] if isinstance(output, tuple) else output
-                edited = torch.cat((states, own[:, states.shape[1] :]), dim=1)
-                block.output = (edited, *output[1:]) if isinstance(output, tuple) else edited
-            saved = nnsight_model.output.logits.save()
-        logits: torch.Tensor = saved
-        return logits
+        return next(self.run_passes([Pass(inputs, states, keep)]))
 
-    def generate_with_states(
-        self,
-        prompts: TokenBatch,
-        states: torch.Tensor | None,
-        settings: Mapping[str, Any],
-    ) -> list[list[int]]:
-        """Generate after prompts with Hugging Face's `generate`, the states written in the prefill.
+    def generation(
+        self, prompts: TokenBatch, states: torch.Tensor | None, settings: Mapping[str, Any]
+    ) -> Pass:
+        """Return the pass that generates after prompts with Hugging Face's `generate`.
 
         Args:
             prompts: (rows, positions).
-            states: (rows, positions, width), in place of the layer's output; None writes nothing.
+            states: (rows, positions, width), in place of the layer's output in the prefill; None
+                writes nothing.
             settings: Keyword arguments of `generate`.
-
-        Returns:
-            New token ids of each row, up to and with the end token where it was reached.
         """
-        nnsight_model, path = self.model, self.layer_path
         inputs = {"input_ids": prompts.ids, "attention_mask": prompts.mask.long()}
-        keywords = {
-            **settings,
-            "pad_token_id": self.pad_id,
-            "eos_token_id": list(self.end_ids) or None,
-            **self.options(),
-        }
-        with torch.no_grad(), nnsight_model.generate(inputs, **keywords) as tracer:
-            if states is not None:
-                block = nnsight_model.get(path)
-                output = block.output
-                block.output = (states, *output[1:]) if isinstance(output, tuple) else states
-            saved = tracer.result.save()
-        new = saved[:, prompts.ids.shape[1] :].tolist()
-        return [_until_end(ids, self.end_ids) for ids in new]
+        ends = {"pad_token_id": self.pad_id, "eos_token_id": list(self.end_ids) or None}
+        return Pass(inputs, states, generate={**settings, **ends})
+
+    def run_passes(self, passes: Sequence[Pass]) -> Iterator[torch.Tensor]:
+        """Carry passes out in order, as few jobs: logits beyond `JOB_BYTES` begin another.
+
+        A job starts when its first result is asked for, so that few logits are held at a time.
+
+        Yields:
+            For each forward pass its logits, (rows, keep, vocabulary); for each generation the
+            ids of prompts and new tokens, (rows, positions).
+        """
+        jobs: list[list[Pass]] = []
+        room = 0
+        for each in passes:
+            size = self._logit_bytes(each)
+            if not jobs or size > room:
+                jobs.append([])
+                room = JOB_BYTES
+            room -= size
+            jobs[-1].append(each)
+        for job in jobs:
+            yield from self._run_job(job)
+
+    def new_tokens(self, generation: Pass, ids: torch.Tensor) -> list[list[int]]:
+        """Return the new ids of each row of a generation, up to and with the end token."""
+        start = generation.inputs["input_ids"].shape[1]
+        return [_until_end(row, self.end_ids) for row in ids[:, start:].tolist()]
+
+    def _logit_bytes(self, each: Pass) -> int:
+        if each.generate is not None:
+            return 0
+        rows, positions = each.inputs["input_ids"].shape
+        vocabulary = int(self.module.config.get_text_config().vocab_size)
+        return rows * (each.keep or positions) * vocabulary * self.dtype.itemsize
+
+    def _run_job(self, passes: Sequence[Pass]) -> list[torch.Tensor]:
+        nnsight_model, path = self.model, self.layer_path
+        plain = [(dict(p.inputs), p.states, p.keep, p.generate) for p in passes]
+        with torch.no_grad(), self.host.errors(self.name):
+            job = self.host.job(self.model)
+            # nnsight 0.8 sends the body with each statement on one line, and finds the traces in
+            # it by their line numbers here: no statement and no comment may take another line.
+            with nnsight_model.session(**job):
+                results = []
+                for inputs, states, keep, generate in plain:
+                    if generate is None:
+                        with nnsight_model.trace(inputs, use_cache=False, logits_to_keep=keep):
+                            if states is not None:
+                                block = nnsight_model.get(path)
+                                out = block.output
+                                own = out[0] if isinstance(out, tuple) else out
+                                new = torch.cat((states, own[:, states.shape[1] :]), dim=1)
+                                block.output = (new, *out[1:]) if isinstance(out, tuple) else new
+                            result = nnsight_model.output.logits
+                    else:
+                        with nnsight_model.trace(inputs, fn="generate", **generate) as tracer:
+                            if states is not None:
+                                block = nnsight_model.get(path)
+                                out = block.output
+                                new = states
+                                block.output = (new, *out[1:]) if isinstance(out, tuple) else new
+                            result = tracer.result
+                    results.append(result)
+                saved = nnsight.save(results)
+        return list(saved)
 
     def _outputs(
         self, inputs: Mapping[str, torch.Tensor], paths: list[str], cache: Any = None
     ) -> list[torch.Tensor]:
         """Return the outputs of the blocks at some paths, in rising order; stop after the last."""
         nnsight_model, inputs = self.model, dict(inputs)
-        settings = dict(self.options())
+        settings = dict(self.host.job(self.model))
         if cache is not None:
             settings |= {"past_key_values": cache, "use_cache": True}
-        with torch.no_grad(), nnsight_model.trace(inputs, **settings) as tracer:
+        with (
+            torch.no_grad(),
+            self.host.errors(self.name),
+            nnsight_model.trace(inputs, **settings) as tracer,
+        ):
             found = []
             for path in paths:
                 output = nnsight_model.get(path).output
@@ -303,14 +352,20 @@ class TracedModel:
             tracer.stop()
         return list(saved)
 
-    def _check_output_shape(self) -> None:
+    def _check_output(self) -> None:
         path = self.layer_path
         probe = {"input_ids": torch.tensor([[self.pad_id]], device=self.device)}
-        shape = tuple(self._outputs(probe, [path])[0].shape)
-        if shape != (1, 1, self.width):
+        states = self._outputs(probe, [path])[0]
+        if tuple(states.shape) != (1, 1, self.width):
             raise PairError(
-                f"{self.name}: block {path} puts out shape {shape} for one token; "
+                f"{self.name}: block {path} puts out shape {tuple(states.shape)} for one token; "
                 f"(1, 1, {self.width}) was expected from the configuration"
+            )
+        if states.dtype != self.dtype:
+            found, declared = (str(d).removeprefix("torch.") for d in (states.dtype, self.dtype))
+            raise PairError(
+                f"{self.name}: computes in {found} where it runs, and {declared} is declared; "
+                f"write dtype: {found}, or use a host that computes in {declared}"
             )
 
 

@@ -8,6 +8,7 @@ back as bytes.
 from __future__ import annotations
 
 import io
+import pickletools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,19 +20,42 @@ from nnsight.tracing.backend import Backend
 from nnsight.tracing.tracer import _saves, save
 from nnsight.tracing.util import push
 
+from statebridge.models.hosts import RemoteHost
+
 
 @dataclass
 class FakeHost:
-    """Holds one model; `jobs` counts what ran on it, `bytes_in` what was sent."""
+    """Holds one model.
+
+    Attributes:
+        jobs: Jobs that ran.
+        bytes_in: Size of each payload.
+        names: What the payloads' pickles import, and every other word of them.
+        refuse_after: Jobs after which the host has gone away.
+    """
 
     model: Any
     jobs: int = 0
     bytes_in: list[int] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
     refuse_after: int | None = None
+    remote: bool = True
 
-    def options(self) -> dict[str, Any]:
-        """Return the arguments of a trace on this host."""
+    def job(self, model: Any) -> dict[str, Any]:
+        """Return the arguments of one job on this host."""
         return {"backend": _Job(self)}
+
+    def errors(self, model: str) -> Any:
+        """As of a real host."""
+        return RemoteHost("http://fake.example").errors(model)
+
+    def facts(self, repository: str) -> None:
+        """Nothing."""
+
+
+def imported_names(payload: bytes) -> set[str]:
+    """Return every string of a pickle: modules, classes and attributes that it asks for."""
+    return {str(value) for _, value, _ in pickletools.genops(payload) if isinstance(value, str)}
 
 
 class _Job(Backend):
@@ -44,6 +68,7 @@ class _Job(Backend):
             raise ConnectionError("the host has gone\naway")
         host.jobs += 1
         pull_env()
+        host.names |= imported_names(RequestModel.serialize(tracer, compress=False))
         blob = RequestModel.serialize(tracer, compress=True)
         host.bytes_in.append(len(blob))
         elsewhere = LocalSimulationBackend(host.model)

@@ -25,6 +25,7 @@ from statebridge.experiment.cells import experiment_cells
 from statebridge.experiment.experiment import Experiment, Fit, ModelAtLayer
 from statebridge.experiment.files import is_model_folder
 from statebridge.models.families import hidden_width
+from statebridge.models.hosts import find_host
 from statebridge.models.pair import Pair, pair_devices, same_device
 from statebridge.models.traced_model import TracedModel
 from statebridge.records import DatasetRow
@@ -91,6 +92,8 @@ def check_readiness(experiment: Experiment, out: Path | None = None) -> Iterator
             return f"{side.model}: {structures[name].weights / 1e6:.0f} M weights, in place"
 
         yield _check(name, model)
+    if experiment.remote not in (None, "local"):
+        yield _check("host", lambda: _hosts(experiment))
     devices: dict[str, torch.device] = {}
 
     def find_device() -> str:
@@ -160,6 +163,22 @@ def _structure(side: ModelAtLayer, *, needed: bool) -> _Structure:
     if needed and not weights:
         raise PairError(_absent(side, "weights", local=local))
     return _Structure(module, tokenizer, sum(part.numel() for part in module.parameters()))
+
+
+def _hosts(experiment: Experiment) -> str:
+    """Ask the remote host for its state of each model, the key, dtype and versions."""
+    host, found = find_host(experiment.remote), []
+    facts: Mapping[str, Any] = {}
+    for model in dict.fromkeys((experiment.sender.model, experiment.receiver.model)):
+        facts = host.facts(model) or {}
+        if facts["dtype"] not in (None, experiment.dtype):
+            raise PairError(
+                f"{model}: computes in {facts['dtype']} on {facts['host']}, and {experiment.dtype} "
+                f"is declared; write dtype: {facts['dtype']}"
+            )
+        found.append(f"{model} {facts['state']}")
+    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    return f"{facts['host']}: {'; '.join(found)} ({versions})"
 
 
 def _absent(side: ModelAtLayer, what: str, *, local: bool) -> str:

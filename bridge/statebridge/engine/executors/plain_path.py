@@ -1,13 +1,14 @@
-"""The plain path: one `generate` trace per group and cell, the edit in its prefill.
+"""The plain path: for each group and cell a forward pass and a `generate`, the edit in its prefill.
 
-It runs wherever nnsight runs. Each trace touches one model, takes only tensors and plain
-values, and calls nothing of this library, so that it is one remote job. A
+It runs wherever nnsight runs. The passes of a group and model are one session, which takes only
+tensors and plain values, and calls nothing of this library: it is one remote job. A
 group has one prompt length and no padding, so Hugging Face's own processors apply.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 
 import torch
@@ -17,9 +18,8 @@ from statebridge.channels.workload import Workload
 from statebridge.engine.executors.lane_result import NO_NORMS, lane_row, row_norms
 from statebridge.engine.executors.measures import GoldMeasures, measure_gold
 from statebridge.engine.executors.memory import halving
-from statebridge.errors import RemoteError, StatebridgeError
 from statebridge.experiment.cells import Cell
-from statebridge.models.traced_model import TracedModel
+from statebridge.models.traced_model import Pass, TracedModel
 from statebridge.records import Side
 from statebridge.runs.plan import Group, TokenIds
 
@@ -34,18 +34,10 @@ class PlainPath:
         """Run a group through its channel; its lanes come back in any order.
 
         Raises:
-            RemoteError: The remote back end refused a job or failed while running it.
+            RemoteError: The remote host refused a job or failed while running it.
         """
-        channel, remote = CHANNELS.get(group.channel)(), self.workload.plan.experiment.remote
-        try:
-            return halving(lambda rows: channel.carry(self, group.cells, rows), group.rows, "row")
-        except StatebridgeError:
-            raise
-        except Exception as error:
-            if remote is None:
-                raise
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise RemoteError(f"remote {remote}: group {group.index} failed: {reason}") from error
+        channel = CHANNELS.get(group.channel)()
+        return halving(lambda rows: channel.carry(self, group.cells, rows), group.rows, "row")
 
     def write_states(
         self, cells: Sequence[Cell], rows: Sequence[int], states: WriteStates
@@ -56,57 +48,56 @@ class PlainPath:
         prompts = [plan.prompts.read(read)[row] for row in rows]
         answers = [plan.answers[read][row] for row in rows]
         batch = receiver.pack(prompts)
-        baseline = self._answer_logits(receiver, prompts, answers, None)[:, 0]
         own = receiver.capture(batch) if any(cell.condition.writes for cell in cells) else None
-        results: list[LaneRow] = []
+        of_cells: list[tuple[Cell, list[int], list[Mapping[str, float]]]] = []
+        asked = [_Asked(prompts, answers, generates=False)]
         for cell in cells:
             places = [i for i, row in enumerate(rows) if plan.included(cell, row)]
             if not places:
                 continue
-            chosen = [rows[place] for place in places]
             written, norms = None, [NO_NORMS] * len(places)
             if own is not None and cell.condition.writes:
+                chosen = [rows[place] for place in places]
                 found = states(cell, chosen, own[places], batch.select(places))
                 written, norms = found.states, row_norms(found)
-            lanes = self._lanes(
-                [prompts[place] for place in places],
-                [answers[place] for place in places],
-                written,
-                baseline[places],
+            of_cells.append((cell, places, norms))
+            asked.append(
+                _Asked([prompts[i] for i in places], [answers[i] for i in places], written)
             )
-            results += [
-                lane_row(work, cell, row, tokens=tokens, norms=of_row, gold=gold)
-                for row, of_row, (tokens, gold) in zip(chosen, norms, lanes, strict=True)
-            ]
-        return results
+        lanes = self._ask(asked)
+        baseline = next(lanes).logits[:, 0]
+        return [
+            lane_row(work, cell, rows[place], tokens=tokens, norms=of_row, gold=gold)
+            for (cell, places, norms), found in zip(of_cells, lanes, strict=True)
+            for place, of_row, (tokens, gold) in zip(
+                places, norms, found.measured(baseline[places]), strict=True
+            )
+        ]
 
     def answer(
         self, cells: Sequence[Cell], rows: Sequence[int], readings: Sequence[Reading]
     ) -> list[LaneRow]:
         """Let the receiver answer other prompts; see `Operations`."""
-        work, receiver = self.workload, self.workload.pair.receiver
-        baseline = torch.stack(
-            [
-                self._answer_logits(receiver, [work.plan.prompts.receiver[row]], [(0,)], None)[0, 0]
-                for row in rows
-            ]
-        )
-        results: list[LaneRow] = []
-        prompts = [reading.prompt for reading in readings]
-        for places in _by_length(prompts):
-            lanes = self._lanes(
-                [prompts[place] for place in places],
-                [readings[place].answer for place in places],
-                None,
-                baseline[places],
+        work = self.workload
+        asked = [
+            _Asked(
+                [work.plan.prompts.receiver[row] for row in rows],
+                [(0,)] * len(rows),
+                generates=False,
             )
-            for place, (tokens, gold) in zip(places, lanes, strict=True):
-                row, reading = rows[place], readings[place]
-                results += [
-                    lane_row(work, cell, row, tokens=tokens, gold=gold, reading=reading)
-                    for cell in cells
-                ]
-        return results
+        ]
+        groups = _by_length([reading.prompt for reading in readings])
+        for places in groups:
+            some = [readings[place] for place in places]
+            asked.append(_Asked([each.prompt for each in some], [each.answer for each in some]))
+        lanes = self._ask(asked)
+        baseline = next(lanes).logits[:, 0]
+        return [
+            lane_row(work, cell, rows[place], tokens=tokens, gold=gold, reading=readings[place])
+            for places, found in zip(groups, lanes, strict=True)
+            for place, (tokens, gold) in zip(places, found.measured(baseline[places]), strict=True)
+            for cell in cells
+        ]
 
     def write_text(
         self,
@@ -119,39 +110,41 @@ class PlainPath:
     ) -> list[list[int]]:
         """Return the tokens that a model writes after prompts; see `Operations`."""
         model = self.workload.model(side)
+        groups = _by_length(prompts)
+        passes = [
+            self._generation(model, [prompts[i] for i in same], None, new_tokens) for same in groups
+        ]
         written: list[list[int]] = [[] for _ in prompts]
-        for places in _by_length(prompts):
-            same = [prompts[place] for place in places]
-            new = self._generate(model, same, None, new_tokens)
-            for place, tokens in zip(places, new, strict=True):
+        for same, each, ids in zip(groups, passes, model.run_passes(passes), strict=True):
+            for place, tokens in zip(same, model.new_tokens(each, ids), strict=True):
                 written[place] = tokens
         return written
 
-    def _lanes(
-        self,
-        prompts: Sequence[TokenIds],
-        answers: Sequence[TokenIds],
-        states: torch.Tensor | None,
-        baseline: torch.Tensor,
-    ) -> Iterator[tuple[list[int] | None, GoldMeasures]]:
-        """Yield new tokens and gold measures of the receiver's lanes, prompts of one length."""
-        receiver = self.workload.pair.receiver
-        logits = self._answer_logits(receiver, prompts, answers, states)
-        gold = measure_gold(logits[:, 0], logits[:, 1:], answers, baseline)
-        tokens: Sequence[list[int] | None] = [None] * len(prompts)
-        if self.workload.plan.experiment.decode:
-            new_tokens = self.workload.plan.experiment.decoding.max_new_tokens
-            tokens = self._generate(receiver, prompts, states, new_tokens)
-        yield from zip(tokens, gold, strict=True)
+    def _ask(self, asked: Sequence[_Asked]) -> Iterator[_Answered]:
+        """Yield what the receiver answers, in order; few jobs carry all of it."""
+        receiver, experiment = self.workload.pair.receiver, self.workload.plan.experiment
+        passes: list[Pass] = []
+        for each in asked:
+            passes.append(_forward(receiver, each))
+            if each.generates and experiment.decode:
+                new = experiment.decoding.max_new_tokens
+                passes.append(self._generation(receiver, each.prompts, each.states, new))
+        results = zip(passes, receiver.run_passes(passes), strict=True)
+        for each in asked:
+            _, logits = next(results)
+            tokens: Sequence[list[int] | None] = [None] * len(each.prompts)
+            if each.generates and experiment.decode:
+                tokens = receiver.new_tokens(*next(results))
+            yield _Answered(each.answers, logits, tokens)
 
-    def _generate(
+    def _generation(
         self,
         model: TracedModel,
         prompts: Sequence[TokenIds],
         states: torch.Tensor | None,
         new_tokens: int,
-    ) -> list[list[int]]:
-        """Generate greedily after prompts of one length; new tokens up to the end token."""
+    ) -> Pass:
+        """Return the pass that generates greedily after prompts of one length."""
         decoding = self.workload.plan.experiment.decoding
         settings = {
             "max_new_tokens": new_tokens,
@@ -160,27 +153,45 @@ class PlainPath:
             "repetition_penalty": decoding.repetition_penalty,
             "no_repeat_ngram_size": decoding.no_repeat_ngram_size,
         }
-        return model.generate_with_states(model.pack(prompts), states, settings)
+        return model.generation(model.pack(prompts), states, settings)
 
-    @staticmethod
-    def _answer_logits(
-        model: TracedModel,
-        prompts: Sequence[TokenIds],
-        answers: Sequence[TokenIds],
-        states: torch.Tensor | None,
-    ) -> torch.Tensor:
-        """Return logits after the prompt and after each answer token but the last.
 
-        (rows, longest answer, vocabulary), from one trace over prompt and answer with the
-        edit at the prompt's positions. Padding on the right is never seen by a real token.
-        """
-        longest = max(len(answer) for answer in answers)
-        rows = [
-            [*prompt, *answer[:-1], *[model.pad_id] * (longest - len(answer))]
-            for prompt, answer in zip(prompts, answers, strict=True)
-        ]
-        inputs = {"input_ids": torch.tensor(rows, device=model.device)}
-        return model.forward_with_states(inputs, states, keep=longest)
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Prompts of one length, their gold answers, and the states written at the prompt."""
+
+    prompts: Sequence[TokenIds]
+    answers: Sequence[TokenIds]
+    states: torch.Tensor | None = None
+    generates: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    """Logits (rows, longest answer, vocabulary) of asked prompts, and new tokens."""
+
+    answers: Sequence[TokenIds]
+    logits: torch.Tensor
+    tokens: Sequence[list[int] | None]
+
+    def measured(self, baseline: torch.Tensor) -> Iterator[tuple[list[int] | None, GoldMeasures]]:
+        """Yield new tokens and gold measures of each lane."""
+        gold = measure_gold(self.logits[:, 0], self.logits[:, 1:], self.answers, baseline)
+        yield from zip(self.tokens, gold, strict=True)
+
+
+def _forward(model: TracedModel, asked: _Asked) -> Pass:
+    """Return the pass over prompt and answer with the edit at the prompt's positions.
+
+    It gives logits after the prompt and after each answer token but the last. Padding on the
+    right is never seen by a real token.
+    """
+    longest = max(len(answer) for answer in asked.answers)
+    rows = [
+        [*prompt, *answer[:-1], *[model.pad_id] * (longest - len(answer))]
+        for prompt, answer in zip(asked.prompts, asked.answers, strict=True)
+    ]
+    return Pass({"input_ids": torch.tensor(rows, device=model.device)}, asked.states, longest)
 
 
 def _by_length(prompts: Sequence[TokenIds]) -> list[list[int]]:

@@ -10,7 +10,7 @@ import torch
 
 from statebridge.errors import ExperimentError, RemoteError
 from statebridge.experiment import parse_experiment
-from statebridge.models.loading import trace_options
+from statebridge.models.hosts import Here, RemoteHost, find_host
 from statebridge.models.pair import Pair
 from statebridge.models.traced_model import TracedModel
 from tests.bridge.engine.fake_host import FakeHost
@@ -53,7 +53,7 @@ def _remote_pair(oracle: OraclePair) -> tuple[Pair, FakeHost, FakeHost]:
     ):
         host = FakeHost(_wrapped(module, tokenizer))
         client = _wrapped(_without_weights(module), tokenizer)
-        sides.append(TracedModel.wrap(client, tokenizer, layer, name=name, options=host.options))
+        sides.append(TracedModel.wrap(client, tokenizer, layer, name=name, host=host))
         hosts.append(host)
     return Pair(*sides), *hosts
 
@@ -71,6 +71,11 @@ def test_the_published_experiment_runs_on_a_remote_host() -> None:
     # One job per model and purpose: had a trace touched both, one host would be idle.
     assert sender.jobs > 0
     assert receiver.jobs > sender.jobs
+    groups = 1 + len(there.workload.plan.groups)
+    assert sender.jobs + receiver.jobs <= 2 + 3 * groups
+    for host in (sender, receiver):
+        assert "nnsight" in " ".join(host.names)
+        assert not {name.split(".")[0] for name in host.names} & {"statebridge", "tests"}
 
 
 def test_local_simulation_gives_the_same_rows() -> None:
@@ -81,7 +86,7 @@ def test_local_simulation_gives_the_same_rows() -> None:
         engine_pair(oracle), ROWS[:3], translators, execution={"path": "plain"}, **fields
     )
     simulated = run_engine(
-        engine_pair(oracle, options=trace_options("local")),
+        engine_pair(oracle, host=Here(simulated=True)),
         ROWS[:3],
         translators,
         remote="local",
@@ -93,16 +98,18 @@ def test_local_simulation_gives_the_same_rows() -> None:
 def test_a_host_that_goes_away_is_one_line() -> None:
     pair, _, receiver = _remote_pair(neox_pair())
     receiver.refuse_after = receiver.jobs + 2
-    with pytest.raises(RemoteError, match=r"remote http://fake\.example: group 0") as caught:
+    with pytest.raises(
+        RemoteError, match=r"remote http://fake\.example: model tiny-receiver"
+    ) as caught:
         run_engine(pair, ROWS, {}, remote="http://fake.example", conditions=["no_inject"])
     assert "\n" not in str(caught.value)
 
 
-def test_where_traces_go() -> None:
-    assert trace_options(None)() == {}
-    assert trace_options("ndif")() == {"remote": True}
-    assert trace_options("local")() == {"remote": "local"}
-    assert trace_options("https://host")() == {"remote": "https://host"}
+def test_where_jobs_go() -> None:
+    assert find_host(None).job(None) == {}
+    assert find_host("local").job(None) == {"remote": "local"}
+    assert not find_host("local").remote
+    assert find_host("https://host") == RemoteHost("https://host")
 
 
 def test_the_shared_path_is_refused_remotely() -> None:
