@@ -251,9 +251,3 @@ def strata(sizes: Sequence[int], discordance: Sequence[float], draw: Draw) -> tu
     labels = np.repeat(np.arange(len(sizes), dtype=float), sizes)
     differs = draw.random(len(labels)) < np.repeat(discordance, sizes)
     return differs * draw.choice([-1.0, 1.0], len(labels)), labels
-
-
-def miss_rates(hits: Sequence[tuple[bool, bool]]) -> tuple[float, float]:
-    """Return the shares of intervals that lie above the truth, and below it."""
-    above, below = np.mean(np.asarray(hits, dtype=float), axis=0)
-    return float(above), float(below)
