@@ -19,8 +19,6 @@ METRIC_LABELS = {
 }
 """As in tables; a few need another word where they do not head a column."""
 
-_RARE = ("adjusted_wald", "exact_binomial")
-
 
 def metric_label(metric: str) -> str:
     """Return what a metric is called in a figure or a report."""
@@ -56,9 +54,7 @@ def interval_kind(intervals: Iterable[Interval | None]) -> str:
         return "no interval"
     levels = sorted({interval.level for interval in there})
     methods = dict.fromkeys(interval.method for interval in there)
-    ordered = sorted(
-        methods, key=lambda method: (method in _RARE, list(METHOD_NAMES).index(method))
-    )
+    ordered = sorted(methods, key=list(METHOD_NAMES).index)
     level = " and ".join(f"{level:.4g}" for level in (100 * level for level in levels))
     return f"{level} % intervals ({'; '.join(METHOD_NAMES[method] for method in ordered)})"
 

@@ -17,30 +17,34 @@ if TYPE_CHECKING:
     from statebridge.stats.pairing import PairedCondition
 
 IntervalMethod = Literal[
+    "mover_mid_p",
+    "mover_exact",
     "studentised_bootstrap",
-    "bca_bootstrap",
-    "adjusted_wald",
-    "exact_binomial",
+    "fieller_mid_p",
+    "fieller_studentised",
     "pooled_percentile_bootstrap",
-    "tost_skewness_corrected",
     "tost_normal",
 ]
 """How an interval was made; each is described where it is computed.
 
-`studentised_bootstrap`, `bca_bootstrap`, `adjusted_wald`, `exact_binomial`: rows are the
-clusters (`statebridge.stats.intervals`). `pooled_percentile_bootstrap`: as published, seeds
-of a row taken as independent (`statebridge.papers.linear_translation.bootstrap`). `tost_*`: the
-interval that an equivalence test amounts to (`statebridge.stats.hypothesis_tests`).
+`mover_mid_p`, `mover_exact` (equivalence tests), `studentised_bootstrap`: rows are the clusters
+(`statebridge.stats.means`). `fieller_*`: a share, by the same two methods
+(`statebridge.stats.shares`). `pooled_percentile_bootstrap`: as published, seeds of a row taken as
+independent (`statebridge.papers.linear_translation.bootstrap`). `tost_normal`: the interval that
+the published equivalence test amounts to.
 """
 
-IntervalKind = Literal["studentised", "bca"]
+HoldsFor = Literal["rows", "rows_and_seeds", "lanes"]
+"""What else an interval covers: `rows`, other rows under these seeds; `rows_and_seeds`, other rows
+under other seeds; `lanes`, as if each row under each seed were a row of its own."""
+
 Verdict = Literal["higher", "lower", "equivalent", "inconclusive"]
 PMethod = Literal[
     "exact_mcnemar",
     "exact_mcnemar_over_seeds",
     "mcnemar_continuity_corrected",
     "mcnemar_continuity_corrected_min_over_seeds",
-    "paired_t",
+    "studentised_bootstrap",
 ]
 
 
@@ -84,7 +88,6 @@ class Settings(Record):
     power: Annotated[float, Field(gt=0, lt=1)] = 0.80
     resamples: Annotated[int, Field(ge=100)] = RESAMPLES
     """Number of resamples of the default mode; the published mode draws 5,000."""
-    interval: IntervalKind = "studentised"
     stratify_by: tuple[str, ...] = ATTRIBUTES
     permutations: Annotated[int, Field(ge=99)] = PERMUTATIONS
 
@@ -95,6 +98,13 @@ class Settings(Record):
         return self.margins if zero_one else ()
 
 
+_SCOPES: dict[HoldsFor, str] = {
+    "rows": "other rows with these seeds",
+    "rows_and_seeds": "other rows and other seeds",
+    "lanes": "other rows, if seeds of one row were rows of their own",
+}
+
+
 class Interval(Record):
     """A confidence interval, in the units of its metric."""
 
@@ -103,6 +113,12 @@ class Interval(Record):
     level: float
     """Nominal coverage, such as 0.95."""
     method: IntervalMethod
+    holds_for: HoldsFor = "rows"
+
+    @property
+    def scope(self) -> str:
+        """What the interval holds for, in words."""
+        return _SCOPES[self.holds_for]
 
     def excludes(self, value: float) -> bool:
         """Whether `value` lies outside."""
@@ -122,10 +138,12 @@ class Equivalence(Record):
 
     alpha: float
     interval: Interval
-    """At level 1 - 2 alpha; a margin is met exactly where this lies inside it."""
+    """At level 1 - 2 alpha, which a sentence about it must name; a margin is met exactly where
+    this lies inside it."""
     margins: tuple[MarginVerdict, ...]
     ruled_out: float
-    """The smallest margin met at `alpha`: any larger true difference is ruled out."""
+    """The smallest margin met at `alpha`: any larger true difference is ruled out, by the
+    interval here (level 1 - 2 alpha) and not by that of the difference."""
 
 
 class Counts(Record):
@@ -203,6 +221,9 @@ class Difference(Record):
     largest margin; else `inconclusive`. None in published mode."""
     by_seed: tuple[SeedDifference, ...]
     warnings: tuple[str, ...]
+    interval_over_seeds: Interval | None = None
+    """Interval for other rows and other seeds; `interval` is for other rows with these seeds."""
+    no_interval_over_seeds_because: str | None = None
 
     @property
     def equivalent_within(self) -> float | None:
@@ -274,7 +295,7 @@ class FailureChain(Record):
     norm_share: Share | None
     direction_share: Share | None
     no_shares_because: str | None
-    """Why the shares are None: the total loss is not clearly above zero."""
+    """Why the shares are None: the total loss is not clearly above zero, or has no limits."""
 
 
 class GapClosed(Record):
@@ -299,7 +320,7 @@ class GapClosed(Record):
     share: Share | None
     """Share of the gap: 0 is nothing, 1 as much as the context itself; below 0 it does harm."""
     no_share_because: str | None
-    """Why the share is None: the gap is not clearly above zero."""
+    """Why the share is None: the gap is not clearly above zero, or the share has no limits."""
 
 
 class Comparison(Record):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
 
 from statebridge.stats.comparison import (
     Counts,
@@ -19,19 +19,25 @@ from statebridge.stats.comparison import (
 from statebridge.stats.hypothesis_tests import (
     cohens_dz,
     discordant_odds_ratio,
+    equivalence,
     exact_mcnemar,
     exact_mcnemar_over_seeds,
     minimal_detectable_effect,
-    tost,
 )
 from statebridge.stats.intervals import (
-    SPARSE_ROWS,
+    FEW_LEAVING,
+    LEAST_SEEDS,
     Floats,
-    clustered_interval,
-    keyed_generator,
+    carrying_rows,
+    interval_of,
     mean_and_sd,
+    mean_of,
+    method_of,
+    over_seeds,
+    rows_leaving,
     with_pseudo_rows,
 )
+from statebridge.stats.means import Mean, is_constant
 from statebridge.stats.pairing import ClusteredRows, PairedCondition, PairedRun, is_zero_one
 
 
@@ -49,7 +55,10 @@ def clustered_difference(paired: PairedCondition, settings: Settings) -> Differe
     by_seed = tuple(_seed_difference(paired, run, settings) for run in paired.runs)
     counts = add_counts([run_counts(run, zero_one=zero_one) for run in runs])
     mean, sd = mean_and_sd(deltas)
-    p, p_method = _p_value(rows.sums, rows.runs, zero_one=zero_one)
+    evidence = mean_of(deltas, zero_one=zero_one, resamples=settings.resamples)
+    interval = interval_of(evidence, settings.level, method_of(zero_one=zero_one))
+    wider, not_wider = _over_seeds(runs, interval, zero_one=zero_one)
+    p, p_method = _p_value(rows.sums, rows.runs, evidence, zero_one=zero_one)
     margins = settings.margins_for(paired.metric, zero_one=zero_one)
     size = len(deltas) * len(runs)
     return Difference(
@@ -65,19 +74,26 @@ def clustered_difference(paired: PairedCondition, settings: Settings) -> Differe
         baseline_mean=math.fsum(value for run in runs for value in run.baseline_values) / size,
         delta=mean,
         standard_error=sd / math.sqrt(len(deltas)) if len(deltas) > 1 else None,
-        interval=_interval(deltas, paired, settings),
+        interval=interval,
         counts=counts,
         p=p,
         p_method=p_method,
         p_holm=None,
         effect=_effect(deltas, counts, settings, zero_one=zero_one),
-        equivalence=tost(deltas, margins, zero_one=zero_one, alpha=settings.alpha)
+        equivalence=equivalence(
+            mean_of(deltas, zero_one=True, exact=True) if zero_one else evidence,
+            margins,
+            zero_one=zero_one,
+            alpha=settings.alpha,
+        )
         if margins
         else None,
         same_sign_in_every_seed=same_sign([seed.delta for seed in by_seed]),
         verdict=None,
         by_seed=by_seed,
-        warnings=(*paired.warnings, *_remarks(paired, rows, zero_one=zero_one)),
+        warnings=(*paired.warnings, *_remarks(paired, rows, interval, zero_one=zero_one)),
+        interval_over_seeds=wider,
+        no_interval_over_seeds_because=not_wider,
     )
 
 
@@ -118,7 +134,8 @@ def same_sign(deltas: list[float]) -> bool:
 def _seed_difference(paired: PairedCondition, run: PairedRun, settings: Settings) -> SeedDifference:
     zero_one = is_zero_one(paired.metric)
     counts = run_counts(run, zero_one=zero_one)
-    p, p_method = _p_value(run.deltas, 1, zero_one=zero_one)
+    evidence = mean_of(run.deltas, zero_one=zero_one, resamples=settings.resamples)
+    p, p_method = _p_value(run.deltas, 1, evidence, zero_one=zero_one)
     n = len(run.row_ids)
     return SeedDifference(
         seed=run.seed,
@@ -126,34 +143,37 @@ def _seed_difference(paired: PairedCondition, run: PairedRun, settings: Settings
         mean=math.fsum(run.values) / n,
         baseline_mean=math.fsum(run.baseline_values) / n,
         delta=math.fsum(run.deltas) / n,
-        interval=_interval(run.deltas, paired, settings, "seed", run.seed),
+        interval=interval_of(evidence, settings.level, method_of(zero_one=zero_one)),
         counts=counts,
         p=p,
         p_method=p_method,
     )
 
 
-def _interval(
-    deltas: Floats, paired: PairedCondition, settings: Settings, *names: object
-) -> Interval | None:
-    return clustered_interval(
-        deltas,
-        keyed_generator("difference", *paired.key, *names),
-        zero_one=is_zero_one(paired.metric),
-        level=settings.level,
-        resamples=settings.resamples,
-        kind=settings.interval,
-    )
+def _over_seeds(
+    runs: Sequence[PairedRun], interval: Interval | None, *, zero_one: bool
+) -> tuple[Interval | None, str | None]:
+    """The interval for other rows and other seeds, or why there is none."""
+    if all(run.seed is None for run in runs):
+        return None, "nothing in it is seeded"
+    if len(runs) < LEAST_SEEDS:
+        few = "one seed does" if len(runs) == 1 else f"{len(runs)} seeds do"
+        return None, f"{few} not show how seeds differ; {LEAST_SEEDS} are needed"
+    if interval is None:
+        return None, "the rows give no interval"
+    deltas = np.stack([run.deltas for run in runs], axis=1)
+    return over_seeds(deltas, interval, zero_one=zero_one), None
 
 
-def _p_value(row_sums: Floats, runs: int, *, zero_one: bool) -> tuple[float | None, PMethod | None]:
+def _p_value(
+    row_sums: Floats, runs: int, evidence: Mean | None, *, zero_one: bool
+) -> tuple[float | None, PMethod | None]:
     """Test that the mean is zero, given each row's deltas summed over the runs."""
     if not zero_one:
-        mean, sd = mean_and_sd(row_sums)
-        if sd == 0:
+        if evidence is None:
             return None, None
-        t_value = mean / (sd / math.sqrt(len(row_sums)))
-        return 2.0 * float(stats.t.sf(abs(t_value), len(row_sums) - 1)), "paired_t"
+        smaller = min(evidence.p_above(0.0), evidence.p_below(0.0))
+        return min(1.0, 2.0 * smaller), "studentised_bootstrap"
     if runs == 1:
         gained, lost = int((row_sums > 0).sum()), int((row_sums < 0).sum())
         return exact_mcnemar(gained, lost), "exact_mcnemar"
@@ -176,7 +196,13 @@ def _effect(deltas: Floats, counts: Counts, settings: Settings, *, zero_one: boo
     )
 
 
-def _remarks(paired: PairedCondition, rows: ClusteredRows, *, zero_one: bool) -> list[str]:
+FEW_CARRYING = 5
+"""Where fewer rows make up half of the variance of a mean, that is said."""
+
+
+def _remarks(
+    paired: PairedCondition, rows: ClusteredRows, interval: Interval | None, *, zero_one: bool
+) -> list[str]:
     where = f"{paired.condition} against {paired.baseline} ({paired.direction}, {paired.metric})"
     remarks = []
     if rows.left_out:
@@ -184,16 +210,25 @@ def _remarks(paired: PairedCondition, rows: ClusteredRows, *, zero_one: bool) ->
             f"{where}: {rows.left_out} row(s) lack a value under some seed and are left out"
         )
     deltas = rows.deltas
-    if len(deltas) == 1:
+    n = len(deltas)
+    if n == 1:
         remarks.append(f"{where}: one row gives no interval, no equivalence test and no power")
-    elif (deltas == deltas[0]).all():
+    elif zero_one:
+        leaving = rows_leaving(deltas)
+        if leaving < FEW_LEAVING:
+            remarks.append(
+                f"{where}: only {leaving} of {n} rows leave the commonest difference; the "
+                "interval is wider than its level needs"
+            )
+    elif is_constant(deltas):
+        remarks.append(f"{where}: every row has the same delta; there is no interval and no test")
+    elif interval is None:
         remarks.append(
-            f"{where}: every row has the same delta"
-            + ("; the interval is exact" if zero_one else "; there is no interval and no test")
+            f"{where}: so few of {n} rows differ from the others that they give no interval"
         )
-    elif zero_one and np.count_nonzero(deltas) < SPARSE_ROWS:
+    elif (carrying := carrying_rows(deltas)) < min(FEW_CARRYING, n / 10):
         remarks.append(
-            f"{where}: only {np.count_nonzero(deltas)} of {len(deltas)} rows differ; the "
-            "interval is the adjusted Wald one"
+            f"{where}: {carrying} of {n} rows make up half of the variance of the mean; its "
+            "interval and p hold only if such rows are as frequent as here"
         )
     return remarks

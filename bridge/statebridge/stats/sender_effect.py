@@ -16,7 +16,7 @@ from statebridge.results.sender_checks import (
     SenderChecks,
 )
 from statebridge.stats.comparison import RESAMPLES, Interval
-from statebridge.stats.intervals import clustered_interval, keyed_generator
+from statebridge.stats.intervals import clustered_interval
 
 NEGLIGIBLE = 0.1
 """Nats: a change of the answer's probability by a tenth. An interval that lies within shows no
@@ -78,7 +78,6 @@ def sender_effects(
     for check in checks.checks:
         if not check.rows:
             continue
-        names = (check.positions, check.replacement)
         gold = [(before[row.row_id], row.gold) for row in check.rows]
         effects.append(
             SenderEffect(
@@ -86,27 +85,24 @@ def sender_effects(
                 read_by=check.read_by,
                 replacement=check.replacement,
                 n_rows=len(check.rows),
-                gold=_change(gold, ("gold", *names), level, resamples),
-                donor=_donor_change(check, names, level, resamples),
+                gold=_change(gold, level, resamples),
+                donor=_donor_change(check, level, resamples),
             )
         )
     return effects
 
 
-def _donor_change(
-    check: SenderCheck, names: tuple[str, ...], level: float, resamples: int
-) -> AnswerChange | None:
+def _donor_change(check: SenderCheck, level: float, resamples: int) -> AnswerChange | None:
     measures = [
         (row.donor_before, row.donor_after)
         for row in check.rows
         if row.donor_before is not None and row.donor_after is not None
     ]
-    return _change(measures, ("donor", *names), level, resamples) if measures else None
+    return _change(measures, level, resamples) if measures else None
 
 
 def _change(
     measures: Sequence[tuple[AnswerMeasure, AnswerMeasure]],
-    names: tuple[str, ...],
     level: float,
     resamples: int,
 ) -> AnswerChange:
@@ -116,13 +112,7 @@ def _change(
         logprob_before=_mean([m.logprob for m in before]),
         logprob_after=_mean([m.logprob for m in after]),
         difference=_mean(deltas.tolist()),
-        interval=clustered_interval(
-            deltas,
-            keyed_generator("sender_check", *names),
-            zero_one=False,
-            level=level,
-            resamples=resamples,
-        ),
+        interval=clustered_interval(deltas, zero_one=False, level=level, resamples=resamples),
         right_before=_mean([m.all_right for m in before]),
         right_after=_mean([m.all_right for m in after]),
         first_before=_mean([m.first_right for m in before]),

@@ -1,4 +1,4 @@
-"""Shares of a loss or of a gap, with intervals that resample part and whole together.
+"""Shares of a loss or of a gap, with Fieller's intervals.
 
 The failure chain: replacing the receiver's states loses accuracy. Rescaling the replaced states
 to the receiver's norms wins some back: that part was norm mismatch. What is still missing to the
@@ -11,6 +11,12 @@ the skyline,
 
 is 0 for a channel that carries nothing and 1 for one that carries all that the receiver could
 have read itself.
+
+The interval of a share holds every share at which the mean of part − share × whole may be zero, by
+the same method as the interval of the part (`statebridge.stats.means`). A share is therefore clear
+of 0 exactly where the difference from the floor is, and clear of 1 exactly where the difference
+from the ceiling is. Where the whole is less than `LEAST_ERRORS` standard errors above zero there
+is no share: its interval would be of any width.
 """
 
 from __future__ import annotations
@@ -22,13 +28,16 @@ import numpy as np
 
 from statebridge.errors import ResultError
 from statebridge.records import Direction
-from statebridge.stats.comparison import FailureChain, GapClosed, Interval, Share
-from statebridge.stats.intervals import Floats, bca_bounds, clustered_interval, keyed_generator
+from statebridge.stats.comparison import RESAMPLES, FailureChain, GapClosed, Interval, Share
+from statebridge.stats.intervals import Floats, clustered_interval, mean_and_sd
+from statebridge.stats.means import BoundedMean, Mean, Resamples, ratio_limits
 from statebridge.stats.pairing import PairedCondition, Pairing, is_zero_one
 from statebridge.stats.setting import ChannelSetting
 
 REPLACED = "replace"
 CORRECTED = "scale_corrected"
+LEAST_ERRORS = 4.0
+"""Standard errors that a gap or loss must be above zero for a share of it to be given."""
 
 
 def failure_chain(
@@ -44,8 +53,7 @@ def failure_chain(
 ) -> FailureChain:
     """Split the loss from `baseline` to `replaced` at `corrected`, rows as clusters.
 
-    Deltas are averaged over the seeds that both conditions have. The shares' intervals are
-    BCa over rows, total and part resampled together.
+    Deltas are averaged over the seeds that both conditions have.
 
     Raises:
         ResultError: A condition is missing, or the two have no seed or no row in common.
@@ -54,28 +62,20 @@ def failure_chain(
     of_corrected = pairing.pair(direction, corrected, baseline, metric)
     seeds = _shared_seeds(of_replaced, of_corrected)
     replaced_deltas, corrected_deltas = _aligned(of_replaced.over(seeds), of_corrected.over(seeds))
-    key = (direction, replaced, corrected, baseline, metric)
+    zero_one = is_zero_one(metric)
 
-    def interval(name: str, deltas: Floats) -> Interval | None:
-        return clustered_interval(
-            deltas,
-            keyed_generator("failure_chain", name, *key),
-            zero_one=is_zero_one(metric),
-            level=level,
-            resamples=resamples,
-        )
+    def interval(deltas: Floats) -> Interval | None:
+        return clustered_interval(deltas, zero_one=zero_one, level=level, resamples=resamples)
 
     total, by_direction = -replaced_deltas, -corrected_deltas
     by_norm = total - by_direction
-    total_interval = interval("total", total)
-    norm_share, reason = _share(
+    norm_share, reason = share_of(
         by_norm,
         total,
-        total_interval,
-        keyed_generator("failure_chain", "share", *key),
-        words=("total loss", "the total loss is not clearly above zero (its", "it", "loss"),
-        resamples=resamples,
+        zero_one=zero_one,
         level=level,
+        resamples=resamples,
+        unclear="the total loss is not clearly above zero",
     )
     direction_share = None
     if norm_share is not None:
@@ -91,11 +91,11 @@ def failure_chain(
         seeds=seeds,
         n_rows=len(total),
         total_loss=math.fsum(total) / len(total),
-        total_loss_interval=total_interval,
+        total_loss_interval=interval(total),
         norm_loss=math.fsum(by_norm) / len(total),
-        norm_loss_interval=interval("norm", by_norm),
+        norm_loss_interval=interval(by_norm),
         direction_loss=math.fsum(by_direction) / len(total),
-        direction_loss_interval=interval("direction", by_direction),
+        direction_loss_interval=interval(by_direction),
         norm_share=norm_share,
         direction_share=direction_share,
         no_shares_because=reason,
@@ -140,22 +140,14 @@ def _gap_closed(
     direction, floor, ceiling = setting.direction, setting.floor, str(setting.ceiling)
     gained = pairing.pair(direction, condition, floor, metric)
     part, total = _aligned(gained, pairing.pair(direction, ceiling, floor, metric))
-    names = ("gap_closed", direction, condition, floor, ceiling, metric)
-    whole = clustered_interval(
-        total,
-        keyed_generator("gap", *names),
-        zero_one=is_zero_one(metric),
-        level=level,
-        resamples=resamples,
-    )
-    share, reason = _share(
+    zero_one = is_zero_one(metric)
+    share, reason = share_of(
         part,
         total,
-        whole,
-        keyed_generator(*names),
-        words=("gap", "the skyline is not clearly above the floor (the gap's", "the gap", "gap"),
-        resamples=resamples,
+        zero_one=zero_one,
         level=level,
+        resamples=resamples,
+        unclear="the skyline is not clearly above the floor",
     )
     return GapClosed(
         direction=direction,
@@ -167,48 +159,66 @@ def _gap_closed(
         runs=gained.by_row.runs,
         n_rows=len(total),
         gap=math.fsum(total) / len(total),
-        gap_interval=whole,
+        gap_interval=clustered_interval(total, zero_one=zero_one, level=level, resamples=resamples),
         closed=math.fsum(part) / len(total),
         share=share,
         no_share_because=reason,
     )
 
 
-def _share(
+def share_of(
     part: Floats,
-    total: Floats,
-    whole: Interval | None,
-    generator: np.random.Generator,
+    whole: Floats,
     *,
-    words: tuple[str, str, str, str],
-    level: float,
-    resamples: int,
+    zero_one: bool,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    unclear: str = "the whole is not clearly above zero",
 ) -> tuple[Share | None, str | None]:
-    """The share of the total that the part is, or None and why there is none.
+    """Return the share that the mean of `part` is of the mean of `whole`, both shape (rows,).
 
-    `part` and `total` have shape (rows,); `whole` is the interval of the total's mean.
+    Returns:
+        The share with its interval and None, or None and the reason why there is none.
     """
-    name, unclear, it, kind = words
-    if whole is None:
-        return None, f"the rows give no interval for the {name}"
-    if whole.low <= 0:
+    if len(whole) < 2:
+        return None, "one row gives no interval of a share"
+    mean, sd = mean_and_sd(whole)
+    errors = mean * math.sqrt(len(whole)) / sd if sd > 0 else math.copysign(math.inf, mean)
+    if mean <= 0 or errors < LEAST_ERRORS:
         return None, (
-            f"{unclear} {level:.0%} interval starts at {whole.low:+.4f}), so a share of {it} means "
-            "nothing"
+            f"{unclear}: it is {errors:.1f} standard errors from zero, and a share needs "
+            f"{LEAST_ERRORS:g}"
+            if mean
+            else f"{unclear}: the two have the same mean"
         )
-    low, high = bca_bounds(np.stack([part, total], axis=1), _ratio, generator, level, resamples)
-    if math.isnan(low) or math.isnan(high):
-        return None, (
-            f"some resamples of the rows hold no {kind} at all, so a share has no interval"
-        )
-    interval = Interval(low=low, high=high, level=level, method="bca_bootstrap")
-    return Share(value=math.fsum(part) / math.fsum(total), interval=interval), None
+    value = math.fsum(part) / math.fsum(whole)
+    drawn = None if zero_one else Resamples(np.stack([part, whole], axis=1), resamples)
+
+    def rest(share: float) -> Mean | None:
+        if drawn is not None:
+            return drawn.along([1.0, -share])
+        return bounded_rest(part, whole, share)
+
+    if rest(value) is None:
+        return None, "the share is the same in every row, which leaves no interval"
+    limits = ratio_limits(rest, value, level)
+    if limits is None:
+        return None, "the rows give no limits for the share"
+    interval = Interval(
+        low=limits[0],
+        high=limits[1],
+        level=level,
+        method="fieller_mid_p" if zero_one else "fieller_studentised",
+    )
+    return Share(value=value, interval=interval), None
 
 
-def _ratio(means: Floats) -> Floats:
-    """Part over total, means of shape (..., 2); NaN where the total is not above zero."""
-    part, total = means[..., 0], means[..., 1]
-    return np.asarray(np.where(total > 0, part / np.where(total > 0, total, 1.0), np.nan))
+def bounded_rest(part: Floats, whole: Floats, share: float) -> Mean:
+    """What is left of the part less a share of the whole, of a 0/1 metric."""
+    rest = part - share * whole
+    # Rows of the gap move by as much; others may move by more, and then the scale is theirs.
+    scale = max(abs(share), abs(1.0 - share), float(np.abs(rest).max()))
+    return BoundedMean(rest, scale=scale)
 
 
 def _shared_seeds(first: PairedCondition, second: PairedCondition) -> tuple[int | None, ...]:

@@ -216,11 +216,9 @@ def _stratified(
                 delta=math.fsum(deltas[inside]) / size,
                 interval=clustered_interval(
                     deltas[inside],
-                    keyed_generator("stratum", *paired.key, attribute, label),
                     zero_one=is_zero_one(paired.metric),
                     level=settings.level,
                     resamples=settings.resamples,
-                    kind=settings.interval,
                 ),
             )
         )

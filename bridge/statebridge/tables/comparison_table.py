@@ -10,12 +10,12 @@ from statebridge.tables.summary_tables import HEADERS
 from statebridge.tables.table import Column, Range, Table, Value
 
 METHOD_NAMES: dict[IntervalMethod, str] = {
+    "mover_mid_p": "mid-P limits of gained and lost rows, rows as clusters",
+    "mover_exact": "exact limits of gained and lost rows, rows as clusters",
     "studentised_bootstrap": "studentised bootstrap, rows as clusters",
-    "bca_bootstrap": "BCa bootstrap, rows as clusters",
-    "adjusted_wald": "adjusted Wald, rows as clusters",
-    "exact_binomial": "exact binomial, rows as clusters",
+    "fieller_mid_p": "Fieller's limits by mid-P, rows as clusters",
+    "fieller_studentised": "Fieller's limits by the studentised bootstrap, rows as clusters",
     "pooled_percentile_bootstrap": "percentile bootstrap over rows and seeds pooled, as published",
-    "tost_skewness_corrected": "TOST, corrected for skewness",
     "tost_normal": "TOST, normal",
 }
 """Name of an interval's method, for readers."""
@@ -28,7 +28,7 @@ TEST_NAMES: dict[PMethod, str] = {
     "mcnemar_continuity_corrected_min_over_seeds": (
         "smallest over seeds of the McNemar test with continuity correction"
     ),
-    "paired_t": "paired t test",
+    "studentised_bootstrap": "studentised bootstrap",
 }
 """Name of a p-value's test, for readers."""
 

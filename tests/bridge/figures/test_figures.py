@@ -111,7 +111,7 @@ def test_no_text_is_cut_off(drawings: dict[str, Drawing], name: str) -> None:
 
 def test_intervals_in_captions_are_the_comparisons(comparison: Comparison) -> None:
     published = compare(made_run(), "no_inject", mode="published")
-    assert "studentised bootstrap" in figures.paired_delta(comparison).caption
+    assert "mid-P limits of gained" in figures.paired_delta(comparison).caption
     assert "as published" in figures.paired_delta(published).caption
     assert "±0.03 and ±0.05" in figures.paired_delta(comparison).caption
 

@@ -1,83 +1,20 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import statsmodels.api as sm
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy import stats
 
-from statebridge.stats.comparison import Interval
 from statebridge.stats.intervals import (
-    Floats,
-    IntervalKind,
-    bca_bounds,
-    bootstrap_means,
+    carrying_rows,
     clustered_interval,
-    deviating_share_bound,
     keyed_generator,
     mean_and_sd,
+    over_seeds,
+    rows_leaving,
 )
-
-
-def interval(
-    deltas: Floats, *, zero_one: bool, kind: IntervalKind = "studentised", resamples: int = 2000
-) -> Interval | None:
-    return clustered_interval(
-        deltas, keyed_generator("test"), zero_one=zero_one, kind=kind, resamples=resamples
-    )
-
-
-def skewed(rows: int = 200) -> Floats:
-    return np.random.default_rng(1).gamma(1.5, size=rows) - 1.0
-
-
-def thirds(rows: int = 396) -> Floats:
-    draw = np.random.default_rng(2)
-    return draw.choice([-1, -2 / 3, -1 / 3, 0, 0, 0, 0, 0, 0, 1 / 3, 2 / 3], size=rows)
-
-
-@pytest.mark.parametrize("deltas", [skewed(), thirds()], ids=["continuous", "thirds"])
-def test_bca_agrees_with_scipy(deltas: Floats) -> None:
-    mine = interval(deltas, zero_one=False, kind="bca", resamples=40_000)
-    theirs = stats.bootstrap(
-        (deltas,), np.mean, n_resamples=40_000, method="BCa", rng=np.random.default_rng(3)
-    ).confidence_interval
-    assert mine is not None
-    # Bootstrap error of a 2.5 % quantile: about sd x sqrt(0.025 x 0.975 / 40,000) / 0.058 of a
-    # standard error, 1.4 %, in each of the two; four times that.
-    error = deltas.std() / np.sqrt(len(deltas))
-    assert mine.low == pytest.approx(theirs.low, abs=0.08 * error)
-    assert mine.high == pytest.approx(theirs.high, abs=0.08 * error)
-    assert mine.method == "bca_bootstrap"
-
-
-@pytest.mark.parametrize("deltas", [skewed(), np.random.default_rng(9).normal(size=10)])
-def test_studentised_agrees_with_a_plain_bootstrap_t(deltas: Floats) -> None:
-    mine = interval(deltas, zero_one=False, resamples=40_000)
-    draw = np.random.default_rng(4)
-    n, mean = len(deltas), deltas.mean()
-    samples = deltas[draw.integers(0, n, (40_000, n))]
-    t_values = (samples.mean(axis=1) - mean) / samples.std(axis=1, ddof=1)
-    low_t, high_t = np.quantile(t_values, [0.025, 0.975])
-    assert mine is not None
-    error = deltas.std() / np.sqrt(n)  # as above; t has heavier tails than the mean
-    assert mine.low == pytest.approx(mean - high_t * deltas.std(ddof=1), abs=0.08 * error)
-    assert mine.high == pytest.approx(mean - low_t * deltas.std(ddof=1), abs=0.08 * error)
-    assert mine.method == "studentised_bootstrap"
-
-
-def test_both_ways_of_drawing_have_the_same_distribution() -> None:
-    values = thirds()[:, None]
-    by_count = bootstrap_means(np.sort(values, axis=0), keyed_generator("counts"), 20_000)[:, 0]
-    # Values that differ in the twelfth digit are drawn row by row instead.
-    apart = np.sort(values, axis=0) + np.linspace(0, 1e-12, len(values))[:, None]
-    by_row = bootstrap_means(apart, keyed_generator("rows"), 20_000)[:, 0]
-    spread = values.std() / np.sqrt(len(values))
-    # Standard error of a mean of 20,000 is 0.7 % of the spread, of a deviation 0.5 %.
-    assert by_count.mean() == pytest.approx(by_row.mean(), abs=0.04 * spread)
-    assert by_count.std() == pytest.approx(by_row.std(), rel=0.03)
-    assert by_count.std() == pytest.approx(spread, rel=0.03)
 
 
 def test_standard_error_is_that_of_a_cluster_robust_regression() -> None:
@@ -94,91 +31,76 @@ def test_standard_error_is_that_of_a_cluster_robust_regression() -> None:
     assert sd / np.sqrt(rows) == pytest.approx(robust, rel=1e-12)
 
 
-@settings(deadline=None, max_examples=30)
-@given(
-    st.lists(st.sampled_from([-1.0, -1 / 3, 0.0, 0.0, 1 / 3, 1.0]), min_size=2, max_size=60),
-    st.randoms(use_true_random=False),
-    st.sampled_from(["studentised", "bca"]),
-    st.booleans(),
-)
-def test_order_of_rows_does_not_matter(
-    deltas: list[float], shuffler: object, kind: IntervalKind, zero_one: bool
-) -> None:
-    other = list(deltas)
-    shuffler.shuffle(other)  # type: ignore[attr-defined]
-    mine = interval(np.array(deltas), zero_one=zero_one, kind=kind, resamples=200)
-    theirs = interval(np.array(other), zero_one=zero_one, kind=kind, resamples=200)
-    assert mine == theirs
-
-
-def test_order_of_continuous_rows_does_not_matter() -> None:
-    deltas = skewed()
-    for kind in ("studentised", "bca"):
-        mine = interval(deltas, zero_one=False, kind=kind)
-        assert mine == interval(deltas[::-1].copy(), zero_one=False, kind=kind)
-
-
 def test_one_row_and_constant_deltas_give_no_continuous_interval() -> None:
-    assert interval(np.array([0.5]), zero_one=False) is None
-    assert interval(np.array([1.0]), zero_one=True) is None
-    assert interval(np.full(10, 0.25), zero_one=False) is None
+    assert clustered_interval(np.array([0.5]), zero_one=False) is None
+    assert clustered_interval(np.array([1.0]), zero_one=True) is None
+    assert clustered_interval(np.full(10, 0.25), zero_one=False) is None
 
 
-@pytest.mark.parametrize("delta", [0.0, -1.0, 1.0, 1 / 3])
-def test_constant_zero_one_deltas_get_an_exact_interval(delta: float) -> None:
-    found = interval(np.full(396, delta), zero_one=True)
+def test_differences_that_vary_by_rounding_alone_are_constant() -> None:
+    deltas = (np.arange(20) + 0.3) - np.arange(20)
+    assert len(set(deltas)) > 1
+    assert clustered_interval(deltas, zero_one=False) is None
+
+
+@pytest.mark.parametrize("zero_one", [True, False])
+def test_an_interval_names_its_level_method_and_scope(zero_one: bool) -> None:
+    deltas = np.array([0.0, 1.0, -1.0, 1.0] * 10)
+    found = clustered_interval(deltas, zero_one=zero_one, level=0.9, resamples=200)
     assert found is not None
-    assert found.method == "exact_binomial"
-    share = stats.binomtest(0, 396).proportion_ci(0.95, method="exact").high
-    assert found.low == pytest.approx(delta - share * (1 + delta), abs=1e-12)
-    assert found.high == pytest.approx(delta + share * (1 - delta), abs=1e-12)
-    assert found.low >= -1
-    assert found.high <= 1
+    assert found.level == 0.9
+    assert found.method == ("mover_mid_p" if zero_one else "studentised_bootstrap")
+    assert found.scope == "other rows with these seeds"
 
 
-def test_share_bound_is_the_exact_binomial_one() -> None:
-    exact = stats.binomtest(0, 50, alternative="less").proportion_ci(0.95, method="exact").high
-    assert deviating_share_bound(50, 0.05) == pytest.approx(exact, rel=1e-9)
+def with_seeds(by_seed: list[float], rows: int = 100, noise: float = 0.3) -> np.ndarray:
+    """Deltas whose seeds have these means exactly."""
+    draw = np.random.default_rng(1)
+    own = noise * draw.normal(size=(rows, len(by_seed)))
+    return own - own.mean(axis=0) + draw.normal(size=(rows, 1)) * noise + by_seed
 
 
-def test_few_differing_rows_get_the_adjusted_wald_interval() -> None:
-    deltas = np.zeros(396)
-    deltas[:3] = -1
-    deltas[3] = 1
-    found = interval(deltas, zero_one=True)
-    assert found is not None
-    assert found.method == "adjusted_wald"
-    # Bonett and Price (2012), equation 5: one more gained, one more lost, two more rows.
-    gained, lost, n = (1 + 1) / 398, (3 + 1) / 398, 398
-    reach = 1.959964 * np.sqrt((gained + lost - (gained - lost) ** 2) / n)
-    assert found.low == pytest.approx(gained - lost - reach, abs=1e-8)
-    assert found.high == pytest.approx(gained - lost + reach, abs=1e-8)
+@pytest.mark.parametrize("by_seed", [[0.1, 0.1, 0.1], [0.0, 0.5, 1.0], [0.2, 0.3, 0.1, 0.2, 0.4]])
+def test_the_interval_over_seeds_holds_that_over_rows(by_seed: list[float]) -> None:
+    deltas = with_seeds(by_seed)
+    of_rows = clustered_interval(deltas.mean(axis=1), zero_one=False, resamples=999)
+    assert of_rows is not None
+    wider = over_seeds(deltas, of_rows, zero_one=False)
+    assert wider.low <= of_rows.low
+    assert wider.high >= of_rows.high
+    assert wider.scope == "other rows and other seeds"
 
 
-def test_interval_of_a_ratio_is_that_of_scipy() -> None:
-    draw = np.random.default_rng(6)
-    total = draw.gamma(4.0, size=150)
-    part = total * draw.beta(2, 5, size=150)
-    low, high = bca_bounds(
-        np.stack([part, total], axis=1),
-        lambda means: means[..., 0] / means[..., 1],
-        keyed_generator("ratio"),
-        resamples=20_000,
+def test_where_only_seeds_differ_it_is_students_interval_of_the_seeds() -> None:
+    by_seed = [0.0, 0.5, 1.0]
+    deltas = with_seeds(by_seed, noise=1e-4)
+    of_rows = clustered_interval(deltas.mean(axis=1), zero_one=False, resamples=999)
+    assert of_rows is not None
+    wider = over_seeds(deltas, of_rows, zero_one=False)
+    reach = stats.t.ppf(0.975, 2) * np.std(by_seed, ddof=1) / math.sqrt(3)
+    assert wider.high == pytest.approx(0.5 + reach, abs=0.001)
+    bounded = over_seeds(deltas, of_rows, zero_one=True)
+    assert bounded.high == 1.0
+
+
+def test_seeds_that_do_not_differ_add_nothing() -> None:
+    deltas = np.repeat((np.random.default_rng(2).random(50) < 0.4)[:, None], 3, axis=1).astype(
+        float
     )
+    of_rows = clustered_interval(deltas[:, 0], zero_one=True)
+    assert of_rows is not None
+    wider = over_seeds(deltas, of_rows, zero_one=True)
+    assert (wider.low, wider.high) == pytest.approx((of_rows.low, of_rows.high))
 
-    def ratio(a: Floats, b: Floats, axis: int = -1) -> Floats:
-        return np.asarray(a.mean(axis=axis) / b.mean(axis=axis))
 
-    theirs = stats.bootstrap(
-        (part, total), ratio, paired=True, n_resamples=20_000, rng=np.random.default_rng(7)
-    )
-    # Four times the bootstrap error of the quantiles (2 % of a standard error each).
-    assert low == pytest.approx(
-        theirs.confidence_interval.low, abs=0.1 * float(theirs.standard_error)
-    )
-    assert high == pytest.approx(
-        theirs.confidence_interval.high, abs=0.1 * float(theirs.standard_error)
-    )
+def test_rows_that_leave_the_commonest_delta_are_counted() -> None:
+    assert rows_leaving(np.array([1.0, 1.0, 1.0, 0.0])) == 1
+    assert rows_leaving(np.zeros(5)) == 0
+
+
+def test_rows_that_carry_the_mean_are_counted() -> None:
+    assert carrying_rows(np.array([10.0, *np.zeros(99)])) == 1
+    assert carrying_rows(np.array([1.0, -1.0] * 50)) == 50
 
 
 def test_generators_are_keyed_by_all_their_names() -> None:

@@ -48,7 +48,7 @@ def test_notes_name_intervals_and_tests_and_repeat_warnings() -> None:
     given = results([cell("no_inject", CODES), cell("replace", "W" * 39 + "0", 1)])
     comparison = compare(given, metrics=["word_boundary_contains"], settings=QUICK)
     notes = "\n".join(comparison_table(comparison).notes)
-    assert "95 % studentised bootstrap, rows as clusters" in notes
+    assert "95 % mid-P limits of gained and lost rows, rows as clusters" in notes
     assert "p: exact McNemar test." in notes
     assert "80 % power" in notes
     assert "null prediction" in notes

@@ -29,7 +29,7 @@ from statebridge.stats.comparison import (
     Settings,
 )
 from statebridge.stats.difference import add_counts, run_counts, same_sign
-from statebridge.stats.hypothesis_tests import continuity_corrected_mcnemar, tost
+from statebridge.stats.hypothesis_tests import continuity_corrected_mcnemar, published_tost
 from statebridge.stats.intervals import Floats, on_threads
 from statebridge.stats.pairing import PairedCondition, PairedRun, is_zero_one
 
@@ -64,7 +64,13 @@ def _tasks(paired: PairedCondition) -> Iterator[tuple[Floats, int]]:
 
 def _interval(task: tuple[Floats, int]) -> Interval:
     low, high = published_interval(*task, PUBLISHED_RESAMPLES)
-    return Interval(low=low, high=high, level=_LEVEL, method="pooled_percentile_bootstrap")
+    return Interval(
+        low=low,
+        high=high,
+        level=_LEVEL,
+        method="pooled_percentile_bootstrap",
+        holds_for="lanes",
+    )
 
 
 def _difference(
@@ -101,11 +107,7 @@ def _difference(
         else "mcnemar_continuity_corrected_min_over_seeds",
         p_holm=None,
         effect=None,
-        equivalence=tost(
-            rows.deltas, margins, zero_one=zero_one, alpha=settings.alpha, reference="normal"
-        )
-        if margins
-        else None,
+        equivalence=published_tost(rows.deltas, margins, alpha=settings.alpha) if margins else None,
         same_sign_in_every_seed=same_sign([seed.delta for seed in by_seed]),
         verdict=None,
         by_seed=by_seed,

@@ -1,0 +1,254 @@
+"""What the intervals cover on simulated cells, and how often a true null is rejected.
+
+    python -m tests.bridge.stats.coverage [tries]
+
+prints the tables of docs/statistics.md. `pytest -m soak tests/bridge/stats/test_coverage.py` holds
+the same cells to their bars, and the tests that always run hold a few of them.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from statebridge.stats.hypothesis_tests import tost
+from statebridge.stats.intervals import clustered_interval, mean_of, over_seeds
+from statebridge.stats.means import Resamples
+from statebridge.stats.shares import LEAST_ERRORS, bounded_rest
+from tests.bridge.stats.simulated import (
+    Sample,
+    Study,
+    continuous_study,
+    discordant_study,
+    exponential,
+    gap_study,
+    log_normal,
+    normal,
+    rare_rescues,
+    seeded_accuracy_study,
+    seeded_study,
+    student_3,
+)
+
+RESAMPLES = 1999
+Limits = Callable[[Study, Sample], "tuple[float, float, float] | None"]
+"""The two limits and what they are to hold; None where nothing is shown."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """How often the limits held the truth, in per cent of the samples that showed any."""
+
+    study: Study
+    shown: float
+    covered: float
+    above: float
+    """Limits above the truth."""
+    below: float
+
+    @property
+    def error(self) -> float:
+        """Monte-Carlo standard error of a coverage of 95 %, in per cent."""
+        return 100 * math.sqrt(0.05 * 0.95 / max(self.shown, 1))
+
+
+def measure(study: Study, limits: Limits, tries: int, key: int = 11) -> Measured:
+    """Draw samples and count on which side of the truth their limits lie."""
+    draw = np.random.default_rng(key)
+    found = [limits(study, study.draw(draw)) for _ in range(tries)]
+    shown = [each for each in found if each is not None]
+    above = sum(low > truth for low, _, truth in shown)
+    below = sum(high < truth for _, high, truth in shown)
+    count = max(len(shown), 1)
+    return Measured(
+        study,
+        len(shown),
+        100 * (len(shown) - above - below) / count,
+        100 * above / count,
+        100 * below / count,
+    )
+
+
+def difference(study: Study, sample: Sample) -> tuple[float, float, float] | None:
+    found = clustered_interval(sample.deltas, zero_one=study.zero_one, resamples=RESAMPLES)
+    return None if found is None else (found.low, found.high, study.truth)
+
+
+def equivalence(study: Study, sample: Sample) -> tuple[float, float, float] | None:
+    """Limits of the equivalence test, one-sided 5 % each."""
+    found = tost(sample.deltas, (), zero_one=study.zero_one, resamples=RESAMPLES)
+    return None if found is None else (found.interval.low, found.interval.high, study.truth)
+
+
+def seeds(study: Study, sample: Sample) -> tuple[float, float, float] | None:
+    rows = clustered_interval(sample.deltas, zero_one=study.zero_one, resamples=RESAMPLES)
+    if rows is None:
+        return None
+    deltas = sample.condition - sample.baseline[:, None]
+    found = over_seeds(deltas, rows, zero_one=study.zero_one)
+    return found.low, found.high, study.truth
+
+
+def share(study: Study, sample: Sample) -> tuple[float, float, float] | None:
+    """Whether Fieller's limits hold the true share: what is left at it may then be 0."""
+    assert study.share is not None
+    part, whole = sample.deltas, sample.gaps
+    error = whole.std(ddof=1) / math.sqrt(len(whole))
+    if whole.mean() <= 0 or whole.mean() < LEAST_ERRORS * error:
+        return None
+    if study.zero_one:
+        rest = bounded_rest(part, whole, study.share)
+    else:
+        along = Resamples(np.stack([part, whole], axis=1), RESAMPLES).along([1.0, -study.share])
+        assert along is not None
+        rest = along
+    return (*rest.limits(0.95), 0.0)
+
+
+def rejects(study: Study, sample: Sample) -> tuple[float, float, float] | None:
+    """As limits: a p under 5 % lies above or below the truth, which is 0."""
+    mean = mean_of(sample.deltas, zero_one=study.zero_one, resamples=RESAMPLES)
+    assert mean is not None
+    return (
+        1.0 if 2 * mean.p_above(0.0) < 0.05 else -1.0,
+        -1.0 if 2 * mean.p_below(0.0) < 0.05 else 1.0,
+        0.0,
+    )
+
+
+ROWS = (32, 64, 100, 396, 1000)
+SEEDS = ((1, 1.0), (3, 0.0), (3, 0.7), (5, 0.0), (5, 0.7))
+"""Numbers of seeds, and how far the seeds of a row agree."""
+MOVED = ((0, 0.01), (0, 0.05), (0.05, 0.05), (0, 0.2), (0.2, 0.2), (0.3, 0.1), (0.02, 0.6))
+SHARES = (0.005, 0.01, 0.1, 0.5, 0.9, 0.99, 0.995)
+SHAPES = {
+    "normal": normal,
+    "exponential": exponential,
+    "Student t, 3 degrees": student_3,
+    "log-normal 1": log_normal(1.0),
+    "log-normal 1.5": log_normal(1.5),
+    "1 % rescued": rare_rescues(0.01),
+    "2 % rescued": rare_rescues(0.02),
+    "5 % rescued": rare_rescues(0.05),
+    "10 % rescued": rare_rescues(0.10),
+}
+
+
+def differences() -> list[Study]:
+    return [
+        discordant_study(rows, seeds, *moved, agreement=agreement)
+        for rows in ROWS
+        for seeds, agreement in SEEDS
+        for moved in MOVED
+    ]
+
+
+def ceilings() -> list[Study]:
+    return [
+        gap_study(rows, seeds, rate, gap=1.0, floor=0.0, agreement=agreement)
+        for rows in ROWS
+        for seeds, agreement in SEEDS
+        for rate in (0.9, 0.95, 0.99, 0.995)
+    ]
+
+
+def shares() -> list[Study]:
+    return [
+        gap_study(rows, seeds, at, gap=gap, agreement=agreement)
+        for rows in ROWS
+        for seeds, agreement in SEEDS
+        for gap in (0.9, 0.3)
+        for at in SHARES
+    ] + [
+        gap_study(rows, 3, at, gap=gap, floor=0.02)
+        for rows in (100, 396, 1000)
+        for gap in (0.05, 0.08, 0.12)
+        for at in (0.0, 0.5)
+    ]
+
+
+def continuous() -> list[Study]:
+    return [continuous_study(name, shape, rows) for name, shape in SHAPES.items() for rows in ROWS]
+
+
+def seeded() -> list[Study]:
+    return [
+        study
+        for rows in (32, 100, 396, 1000)
+        for seeds in (3, 5)
+        for study in (
+            *(seeded_study(rows, seeds, sd) for sd in (0.0, 0.05, 0.2, 0.5)),
+            *(seeded_accuracy_study(rows, seeds, sd) for sd in (0.0, 0.01, 0.03, 0.1)),
+        )
+    ]
+
+
+def margins() -> list[Study]:
+    return [
+        discordant_study(rows, seeds, gained / 0.8, (margin + gained) / 0.8)
+        for rows in (100, 200, 396, 1000)
+        for seeds in (1, 3)
+        for margin in (0.03, 0.05, 0.1)
+        for gained in (0.0, 0.01)
+    ]
+
+
+def summary(name: str, measured: Sequence[Measured]) -> str:
+    """One line: the extremes over the cells with at least five and with fewer rare rows."""
+    shown = [each for each in measured if each.shown]
+    often = [each for each in shown if not each.study.zero_one or each.study.rare >= 5]
+    seldom = [each for each in shown if each not in often]
+
+    def extremes(found: Sequence[Measured]) -> str:
+        if not found:
+            return "–"
+        covered = [each.covered for each in found]
+        return f"{min(covered):.1f} to {max(covered):.1f}"
+
+    inside = sum(93.5 <= each.covered <= 97.5 for each in often)
+    return f"| {name} | {len(often)} | {extremes(often)} | {inside} | {len(seldom)} | " + (
+        f"{extremes(seldom)} |"
+    )
+
+
+def by_rows(studies: Iterable[Study], limits: Limits, tries: int, name: str) -> list[str]:
+    lines = []
+    for rows in ROWS:
+        here = [study for study in studies if study.rows == rows]
+        if here:
+            lines.append(
+                summary(f"{name}, {rows} rows", [measure(study, limits, tries) for study in here])
+            )
+            print(lines[-1], flush=True)
+    return lines
+
+
+def main(tries: int = 2000) -> None:
+    print(f"{tries} samples a cell\n")
+    head = "| intervals | cells | coverage, % | in 93.5 to 97.5 | rare cells | coverage, % |"
+    print(f"{head}\n|---|---|---|---|---|---|")
+    by_rows(differences(), difference, tries, "0/1 difference")
+    by_rows(ceilings(), difference, tries, "0/1 near a ceiling")
+    by_rows(shares(), share, tries, "share of a gap")
+    by_rows(seeded(), seeds, tries, "new rows and seeds")
+    print("\n| deltas | rows | coverage, % | above, below | one-sided 5 % |\n|---|---|---|---|---|")
+    for study in continuous():
+        found, one_sided = measure(study, difference, tries), measure(study, equivalence, tries)
+        name = study.name.split(",")[0] if "Student" not in study.name else "Student t, 3 degrees"
+        print(
+            f"| {name} | {study.rows} | {found.covered:.1f} | {found.above:.1f}, "
+            f"{found.below:.1f} | {one_sided.above:.1f}, {one_sided.below:.1f} |",
+            flush=True,
+        )
+    print("\n| equivalence of a 0/1 metric | type I, % |\n|---|---|")
+    for study in margins():
+        found = measure(study, equivalence, tries)
+        print(f"| {study.name} | {max(found.above, found.below):.1f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))
