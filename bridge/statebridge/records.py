@@ -119,6 +119,8 @@ class CellResult:
     lanes: list[LaneResult]
     source: Path
     """The file or directory it was read from; for messages."""
+    aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Other right answers by row id, of the rows that have any."""
     dataset_sha256: str | None = None
     decoding: Mapping[str, Any] = field(default_factory=dict)
     """max_new_tokens, repetition_penalty, no_repeat_ngram_size, as recorded."""

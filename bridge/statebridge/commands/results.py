@@ -21,17 +21,30 @@ Expect = Annotated[
 ]
 
 
-def score(sources: Sources, as_json: AsJson = False) -> None:
+def score(
+    sources: Sources,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A measure, or all; may be repeated. [default: the task's primary metric and a "
+            "few others]",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Print each condition's scores; ± is the standard deviation over seeds."""
     from statebridge.results.service_records import summary_of
     from statebridge.run import Run
+    from statebridge.scoring import MEASURES, shown_measures
 
+    wanted = list(MEASURES) if metric == ["all"] else metric
     run = Run(*sources)
-    results, scores = run.results(), run.scores()
+    results, scores = run.results(), run.scores(wanted)
     if as_json:
         print(json.dumps([summary_of(score).model_dump() for score in scores]))
         return
-    print_scores(scores, Console())
+    print_scores(scores, wanted or shown_measures(results), Console())
     print_empty_cells(results, Console(stderr=True))
     for cell in results.cells:
         if not cell.complete:

@@ -53,6 +53,7 @@ def run(
     need_engine()
     from statebridge.engine.run import run_experiment
     from statebridge.run import Run
+    from statebridge.scoring import shown_measures
 
     try:
         with show_progress(quiet=as_json) as progress:
@@ -82,7 +83,7 @@ def run(
         )
         return
     console = Console()
-    print_scores(scores, console)
+    print_scores(scores, shown_measures(results), console)
     print_empty_cells(results, console)
     resumed = f" ({summary.resumed_lanes} were there already)" if summary.resumed_lanes else ""
     console.print(

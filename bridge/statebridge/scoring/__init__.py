@@ -11,7 +11,7 @@ from statebridge.scoring.aggregate import (
     score_cell,
     score_conditions,
 )
-from statebridge.scoring.measures import MEASURES, Measure, primary_metric
+from statebridge.scoring.measures import MEASURES, Measure, primary_metric, shown_measures
 from statebridge.scoring.metrics import (
     METRICS,
     Metric,
@@ -41,5 +41,6 @@ __all__ = [
     "row_values",
     "score_cell",
     "score_conditions",
+    "shown_measures",
     "word_boundary_contains",
 ]

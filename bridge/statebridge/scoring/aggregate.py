@@ -15,6 +15,7 @@ from pathlib import Path
 from statebridge.errors import NumericError, ResultError, nearest
 from statebridge.experiment.cells import cell_name
 from statebridge.records import CellResult, Direction, LaneResult
+from statebridge.scoring.gold import Gold
 from statebridge.scoring.measures import MEASURES
 
 
@@ -181,7 +182,9 @@ def _column(cell: CellResult, measure: str) -> dict[str, float]:
 def _value(cell: CellResult, row: LaneResult, measure: str) -> float | None:
     text = MEASURES[measure].text
     if text is not None:
-        return None if row.prediction is None else float(text(row.prediction, row.gold))
+        if row.prediction is None:
+            return None
+        return float(text(row.prediction, Gold(row.gold, cell.aliases.get(row.row_id, ()))))
     number: float | None = getattr(row, measure)
     if number is None:
         return None

@@ -9,44 +9,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 
-from statebridge.data.answers import (
-    ALIASES,
-    OPTIONS,
-    SCORING,
-    as_number,
-    attribute_names,
-    first_number,
-    last_number,
-)
+from statebridge.data.answers import SCORING, as_number, first_number, last_number
 from statebridge.errors import DatasetError, nearest
 from statebridge.records import DatasetRow
 from statebridge.registry import Registry
+from statebridge.scoring.gold import Gold, gold_of
 from statebridge.scoring.metrics import (
     first_answer_span,
     normalize,
     normalized_exact_match,
     word_boundary_contains,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Gold:
-    """The answers of a row that count as right."""
-
-    answer: str
-    aliases: tuple[str, ...] = ()
-    """Other names of the answer."""
-    options: tuple[str, ...] = ()
-    """The answers between which the question lets choose, the right one among them."""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The answer and its aliases."""
-        return (self.answer, *self.aliases)
-
+from statebridge.scoring.squad import squad_exact_match, submitted
 
 Convention = Callable[[str, Gold], bool]
 """(prediction, gold) to whether it is right."""
@@ -61,6 +37,23 @@ _FINAL = "####"
 _STATED = r"(?i:answer)\s*(?i:is|:)\s*:?\s*\(?({letters})(?![\w'’])"
 _OPENING = r"\W*({letters})\s*(?:$|[).:,;\r\n])"
 _BRACKETED = r"\(({letters})\)"
+
+
+CONVENTIONS.add("squad_exact_match")(squad_exact_match)
+
+
+@CONVENTIONS.add("babi")
+def babi(prediction: str, gold: Gold) -> bool:
+    """Whether the submitted answer is the answer, a list (`milk,football`) in its order.
+
+    After arXiv 1502.05698, which scores an answer as right or wrong, a list as one answer. Case,
+    spaces around the parts of a list and a full stop at the end are no difference.
+    """
+    return any(_babi_parts(submitted(prediction)) == _babi_parts(name) for name in gold.names)
+
+
+def _babi_parts(text: str) -> list[str]:
+    return [part.strip() for part in text.strip().removesuffix(".").lower().split(",")]
 
 
 @CONVENTIONS.add("exact")
@@ -179,15 +172,6 @@ def extract_letter(prediction: str, letters: Sequence[str]) -> str | None:
         return str(stated[-1])
     bracketed = re.search(_BRACKETED.format(letters=known), text)
     return None if bracketed is None else bracketed[1]
-
-
-def gold_of(row: DatasetRow) -> Gold:
-    """Return what counts as right for a row: its answer, `aliases` and `options`.
-
-    Raises:
-        DatasetError: One of the two attributes is not text.
-    """
-    return Gold(row.answer, attribute_names(row, ALIASES), attribute_names(row, OPTIONS))
 
 
 def row_convention(row: DatasetRow) -> str | None:

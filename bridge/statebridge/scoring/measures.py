@@ -6,15 +6,27 @@ recorded for the row, a field of `LaneResult`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
 from statebridge.records import ResultSet
-from statebridge.scoring.metrics import METRICS, Metric
+from statebridge.scoring.gold import Gold
+from statebridge.scoring.metrics import (
+    Metric,
+    exact_match,
+    first_answer_span,
+    legacy_contains,
+    normalized_exact_match,
+    word_boundary_contains,
+)
+from statebridge.scoring.squad import hotpotqa_f1, squad_exact_match, squad_f1
 
 Kind = Literal["zero_one", "share", "number"]
+
+TextMeasure = Callable[[str, Gold], float]
+"""(prediction, gold) to its value; true counts 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,19 +41,27 @@ class Measure:
     """Direction of a better answer; None where neither is better."""
     digits: int = 4
     """Decimal places in a table, as published."""
-    text: Metric | None = None
-    """Function of the text and the gold answer; None for a recorded number."""
+    text: TextMeasure | None = None
+    """Function of the text and its gold answers; None for a recorded number."""
+
+
+def _published(metric: Metric) -> TextMeasure:
+    """Return a metric of arXiv 2606.03280, which knows one gold answer, as a measure."""
+    return lambda prediction, gold: metric(prediction, gold.answer)
 
 
 MEASURES: Mapping[str, Measure] = MappingProxyType(
     {
-        "exact_match": Measure("exact match", text=METRICS["exact_match"]),
+        "exact_match": Measure("exact match", text=_published(exact_match)),
         "normalized_exact_match": Measure(
-            "normalised exact", text=METRICS["normalized_exact_match"]
+            "normalised exact", text=_published(normalized_exact_match)
         ),
-        "word_boundary_contains": Measure("word-boundary", text=METRICS["word_boundary_contains"]),
-        "legacy_contains": Measure("legacy contains", text=METRICS["legacy_contains"]),
-        "first_answer_span": Measure("first-answer span", text=METRICS["first_answer_span"]),
+        "word_boundary_contains": Measure("word-boundary", text=_published(word_boundary_contains)),
+        "legacy_contains": Measure("legacy contains", text=_published(legacy_contains)),
+        "first_answer_span": Measure("first-answer span", text=_published(first_answer_span)),
+        "squad_exact_match": Measure("SQuAD exact match", text=squad_exact_match),
+        "squad_f1": Measure("SQuAD F1", "share", text=squad_f1),
+        "hotpotqa_f1": Measure("HotpotQA F1", "share", text=hotpotqa_f1),
         "task_correct": Measure("task correct"),
         "gold_logprob": Measure("gold log-probability (nats)", "number"),
         "gold_rank": Measure("gold rank", "number", "lower", 1),
@@ -69,3 +89,8 @@ def primary_metric(results: ResultSet) -> str:
     if all(row.task_correct is not None for row in texts):
         return "task_correct"
     return "word_boundary_contains"
+
+
+def shown_measures(results: ResultSet) -> tuple[str, ...]:
+    """Return the few measures that are shown where none are asked for, the primary one first."""
+    return tuple(dict.fromkeys((primary_metric(results), "gold_logprob", "prediction_changed")))
