@@ -15,6 +15,7 @@ from statebridge.data.answers import SCORING, as_number, first_number, last_numb
 from statebridge.errors import DatasetError, nearest
 from statebridge.records import DatasetRow
 from statebridge.registry import Registry
+from statebridge.scoring.containment import contains_answer
 from statebridge.scoring.gold import Gold, gold_of
 from statebridge.scoring.metrics import (
     first_answer_span,
@@ -40,6 +41,7 @@ _BRACKETED = r"\(({letters})\)"
 
 
 CONVENTIONS.add("squad_exact_match")(squad_exact_match)
+CONVENTIONS.add("contains_answer")(contains_answer)
 
 
 @CONVENTIONS.add("babi")

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from statebridge.records import ResultSet
+from statebridge.scoring.containment import contains_answer
 from statebridge.scoring.gold import Gold
 from statebridge.scoring.metrics import (
     Metric,
@@ -59,6 +60,7 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
         "word_boundary_contains": Measure("word-boundary", text=_published(word_boundary_contains)),
         "legacy_contains": Measure("legacy contains", text=_published(legacy_contains)),
         "first_answer_span": Measure("first-answer span", text=_published(first_answer_span)),
+        "contains_answer": Measure("contains the answer", text=contains_answer),
         "squad_exact_match": Measure("SQuAD exact match", text=squad_exact_match),
         "squad_f1": Measure("SQuAD F1", "share", text=squad_f1),
         "hotpotqa_f1": Measure("HotpotQA F1", "share", text=hotpotqa_f1),
