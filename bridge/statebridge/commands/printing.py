@@ -10,19 +10,23 @@ from rich.table import Table as RichTable
 
 if TYPE_CHECKING:
     from statebridge.records import ResultSet
-    from statebridge.scoring import ConditionScore, SeedMean
+    from statebridge.run import Run
+    from statebridge.scoring import SeedMean
     from statebridge.tables import Table
 
 
-def print_scores(
-    scores: Sequence[ConditionScore], measures: Sequence[str], console: Console
-) -> None:
+def print_scores(run: Run, console: Console, metrics: Sequence[str] | None = None) -> None:
     """Print the means of each condition over measures that have a value.
 
     ± at the first measure is the sample standard deviation over seeds.
-    """
-    from statebridge.scoring import MEASURES
 
+    Args:
+        metrics: Names of measures; the task's primary metric and a few more if not given.
+    """
+    from statebridge.scoring import MEASURES, shown_measures
+
+    measures = shown_measures(run.results()) if metrics is None else metrics
+    scores = run.scores(measures)
     shown = [
         (measure, MEASURES[measure].header)
         for measure in measures

@@ -36,15 +36,16 @@ def score(
     """Print each condition's scores; ± is the standard deviation over seeds."""
     from statebridge.results.service_records import summary_of
     from statebridge.run import Run
-    from statebridge.scoring import MEASURES, shown_measures
+    from statebridge.scoring import MEASURES
 
-    wanted = list(MEASURES) if metric == ["all"] else metric
+    metrics = list(MEASURES) if metric == ["all"] else metric
     run = Run(*sources)
-    results, scores = run.results(), run.scores(wanted)
     if as_json:
+        scores = run.scores(metrics)
         print(json.dumps([summary_of(score).model_dump() for score in scores]))
         return
-    print_scores(scores, wanted or shown_measures(results), Console())
+    print_scores(run, Console(), metrics)
+    results = run.results()
     print_empty_cells(results, Console(stderr=True))
     for cell in results.cells:
         if not cell.complete:

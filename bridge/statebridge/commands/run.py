@@ -53,7 +53,6 @@ def run(
     need_engine()
     from statebridge.engine.run import run_experiment
     from statebridge.run import Run
-    from statebridge.scoring import shown_measures
 
     try:
         with show_progress(quiet=as_json) as progress:
@@ -62,7 +61,6 @@ def run(
         print("interrupted; the same command again goes on where it stopped", file=sys.stderr)
         raise typer.Exit(130) from None
     found = Run(out)
-    results, scores = found.results(), found.scores()
     if as_json:
         print(
             json.dumps(
@@ -76,15 +74,15 @@ def run(
                         f"{score.condition}/{score.direction}": {
                             measure: mean.mean for measure, mean in score.means.items()
                         }
-                        for score in scores
+                        for score in found.scores()
                     },
                 }
             )
         )
         return
     console = Console()
-    print_scores(scores, shown_measures(results), console)
-    print_empty_cells(results, console)
+    print_scores(found, console)
+    print_empty_cells(found.results(), console)
     resumed = f" ({summary.resumed_lanes} were there already)" if summary.resumed_lanes else ""
     console.print(
         f"\n{summary.lanes} lanes{resumed} in {summary.seconds:.1f} s, written to "

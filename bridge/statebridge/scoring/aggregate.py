@@ -184,7 +184,8 @@ def _value(cell: CellResult, row: LaneResult, measure: str) -> float | None:
     if text is not None:
         if row.prediction is None:
             return None
-        return float(text(row.prediction, Gold(row.gold, cell.aliases.get(row.row_id, ()))))
+        value = text(row.prediction, Gold(row.gold, cell.aliases.get(row.row_id, ())))
+        return None if value is None else float(value)
     number: float | None = getattr(row, measure)
     if number is None:
         return None

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
+from statebridge.data.answers import as_number
 from statebridge.records import ResultSet
 from statebridge.scoring.containment import contains_answer
+from statebridge.scoring.extraction import flexible_extract, strict_match
 from statebridge.scoring.gold import Gold
 from statebridge.scoring.metrics import (
     Metric,
@@ -26,8 +28,8 @@ from statebridge.scoring.squad import hotpotqa_f1, squad_exact_match, squad_f1
 
 Kind = Literal["zero_one", "share", "number"]
 
-TextMeasure = Callable[[str, Gold], float]
-"""(prediction, gold) to its value; true counts 1."""
+TextMeasure = Callable[[str, Gold], float | None]
+"""(prediction, gold) to its value; true counts 1, None is no value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,13 @@ def _published(metric: Metric) -> TextMeasure:
     return lambda prediction, gold: metric(prediction, gold.answer)
 
 
+def _of_number(measure: Callable[[str, Gold], bool]) -> TextMeasure:
+    """Return a measure that only rows whose answer is a number have."""
+    return lambda prediction, gold: (
+        None if as_number(gold.answer) is None else measure(prediction, gold)
+    )
+
+
 MEASURES: Mapping[str, Measure] = MappingProxyType(
     {
         "exact_match": Measure("exact match", text=_published(exact_match)),
@@ -64,6 +73,8 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
         "squad_exact_match": Measure("SQuAD exact match", text=squad_exact_match),
         "squad_f1": Measure("SQuAD F1", "share", text=squad_f1),
         "hotpotqa_f1": Measure("HotpotQA F1", "share", text=hotpotqa_f1),
+        "strict_match": Measure("strict-match", text=_of_number(strict_match)),
+        "flexible_extract": Measure("flexible-extract", text=_of_number(flexible_extract)),
         "task_correct": Measure("task correct"),
         "gold_logprob": Measure("gold log-probability (nats)", "number"),
         "gold_rank": Measure("gold rank", "number", "lower", 1),
