@@ -82,6 +82,15 @@ class LaneResult:
     gold_logprob: float | None = None
     """Log-probability (nats) of the whole gold answer after the prompt."""
     gold_token_count: int | None = None
+    gold_end_logprob: float | None = None
+    """Log-probability (nats) that the gold answer, once written, ends there: of an end token or
+    a line end. Measured where `likelihoods.end` is declared."""
+    alias_logprobs: Mapping[str, float] | None = None
+    """Log-probability (nats) of each alias after the prompt, but for those that begin with the
+    gold answer or another alias. Measured where `likelihoods.aliases` is declared."""
+    option_logprobs: Mapping[str, float] | None = None
+    """Log-probability (nats) of each wrong option after the prompt. Measured where
+    `likelihoods.options` is declared."""
     gold_rank: int | None = None
     """Rank, from 1, of the gold answer's first token in the next-token distribution."""
     kl_from_no_inject: float | None = None

@@ -94,6 +94,27 @@ def row_values(cell: CellResult, measure: str) -> dict[str, float]:
     return _column(cell, measure)
 
 
+def lane_value(cell: CellResult, row: LaneResult, measure: str) -> float | None:
+    """Return one lane's value of a measure; None where it has none.
+
+    Raises:
+        NumericError: The value is NaN or infinite.
+    """
+    how = MEASURES[measure]
+    number: float | None
+    if how.text is not None:
+        gold = Gold(row.gold, cell.aliases.get(row.row_id, ()))
+        number = None if row.prediction is None else how.text(row.prediction, gold)
+    else:
+        number = getattr(row, measure) if how.numbers is None else how.numbers(row)
+    if number is not None and not math.isfinite(number):
+        raise NumericError(
+            f"{cell.source}: {cell.name}: row {row.row_id!r}: {measure} is {number}; "
+            "a mean needs finite numbers"
+        )
+    return number
+
+
 def score_cell(cell: CellResult, measures: Iterable[str] = tuple(MEASURES)) -> CellScore:
     """Score every row of a cell.
 
@@ -175,26 +196,8 @@ def _check_rows(cell: CellResult) -> None:
 
 
 def _column(cell: CellResult, measure: str) -> dict[str, float]:
-    found = ((row.row_id, _value(cell, row, measure)) for row in cell.lanes)
-    return {row_id: value for row_id, value in found if value is not None}
-
-
-def _value(cell: CellResult, row: LaneResult, measure: str) -> float | None:
-    text = MEASURES[measure].text
-    if text is not None:
-        if row.prediction is None:
-            return None
-        value = text(row.prediction, Gold(row.gold, cell.aliases.get(row.row_id, ())))
-        return None if value is None else float(value)
-    number: float | None = getattr(row, measure)
-    if number is None:
-        return None
-    if not math.isfinite(number):
-        raise NumericError(
-            f"{cell.source}: {cell.name}: row {row.row_id!r}: {measure} is {number}; "
-            "a mean needs finite numbers"
-        )
-    return float(number)
+    found = ((row.row_id, lane_value(cell, row, measure)) for row in cell.lanes)
+    return {row_id: float(value) for row_id, value in found if value is not None}
 
 
 def _mean(values: Sequence[float]) -> Mean:

@@ -12,10 +12,18 @@ from types import MappingProxyType
 from typing import Literal
 
 from statebridge.data.answers import as_number
-from statebridge.records import ResultSet
+from statebridge.records import LaneResult, ResultSet
 from statebridge.scoring.containment import contains_answer
 from statebridge.scoring.extraction import flexible_extract, strict_match
 from statebridge.scoring.gold import Gold
+from statebridge.scoring.likelihood import (
+    answer_logprob,
+    choice_acc,
+    choice_acc_norm,
+    gold_logprob_ended,
+    gold_logprob_per_byte,
+    gold_logprob_per_token,
+)
 from statebridge.scoring.metrics import (
     Metric,
     exact_match,
@@ -30,6 +38,8 @@ Kind = Literal["zero_one", "share", "number"]
 
 TextMeasure = Callable[[str, Gold], float | None]
 """(prediction, gold) to its value; true counts 1, None is no value."""
+LaneMeasure = Callable[[LaneResult], float | None]
+"""A lane to its value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +55,9 @@ class Measure:
     digits: int = 4
     """Decimal places in a table, as published."""
     text: TextMeasure | None = None
-    """Function of the text and its gold answers; None for a recorded number."""
+    """Function of the text and its gold answers, for a measure of the text."""
+    numbers: LaneMeasure | None = None
+    """Function of recorded numbers; with neither function the measure is a recorded number."""
 
 
 def _published(metric: Metric) -> TextMeasure:
@@ -77,6 +89,20 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
         "flexible_extract": Measure("flexible-extract", text=_of_number(flexible_extract)),
         "task_correct": Measure("task correct"),
         "gold_logprob": Measure("gold log-probability (nats)", "number"),
+        "gold_logprob_per_token": Measure(
+            "gold log-probability per token (nats)", "number", numbers=gold_logprob_per_token
+        ),
+        "gold_logprob_per_byte": Measure(
+            "gold log-probability per byte (nats)", "number", numbers=gold_logprob_per_byte
+        ),
+        "gold_logprob_ended": Measure(
+            "gold log-probability with its end (nats)", "number", numbers=gold_logprob_ended
+        ),
+        "answer_logprob": Measure(
+            "log-probability of answer or alias (nats)", "number", numbers=answer_logprob
+        ),
+        "choice_acc": Measure("most probable option", numbers=choice_acc),
+        "choice_acc_norm": Measure("most probable option per byte", numbers=choice_acc_norm),
         "gold_rank": Measure("gold rank", "number", "lower", 1),
         "kl_from_no_inject": Measure("KL from no_inject (nats)", "number", None),
         "prediction_changed": Measure("predictions changed", better=None),
