@@ -51,8 +51,8 @@ ARROWS: dict[str, str] = {
     "actions": "errors progress experiment tasks results stats models translators engine",
     "run": ("errors experiment scoring results stats validation tables report engine actions"),
     "commands": (
-        "errors progress experiment data tasks results stats validation audit papers tables "
-        "figures report models engine actions run"
+        "errors progress experiment data tasks scoring results stats validation audit papers "
+        "tables figures report models engine actions run"
     ),
 }
 # The same for the wings of the engine. Decoding asks for CUDA graphs inside of a function, where

@@ -82,6 +82,15 @@ class LaneResult:
     gold_logprob: float | None = None
     """Log-probability (nats) of the whole gold answer after the prompt."""
     gold_token_count: int | None = None
+    gold_end_logprob: float | None = None
+    """Log-probability (nats) that the gold answer, once written, ends there: of an end token or
+    a line end. Measured where `likelihoods.end` is declared."""
+    alias_logprobs: Mapping[str, float] | None = None
+    """Log-probability (nats) of each alias after the prompt, but for those that begin with the
+    gold answer or another alias. Measured where `likelihoods.aliases` is declared."""
+    option_logprobs: Mapping[str, float] | None = None
+    """Log-probability (nats) of each wrong option after the prompt. Measured where
+    `likelihoods.options` is declared."""
     gold_rank: int | None = None
     """Rank, from 1, of the gold answer's first token in the next-token distribution."""
     kl_from_no_inject: float | None = None
@@ -119,6 +128,8 @@ class CellResult:
     lanes: list[LaneResult]
     source: Path
     """The file or directory it was read from; for messages."""
+    aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Other right answers by row id, of the rows that have any."""
     dataset_sha256: str | None = None
     decoding: Mapping[str, Any] = field(default_factory=dict)
     """max_new_tokens, repetition_penalty, no_repeat_ngram_size, as recorded."""

@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from statebridge.tables.rows import Rows
     from statebridge.validation import Expectation, ValidationReport
 
-_JUDGED_BY = ("task_correct", "word_boundary_contains", "gold_logprob")
-"""Metrics of `Run.score` where none is given: the first one that the rows have."""
-
 
 class RowCount(NamedTuple):
     """Number of committed rows, each counted in every cell, and of all rows of the plan."""
@@ -175,11 +172,20 @@ class Run:
 
         return chosen_rows(self.results(), conditions, seeds)
 
-    def scores(self) -> list[ConditionScore]:
-        """Return every condition's scores: means over rows, mean and deviation over seeds."""
-        from statebridge.scoring import score_cell, score_conditions
+    def scores(self, metrics: Sequence[str] | None = None) -> list[ConditionScore]:
+        """Return every condition's scores: means over rows, mean and deviation over seeds.
 
-        return score_conditions([score_cell(cell) for cell in self.results().cells if cell.lanes])
+        Args:
+            metrics: Names of `statebridge.scoring.MEASURES`; all of them if not given.
+
+        Raises:
+            ResultError: An unknown metric.
+        """
+        from statebridge.scoring import MEASURES, score_cell, score_conditions
+
+        wanted = tuple(MEASURES) if metrics is None else tuple(metrics)
+        cells = [cell for cell in self.results().cells if cell.lanes]
+        return score_conditions([score_cell(cell, wanted) for cell in cells])
 
     def score(
         self, condition: str, metric: str | None = None, *, direction: Direction | None = None
@@ -188,27 +194,27 @@ class Run:
 
         Args:
             condition: Name of the condition.
-            metric: A name of `statebridge.scoring.MEASURES`; where none is given, the first of
-                `task_correct`, `word_boundary_contains` and `gold_logprob` that the rows have.
+            metric: A name of `statebridge.scoring.MEASURES`; the task's primary metric if not
+                given: `task_correct` where rows name a scoring convention, else
+                `word_boundary_contains`, and without decoded texts `gold_logprob`.
             direction: `fwd` or `rev`; needed where the results hold both.
 
         Raises:
             ResultError: An unknown condition or metric, no value, or two directions.
         """
-        scores = self.scores()
+        from statebridge.scoring import primary_metric
+
+        wanted = primary_metric(self.results()) if metric is None else metric
+        scores = self.scores([wanted])
         found = [s for s in scores if s.condition == condition and direction in (None, s.direction)]
         if not found:
             known = {s.condition for s in scores if direction in (None, s.direction)}
             raise ResultError(f"condition {condition!r} has no rows; {nearest(condition, known)}")
         if len(found) > 1:
             raise ResultError(f"{condition}: has two directions; give direction='fwd' or 'rev'")
-        means = found[0].means
-        if metric is not None and metric not in means:
-            raise ResultError(f"metric {metric!r} is unknown; {nearest(metric, means)}")
-        wanted = _JUDGED_BY if metric is None else (metric,)
-        value = next((v for m in wanted if (v := means[m].mean) is not None), None)
+        value = found[0].means[wanted].mean
         if value is None:
-            raise ResultError(f"{condition}: no row has a value of {' or '.join(wanted)}")
+            raise ResultError(f"{condition}: no row has a value of {wanted}")
         return value
 
     def compare(

@@ -124,7 +124,8 @@ class ClientMethods(OnServer[S], Generic[S, R]):
         """Score predictions that were made elsewhere; nothing is stored.
 
         Args:
-            predictions: `row_id`, `gold`, `prediction`, and if wanted `condition` and `seed`.
+            predictions: `row_id`, `gold`, `prediction`, and if wanted `aliases` (other right
+                answers), `condition` and `seed`.
             direction: `fwd` or `rev`.
         """
         body = {"direction": direction, "predictions": [dict(item) for item in predictions]}

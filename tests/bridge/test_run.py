@@ -69,7 +69,7 @@ def test_rows_scores_and_comparison(done: statebridge.Run) -> None:
 def test_a_wrong_name_is_answered_with_the_right_ones(done: statebridge.Run) -> None:
     with pytest.raises(ResultError, match=r"'nl_rely' has no rows; did you mean nl_relay"):
         done.score("nl_rely")
-    with pytest.raises(ResultError, match="metric 'gold_logprop' is unknown; did you mean gold"):
+    with pytest.raises(ResultError, match="unknown measure 'gold_logprop'; did you mean gold"):
         done.score("nl_relay", "gold_logprop")
     with pytest.raises(ResultError, match="no row has a value of task_correct"):
         done.score("nl_relay", "task_correct")

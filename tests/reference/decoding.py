@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -50,16 +51,35 @@ def text_of(tokenizer: Any, tokens: list[int]) -> str:
     return text.strip()
 
 
+OPENING = "([{<“‘«„（「『【《〈"
+"""Marks that a word follows without a space."""
+WIDE = re.compile(
+    "[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff01-\uff60]"
+)
+"""Letters and marks of Chinese, Japanese and Korean type."""
+
+
+def space_before_answer(prompt: str) -> str:
+    """Return the space between a prompt and its answer, or nothing where none is written."""
+    end = prompt[-1:]
+    quoted = end in ('"', "'", "`") and prompt[-2:-1] in ("", " ", "\n", "\t")
+    if end in ("", " ", "\n", "\t", "\r") or end in OPENING or WIDE.match(end) or quoted:
+        return ""
+    return " "
+
+
 def answer_ids(tokenizer: Any, prompt: str, answer: str) -> list[int]:
     """Return the tokens of the gold answer as they follow the (uncut) prompt.
 
-    They are what `prompt + " " + answer` has beyond the prompt's own tokens. Where the
-    prompt's tokens are no prefix of those, they are the tokens of `" " + answer` alone.
+    They are what the prompt, a space where one is written and the answer have beyond the
+    prompt's own tokens. Where the prompt's tokens are no prefix of those, they are the tokens
+    of the space and the answer alone. White space around the answer does not count.
     """
-    before, whole = encode(tokenizer, prompt), encode(tokenizer, f"{prompt} {answer}")
-    if whole[: len(before)] == before:
+    added = space_before_answer(prompt) + answer.strip()
+    before, whole = encode(tokenizer, prompt), encode(tokenizer, prompt + added)
+    if whole[: len(before)] == before and len(whole) > len(before):
         return whole[len(before) :]
-    return list(tokenizer(f" {answer}", add_special_tokens=False)["input_ids"])
+    return list(tokenizer(added, add_special_tokens=False)["input_ids"])
 
 
 @dataclass(frozen=True)

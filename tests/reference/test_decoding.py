@@ -94,8 +94,8 @@ def test_gold_measures_step_by_step() -> None:
 
 def test_answer_tokens_follow_the_prompt() -> None:
     tokenizer = tiny_tokenizer()
-    for prompt in ("A:", "A: ", "Zoë\n", task_prompt(ROWS[6])):
-        whole = encode(tokenizer, f"{prompt} Rio Japan")
+    for prompt, space in (("A:", " "), ("A: ", ""), ("Zoë\n", ""), (task_prompt(ROWS[6]), " ")):
+        whole = encode(tokenizer, f"{prompt}{space}Rio Japan")
         assert encode(tokenizer, prompt) + answer_ids(tokenizer, prompt, "Rio Japan") == whole
     # A tokenizer that ends every text: the prompt's tokens are no prefix then.
     ending = tiny_llama_tokenizer()

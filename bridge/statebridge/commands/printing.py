@@ -10,26 +10,26 @@ from rich.table import Table as RichTable
 
 if TYPE_CHECKING:
     from statebridge.records import ResultSet
-    from statebridge.scoring import ConditionScore, SeedMean
+    from statebridge.run import Run
+    from statebridge.scoring import SeedMean
     from statebridge.tables import Table
 
-COLUMNS = (
-    ("task_correct", "task correct"),
-    ("word_boundary_contains", "word-boundary"),
-    ("legacy_contains", "legacy contains"),
-    ("normalized_exact_match", "norm. exact"),
-    ("gold_logprob", "gold log p"),
-    ("kl_from_no_inject", "KL (nats)"),
-    ("prediction_changed", "changed"),
-)
-"""Measures of the table that `run` and `score` print, with their headers."""
 
+def print_scores(run: Run, console: Console, metrics: Sequence[str] | None = None) -> None:
+    """Print the means of each condition over measures that have a value.
 
-def print_scores(scores: Sequence[ConditionScore], console: Console) -> None:
-    """Print the means of each condition; ± is the sample standard deviation over seeds."""
+    ± at the first measure is the sample standard deviation over seeds.
+
+    Args:
+        metrics: Names of measures; the task's primary metric and a few more if not given.
+    """
+    from statebridge.scoring import MEASURES, shown_measures
+
+    measures = shown_measures(run.results()) if metrics is None else metrics
+    scores = run.scores(measures)
     shown = [
-        (measure, title)
-        for measure, title in COLUMNS
+        (measure, MEASURES[measure].header)
+        for measure in measures
         if any(score.means[measure].mean is not None for score in scores)
     ]
     table = RichTable(box=None, pad_edge=False)
@@ -42,7 +42,7 @@ def print_scores(scores: Sequence[ConditionScore], console: Console) -> None:
             f"{score.condition} ({score.direction})" if both else score.condition,
             str(len(score.seeds)),
             "-".join(str(n) for n in rows),
-            *(_cell(score.means[measure], measure) for measure, _ in shown),
+            *(_cell(score.means[measure], measure == shown[0][0]) for measure, _ in shown),
         )
     _print_whole(table, console)
 
@@ -60,12 +60,10 @@ def print_empty_cells(results: ResultSet, console: Console) -> None:
         )
 
 
-def _cell(mean: SeedMean, measure: str) -> str:
+def _cell(mean: SeedMean, with_sd: bool) -> str:
     if mean.mean is None:
         return "-"
-    # The deviation of the main metric only: eight columns are as many as one can read.
-    with_sd = mean.sd is not None and measure == COLUMNS[0][0]
-    return f"{mean.mean:.4f}" + (f" ± {mean.sd:.4f}" if with_sd else "")
+    return f"{mean.mean:.4f}" + (f" ± {mean.sd:.4f}" if with_sd and mean.sd is not None else "")
 
 
 def print_table(table: Table, *, leave_out: Iterable[str] = ()) -> None:

@@ -21,17 +21,31 @@ Expect = Annotated[
 ]
 
 
-def score(sources: Sources, as_json: AsJson = False) -> None:
+def score(
+    sources: Sources,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A measure, or all; may be repeated. [default: the task's primary metric and a "
+            "few others]",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Print each condition's scores; ± is the standard deviation over seeds."""
     from statebridge.results.service_records import summary_of
     from statebridge.run import Run
+    from statebridge.scoring import MEASURES
 
+    metrics = list(MEASURES) if metric == ["all"] else metric
     run = Run(*sources)
-    results, scores = run.results(), run.scores()
     if as_json:
+        scores = run.scores(metrics)
         print(json.dumps([summary_of(score).model_dump() for score in scores]))
         return
-    print_scores(scores, Console())
+    print_scores(run, Console(), metrics)
+    results = run.results()
     print_empty_cells(results, Console(stderr=True))
     for cell in results.cells:
         if not cell.complete:

@@ -61,7 +61,6 @@ def run(
         print("interrupted; the same command again goes on where it stopped", file=sys.stderr)
         raise typer.Exit(130) from None
     found = Run(out)
-    results, scores = found.results(), found.scores()
     if as_json:
         print(
             json.dumps(
@@ -75,15 +74,15 @@ def run(
                         f"{score.condition}/{score.direction}": {
                             measure: mean.mean for measure, mean in score.means.items()
                         }
-                        for score in scores
+                        for score in found.scores()
                     },
                 }
             )
         )
         return
     console = Console()
-    print_scores(scores, console)
-    print_empty_cells(results, console)
+    print_scores(found, console)
+    print_empty_cells(found.results(), console)
     resumed = f" ({summary.resumed_lanes} were there already)" if summary.resumed_lanes else ""
     console.print(
         f"\n{summary.lanes} lanes{resumed} in {summary.seconds:.1f} s, written to "

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from statebridge.data.answers import NAME_LISTS, listed_names
 from statebridge.data.files import atomic_writer, iter_lines, read_text
 from statebridge.data.rows import (
     Place,
@@ -64,7 +65,8 @@ def iter_jsonl(path: str | Path, fields: FieldMap | None = None) -> Iterator[Dat
     """Yield the rows of a JSON Lines file, streaming (only the row ids are kept in memory).
 
     Text is taken verbatim. Every other field whose value is text, a number, true, false or
-    null becomes an attribute; lists and objects are left out.
+    null becomes an attribute, and so do `aliases` and `options`, lists of texts; other lists and
+    objects are left out.
 
     Raises:
         DatasetError: The file cannot be read; a line is not a JSON object; a field is
@@ -95,14 +97,24 @@ def _placed_rows(path: Path, fields: FieldMap) -> Iterator[tuple[Place, DatasetR
                 context=text_field(record, fields.context, place, row_id=row_id),
                 question=text_field(record, fields.question, place, row_id=row_id),
                 answer=text_field(record, fields.answer, place, row_id=row_id),
-                attributes={
-                    name: value
-                    for name, value in record.items()
-                    if name not in used
-                    and (value is None or isinstance(value, str | int | float | bool))
-                },
+                attributes=_attributes(record, used, place, row_id),
             ),
         )
+
+
+def _attributes(
+    record: Mapping[str, Any], used: Collection[str | None], place: Place, row_id: str
+) -> dict[str, Any]:
+    attributes: dict[str, Any] = {}
+    for name, value in record.items():
+        if name in used:
+            continue
+        if name in NAME_LISTS and isinstance(value, list | dict):
+            if names := listed_names(value, name, place, row_id):
+                attributes[name] = names
+        elif value is None or isinstance(value, str | int | float | bool):
+            attributes[name] = value
+    return attributes
 
 
 def canonical_line(record: dict[str, Any]) -> bytes:

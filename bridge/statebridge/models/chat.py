@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import takewhile
 from typing import Any
+from unicodedata import category, east_asian_width
 
 from statebridge.errors import PairError
 from statebridge.experiment.experiment import Chat
@@ -83,23 +84,48 @@ def encoded_answer(
     """Return the ids of the answer as they follow a prompt.
 
     The ids of prompt + answer after the prompt's own, where the prompt's ids are a prefix of
-    them; else (a tokenizer that merges across the join) the ids of the answer alone. A space
-    begins the answer after plain text; the turn of a template begins without one.
+    them; else (a tokenizer that merges across the join) the ids of the answer alone. White space
+    around the answer is no part of it. A space begins the answer after plain text, except where
+    `begins_word` says that none belongs there; the turn of a template begins without one.
 
     Raises:
         PairError: As `takes_template` and `as_turns`.
     """
+    written, settings = answer.strip(), {}
     if takes_template(tokenizer, chat, name):
-        text, spoken, settings = as_turns(tokenizer, [text], name)[0], answer, _NO_SPECIALS
-    else:
-        spoken, settings = f" {answer}", {}
-    prompt, joined = tokenizer([text, text + spoken], **settings)["input_ids"]
+        text, settings = as_turns(tokenizer, [text], name)[0], _NO_SPECIALS
+    elif not begins_word(text):
+        written = f" {written}"
+    prompt, joined = tokenizer([text, text + written], **settings)["input_ids"]
     if joined[: len(prompt)] == prompt and len(joined) > len(prompt):
         return tuple(joined[len(prompt) :])
-    return tuple(tokenizer(spoken, add_special_tokens=False)["input_ids"])
+    if not written.startswith(" "):
+        # Some tokenizers begin every text with a space; after a line end they add none.
+        start, joined = tokenizer(["\n", f"\n{written}"], **_NO_SPECIALS)["input_ids"]
+        if joined[: len(start)] == start and len(joined) > len(start):
+            return tuple(joined[len(start) :])
+    return tuple(tokenizer(written, **_NO_SPECIALS)["input_ids"])
 
 
 _NO_SPECIALS = {"add_special_tokens": False}
+
+
+def begins_word(text: str) -> bool:
+    """Whether a word begins right after a text, with no space between.
+
+    So it is after white space, an opening bracket or quotation mark, and a full-width character,
+    whose scripts write no spaces.
+
+    Examples:
+        >>> [begins_word(text) for text in ("A:", "A:\\n", "A: ", "A: (", 'A: "', "答：")]
+        [False, True, True, True, True, True]
+    """
+    if not text or text[-1].isspace():
+        return True
+    last, before = text[-1], text[-2:-1]
+    if last in "\"'`":
+        return before == "" or before.isspace()
+    return category(last) in ("Ps", "Pi") or east_asian_width(last) in ("W", "F")
 
 
 def template_tail(tokenizer: Any, chat: Chat, name: str) -> int:

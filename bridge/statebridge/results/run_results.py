@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from statebridge.data.answers import ALIASES, attribute_names
 from statebridge.data.jsonl import FieldMap, read_jsonl
 from statebridge.errors import ResultError
 from statebridge.experiment.conditions import Condition, DeclaredCondition, UnknownCondition
@@ -158,7 +159,10 @@ def _mark_changes(results: ResultSet) -> None:
 def _mark_correct(results: ResultSet) -> None:
     dataset = results.dataset
     conventions = {row_id: row_convention(row) for row_id, row in dataset.items()}
+    named = ((row_id, attribute_names(row, ALIASES)) for row_id, row in dataset.items())
+    aliases = {row_id: names for row_id, names in named if names}
     for cell in results.cells:
+        cell.aliases = aliases
         cell.lanes = [
             row
             if row.prediction is None or conventions[row.row_id] is None

@@ -253,12 +253,12 @@ class Summary(_Record):
 
 
 class RowScore(_Record):
-    """Verdict of each metric on one prediction; null without a prediction."""
+    """Value of each measure of a text for one prediction; null without a prediction."""
 
     row_id: str
     condition: str
     seed: int | None
-    scores: dict[str, bool | None]
+    scores: dict[str, bool | float | None]
 
 
 class Scores(_Record):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from statebridge.scoring.aggregate import (
-    MEASURES,
-    ROW_NUMBERS,
     CellScore,
     ConditionScore,
     Mean,
@@ -13,6 +11,7 @@ from statebridge.scoring.aggregate import (
     score_cell,
     score_conditions,
 )
+from statebridge.scoring.measures import MEASURES, Measure, primary_metric, shown_measures
 from statebridge.scoring.metrics import (
     METRICS,
     Metric,
@@ -27,10 +26,10 @@ from statebridge.scoring.metrics import (
 __all__ = [
     "MEASURES",
     "METRICS",
-    "ROW_NUMBERS",
     "CellScore",
     "ConditionScore",
     "Mean",
+    "Measure",
     "Metric",
     "SeedMean",
     "exact_match",
@@ -38,8 +37,10 @@ __all__ = [
     "legacy_contains",
     "normalize",
     "normalized_exact_match",
+    "primary_metric",
     "row_values",
     "score_cell",
     "score_conditions",
+    "shown_measures",
     "word_boundary_contains",
 ]

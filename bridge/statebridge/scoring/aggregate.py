@@ -1,7 +1,6 @@
 """From rows to scores: per row, per cell, and per condition over its seeds.
 
-A *measure* is a text metric of `METRICS` or a number that the run recorded per row. A row
-without a value (a null prediction, a number that was not measured) is left out of that
+A row without a value (a null prediction, a number that was not measured) is left out of that
 measure's mean, and every mean says over how many rows it was taken.
 """
 
@@ -16,22 +15,8 @@ from pathlib import Path
 from statebridge.errors import NumericError, ResultError, nearest
 from statebridge.experiment.cells import cell_name
 from statebridge.records import CellResult, Direction, LaneResult
-from statebridge.scoring.metrics import METRICS
-
-ROW_NUMBERS = (
-    "task_correct",
-    "gold_logprob",
-    "gold_rank",
-    "kl_from_no_inject",
-    "prediction_changed",
-    "translated_norm_mean",
-    "receiver_norm_mean",
-    "injected_norm_mean",
-    "source_cosine_mean",
-)
-"""Fields of `LaneResult` that are averaged as they are; true counts 1, false 0."""
-
-MEASURES = (*METRICS, *ROW_NUMBERS)
+from statebridge.scoring.gold import Gold
+from statebridge.scoring.measures import MEASURES
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +94,28 @@ def row_values(cell: CellResult, measure: str) -> dict[str, float]:
     return _column(cell, measure)
 
 
-def score_cell(cell: CellResult, measures: Sequence[str] = MEASURES) -> CellScore:
+def lane_value(cell: CellResult, row: LaneResult, measure: str) -> float | None:
+    """Return one lane's value of a measure; None where it has none.
+
+    Raises:
+        NumericError: The value is NaN or infinite.
+    """
+    how = MEASURES[measure]
+    number: float | None
+    if how.text is not None:
+        gold = Gold(row.gold, cell.aliases.get(row.row_id, ()))
+        number = None if row.prediction is None else how.text(row.prediction, gold)
+    else:
+        number = getattr(row, measure) if how.numbers is None else how.numbers(row)
+    if number is not None and not math.isfinite(number):
+        raise NumericError(
+            f"{cell.source}: {cell.name}: row {row.row_id!r}: {measure} is {number}; "
+            "a mean needs finite numbers"
+        )
+    return number
+
+
+def score_cell(cell: CellResult, measures: Iterable[str] = tuple(MEASURES)) -> CellScore:
     """Score every row of a cell.
 
     Raises:
@@ -169,7 +175,7 @@ def score_conditions(cells: Iterable[CellScore]) -> list[ConditionScore]:
     ]
 
 
-def _check_measures(measures: Sequence[str]) -> None:
+def _check_measures(measures: Iterable[str]) -> None:
     for name in measures:
         if name not in MEASURES:
             raise ResultError(f"unknown measure {name!r}; {nearest(name, MEASURES)}")
@@ -190,24 +196,8 @@ def _check_rows(cell: CellResult) -> None:
 
 
 def _column(cell: CellResult, measure: str) -> dict[str, float]:
-    found = ((row.row_id, _value(cell, row, measure)) for row in cell.lanes)
-    return {row_id: value for row_id, value in found if value is not None}
-
-
-def _value(cell: CellResult, row: LaneResult, measure: str) -> float | None:
-    if measure in METRICS:
-        if row.prediction is None:
-            return None
-        return float(METRICS[measure](row.prediction, row.gold))
-    number: float | None = getattr(row, measure)
-    if number is None:
-        return None
-    if not math.isfinite(number):
-        raise NumericError(
-            f"{cell.source}: {cell.name}: row {row.row_id!r}: {measure} is {number}; "
-            "a mean needs finite numbers"
-        )
-    return float(number)
+    found = ((row.row_id, lane_value(cell, row, measure)) for row in cell.lanes)
+    return {row_id: float(value) for row_id, value in found if value is not None}
 
 
 def _mean(values: Sequence[float]) -> Mean:

@@ -8,45 +8,27 @@ name their convention in the attribute `scoring`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from decimal import Decimal
+from collections.abc import Callable
 
-from statebridge.data.answers import (
-    ALIASES,
-    OPTIONS,
-    SCORING,
-    as_number,
-    attribute_names,
-    first_number,
-    last_number,
-)
+from statebridge.data.answers import SCORING, as_number
 from statebridge.errors import DatasetError, nearest
 from statebridge.records import DatasetRow
 from statebridge.registry import Registry
+from statebridge.scoring.containment import contains_answer
+from statebridge.scoring.extraction import (
+    extract_letter,
+    extract_number,
+    flexible_extract,
+    strict_match,
+)
+from statebridge.scoring.gold import Gold, gold_of
 from statebridge.scoring.metrics import (
     first_answer_span,
     normalize,
     normalized_exact_match,
     word_boundary_contains,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Gold:
-    """The answers of a row that count as right."""
-
-    answer: str
-    aliases: tuple[str, ...] = ()
-    """Other names of the answer."""
-    options: tuple[str, ...] = ()
-    """The answers between which the question lets choose, the right one among them."""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The answer and its aliases."""
-        return (self.answer, *self.aliases)
-
+from statebridge.scoring.squad import squad_exact_match, submitted
 
 Convention = Callable[[str, Gold], bool]
 """(prediction, gold) to whether it is right."""
@@ -56,11 +38,25 @@ CONVENTIONS: Registry[Convention] = Registry(
 )
 
 _LINE_END = re.compile(r"[\r\n]")
-_NEXT_QUESTION = re.compile(r"^(?:Q|Question|Problem):", re.MULTILINE)
-_FINAL = "####"
-_STATED = r"(?i:answer)\s*(?i:is|:)\s*:?\s*\(?({letters})(?![\w'’])"
-_OPENING = r"\W*({letters})\s*(?:$|[).:,;\r\n])"
-_BRACKETED = r"\(({letters})\)"
+
+CONVENTIONS.add("squad_exact_match")(squad_exact_match)
+CONVENTIONS.add("contains_answer")(contains_answer)
+CONVENTIONS.add("strict_match")(strict_match)
+CONVENTIONS.add("flexible_extract")(flexible_extract)
+
+
+@CONVENTIONS.add("babi")
+def babi(prediction: str, gold: Gold) -> bool:
+    """Whether the submitted answer is the answer, a list (`milk,football`) in its order.
+
+    After arXiv 1502.05698, which scores an answer as right or wrong, a list as one answer. Case,
+    spaces around the parts of a list and a full stop at the end are no difference.
+    """
+    return any(_babi_parts(submitted(prediction)) == _babi_parts(name) for name in gold.names)
+
+
+def _babi_parts(text: str) -> list[str]:
+    return [part.strip() for part in text.strip().removesuffix(".").lower().split(",")]
 
 
 @CONVENTIONS.add("exact")
@@ -151,45 +147,6 @@ def choice_letter(prediction: str, gold: Gold) -> bool:
     return extract_letter(prediction, gold.options) == gold.answer
 
 
-def extract_number(prediction: str) -> Decimal | None:
-    """Return the final number of a text, or None; see `final_number`."""
-    text = _own_answer(prediction)
-    _, mark, after = text.partition(_FINAL)
-    if mark:
-        # The first one: the answer, not what a model writes after it.
-        return first_number(_LINE_END.split(after.strip(), maxsplit=1)[0])
-    return last_number(text)
-
-
-def extract_letter(prediction: str, letters: Sequence[str]) -> str | None:
-    """Return the letter that a text settles on, or None.
-
-    The first of: a letter that opens the text and is followed by its end, a line end or one
-    of `) . : , ;`; the last letter after "answer is" or "answer:"; the first letter in
-    brackets. Letters are capitals, and an article that opens the text ("A dog") is none. As
-    for numbers, a further question and what follows it are left out.
-    """
-    text = _own_answer(prediction)
-    known = "|".join(map(re.escape, letters))
-    opening = re.match(_OPENING.format(letters=known), text)
-    if opening is not None:
-        return opening[1]
-    stated = re.findall(_STATED.format(letters=known), text)
-    if stated:
-        return str(stated[-1])
-    bracketed = re.search(_BRACKETED.format(letters=known), text)
-    return None if bracketed is None else bracketed[1]
-
-
-def gold_of(row: DatasetRow) -> Gold:
-    """Return what counts as right for a row: its answer, `aliases` and `options`.
-
-    Raises:
-        DatasetError: One of the two attributes is not text.
-    """
-    return Gold(row.answer, attribute_names(row, ALIASES), attribute_names(row, OPTIONS))
-
-
 def row_convention(row: DatasetRow) -> str | None:
     """Return the name of a row's scoring convention; None where it names none.
 
@@ -223,11 +180,6 @@ def row_correct(prediction: str, row: DatasetRow, convention: str | None = None)
         return judged(prediction, gold_of(row))
     except DatasetError as error:
         raise DatasetError(f"row {row.row_id!r}: {name}: {error}") from None
-
-
-def _own_answer(prediction: str) -> str:
-    text = prediction.strip()
-    return _NEXT_QUESTION.split(text, maxsplit=1)[0]
 
 
 def _place(text: str, name: str) -> int | None:

@@ -7,7 +7,7 @@ from functools import partial
 
 from statebridge.errors import ResultError, nearest
 from statebridge.records import Direction, ResultSet
-from statebridge.scoring.aggregate import MEASURES
+from statebridge.scoring.measures import MEASURES
 from statebridge.stats.comparison import (
     MODES,
     Comparison,

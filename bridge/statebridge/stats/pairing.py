@@ -16,7 +16,7 @@ import numpy as np
 from statebridge.errors import ResultError, nearest
 from statebridge.records import CellResult, Direction, ResultSet
 from statebridge.scoring.aggregate import row_values
-from statebridge.scoring.metrics import METRICS
+from statebridge.scoring.measures import MEASURES
 from statebridge.stats.intervals import Floats
 
 _COMPARABLE_DECODING = ("max_new_tokens", "repetition_penalty", "no_repeat_ngram_size")
@@ -24,7 +24,7 @@ _COMPARABLE_DECODING = ("max_new_tokens", "repetition_penalty", "no_repeat_ngram
 
 def is_zero_one(metric: str) -> bool:
     """Whether a metric is 0 or 1 for each row (a text metric, or whether the text changed)."""
-    return metric in METRICS or metric in ("prediction_changed", "task_correct")
+    return metric in MEASURES and MEASURES[metric].kind == "zero_one"
 
 
 @dataclass(frozen=True)
@@ -244,7 +244,7 @@ class Pairing:
         row_ids = tuple(sorted(values.keys() & baseline_values.keys()))
         unvalued = len(cell.lanes) - len(row_ids)
         if unvalued and row_ids:
-            reason = "a null prediction" if metric in METRICS else f"no {metric}"
+            reason = "a null prediction" if MEASURES[metric].text else f"no {metric}"
             warnings.append(
                 f"{cell.name} against {baseline.name} ({cell.direction}, {metric}): {unvalued} "
                 f"row(s) have {reason} under one of the two and are left out"

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from statebridge.errors import ResultError
 from statebridge.records import CellResult, DatasetRow, LaneResult, ResultSet
+from statebridge.scoring.aggregate import lane_value
+from statebridge.scoring.measures import MEASURES
 from statebridge.scoring.metrics import METRICS
 from statebridge.tables.summary_tables import HEADERS
 from statebridge.tables.table import Column, Kind, Table, Value
@@ -26,12 +28,20 @@ RECORDED: dict[str, Kind] = {
     "relay_prompt_len": "integer",
     "gold_logprob": "number",
     "gold_token_count": "integer",
+    "gold_end_logprob": "number",
     "gold_rank": "integer",
     "kl_from_no_inject": "number",
     "prediction_changed": "boolean",
     "first_changed_token": "integer",
 }
 """Fields of `LaneResult` that become columns as they are."""
+
+_COMPUTED: dict[str, Kind] = {
+    name: "boolean" if measure.kind == "zero_one" else "number"
+    for name, measure in MEASURES.items()
+    if name not in METRICS and (measure.text or measure.numbers)
+}
+"""Measures that are worked out from the text and the numbers of a lane."""
 
 DATASET = "data_"
 """Begins the columns of what the dataset says of a row: `data_hops`, `data_context`."""
@@ -41,9 +51,9 @@ def row_table(results: ResultSet) -> Table:
     """Return one row per dataset row and cell, cells and rows in the order of the results.
 
     Columns: direction, condition, seed, row_id, gold, prediction, the number of new tokens,
-    the five text metrics (empty without a prediction), every recorded measurement, and
-    `data_...` for what the dataset holds. New tokens themselves, and what was written before the
-    answer, are in the run directory.
+    the five text metrics (empty without a prediction), every other measure, every recorded
+    number, and `data_...` for what the dataset holds. New tokens themselves, what was written
+    before the answer and the log-probabilities of other answers are in the run directory.
 
     Raises:
         ResultError: There is no row.
@@ -65,7 +75,7 @@ def row_table(results: ResultSet) -> Table:
         *(Column(name, HEADERS[name], "boolean") for name in METRICS),
         *(
             Column(name, HEADERS.get(name, name), kind, printed=False)
-            for name, kind in RECORDED.items()
+            for name, kind in (_COMPUTED | RECORDED).items()
         ),
         *(Column(f"{DATASET}{name}", name, printed=False) for name in texts),
         *(
@@ -97,6 +107,7 @@ def _lane(cell: CellResult, row: LaneResult) -> tuple[Value, ...]:
         text,
         None if row.token_ids is None else len(row.token_ids),
         *(None if text is None else metric(text, row.gold) for metric in METRICS.values()),
+        *(lane_value(cell, row, name) for name in _COMPUTED),
         *(getattr(row, name) for name in RECORDED),
     )
 

@@ -9,35 +9,16 @@ from statebridge.experiment.presets import CONDITIONS
 from statebridge.records import ResultSet
 from statebridge.results.layer_similarity import SimilarityMap
 from statebridge.scoring.aggregate import (
-    MEASURES,
     ConditionScore,
     SeedMean,
     score_cell,
     score_conditions,
 )
+from statebridge.scoring.measures import MEASURES
 from statebridge.stats.compare import PUBLISHED_METRICS
 from statebridge.tables.table import Column, Spread, Table, Value
 
-HEADERS = {
-    "exact_match": "exact match",
-    "normalized_exact_match": "normalised exact",
-    "word_boundary_contains": "word-boundary",
-    "legacy_contains": "legacy contains",
-    "first_answer_span": "first-answer span",
-    "task_correct": "task correct",
-    "gold_logprob": "gold log-probability (nats)",
-    "gold_rank": "gold rank",
-    "kl_from_no_inject": "KL from no_inject (nats)",
-    "prediction_changed": "predictions changed",
-    "translated_norm_mean": "source norm",
-    "receiver_norm_mean": "receiver norm",
-    "injected_norm_mean": "injected norm",
-    "source_cosine_mean": "cosine of source and own state",
-}
-
-DIGITS = {"gold_rank": 1, "translated_norm_mean": 2, "receiver_norm_mean": 2}
-DEFAULT_DIGITS = 4
-"""As published."""
+HEADERS = {name: measure.header for name, measure in MEASURES.items()}
 
 
 def table_one(
@@ -79,10 +60,7 @@ def table_one(
         Column("condition", "condition"),
         Column("runs", "runs", "integer"),
         Column("rows", "rows", "integer"),
-        *(
-            Column(name, HEADERS[name], "spread", digits=DIGITS.get(name, DEFAULT_DIGITS))
-            for name in measures
-        ),
+        *(Column(name, HEADERS[name], "spread", digits=MEASURES[name].digits) for name in measures),
     )
     return Table(
         title="Scores by condition, mean ± standard deviation over runs",

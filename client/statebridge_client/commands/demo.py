@@ -47,7 +47,7 @@ def demo(
                 "context itself; in the others only the sender does, and question_only and skyline "
                 "are what a channel could give at least and at most.",
             )
-            print_scores(run.scores(), console)
+            print_scores(run, console)
             results = run.results()
             out.mkdir(parents=True, exist_ok=True)
             report = run.report(out / "report.html")

@@ -143,7 +143,7 @@ def _print_scores(run: RemoteRun) -> None:
 
     from statebridge.commands.printing import print_scores
 
-    print_scores(run.scores(), Console())
+    print_scores(run, Console())
 
 
 def _line(item: ExperimentStatus) -> str:

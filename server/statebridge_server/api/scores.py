@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from statebridge.experiment.conditions import UnknownCondition
 from statebridge.records import CellResult, LaneResult
 from statebridge.results.service_records import RowScore, Scores
-from statebridge.scoring import score_cell, score_conditions
-from statebridge.scoring.metrics import METRICS
+from statebridge.scoring import MEASURES, score_cell, score_conditions
+from statebridge.scoring.gold import Gold
 from statebridge_server.api.context import Reader, ServerState, parse_json, read_body
 from statebridge_server.api.problems import ProblemError
 
@@ -27,6 +28,8 @@ class Prediction(BaseModel):
 
     row_id: Annotated[str, Field(min_length=1, max_length=1000)]
     gold: str
+    aliases: list[str] = []
+    """Other right answers."""
     prediction: str | None
     condition: Annotated[str, Field(min_length=1, max_length=200)] = "elsewhere"
     seed: int | None = None
@@ -67,7 +70,7 @@ _BODY: dict[str, Any] = {
 
 @router.post("", openapi_extra=_BODY)
 async def score_predictions(request: Request, server: ServerState, _who: Reader) -> Scores:
-    """Score predictions with the five text metrics; nothing is stored."""
+    """Score predictions with the measures of a text; nothing is stored."""
     limits = server.settings.limits
     content = await read_body(request, limits.score_bytes, limits.body_seconds)
 
@@ -81,6 +84,7 @@ async def score_predictions(request: Request, server: ServerState, _who: Reader)
         if len(sent.predictions) > limits.rows:
             raise ProblemError(422, f"predictions: more than {limits.rows}, this server's limit")
         cells: dict[tuple[str, int | None], CellResult] = {}
+        aliases: dict[tuple[str, int | None], dict[str, tuple[str, ...]]] = defaultdict(dict)
         for item in sent.predictions:
             cell = cells.setdefault(
                 (item.condition, item.seed),
@@ -90,9 +94,11 @@ async def score_predictions(request: Request, server: ServerState, _who: Reader)
                     sent.direction,
                     [],
                     Path("predictions"),
+                    aliases=aliases[item.condition, item.seed],
                 ),
             )
             cell.lanes.append(LaneResult(item.row_id, item.gold, item.prediction))
+            aliases[item.condition, item.seed][item.row_id] = tuple(item.aliases)
         return Scores(
             conditions=score_conditions([score_cell(cell) for cell in cells.values()]),
             rows=[_row_score(item) for item in sent.predictions],
@@ -102,12 +108,14 @@ async def score_predictions(request: Request, server: ServerState, _who: Reader)
 
 
 def _row_score(item: Prediction) -> RowScore:
+    gold = Gold(item.gold, tuple(item.aliases))
     return RowScore(
         row_id=item.row_id,
         condition=item.condition,
         seed=item.seed,
         scores={
-            name: None if item.prediction is None else metric(item.prediction, item.gold)
-            for name, metric in METRICS.items()
+            name: None if item.prediction is None else measure.text(item.prediction, gold)
+            for name, measure in MEASURES.items()
+            if measure.text is not None
         },
     )

@@ -60,12 +60,17 @@ def test_fields_are_mapped_and_scalars_become_attributes(path: Path) -> None:
         "share": 0.5,
         "easy": True,
         "note": None,
-        "aliases": ["B"],
+        "aliases": ["B", " C|D "],
+        "options": [],
         "more": {"x": 1},
     }
     (row,) = read_jsonl(write(path, record), FieldMap("key", "passage", "query", "label"))
     assert row == DatasetRow(
-        "7", "", "Q?", "A", {"hops": 2, "share": 0.5, "easy": True, "note": None}
+        "7",
+        "",
+        "Q?",
+        "A",
+        {"hops": 2, "share": 0.5, "easy": True, "note": None, "aliases": '["B", "C|D"]'},
     )
 
 
@@ -102,6 +107,9 @@ def test_a_line_that_is_not_one_strict_object(path: Path, line: str, problem: st
         ({"question": None}, "field 'question' is null (row id 'x'); it must be text"),
         ({"answer": 44}, "field 'answer' is a number (row id 'x'); it must be text"),
         ({"context": ["a"]}, "field 'context' is a list (row id 'x'); it must be text"),
+        ({"aliases": ["b", 5]}, "field 'aliases' (row id 'x') has another shape; it must be a"),
+        ({"options": {"b": 1}}, "field 'options' (row id 'x') has another shape"),
+        ({"aliases": ["b", " "]}, "field 'aliases' (row id 'x'): name '': must not be empty"),
         ({"answer": {}}, "field 'answer' is an object"),
         ({"answer": " \n"}, "field 'answer' is empty (row id 'x')"),
         ({"question": ""}, "field 'question' is empty (row id 'x')"),

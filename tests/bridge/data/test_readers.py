@@ -107,7 +107,13 @@ def test_hotpotqa_as_distributed_and_as_exported(path: Path) -> None:
         "Ed Wood: Edward Davis Wood Jr. was an American filmmaker.",
         "Were Scott Derrickson and Ed Wood of the same nationality?",
         "yes",
-        {"type": "comparison", "level": "hard", "hops": 2, "answer_type": "entity"},
+        {
+            "type": "comparison",
+            "level": "hard",
+            "hops": 2,
+            "answer_type": "entity",
+            "scoring": "squad_exact_match",
+        },
     )
     assert read_dataset(array(path, HOTPOT), "hotpotqa") == [gold]
     assert read_dataset(array(path, HOTPOT_COLUMNS), "hotpotqa") == [gold]
@@ -126,7 +132,12 @@ def test_2wikimultihopqa(path: Path) -> None:
         "Polish-Russian War (film): Polish-Russian War is a 2009 film.",
         "Who is the mother of the director of film Polish-Russian War?",
         "Małgorzata Braunek",
-        {"type": "compositional", "hops": 2, "answer_type": "phrase"},
+        {
+            "type": "compositional",
+            "hops": 2,
+            "answer_type": "phrase",
+            "scoring": "squad_exact_match",
+        },
     )
     (row,) = read_dataset(array(path, {**TWOWIKI, "evidences": [[]] * 4}), "2wikimultihopqa")
     assert row.attributes["hops"] == 4
@@ -142,7 +153,13 @@ def test_musique(path: Path) -> None:
         "Hana Mandlikova: Hana won in 1985.\nPrague: Prague is.",
         "Where was the winner of 1985 born?",
         "Prague",
-        {"hops": 2, "answerable": True, "answer_type": "entity"},
+        {
+            "aliases": "Praha",
+            "hops": 2,
+            "answerable": True,
+            "answer_type": "entity",
+            "scoring": "squad_exact_match",
+        },
     )
     both = read_dataset(path, "musique", unanswerable="keep", context="all")
     assert [r.row_id for r in both] == [row.row_id, "2hop__482757_12019__unanswerable"]
@@ -165,6 +182,7 @@ def test_babi(path: Path) -> None:
             "story": 0,
             "hops": 2,
             "answer_type": "entity",
+            "scoring": "babi",
         },
     )
     assert football.row_id.endswith("-0000-001")

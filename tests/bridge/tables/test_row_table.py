@@ -26,6 +26,7 @@ def records(given: ResultSet) -> list[dict[str, Any]]:
 
 def test_every_recorded_field_has_its_column() -> None:
     own = {"row_id", "gold", "prediction", "token_ids", "turns"}
+    own |= {"alias_logprobs", "option_logprobs"}
     assert {field.name for field in fields(LaneResult)} - own == set(RECORDED)
 
 
@@ -45,6 +46,9 @@ def test_a_lane_is_a_row() -> None:
         -1.25,
     )
     assert (found[1]["first_answer_span"], found[2]["first_answer_span"]) == (True, False)
+    assert 0 < found[1]["squad_f1"] < 1
+    assert found[1]["gold_logprob_per_byte"] == -1.25 / len(one.lanes[0].gold)
+    assert found[1]["choice_acc"] is None
     assert found[3]["prediction"] is None
     assert found[3]["legacy_contains"] is None
 
@@ -72,8 +76,8 @@ def test_bad_rows_are_refused() -> None:
     with pytest.raises(ResultError, match="no row to list"):
         row_table(ResultSet([]))
     one = cell("replace", "V", 42)
-    one.lanes[0] = replace(one.lanes[0], gold_logprob=float("nan"))
-    with pytest.raises(NumericError, match="row 1, column gold_logprob"):
+    one.lanes[0] = replace(one.lanes[0], injected_norm_mean=float("nan"))
+    with pytest.raises(NumericError, match="row 1, column injected_norm_mean"):
         row_table(results([one]))
 
 

@@ -172,14 +172,17 @@ def test_an_experiment_that_fails_says_why(client: Client) -> None:
 def test_predictions_made_elsewhere_are_scored(client: Client) -> None:
     scores = client.score(
         [
-            {"row_id": "a", "gold": "Oslo", "prediction": "In Oslo."},
+            {"row_id": "a", "gold": "Oslo", "aliases": ["in oslo"], "prediction": "In Oslo."},
             {"row_id": "b", "gold": "Lima", "prediction": None},
         ]
     )
     (condition,) = scores.conditions
     assert condition.means["word_boundary_contains"].mean == 1.0
     assert condition.missing_predictions == 1
+    assert condition.means["squad_exact_match"].mean == 1.0
     assert scores.rows[0].scores["word_boundary_contains"] is True
+    assert scores.rows[0].scores["squad_f1"] == 1.0
+    assert scores.rows[0].scores["exact_match"] is False
     assert scores.rows[1].scores["word_boundary_contains"] is None
 
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from statebridge.data.answers import SCORING
 from statebridge.data.files import iter_lines
 from statebridge.data.readers.contexts import checked_context
 from statebridge.data.rows import Place, answer_type, make_row
@@ -21,7 +22,7 @@ _NUMBERED = re.compile(r"([0-9]{1,9}) (.*)", re.DOTALL)
 
 
 def iter_babi(path: Path, *, context: str = "gold") -> Iterator[tuple[Place, DatasetRow]]:
-    """Yield the questions of a bAbI file; attributes: task, story, hops, answer_type.
+    """Yield the questions of a bAbI file; attributes: task, story, hops, answer_type, scoring.
 
     With `context="gold"` the context is the supporting statements, with `"all"` every
     statement of the story up to the question. Row ids are the file's name, the story
@@ -79,6 +80,7 @@ def iter_babi(path: Path, *, context: str = "gold") -> Iterator[tuple[Place, Dat
                     "story": story,
                     "hops": len(support),
                     "answer_type": answer_type(answer),
+                    SCORING: "babi",
                 },
             ),
         )

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from statebridge.data.answers import ALIASES, SCORING, join_names
+from statebridge.data.answers import ALIASES, SCORING, listed_names
 from statebridge.data.jsonl import iter_records
 from statebridge.data.rows import Place, answer_type, id_field, make_row, text_field
-from statebridge.errors import DatasetError
 from statebridge.records import DatasetRow
 
 _USED = ("id", "context", "question", "answer", ALIASES)
@@ -51,20 +49,7 @@ def iter_biographies(path: Path) -> Iterator[tuple[Place, DatasetRow]]:
                         if name not in _USED
                         and (value is None or isinstance(value, str | int | float | bool))
                     },
-                    ALIASES: _aliases(record, place, row_id),
+                    ALIASES: listed_names(record.get(ALIASES, []), ALIASES, place, row_id),
                 },
             ),
         )
-
-
-def _aliases(record: dict[str, Any], place: Place, row_id: str) -> str:
-    aliases = record.get(ALIASES, [])
-    if not isinstance(aliases, list) or not all(isinstance(name, str) for name in aliases):
-        raise DatasetError(
-            f"{place}: field {ALIASES!r} has another shape (row id {row_id!r}); "
-            "it must be a list of texts"
-        )
-    try:
-        return join_names(aliases)
-    except DatasetError as error:
-        raise DatasetError(f"{place}: field {ALIASES!r} (row id {row_id!r}): {error}") from None

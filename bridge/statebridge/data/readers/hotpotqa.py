@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from statebridge.data.answers import SCORING
 from statebridge.data.jsonl import iter_records
 from statebridge.data.readers.contexts import Context, Paragraph, checked_context, joined
 from statebridge.data.rows import (
@@ -29,7 +30,7 @@ from statebridge.records import DatasetRow
 
 
 def iter_hotpotqa(path: Path, *, context: str = "gold") -> Iterator[tuple[Place, DatasetRow]]:
-    """Yield the rows of a HotpotQA file; attributes: type, level, hops, answer_type.
+    """Yield the rows of a HotpotQA file; attributes: type, level, hops, answer_type, scoring.
 
     `hops` is the number of gold paragraphs.
 
@@ -48,7 +49,7 @@ def iter_hotpotqa(path: Path, *, context: str = "gold") -> Iterator[tuple[Place,
 def iter_2wikimultihopqa(
     path: Path, *, context: str = "gold"
 ) -> Iterator[tuple[Place, DatasetRow]]:
-    """Yield the rows of a 2WikiMultihopQA file; attributes: type, hops, answer_type.
+    """Yield the rows of a 2WikiMultihopQA file; attributes: type, hops, answer_type, scoring.
 
     `hops` is the number of evidence triples, or of gold paragraphs where there are none.
 
@@ -85,7 +86,11 @@ def _row(
         context=joined(paragraphs, context, place, row_id),
         question=text_field(record, "question", place, row_id=row_id),
         answer=answer,
-        attributes={**attributes, "answer_type": answer_type(answer)},
+        attributes={
+            **attributes,
+            "answer_type": answer_type(answer),
+            SCORING: "squad_exact_match",
+        },
     )
 
 

@@ -1,8 +1,7 @@
 """MuSiQue files (arXiv 2108.00573), JSON Lines.
 
 Fields: `id`, `paragraphs` (`title`, `paragraph_text`, `is_supporting`), `question`,
-`question_decomposition`, `answer`, `answer_aliases`, `answerable`. Aliases are not kept:
-the metrics know one gold answer.
+`question_decomposition`, `answer`, `answer_aliases`, `answerable`.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from statebridge.data.answers import ALIASES, SCORING, listed_names
 from statebridge.data.jsonl import iter_records
 from statebridge.data.readers.contexts import Paragraph, checked_context, joined
 from statebridge.data.rows import Place, answer_type, id_field, make_row, text_field
@@ -18,12 +18,15 @@ from statebridge.errors import DatasetError, nearest
 from statebridge.records import DatasetRow
 
 _UNANSWERABLE = ("drop", "keep")
+_ALIASES = "answer_aliases"
 
 
 def iter_musique(
     path: Path, *, context: str = "gold", unanswerable: str = "drop"
 ) -> Iterator[tuple[Place, DatasetRow]]:
-    """Yield the rows of a MuSiQue file; attributes: hops, answerable, answer_type.
+    """Yield the rows of a MuSiQue file.
+
+    Attributes: aliases (where there are any), hops, answerable, answer_type, scoring.
 
     The "full" files hold each question twice under one id, once with a gold paragraph taken
     away: `unanswerable="drop"` leaves those out, `"keep"` marks them `answerable` false and
@@ -49,6 +52,7 @@ def iter_musique(
         steps = record.get("question_decomposition")
         hops = len(steps) if isinstance(steps, list) and steps else sum(p.gold for p in paragraphs)
         answer = text_field(record, "answer", place, row_id=row_id)
+        aliases = listed_names(record.get(_ALIASES, []), _ALIASES, place, row_id)
         yield (
             place,
             make_row(
@@ -58,9 +62,11 @@ def iter_musique(
                 question=text_field(record, "question", place, row_id=row_id),
                 answer=answer,
                 attributes={
+                    **({ALIASES: aliases} if aliases else {}),
                     "hops": hops,
                     "answerable": answerable,
                     "answer_type": answer_type(answer),
+                    SCORING: "squad_exact_match",
                 },
             ),
         )
