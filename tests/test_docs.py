@@ -68,7 +68,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _on_the_tiny_pair(words: list[str]) -> list[str]:
     """Put the tiny pair, few rows and a generated corpus in the place of what is not here."""
-    if words[1] not in ("run", "layer-search", "fit", "doctor", "similarity"):
+    if words[1] not in ("run", "layer-search", "fit", "doctor", "similarity", "capacity"):
         return words
     if any("taught-pair" in word for word in words):
         # The pair is here; fewer rows to fit on.
@@ -77,7 +77,8 @@ def _on_the_tiny_pair(words: list[str]) -> list[str]:
         fewer |= {"dataset.generate.rows": 6, "positive_control.rows": 4}
         training = "translators.sets.causal.fit.causal.training"
         fewer |= {f"{training}.epochs": 1, f"{training}.warmup_steps": 0}
-        return [*words, *(f"--set={name}={value}" for name, value in fewer.items())]
+        small = ["--symbols=2", "--rows=4"] if words[1] == "capacity" else []
+        return [*words, *small, *(f"--set={name}={value}" for name, value in fewer.items())]
     extra = {
         "sender.model": "./sender",
         "sender.layer": "0.67",

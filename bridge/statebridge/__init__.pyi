@@ -1,3 +1,4 @@
+from .actions import capacity as capacity
 from .actions import capture as capture
 from .actions import doctor as doctor
 from .actions import fit as fit

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from statebridge.experiment.given import ExperimentLike
     from statebridge.models.pair import Pair
     from statebridge.models.traced_model import TracedModel
+    from statebridge.stats.capacity import Capacity
     from statebridge.stats.held_out_choice import HeldOutChoice
     from statebridge.translators import Translator
 
@@ -138,6 +139,64 @@ def layer_search(
     with shown(progress) as show:
         run_layer_search(declared, out, pair=pair, progress=show)
     return choose_held_out(read_layer_search(out))
+
+
+def capacity(
+    experiment: ExperimentLike,
+    out: str | Path,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    symbols: Sequence[int] = (2, 4, 8, 16, 32, 64),
+    rows: int = 200,
+    pair: Pair | None = None,
+    progress: bool | ShowProgress = True,
+) -> Capacity:
+    """Measure the bits that each channel of an experiment carries in one use.
+
+    The sender reads which one of K symbols it is, the receiver is asked for it. The experiment runs
+    as it is declared, over rows of K symbols in place of its own; the same call again goes on where
+    it stopped.
+
+    Args:
+        experiment: A file, an `Experiment`, or its fields.
+        out: The run directory; made if needed.
+        overrides: Fields to change.
+        symbols: Numbers of symbols, from 2 to 1,024; an experiment over generated multihop rows
+            has as many as there are names of one kind (120).
+        rows: Rows for each number of symbols; every symbol gets one at least.
+        pair: A loaded pair; loaded here if not given.
+        progress: As for `fit`.
+
+    Examples:
+        >>> statebridge.capacity("experiment.yaml", "runs/capacity").of("private_last")[-1].low
+        3.1
+
+    Raises:
+        StatebridgeError: As `statebridge.run` does, or more symbols than there are.
+    """
+    from statebridge.experiment.given import read_experiment
+    from statebridge.tasks.symbols import symbol_dataset
+
+    if not symbols or rows < 1:
+        raise ExperimentError(f"capacity: symbols {list(symbols)}, rows {rows}; give 1 or more")
+    given = read_experiment(experiment, overrides)
+    changes = {
+        "dataset": symbol_dataset(given.dataset, symbols, rows),
+        "limit": None,
+        "positive_control": None,
+        "sender_checks": False,
+        "layer_search": None,
+        "decode": True,
+    }
+    declared = read_experiment(given, changes)
+    need_engine()
+    from statebridge.engine.run import run_experiment
+    from statebridge.results.read_results import read_sources
+    from statebridge.stats.capacity import capacity as measured
+
+    with shown(progress) as show:
+        run_experiment(declared, out, pair=pair, progress=show)
+    return measured(read_sources([Path(out)]))
 
 
 def doctor(

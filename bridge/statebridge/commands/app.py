@@ -12,6 +12,7 @@ import typer
 
 from statebridge.commands import (
     audit,
+    capacity,
     compare,
     dataset,
     doctor,
@@ -36,6 +37,7 @@ app = typer.Typer(
 app.command()(run.run)
 app.command("layer-search")(layer_search.layer_search)
 app.command("sweep", hidden=True)(layer_search.layer_search)  # its earlier name
+app.command()(capacity.capacity)
 app.command()(fit.fit)
 app.command()(similarity.similarity)
 app.command()(doctor.doctor)

@@ -21,6 +21,7 @@ from statebridge.records import DatasetRow
 
 KNOWN_HOPS = (2, 3, 4)
 Wording = Literal["varied", "plain"]
+ALL_NAMES = (0.0, 1.0)
 MAX_DISTRACTORS = 50
 """With more, the lists of names are too short for distinct decoys."""
 
@@ -33,6 +34,7 @@ def generate_multihop(
     *,
     domains: Sequence[str] | None = None,
     wording: Wording = "varied",
+    names: tuple[float, float] = ALL_NAMES,
 ) -> list[DatasetRow]:
     """Return generated rows; see `iter_multihop`.
 
@@ -43,13 +45,14 @@ def generate_multihop(
         seed: Any integer.
         domains: Names of the domains that take turns; all if not given.
         wording: `plain` words each fact and each question in one way only.
+        names: Part of each list of names to draw from, as shares of its length.
 
     Raises:
         DatasetError: One of the above is out of range, or an unknown domain.
     """
     if rows < 1:
         raise DatasetError(f"generated rows: rows is {rows}; ask for at least 1")
-    made = iter_multihop(hops, distractors, seed, domains=domains, wording=wording)
+    made = iter_multihop(hops, distractors, seed, domains=domains, wording=wording, names=names)
     return list(islice(made, rows))
 
 
@@ -60,6 +63,7 @@ def iter_multihop(
     *,
     domains: Sequence[str] | None = None,
     wording: Wording = "varied",
+    names: tuple[float, float] = ALL_NAMES,
 ) -> Iterator[DatasetRow]:
     """Yield generated rows without end: ids `mh_gen_000000`, ...
 
@@ -83,6 +87,9 @@ def iter_multihop(
     worlds = DOMAINS if domains is None else tuple(_domain(name) for name in domains)
     if not worlds:
         raise DatasetError("generated rows: domains is empty; name at least one")
+    if names != ALL_NAMES:
+        worlds = tuple(with_part_of_names(domain, names) for domain in worlds)
+        _check_names_suffice(worlds, chosen, distractors, names)
     questions: tuple[str, ...] = QUESTIONS
     if wording == "plain":
         worlds, questions = tuple(map(plainly, worlds)), QUESTIONS[:1]
@@ -95,6 +102,45 @@ def plainly(domain: Domain) -> Domain:
         replace(link, facts=link.facts[:1], phrases=link.phrases[:1]) for link in domain.links
     )
     return replace(domain, links=(first, second, third, fourth))
+
+
+def with_part_of_names(domain: Domain, part: tuple[float, float]) -> Domain:
+    """Return a domain that draws from a part of each list of names.
+
+    Args:
+        domain: Its kinds that share a list of names share the part too.
+        part: Where the part starts and ends, as shares of the list: (0, 0.8) and (0.8, 1) have no
+            name in common.
+    """
+    kept = {id(kind.names): part_of_names(kind.names, part) for kind in domain.kinds}
+    first, second, third, fourth, fifth = (
+        replace(kind, names=kept[id(kind.names)]) for kind in domain.kinds
+    )
+    return replace(domain, kinds=(first, second, third, fourth, fifth))
+
+
+def part_of_names(names: tuple[str, ...], part: tuple[float, float]) -> tuple[str, ...]:
+    """Return the part of a list of names, the same for the same list and shares."""
+    start, end = (round(share * len(names)) for share in part)
+    # The lists are in alphabetical order, and a part is to be like the whole.
+    order = random.Random("statebridge.multihop.names").sample(names, len(names))  # noqa: S311
+    return tuple(sorted(order[start:end]))
+
+
+def _check_names_suffice(
+    domains: Sequence[Domain], hops: Sequence[int], distractors: int, part: tuple[float, float]
+) -> None:
+    for domain in domains:
+        for length in hops:
+            chains = 1 + -(-distractors // length)
+            for start in range(len(domain.links) - length + 1):
+                lists = [kind.names for kind in domain.kinds[start : start + length + 1]]
+                short = next((n for n in lists if len(n) < chains * lists.count(n)), None)
+                if short is not None:
+                    raise DatasetError(
+                        f"generated rows: names {list(part)} leaves {len(short)} names of a list, "
+                        f"and a row needs {chains * lists.count(short)} of them; widen the part"
+                    )
 
 
 def _domain(name: str) -> Domain:

@@ -24,6 +24,8 @@ TASKS: Registry[Generate] = Registry(
 
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1), NO_BOOLEAN]
 Hops = Annotated[int, Field(ge=2, le=4), NO_BOOLEAN]
+Symbols = Annotated[int, Field(ge=2, le=1024), NO_BOOLEAN]
+Part = Annotated[float, Field(ge=0, le=1), NO_BOOLEAN]
 
 
 class Declared(BaseModel):
@@ -38,8 +40,8 @@ class GeneratedRows(Declared):
     rows: Annotated[int, Field(ge=1, le=1_000_000), NO_BOOLEAN]
     task: Annotated[str, NameIn(TASKS)] = "multihop"
     """`multihop` (chains of invented facts), `countries` or `tip_sheets` (tasks of arXiv
-    2501.14082, with rows of our own), or a registered task. The fields below, but for `seed`, are
-    options of `multihop`."""
+    2501.14082, with rows of our own), `symbols`, or a registered task. The fields below are options
+    of `multihop`, but for `seed`, which all have, and `symbols`, which that task has too."""
     hops: Annotated[tuple[Hops, ...], Field(min_length=1)] = (2, 3, 4)
     """Chain lengths, taken in turn."""
     distractors: Annotated[int, Field(ge=0, le=50), NO_BOOLEAN] = 2
@@ -48,11 +50,19 @@ class GeneratedRows(Declared):
     """Names of the domains, taken in turn; all if not given."""
     wording: Literal["varied", "plain"] = "varied"
     """`plain` words each fact and each question in one way only."""
+    names: tuple[Part, Part] = (0.0, 1.0)
+    """Part of each list of names to draw from, as shares of its length: `[0, 0.8]` and `[0.8, 1]`
+    have no name in common."""
+    symbols: Annotated[tuple[Symbols, ...], Field(min_length=1)] | None = None
+    """Numbers of different answers, taken in turn: with 8, each row has one of the same 8 answers,
+    equally often. What `statebridge capacity` measures."""
     seed: Seed = 0
 
     @model_validator(mode="after")
     def _options_fit(self) -> GeneratedRows:
-        given = {"hops", "distractors", "domains", "wording"} & self.model_fields_set
+        given = {"hops", "distractors", "domains", "wording", "names"} & self.model_fields_set
+        if self.task != "symbols":
+            given |= {"symbols"} & self.model_fields_set
         changed = sorted(
             name for name in given if getattr(self, name) != type(self).model_fields[name].default
         )

@@ -7,6 +7,7 @@ hold what it shows, the reason.
 from __future__ import annotations
 
 from statebridge.figures.accuracy import accuracy_against_cost, containment
+from statebridge.figures.capacity import capacity_curve
 from statebridge.figures.differences import forest, paired_delta
 from statebridge.figures.drawing import Drawing, save_figure
 from statebridge.figures.gallery import gallery
@@ -24,6 +25,7 @@ __all__ = [
     "Drawing",
     "accuracy_against_cost",
     "audit_labels",
+    "capacity_curve",
     "containment",
     "cosine_distribution",
     "divergence_survival",

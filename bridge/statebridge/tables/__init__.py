@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statebridge.tables.capacity_table import capacity_table
 from statebridge.tables.comparison_table import comparison_table
 from statebridge.tables.formats import (
     EXPORT_FORMATS,
@@ -28,6 +29,7 @@ __all__ = [
     "Spread",
     "Table",
     "TableFormat",
+    "capacity_table",
     "comparison_table",
     "export_tables",
     "row_table",

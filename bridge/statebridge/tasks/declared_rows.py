@@ -13,6 +13,7 @@ from statebridge.data import (
 from statebridge.errors import DatasetError
 from statebridge.experiment.dataset import TASKS, Dataset, GeneratedRows
 from statebridge.records import DatasetRow
+from statebridge.tasks.symbols import multihop_symbols
 
 
 def resolve_dataset(dataset: Dataset) -> tuple[list[DatasetRow], str]:
@@ -50,6 +51,8 @@ def generated_rows(settings: GeneratedRows) -> list[DatasetRow]:
 @TASKS.add("multihop")
 def multihop(settings: GeneratedRows) -> list[DatasetRow]:
     """Return chains of invented facts, with a question that takes all of a chain."""
+    if settings.symbols is not None:
+        return multihop_symbols(settings)
     return generate_multihop(
         settings.rows,
         hops=settings.hops,
@@ -57,4 +60,5 @@ def multihop(settings: GeneratedRows) -> list[DatasetRow]:
         seed=settings.seed,
         domains=settings.domains,
         wording=settings.wording,
+        names=settings.names,
     )
