@@ -15,6 +15,7 @@ from pydantic import (
     Field,
     ValidationError,
     field_validator,
+    model_validator,
 )
 from pydantic_settings import (
     BaseSettings,
@@ -24,7 +25,7 @@ from pydantic_settings import (
 )
 
 from statebridge.errors import InputError, nearest
-from statebridge.experiment.experiment import Device, Dtype
+from statebridge.experiment.experiment import Device, Dtype, Remote
 from statebridge.experiment.files import is_model_folder, model_of
 
 CONFIG_VARIABLE = "STATEBRIDGE_CONFIG"
@@ -45,6 +46,8 @@ class ListedModel(_Declared):
     revision: str | None = None
     name: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")] = None
     """Its name in experiments; by default the hub id, or the folder's name."""
+    remote: Remote | None = None
+    """NDIF host that runs this side: `ndif` or a URL; None is where the pair runs."""
 
     @field_validator("model")
     @classmethod
@@ -70,6 +73,21 @@ class ListedPair(_Declared):
     dtypes: Annotated[tuple[Dtype, ...], Field(min_length=1)] = ("float32",)
     """Accepted dtypes; each one in use has its own copy of the weights. The first is loaded at the
     start of the server."""
+    remote: Remote | None = None
+    """NDIF host that runs both sides; None is this machine."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sides_remote(cls, data: Any) -> Any:
+        """Give a side without a host of its own the host of the pair."""
+        if not isinstance(data, dict) or data.get("remote") is None:
+            return data
+        sides = {
+            side: {"remote": data["remote"], **data[side]}
+            for side in ("sender", "receiver")
+            if isinstance(data.get(side), dict)
+        }
+        return data | sides
 
 
 class WorkerDevices(_Declared):

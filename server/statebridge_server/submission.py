@@ -48,7 +48,7 @@ def check_submission(
         raise ExperimentError("experiment: send one JSON object with an experiment's fields")
     data = dict(body)
     if data.get("remote") is not None:
-        raise ExperimentError("remote: leave it out; this server runs experiments itself")
+        raise ExperimentError("remote: leave it out; the operator chooses where a pair runs")
     if any(data.get(name) is not None for name in ("layer_search", "sweep")):
         raise ExperimentError(
             "layer_search: a server runs one pair of layers at a time; submit an experiment for "
@@ -91,7 +91,8 @@ def public_experiment(stored: Mapping[str, Any], pair: ListedPair | None) -> dic
             shown["translators"] = _shown_set(translators)
     if pair is not None:
         for side in ("sender", "receiver"):
-            shown[side] = {k: v for k, v in stored[side].items() if v is not None}
+            # Which host the operator uses is not the client's concern.
+            shown[side] = {k: v for k, v in stored[side].items() if v is not None and k != "remote"}
     return shown
 
 
@@ -115,6 +116,10 @@ def _pair(data: dict[str, Any], settings: Settings) -> str:
         declared = data.get(side)
         if not isinstance(declared, dict) or not isinstance(declared.get("model"), str):
             raise ExperimentError(f"{side}: give {{model: ..., layer: ...}}")
+        if declared.get("remote") is not None:
+            raise ExperimentError(
+                f"{side}.remote: leave it out; the operator chooses where a pair runs"
+            )
         sides[side] = declared
     for name, listed in settings.pairs.items():
         both = {"sender": listed.sender, "receiver": listed.receiver}
@@ -124,8 +129,9 @@ def _pair(data: dict[str, Any], settings: Settings) -> str:
             for side, model in both.items()
         ):
             for side, model in both.items():
-                # The manifest records the revision that runs.
-                data[side] = {**sides[side], "revision": model.revision}
+                # The manifest records the revision that runs, and where.
+                more = {"revision": model.revision, "remote": model.remote}
+                data[side] = {**sides[side], **more}
             return name
     asked = [str(sides[side]["model"])[:100] for side in ("sender", "receiver")]
     known = [f"{p.sender.public_name} to {p.receiver.public_name}" for p in settings.pairs.values()]

@@ -56,6 +56,10 @@ def assert_problem(answer: httpx.Response, status: int, expected: str) -> None:
         ({"sender": {"model": "sender", "layer": 1, "revision": "x"}}, "not a pair"),
         ({"remote": "http://127.0.0.1:1"}, "remote: leave it out"),
         (
+            {"sender": {"model": "sender", "layer": 1, "remote": "http://127.0.0.1:1"}},
+            "sender.remote: leave it out",
+        ),
+        (
             {"sweep": {"sender_layers": [0, 1], "pairs": "same"}},
             "layer_search: a server runs one pair",
         ),

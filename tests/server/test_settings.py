@@ -71,6 +71,16 @@ def test_wrong_settings_are_named(tmp_path: Path, text: str, expected: str) -> N
         load_settings(tmp_path / "absent.yml")
 
 
+def test_a_side_without_a_host_has_the_pairs() -> None:
+    both = {"sender": {"model": "a"}, "receiver": {"model": "b", "remote": "https://own.example"}}
+    pair = ListedPair.model_validate(both | {"remote": "ndif"})
+    assert (pair.sender.remote, pair.receiver.remote) == ("ndif", "https://own.example")
+    here = ListedPair.model_validate({"sender": {"model": "a"}, "receiver": {"model": "b"}})
+    assert here.sender.remote is None
+    with pytest.raises(ValueError, match="give local, ndif, or a URL"):
+        ListedPair.model_validate(both | {"remote": "example.org"})
+
+
 def test_addresses() -> None:
     assert all(is_loopback(host) for host in ("127.0.0.1", "localhost", "::1", "127.9.9.9"))
     assert not any(is_loopback(host) for host in ("0.0.0.0", "::", "10.0.0.1", "example.org"))

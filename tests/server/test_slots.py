@@ -162,7 +162,7 @@ def test_a_worker_holds_each_side_where_it_is_declared(
 
     load, asked = loaded_models.load_model, []
 
-    def load_here(at: object, *, dtype: str, device: str) -> object:
+    def load_here(at: object, *, dtype: str, device: str, host: object) -> object:
         asked.append(device)
         return load(at, dtype=dtype, device="cpu")  # type: ignore[arg-type]
 

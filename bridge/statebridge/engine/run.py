@@ -215,7 +215,7 @@ def _manifest(
             "receiver": str(workload.pair.receiver.device),
         },
         "hosts": {
-            name: side.host.facts(side.name)
+            name: side.host.facts(side.model.repo_id) if side.host.remote else None
             for name, side in (
                 ("sender", workload.pair.sender),
                 ("receiver", workload.pair.receiver),

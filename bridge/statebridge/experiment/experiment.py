@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Discriminator,
     Field,
@@ -42,6 +43,15 @@ Dtype = Literal["float32", "float64", "bfloat16", "float16"]
 Chat = Literal["none", "auto", "required"]
 
 
+def _known_remote(remote: str) -> str:
+    if remote in ("local", "ndif") or remote.startswith(("http://", "https://")):
+        return remote
+    raise ValueError("give local, ndif, or a URL that starts with http:// or https://")
+
+
+Remote = Annotated[str, AfterValidator(_known_remote)]
+
+
 class ModelAtLayer(Declared):
     """One side of the pair: a model and the block whose output is read or written."""
 
@@ -49,6 +59,8 @@ class ModelAtLayer(Declared):
     """Hub id, or a local folder (a path that starts with `.`, `/` or `~`)."""
     layer: Layer
     revision: str | None = None
+    remote: Remote | None = None
+    """Where this side runs, as `remote` of the experiment; None is where the experiment runs."""
 
 
 class Causal(Declared):
@@ -337,7 +349,7 @@ class Experiment(Declared):
     """False measures log-probability, rank and KL only: no text is generated."""
     positive_control: PositiveControl | None = None
     """Also run the positive control; the report then says whether transfer was detected."""
-    remote: str | None = None
+    remote: Remote | None = None
     """None runs here; `local` through nnsight's serialisation here; `ndif` or a URL remotely."""
     execution: Execution = Execution()
     sender_checks: bool = False
@@ -359,15 +371,6 @@ class Experiment(Declared):
         if len(set(seeds)) != len(seeds):
             raise ValueError(f"a seed is listed twice in {list(seeds)}")
         return seeds
-
-    @field_validator("remote")
-    @classmethod
-    def _remote_known(cls, remote: str | None) -> str | None:
-        if remote is None or remote in ("local", "ndif"):
-            return remote
-        if remote.startswith(("http://", "https://")):
-            return remote
-        raise ValueError("give local, ndif, or a URL that starts with http:// or https://")
 
     @model_validator(mode="after")
     def _complete(self) -> Experiment:
@@ -396,7 +399,7 @@ class Experiment(Declared):
             if missing:
                 where = "" if name == DEFAULT_SET else f" in {name}"
                 raise ValueError(f"translators: no file for seed {missing[0]}{where}")
-        if self.remote is not None and self.execution.path == "shared":
+        if self.runs_remotely and self.execution.path == "shared":
             raise ValueError("remote: needs execution.path plain (one remote job per model)")
         if self.sampled and self.path == "plain":
             raise ValueError(
@@ -422,13 +425,18 @@ class Experiment(Declared):
     def path(self) -> Literal["shared", "plain"]:
         """The path that the run takes."""
         if self.execution.path == "auto":
-            return "shared" if self.remote is None else "plain"
+            return "plain" if self.runs_remotely else "shared"
         return self.execution.path
 
     @property
     def remotes(self) -> tuple[str | None, str | None]:
-        """Where the sender and the receiver run."""
-        return self.remote, self.remote
+        """Where the sender and the receiver run, as `remote`; None is here."""
+        return self.sender.remote or self.remote, self.receiver.remote or self.remote
+
+    @property
+    def runs_remotely(self) -> bool:
+        """Whether a side runs on a remote host, or through its serialisation here."""
+        return self.remotes != (None, None)
 
     @property
     def sampled(self) -> bool:

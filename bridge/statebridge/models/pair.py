@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from statebridge.experiment.experiment import Execution, Experiment
-from statebridge.models.hosts import find_host
+from statebridge.models.hosts import Host, find_host
 from statebridge.models.loading import load_model, resolve_device
 from statebridge.models.traced_model import TracedModel
 
@@ -37,20 +37,25 @@ def same_device(one: torch.device, other: torch.device) -> bool:
     return (one.type, one.index or 0) == (other.type, other.index or 0)
 
 
+def pair_hosts(experiment: Experiment) -> tuple[Host, Host]:
+    """Return where the jobs of the sender and of the receiver run; deadlines count from now."""
+    execution = experiment.execution
+    sender, receiver = (
+        find_host(
+            remote, job_seconds=execution.remote_job_seconds, seconds=execution.remote_seconds
+        )
+        for remote in experiment.remotes
+    )
+    return sender, receiver
+
+
 def load_pair(experiment: Experiment) -> Pair:
     """Load both sides of an experiment's pair; see `load_model` for the errors.
 
     The same model on both sides is held once, unless its sides are in two places.
     """
     sender_device, receiver_device = pair_devices(experiment.execution)
-    sender_host, receiver_host = (
-        find_host(
-            remote,
-            job_seconds=experiment.execution.remote_job_seconds,
-            seconds=experiment.execution.remote_seconds,
-        )
-        for remote in experiment.remotes
-    )
+    sender_host, receiver_host = pair_hosts(experiment)
     sender = load_model(
         experiment.sender, dtype=experiment.dtype, device=str(sender_device), host=sender_host
     )

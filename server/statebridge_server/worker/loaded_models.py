@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 from statebridge.errors import StatebridgeError
 from statebridge.experiment.experiment import Experiment, ModelAtLayer
+from statebridge.models.hosts import find_host
 from statebridge.models.loading import load_model
-from statebridge.models.pair import Pair
+from statebridge.models.pair import Pair, pair_hosts
 from statebridge.models.traced_model import TracedModel
 from statebridge_server.settings import ListedModel, Settings
 
@@ -30,7 +31,7 @@ class LoadedModels:
             "sender": on.sender_device or on.device,
             "receiver": on.device,
         }
-        self._models: dict[tuple[str, str | None, str, str], TracedModel] = {}
+        self._models: dict[tuple[ListedModel, str, str], TracedModel] = {}
 
     def pair(self, name: str, experiment: Experiment) -> Pair:
         """Return a listed pair at the experiment's layers and in its dtype; load it if needed.
@@ -42,8 +43,10 @@ class LoadedModels:
         listed = self._settings.pairs[name]
         sender = self._model(listed.sender, experiment.dtype, "sender")
         receiver = self._model(listed.receiver, experiment.dtype, "receiver")
+        hosts = pair_hosts(experiment)  # whose deadlines count from here
         return Pair(
-            sender.at_layer(experiment.sender.layer), receiver.at_layer(experiment.receiver.layer)
+            replace(sender.at_layer(experiment.sender.layer), host=hosts[0]),
+            replace(receiver.at_layer(experiment.receiver.layer), host=hosts[1]),
         )
 
     def preload(self, name: str) -> None:
@@ -60,25 +63,30 @@ class LoadedModels:
         for side, model in sides.items():
             loaded[side] = [
                 _described(traced, dtype)
-                for (source, revision, dtype, device), traced in self._models.items()
-                if (source, revision, device) == (model.model, model.revision, self._devices[side])
+                for (held, dtype, device), traced in self._models.items()
+                if (held, device) == (_weights(model), self._devices[side])
             ]
         return loaded if all(loaded.values()) else None
 
     def _model(self, listed: ListedModel, dtype: str, side: Side) -> TracedModel:
         device = self._devices[side]
-        key = (listed.model, listed.revision, dtype, device)
+        key = (_weights(listed), dtype, device)
         found = self._models.get(key)
         if found is None:
             at = ModelAtLayer(model=listed.model, layer=0, revision=listed.revision)
             try:
-                found = load_model(at, dtype=dtype, device=device)
+                found = load_model(at, dtype=dtype, device=device, host=find_host(listed.remote))
             except StatebridgeError as error:
                 # Clients must not see where the operator keeps a model.
                 message = str(error).replace(listed.model, listed.public_name)
                 raise type(error)(message) from None
             self._models[key] = found
         return replace(found, name=listed.public_name)
+
+
+def _weights(listed: ListedModel) -> ListedModel:
+    """Return what two listed models with the same weights have in common: all but the name."""
+    return listed.model_copy(update={"name": None})
 
 
 def _described(traced: TracedModel, dtype: str) -> dict[str, Any]:

@@ -38,6 +38,9 @@ ROW_BYTES = 2000
 EFFICIENCY = 0.6
 """Share of the measured matrix throughput that the shared path reaches; for the time estimate."""
 
+HERE = {None, "local"}
+"""Values of `remote` with which the weights are on this machine."""
+
 WEIGHT_FILES = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -88,11 +91,13 @@ def check_readiness(experiment: Experiment, out: Path | None = None) -> Iterator
     for name, side in (("sender", experiment.sender), ("receiver", experiment.receiver)):
 
         def model(name: str = name, side: ModelAtLayer = side) -> str:
-            structures[name] = _structure(side, needed=experiment.remote in (None, "local"))
-            return f"{side.model}: {structures[name].weights / 1e6:.0f} M weights, in place"
+            here = (side.remote or experiment.remote) in HERE
+            structures[name] = _structure(side, needed=here)
+            where = "in place" if here else "on the host"
+            return f"{side.model}: {structures[name].weights / 1e6:.0f} M weights, {where}"
 
         yield _check(name, model)
-    if experiment.remote not in (None, "local"):
+    if not set(experiment.remotes) <= HERE:
         yield _check("host", lambda: _hosts(experiment))
     devices: dict[str, torch.device] = {}
 
@@ -122,7 +127,7 @@ def check_readiness(experiment: Experiment, out: Path | None = None) -> Iterator
         yield _check("prompts", lambda: check_prompts(experiment, pairs[0], rows))
     yield _check("translators", lambda: _translators(experiment, structures, rows))
     yield _check("disk", lambda: _disk(experiment, len(rows), out or Path.cwd()))
-    if devices and experiment.remote in (None, "local"):
+    if devices and set(experiment.remotes) <= HERE:
         yield _check("memory", lambda: _memory(experiment, structures, devices))
         if rows:
             yield _check("time", lambda: _time(experiment, structures, rows, devices["receiver"]))
@@ -167,18 +172,21 @@ def _structure(side: ModelAtLayer, *, needed: bool) -> _Structure:
 
 def _hosts(experiment: Experiment) -> str:
     """Ask the remote host for its state of each model, the key, dtype and versions."""
-    host, found = find_host(experiment.remote), []
-    facts: Mapping[str, Any] = {}
-    for model in dict.fromkeys((experiment.sender.model, experiment.receiver.model)):
-        facts = host.facts(model) or {}
+    found: dict[str, None] = {}
+    for side, remote in zip(
+        (experiment.sender, experiment.receiver), experiment.remotes, strict=True
+    ):
+        facts = find_host(remote).facts(side.model)
+        if facts is None:
+            continue
         if facts["dtype"] not in (None, experiment.dtype):
             raise PairError(
-                f"{model}: computes in {facts['dtype']} on {facts['host']}, and {experiment.dtype} "
-                f"is declared; write dtype: {facts['dtype']}"
+                f"{side.model}: computes in {facts['dtype']} on {facts['host']}, and "
+                f"{experiment.dtype} is declared; write dtype: {facts['dtype']}"
             )
-        found.append(f"{model} {facts['state']}")
-    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
-    return f"{facts['host']}: {'; '.join(found)} ({versions})"
+        versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+        found[f"{side.model} {facts['state']} on {facts['host']} ({versions})"] = None
+    return "; ".join(found)
 
 
 def _absent(side: ModelAtLayer, what: str, *, local: bool) -> str:

@@ -175,15 +175,15 @@ def freeze_rows(
         progress: Called with rows done and rows in all.
 
     Raises:
-        TranslatorError: The rows are evaluated ones or too few, or the pair runs remotely.
+        TranslatorError: The rows are evaluated ones or too few, or the receiver runs remotely.
         PairError, ExperimentError: As `prepare`, for the condition that is trained through.
         DatasetError: The file of rows is missing, unreadable or not the one declared.
         EnvironmentFault: No disk space for the states.
     """
-    if experiment.remote is not None:
+    if experiment.remotes[1] is not None:
         raise TranslatorError(
-            f"causal: the experiment runs remotely ({experiment.remote}), and training through "
-            "the receiver needs its weights here; leave remote out"
+            f"causal: the receiver runs remotely ({experiment.remotes[1]}), and training through "
+            "it needs its weights here; leave its remote out"
         )
     chosen = choose_rows(causal, evaluated)
     workload = prepare(_as_experiment(experiment, causal), pair, chosen.rows, _stand_in(pair))

@@ -40,7 +40,7 @@ class FitKeys:
             "key": KEY_FORMAT,
             "versions": recorded_versions(),
             "threads": torch.get_num_threads(),
-            "remote": experiment.remote,
+            "remote": experiment.remotes if experiment.runs_remotely else None,
             "sides": {
                 name: {
                     "model": model_digest(side, hashes[name]),

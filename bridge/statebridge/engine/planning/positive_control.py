@@ -51,7 +51,7 @@ def taught_experiment(experiment: Experiment, device: str) -> Experiment | None:
         PairError: The taught pair is not there.
     """
     declared = experiment.positive_control
-    if declared is None or not declared.taught_pair or experiment.remote is not None:
+    if declared is None or not declared.taught_pair or experiment.runs_remotely:
         return None
     return Experiment.model_validate(
         {

@@ -50,7 +50,7 @@ class LaneKeys:
             "versions": identity["versions"],
             "device": identity["device"],
             "path": experiment.path,
-            "remote": experiment.remote,
+            "remote": experiment.remotes if experiment.runs_remotely else None,
             "decode": experiment.decode,
             "receiver": model_digest(pair.receiver, hashes["receiver"]),
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 
 import nnsight
 import pytest
@@ -125,3 +126,19 @@ execution: {path: shared}
     with pytest.raises(ExperimentError, match="path plain"):
         parse_experiment(text)
     assert parse_experiment(text.replace("path: shared", "path: auto")).path == "plain"
+
+
+def test_a_side_may_run_elsewhere() -> None:
+    sides = {
+        "sender": {"model": "a", "layer": 1, "remote": "https://one.example"},
+        "receiver": {"model": "b", "layer": 1},
+    }
+    rest = {"name": "x", "dataset": {"path": "x.jsonl"}, "conditions": ["no_inject"]}
+    half = parse_experiment(json.dumps(sides | rest))
+    assert half.remotes == ("https://one.example", None)
+    assert half.path == "plain"
+    both = parse_experiment(json.dumps(sides | rest | {"remote": "ndif"}))
+    assert both.remotes == ("https://one.example", "ndif")
+    sides["sender"]["remote"] = "example.org"
+    with pytest.raises(ExperimentError, match=r"sender\.remote: give local, ndif, or a URL"):
+        parse_experiment(json.dumps(sides | rest))
