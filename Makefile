@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
-.PHONY: demo test test-quick test-real test-soak check format docs clean
+.PHONY: demo test test-quick test-real test-ndif test-soak check format docs clean
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
@@ -17,13 +17,16 @@ demo: $(READY)  ## the published experiment on a small pair, on this machine, in
 	$(BIN)/statebridge demo
 
 test: $(READY)  ## every test but those that need a real language model
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not real_model and not soak'
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not real_model and not ndif and not soak'
 
 test-quick: $(READY)  ## the tests that take seconds
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not real_model and not soak and not slow'
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not real_model and not ndif and not soak and not slow'
 
 test-real: $(READY)  ## opt-in: needs the weights that docs/real-models.md names
 	$(BIN)/python -m pytest -m real_model
+
+test-ndif: $(READY)  ## opt-in: needs a real NDIF server; NDIF_WORK names its folder
+	$(BIN)/python -m pytest -n0 -m ndif
 
 test-soak: $(READY)  ## opt-in: sixty kills of the server at random moments; the GPU script in small
 	$(BIN)/python -m pytest -m soak
