@@ -331,7 +331,7 @@ def test_a_private_channel_is_judged_by_the_gap_that_it_closes() -> None:
     assert verdict.headline.startswith("Gain over question_only from private_last")
     assert "skyline lies 0.5500 [" in verdict.findings[0]
     assert "private_last 50 % [" in verdict.findings[0]
-    assert "private_last_shuffled 0 % [0 %, 0 %]" in verdict.findings[0]
+    assert "private_last_shuffled 0 % [−1 %, 1 %]" in verdict.findings[0]
 
 
 def test_shared_and_private_settings_have_a_verdict_each() -> None:

@@ -22,6 +22,7 @@ from statebridge.stats.shares import LEAST_ERRORS, bounded_rest
 from tests.bridge.stats.simulated import (
     Sample,
     Study,
+    continuous_gap_study,
     continuous_study,
     discordant_study,
     exponential,
@@ -120,6 +121,10 @@ def rejects(study: Study, sample: Sample) -> tuple[float, float, float] | None:
     )
 
 
+def few_seeded() -> Study:
+    return seeded_accuracy_study(396, 3, 0.01, rate=0.04)
+
+
 ROWS = (32, 64, 100, 396, 1000)
 SEEDS = ((1, 1.0), (3, 0.0), (3, 0.7), (5, 0.0), (5, 0.7))
 """Numbers of seeds, and how far the seeds of a row agree."""
@@ -197,6 +202,55 @@ def margins() -> list[Study]:
     ]
 
 
+def continuous_shares() -> list[Study]:
+    return [continuous_gap_study(rows, at) for rows in ROWS for at in (0.0, 0.01, 0.5, 0.99)]
+
+
+AUDITED: list[tuple[str, str, Study, Limits]] = [
+    ("share of 1 % of the gap", "49", gap_study(64, 1, 0.01), share),
+    ("share of 1 % of the gap", "74", gap_study(64, 3, 0.01), share),
+    ("share of 1 % of the gap", "62", gap_study(100, 1, 0.01), share),
+    ("share of 1 % of the gap", "90", gap_study(100, 3, 0.01), share),
+    ("share of 99 % of the gap", "45", gap_study(64, 1, 0.99), share),
+    ("share of 99 % of the gap", "74", gap_study(64, 3, 0.99), share),
+    ("nothing of a gap of 0.08", "83", gap_study(396, 3, 0.0, gap=0.08, floor=0.02), share),
+    ("share of a loss, as in the failure chain", "85.6", gap_study(100, 3, 0.1, gap=0.3), share),
+    ("right in 95 % of rows", "–", gap_study(64, 3, 0.95, gap=1.0, floor=0.0), difference),
+    ("right in 98 % of rows", "–", gap_study(64, 3, 0.98, gap=1.0, floor=0.0), difference),
+    ("log-normal 1.5", "91", continuous_study("", log_normal(1.5), 396), difference),
+    ("2 % of rows at +10 nats", "89", continuous_study("", rare_rescues(0.02), 396), difference),
+    (
+        "1 % of rows at +10 nats, others within 0.3",
+        "62",
+        continuous_study("", rare_rescues(0.01, noise=0.3), 100),
+        difference,
+    ),
+    (
+        "2 % of rows at +10 nats, others within 0.3",
+        "85",
+        continuous_study("", rare_rescues(0.02, noise=0.3), 100),
+        difference,
+    ),
+    ("mean of another seed, seeds differ by 0.01", "83", few_seeded(), seeds),
+]
+"""The cells of the audit: name, coverage found there in per cent, cell, what is measured."""
+AUDITED_TESTS: list[tuple[str, str, Study, Limits]] = [
+    ("p < 0.05, log-normal 1.5", "10 to 15", continuous_study("", log_normal(1.5), 396), rejects),
+    (
+        "p < 0.05, 2 % of rows at +10 nats",
+        "8 to 12",
+        continuous_study("", rare_rescues(0.02), 396),
+        rejects,
+    ),
+    (
+        "equivalence, log-normal 1.5",
+        "13",
+        continuous_study("", log_normal(1.5), 396),
+        equivalence,
+    ),
+]
+
+
 def summary(name: str, measured: Sequence[Measured]) -> str:
     """One line: the extremes over the cells with at least five and with fewer rare rows."""
     shown = [each for each in measured if each.shown]
@@ -227,13 +281,33 @@ def by_rows(studies: Iterable[Study], limits: Limits, tries: int, name: str) -> 
     return lines
 
 
+def audited(tries: int) -> None:
+    print("\n| cell | rows, seeds | before | after | above, below |\n|---|---|---|---|---|")
+    for name, before, study, limits in AUDITED:
+        found = measure(study, limits, tries)
+        print(
+            f"| {name} | {study.rows}, {study.seeds} | {before} | {found.covered:.1f} | "
+            f"{found.above:.1f}, {found.below:.1f} |",
+            flush=True,
+        )
+    print("\n| false claim | rows | before | after |\n|---|---|---|---|")
+    for name, before, study, limits in AUDITED_TESTS:
+        found = measure(study, limits, tries)
+        false = found.above + found.below
+        if limits is equivalence:
+            false = max(found.above, found.below)
+        print(f"| {name} | {study.rows} | {before} | {false:.1f} |", flush=True)
+
+
 def main(tries: int = 2000) -> None:
-    print(f"{tries} samples a cell\n")
+    audited(tries)
+    print(f"\n{tries} samples a cell\n")
     head = "| intervals | cells | coverage, % | in 93.5 to 97.5 | rare cells | coverage, % |"
     print(f"{head}\n|---|---|---|---|---|---|")
     by_rows(differences(), difference, tries, "0/1 difference")
     by_rows(ceilings(), difference, tries, "0/1 near a ceiling")
     by_rows(shares(), share, tries, "share of a gap")
+    by_rows(continuous_shares(), share, tries, "share of a continuous gap")
     by_rows(seeded(), seeds, tries, "new rows and seeds")
     print("\n| deltas | rows | coverage, % | above, below | one-sided 5 % |\n|---|---|---|---|---|")
     for study in continuous():

@@ -156,7 +156,7 @@ def discordant_study(
         zero_one=True,
         truth=0.8 * (gained - lost),
         draw=sample,
-        rare=rows * (gained + lost),
+        rare=0.8 * rows * (gained + lost),
     )
 
 
@@ -204,6 +204,18 @@ def continuous_study(
         return Sample(base[:, None] + deltas, base)
 
     return Study(f"{name}, {rows} rows, {seeds} seeds", rows, seeds, False, shift, sample)
+
+
+def continuous_gap_study(rows: int, share: float, *, noise: float = 0.5) -> Study:
+    """A log-probability of which a channel wins a share of what the context gives, and noise."""
+
+    def sample(draw: Draw) -> Sample:
+        base, gap = draw.normal(-8.0, 1.0, rows), draw.gamma(2.0, 2.0, rows)
+        moved = share * gap + noise * draw.standard_normal(rows)
+        return Sample((base + moved)[:, None], base, base + gap)
+
+    name = f"{share:.1%} of a continuous gap, {rows} rows, 1 seeds"
+    return Study(name, rows, 1, False, 4.0 * share, sample, share)
 
 
 def seeded_study(rows: int, seeds: int, seed_sd: float, *, mean: float = 0.5) -> Study:
