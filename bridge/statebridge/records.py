@@ -86,8 +86,11 @@ class LaneResult:
     """Log-probability (nats) that the gold answer, once written, ends there: of an end token or
     a line end. Measured where `likelihoods.end` is declared."""
     alias_logprobs: Mapping[str, float] | None = None
-    """Log-probability (nats) of each alias after the prompt, but for those that begin with the
-    gold answer or another alias. Measured where `likelihoods.aliases` is declared."""
+    """Log-probability (nats) of each alias after the prompt. Measured where
+    `likelihoods.aliases` is declared."""
+    answer_logprob: float | None = None
+    """Log-probability (nats) that the gold answer or an alias of it follows, which counts a name
+    that begins with another one once. Measured with the aliases."""
     option_logprobs: Mapping[str, float] | None = None
     """Log-probability (nats) of each wrong option after the prompt. Measured where
     `likelihoods.options` is declared."""

@@ -39,6 +39,8 @@ class Reading:
     """The gold answer after the prompt."""
     turns: tuple[Turn, ...]
     """Texts that were generated before, in order; at least one of the sender's."""
+    others: tuple[TokenIds, ...] = ()
+    """The row's other answers after the prompt, where they are measured."""
 
 
 class Operations(Protocol):

@@ -12,7 +12,7 @@ from statebridge.models.chat import encoded, encoded_answer, takes_template
 from statebridge.models.pair import Pair
 from statebridge.models.traced_model import TracedModel
 from statebridge.records import DatasetRow
-from statebridge.runs.plan import PromptTable, Span, TokenIds
+from statebridge.runs.plan import OtherAnswers, PromptTable, Span, TokenIds
 
 TEXTLESS: tuple[Prompt, ...] = ("task", "question_only", "placeholder")
 """The receiver's prompts that hold no text of a model."""
@@ -269,6 +269,29 @@ def answers_after(
         answer_ids(model, text, row.answer, chat) for text, row in zip(texts, rows, strict=True)
     )
     check_answer_window(model, prompts, found, [row.row_id for row in rows])
+    return found
+
+
+def others_after(
+    model: TracedModel,
+    texts: Sequence[str],
+    prompts: Sequence[TokenIds],
+    rows: Sequence[DatasetRow],
+    others: Sequence[OtherAnswers],
+    chat: Chat,
+) -> tuple[tuple[TokenIds, ...], ...]:
+    """Return the ids of each row's other answers as they follow its prompt.
+
+    Raises:
+        PairError: As `answer_ids` and `check_answer_window`.
+    """
+    found = tuple(
+        tuple(answer_ids(model, text, other, chat) for other in of_row.texts)
+        for text, of_row in zip(texts, others, strict=True)
+    )
+    for prompt, row, of_row in zip(prompts, rows, found, strict=True):
+        for ids in of_row:
+            check_answer_window(model, [prompt], [ids], [row.row_id])
     return found
 
 

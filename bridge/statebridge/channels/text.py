@@ -15,7 +15,7 @@ from functools import partial
 from typing import get_args
 
 from statebridge.channels.channel import CHANNELS, LaneRow, Operations, Reading
-from statebridge.channels.prompts import answers_after, check_window, fill, tokenise
+from statebridge.channels.prompts import answers_after, check_window, fill, others_after, tokenise
 from statebridge.channels.workload import Workload
 from statebridge.errors import ExperimentError, PairError
 from statebridge.experiment.cells import Cell
@@ -197,5 +197,10 @@ class Conversation:
         new_tokens = plan.experiment.decoding.max_new_tokens
         prompts = self.prompts("receiver", texts, new_tokens, whole=whole)
         rows = [plan.rows[row] for row in self.rows]
-        answers = answers_after(receiver, texts, prompts, rows, plan.experiment.prompts.chat)
-        return [Reading(*parts) for parts in zip(prompts, answers, turns, strict=True)]
+        chat = plan.experiment.prompts.chat
+        answers = answers_after(receiver, texts, prompts, rows, chat)
+        beside = [plan.other_answers[row] for row in self.rows] if plan.other_answers else None
+        others: Sequence[tuple[TokenIds, ...]] = [()] * len(rows)
+        if beside is not None:
+            others = others_after(receiver, texts, prompts, rows, beside, chat)
+        return [Reading(*parts) for parts in zip(prompts, answers, turns, others, strict=True)]

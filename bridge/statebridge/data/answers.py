@@ -26,7 +26,9 @@ ALIASES = "aliases"
 """Attribute: other names of the answer, each as right as the answer itself."""
 OPTIONS = "options"
 """Attribute: the answers between which the question lets choose, the right one among them."""
-NAME_LISTS = (ALIASES, OPTIONS)
+DECOYS = "decoys"
+"""Attribute: wrong answers with which the right one is contrasted, beside the wrong options."""
+NAME_LISTS = (ALIASES, OPTIONS, DECOYS)
 """Fields of a file's rows that are lists of texts."""
 SCORING = "scoring"
 """Attribute: the scoring convention of the row, a key of `statebridge.scoring.CONVENTIONS`."""

@@ -65,8 +65,8 @@ def iter_jsonl(path: str | Path, fields: FieldMap | None = None) -> Iterator[Dat
     """Yield the rows of a JSON Lines file, streaming (only the row ids are kept in memory).
 
     Text is taken verbatim. Every other field whose value is text, a number, true, false or
-    null becomes an attribute, and so do `aliases` and `options`, lists of texts; other lists and
-    objects are left out.
+    null becomes an attribute, and so do `aliases`, `options` and `decoys`, lists of texts; other
+    lists and objects are left out.
 
     Raises:
         DatasetError: The file cannot be read; a line is not a JSON object; a field is

@@ -282,6 +282,21 @@ class Decoding(Declared):
     """Sample every text; each condition then runs under every seed. None decodes greedily."""
 
 
+class Likelihoods(Declared):
+    """Further log-probabilities to record of each lane; each is a short pass after the prompt."""
+
+    aliases: bool = False
+    """Record that of each alias of the gold answer."""
+    options: bool = False
+    """Record that of each wrong option and decoy of the row."""
+    decoys: Annotated[int, Field(ge=0, le=100), NO_BOOLEAN] = 0
+    """With `options`: number of other rows' gold answers to take for a row that has no wrong
+    option."""
+    end: bool = False
+    """Record that of the end after the gold answer: an end token, or a token that begins with a
+    line end."""
+
+
 class PositiveControl(Declared):
     """The same apparatus where transfer exists, in the private setting: the receiver to itself,
     and the taught pair.
@@ -347,6 +362,8 @@ class Experiment(Declared):
     decoding: Decoding = Decoding()
     decode: bool = True
     """False measures log-probability, rank and KL only: no text is generated."""
+    likelihoods: Likelihoods | None = None
+    """Further log-probabilities to record; none if not given."""
     positive_control: PositiveControl | None = None
     """Also run the positive control; the report then says whether transfer was detected."""
     remote: Remote | None = None

@@ -103,6 +103,19 @@ class Donors:
 
 
 @dataclass(frozen=True, slots=True)
+class OtherAnswers:
+    """Texts of a row that are measured beside its gold answer."""
+
+    aliases: tuple[str, ...] = ()
+    wrong: tuple[str, ...] = ()
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All of them, aliases first."""
+        return (*self.aliases, *self.wrong)
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
     """Rows that run together under some cells, all of one channel.
 
@@ -130,6 +143,9 @@ class Plan:
         prompts: Prompts of all rows.
         answers: Gold token ids of the rows that run, by the prompt that they follow.
         donors: By seed, where a condition shuffles.
+        other_answers: By row that runs, where any are measured.
+        others: Token ids of those texts, by the prompt that they follow, as `answers`.
+        end_ids: Tokens that end an answer; empty where the end is not measured.
         max_lanes: Most lanes that run at the same time.
         groups: All groups, in the order in which they are committed; empty until rows are
             grouped.
@@ -142,6 +158,9 @@ class Plan:
     prompts: PromptTable
     answers: Mapping[Prompt, tuple[TokenIds, ...]]
     donors: Mapping[int, Donors]
+    other_answers: tuple[OtherAnswers, ...] = ()
+    others: Mapping[Prompt, tuple[tuple[TokenIds, ...], ...]] = field(default_factory=dict)
+    end_ids: TokenIds = ()
     max_lanes: int = 1
     groups: tuple[Group, ...] = ()
 

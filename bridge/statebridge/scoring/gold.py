@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from statebridge.data.answers import ALIASES, OPTIONS, attribute_names
+from statebridge.data.answers import ALIASES, DECOYS, OPTIONS, attribute_names
 from statebridge.records import DatasetRow
 
 
@@ -17,17 +17,29 @@ class Gold:
     """Other names of the answer."""
     options: tuple[str, ...] = ()
     """The answers between which the question lets choose, the right one among them."""
+    decoys: tuple[str, ...] = ()
+    """Further wrong answers."""
 
     @property
     def names(self) -> tuple[str, ...]:
         """The answer and its aliases."""
         return (self.answer, *self.aliases)
 
+    @property
+    def wrong(self) -> tuple[str, ...]:
+        """The wrong options and the decoys, each once."""
+        return tuple(dict.fromkeys(o for o in (*self.options, *self.decoys) if o not in self.names))
+
 
 def gold_of(row: DatasetRow) -> Gold:
-    """Return what counts as right for a row: its answer, `aliases` and `options`.
+    """Return a row's answer with its `aliases`, `options` and `decoys`.
 
     Raises:
-        DatasetError: One of the two attributes is not text.
+        DatasetError: One of the attributes is not text.
     """
-    return Gold(row.answer, attribute_names(row, ALIASES), attribute_names(row, OPTIONS))
+    return Gold(
+        row.answer,
+        attribute_names(row, ALIASES),
+        attribute_names(row, OPTIONS),
+        attribute_names(row, DECOYS),
+    )

@@ -1,13 +1,12 @@
 """Measures of what the receiver would write, worked out from recorded log-probabilities.
 
 A log-probability of a longer answer is lower whatever the receiver knows, so beside the sum there
-is the mean over tokens and over bytes. An answer with several names has the probability of all of
-them, and a row with wrong options is answered by the most probable one.
+is the mean over tokens and over bytes. A row with wrong options is answered by the most probable
+one.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 from statebridge.records import LaneResult
@@ -31,19 +30,6 @@ def gold_logprob_per_byte(row: LaneResult) -> float | None:
         -0.5
     """
     return None if row.gold_logprob is None else row.gold_logprob / _bytes(row.gold)
-
-
-def answer_logprob(row: LaneResult) -> float | None:
-    """Return the log-probability, in nats, that the answer or an alias of it follows.
-
-    The log-sum over names of which none begins with another one. A row without aliases has
-    `gold_logprob`; None where aliases were not measured (`likelihoods.aliases`).
-    """
-    if row.gold_logprob is None or row.alias_logprobs is None:
-        return None
-    names = (row.gold_logprob, *row.alias_logprobs.values())
-    highest = max(names)
-    return highest + math.log(math.fsum(math.exp(name - highest) for name in names))
 
 
 def gold_logprob_ended(row: LaneResult) -> float | None:

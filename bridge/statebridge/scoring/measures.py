@@ -17,7 +17,6 @@ from statebridge.scoring.containment import contains_answer
 from statebridge.scoring.extraction import flexible_extract, strict_match
 from statebridge.scoring.gold import Gold
 from statebridge.scoring.likelihood import (
-    answer_logprob,
     choice_acc,
     choice_acc_norm,
     gold_logprob_ended,
@@ -98,9 +97,7 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
         "gold_logprob_ended": Measure(
             "gold log-probability with its end (nats)", "number", numbers=gold_logprob_ended
         ),
-        "answer_logprob": Measure(
-            "log-probability of answer or alias (nats)", "number", numbers=answer_logprob
-        ),
+        "answer_logprob": Measure("log-probability of answer or alias (nats)", "number"),
         "choice_acc": Measure("most probable option", numbers=choice_acc),
         "choice_acc_norm": Measure("most probable option per byte", numbers=choice_acc_norm),
         "gold_rank": Measure("gold rank", "number", "lower", 1),

@@ -29,6 +29,7 @@ RECORDED: dict[str, Kind] = {
     "gold_logprob": "number",
     "gold_token_count": "integer",
     "gold_end_logprob": "number",
+    "answer_logprob": "number",
     "gold_rank": "integer",
     "kl_from_no_inject": "number",
     "prediction_changed": "boolean",
@@ -39,9 +40,9 @@ RECORDED: dict[str, Kind] = {
 _COMPUTED: dict[str, Kind] = {
     name: "boolean" if measure.kind == "zero_one" else "number"
     for name, measure in MEASURES.items()
-    if name not in METRICS and (measure.text or measure.numbers)
+    if measure.numbers
 }
-"""Measures that are worked out from the text and the numbers of a lane."""
+"""Measures that are worked out from a lane's recorded numbers."""
 
 DATASET = "data_"
 """Begins the columns of what the dataset says of a row: `data_hops`, `data_context`."""
@@ -51,9 +52,9 @@ def row_table(results: ResultSet) -> Table:
     """Return one row per dataset row and cell, cells and rows in the order of the results.
 
     Columns: direction, condition, seed, row_id, gold, prediction, the number of new tokens,
-    the five text metrics (empty without a prediction), every other measure, every recorded
-    number, and `data_...` for what the dataset holds. New tokens themselves, what was written
-    before the answer and the log-probabilities of other answers are in the run directory.
+    the five text metrics (empty without a prediction), every recorded number and what is worked
+    out from them, and `data_...` for what the dataset holds. New tokens themselves, what was
+    written before the answer and the log-probabilities of other answers are in the run directory.
 
     Raises:
         ResultError: There is no row.

@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import pytest
 
 from statebridge.records import LaneResult
 from statebridge.scoring.likelihood import (
-    answer_logprob,
     choice_acc,
     choice_acc_norm,
     gold_logprob_ended,
@@ -23,16 +21,6 @@ def test_per_token_and_per_byte() -> None:
     assert gold_logprob_per_byte(LANE) == -1.5  # ë has two bytes, white space none
     assert gold_logprob_per_token(replace(LANE, gold_token_count=None)) is None
     assert gold_logprob_per_byte(replace(LANE, gold_logprob=None)) is None
-
-
-def test_aliases_add_their_probabilities() -> None:
-    both = replace(LANE, gold_logprob=math.log(0.25), alias_logprobs={"Z": math.log(0.5)})
-    assert answer_logprob(both) == pytest.approx(math.log(0.75), abs=1e-15)
-    assert answer_logprob(replace(LANE, alias_logprobs={})) == -6
-    assert answer_logprob(LANE) is None
-    # Neither probability can be written as a float.
-    tiny = replace(LANE, gold_logprob=-2000.0, alias_logprobs={"Z": -2000.0})
-    assert answer_logprob(tiny) == pytest.approx(-2000 + math.log(2))
 
 
 def test_the_end_is_a_term_of_its_own() -> None:

@@ -9,6 +9,7 @@ from statebridge.channels.channel import LaneRow, Reading
 from statebridge.channels.operators import Written
 from statebridge.channels.workload import Workload
 from statebridge.engine.executors.measures import GoldMeasures
+from statebridge.engine.executors.other_measures import NOT_MEASURED, OtherMeasures
 from statebridge.experiment.cells import Cell
 from statebridge.records import LaneResult
 
@@ -35,6 +36,7 @@ def lane_row(
     *,
     tokens: list[int] | None,
     gold: GoldMeasures,
+    others: OtherMeasures = NOT_MEASURED,
     norms: Mapping[str, float] = NO_NORMS,
     reading: Reading | None = None,
 ) -> LaneRow:
@@ -44,6 +46,7 @@ def lane_row(
         row: Index in the dataset.
         tokens: New token ids; None where nothing was decoded.
         norms: As `row_norms` returns them.
+        others: Log-probabilities beside that of the gold answer.
         reading: The receiver's prompt, where it holds text that a model wrote.
     """
     source = workload.plan.rows[row]
@@ -82,6 +85,10 @@ def lane_row(
         prompt_len_receiver=read if reading is None else len(reading.prompt),
         gold_logprob=gold.logprob,
         gold_token_count=gold.token_count,
+        answer_logprob=others.answer,
+        gold_end_logprob=others.end,
+        alias_logprobs=others.aliases,
+        option_logprobs=others.options,
         gold_rank=gold.rank,
         kl_from_no_inject=gold.divergence,
         **fields,

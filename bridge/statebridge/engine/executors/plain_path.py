@@ -18,10 +18,11 @@ from statebridge.channels.workload import Workload
 from statebridge.engine.executors.lane_result import NO_NORMS, lane_row, row_norms
 from statebridge.engine.executors.measures import GoldMeasures, measure_gold
 from statebridge.engine.executors.memory import halving
+from statebridge.engine.executors.other_measures import OtherMeasures, other_measures, other_texts
 from statebridge.experiment.cells import Cell
 from statebridge.models.traced_model import Pass, TracedModel
 from statebridge.records import Side
-from statebridge.runs.plan import Group, TokenIds
+from statebridge.runs.plan import Group, Plan, TokenIds
 
 
 class PlainPath:
@@ -47,10 +48,11 @@ class PlainPath:
         read = cells[0].condition.prompt
         prompts = [plan.prompts.read(read)[row] for row in rows]
         answers = [plan.answers[read][row] for row in rows]
+        others = [plan.others[read][row] if plan.others else () for row in rows]
         batch = receiver.pack(prompts)
         own = receiver.capture(batch) if any(cell.condition.writes for cell in cells) else None
         of_cells: list[tuple[Cell, list[int], list[Mapping[str, float]]]] = []
-        asked = [_Asked(prompts, answers, generates=False)]
+        asked = [_Asked(rows, prompts, answers, baseline=True)]
         for cell in cells:
             places = [i for i, row in enumerate(rows) if plan.included(cell, row)]
             if not places:
@@ -62,14 +64,20 @@ class PlainPath:
                 written, norms = found.states, row_norms(found)
             of_cells.append((cell, places, norms))
             asked.append(
-                _Asked([prompts[i] for i in places], [answers[i] for i in places], written)
+                _Asked(
+                    [rows[place] for place in places],
+                    [prompts[place] for place in places],
+                    [answers[place] for place in places],
+                    [others[place] for place in places],
+                    written,
+                )
             )
         lanes = self._ask(asked)
         baseline = next(lanes).logits[:, 0]
         return [
-            lane_row(work, cell, rows[place], tokens=tokens, norms=of_row, gold=gold)
+            lane_row(work, cell, rows[place], tokens=tokens, norms=of_row, gold=gold, others=beside)
             for (cell, places, norms), found in zip(of_cells, lanes, strict=True)
-            for place, of_row, (tokens, gold) in zip(
+            for place, of_row, (tokens, gold, beside) in zip(
                 places, norms, found.measured(baseline[places]), strict=True
             )
         ]
@@ -79,23 +87,35 @@ class PlainPath:
     ) -> list[LaneRow]:
         """Let the receiver answer other prompts; see `Operations`."""
         work = self.workload
-        asked = [
-            _Asked(
-                [work.plan.prompts.receiver[row] for row in rows],
-                [(0,)] * len(rows),
-                generates=False,
-            )
-        ]
+        task = [work.plan.prompts.receiver[row] for row in rows]
+        asked = [_Asked(rows, task, [(0,)] * len(rows), baseline=True)]
         groups = _by_length([reading.prompt for reading in readings])
         for places in groups:
             some = [readings[place] for place in places]
-            asked.append(_Asked([each.prompt for each in some], [each.answer for each in some]))
+            asked.append(
+                _Asked(
+                    [rows[place] for place in places],
+                    [each.prompt for each in some],
+                    [each.answer for each in some],
+                    [each.others for each in some],
+                )
+            )
         lanes = self._ask(asked)
         baseline = next(lanes).logits[:, 0]
         return [
-            lane_row(work, cell, rows[place], tokens=tokens, gold=gold, reading=readings[place])
+            lane_row(
+                work,
+                cell,
+                rows[place],
+                tokens=tokens,
+                gold=gold,
+                others=beside,
+                reading=readings[place],
+            )
             for places, found in zip(groups, lanes, strict=True)
-            for place, (tokens, gold) in zip(places, found.measured(baseline[places]), strict=True)
+            for place, (tokens, gold, beside) in zip(
+                places, found.measured(baseline[places]), strict=True
+            )
             for cell in cells
         ]
 
@@ -122,20 +142,20 @@ class PlainPath:
 
     def _ask(self, asked: Sequence[_Asked]) -> Iterator[_Answered]:
         """Yield what the receiver answers, in order; few jobs carry all of it."""
-        receiver, experiment = self.workload.pair.receiver, self.workload.plan.experiment
+        receiver, plan = self.workload.pair.receiver, self.workload.plan
         passes: list[Pass] = []
         for each in asked:
-            passes.append(_forward(receiver, each))
-            if each.generates and experiment.decode:
-                new = experiment.decoding.max_new_tokens
+            passes += [_forward(receiver, each, texts) for texts in each.texts(plan)]
+            if each.generates(plan):
+                new = plan.experiment.decoding.max_new_tokens
                 passes.append(self._generation(receiver, each.prompts, each.states, new))
         results = zip(passes, receiver.run_passes(passes), strict=True)
         for each in asked:
-            _, logits = next(results)
+            logits, *more = [next(results)[1] for _ in each.texts(plan)]
             tokens: Sequence[list[int] | None] = [None] * len(each.prompts)
-            if each.generates and experiment.decode:
+            if each.generates(plan):
                 tokens = receiver.new_tokens(*next(results))
-            yield _Answered(each.answers, logits, tokens)
+            yield _Answered(plan, each, logits, more, tokens)
 
     def _generation(
         self,
@@ -158,38 +178,58 @@ class PlainPath:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """Prompts of one length, their gold answers, and the states written at the prompt."""
+    """Prompts of one length, the answers after them, and the states written at the prompt."""
 
+    rows: Sequence[int]
     prompts: Sequence[TokenIds]
     answers: Sequence[TokenIds]
+    others: Sequence[tuple[TokenIds, ...]] = ()
     states: torch.Tensor | None = None
-    generates: bool = True
+    baseline: bool = False
+    """Whether only the logits after the prompt are wanted."""
+
+    def texts(self, plan: Plan) -> list[Sequence[TokenIds]]:
+        """Return the texts after the prompts, those of one pass together, the answers first."""
+        more = [] if self.baseline else other_texts(plan, self.answers, self.others)
+        return [self.answers, *more]
+
+    def generates(self, plan: Plan) -> bool:
+        """Whether new tokens are wanted."""
+        return plan.experiment.decode and not self.baseline
 
 
 @dataclass(frozen=True, slots=True)
 class _Answered:
-    """Logits (rows, longest answer, vocabulary) of asked prompts, and new tokens."""
+    """Logits (rows, longest text, vocabulary) of the passes of asked prompts, and new tokens."""
 
-    answers: Sequence[TokenIds]
+    plan: Plan
+    asked: _Asked
     logits: torch.Tensor
+    more: Sequence[torch.Tensor]
     tokens: Sequence[list[int] | None]
 
-    def measured(self, baseline: torch.Tensor) -> Iterator[tuple[list[int] | None, GoldMeasures]]:
-        """Yield new tokens and gold measures of each lane."""
-        gold = measure_gold(self.logits[:, 0], self.logits[:, 1:], self.answers, baseline)
-        yield from zip(self.tokens, gold, strict=True)
+    def measured(
+        self, baseline: torch.Tensor
+    ) -> Iterator[tuple[list[int] | None, GoldMeasures, OtherMeasures]]:
+        """Yield new tokens and measures of each lane."""
+        asked = self.asked
+        gold = measure_gold(self.logits[:, 0], self.logits[:, 1:], asked.answers, baseline)
+        beside = other_measures(
+            self.plan, asked.rows, asked.answers, asked.others, gold, iter(self.more)
+        )
+        yield from zip(self.tokens, gold, beside, strict=True)
 
 
-def _forward(model: TracedModel, asked: _Asked) -> Pass:
-    """Return the pass over prompt and answer with the edit at the prompt's positions.
+def _forward(model: TracedModel, asked: _Asked, texts: Sequence[TokenIds]) -> Pass:
+    """Return the pass over prompts and texts with the edit at the prompt's positions.
 
-    It gives logits after the prompt and after each answer token but the last. Padding on the
-    right is never seen by a real token.
+    It gives logits after the prompt and after each token of the text but the last. Padding on
+    the right is never seen by a real token.
     """
-    longest = max(len(answer) for answer in asked.answers)
+    longest = max(map(len, texts))
     rows = [
-        [*prompt, *answer[:-1], *[model.pad_id] * (longest - len(answer))]
-        for prompt, answer in zip(asked.prompts, asked.answers, strict=True)
+        [*prompt, *text[:-1], *[model.pad_id] * (longest - len(text))]
+        for prompt, text in zip(asked.prompts, texts, strict=True)
     ]
     return Pass({"input_ids": torch.tensor(rows, device=model.device)}, asked.states, longest)
 

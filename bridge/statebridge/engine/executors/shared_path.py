@@ -29,6 +29,7 @@ from statebridge.engine.decoding.steps import decode_lanes
 from statebridge.engine.executors.lane_result import NO_NORMS, lane_row, row_norms
 from statebridge.engine.executors.measures import GoldMeasures, answer_inputs, measure_gold
 from statebridge.engine.executors.memory import halving
+from statebridge.engine.executors.other_measures import OtherMeasures, other_measures, other_texts
 from statebridge.experiment.cells import Cell
 from statebridge.experiment.conditions import Condition, Prompt
 from statebridge.models.onednn_layers import onednn_products
@@ -124,8 +125,11 @@ class SharedPath:
         states, norms = self._states(lanes, lower, write)
         places = [lane.place for lane in lanes]
         batch = lower.batch.select(places)
-        answers = [self.workload.plan.answers[lower.prompt][lower.rows[place]] for place in places]
-        cache = LaneCache(len(receiver.block_paths), batch.ids.shape[1] + self._room(answers))
+        plan, rows = self.workload.plan, [lower.rows[place] for place in places]
+        answers = [plan.answers[lower.prompt][row] for row in rows]
+        others = [plan.others[lower.prompt][row] if plan.others else () for row in rows]
+        room = self._room(answers, others)
+        cache = LaneCache(len(receiver.block_paths), batch.ids.shape[1] + room)
         logits = receiver.resume_with_states(batch, states, cache=cache)[:, -1]
         blocks = range(receiver.layer + 1)
         if attends_by_lane(receiver):
@@ -138,10 +142,18 @@ class SharedPath:
         against = torch.stack([baseline[place] for place in places])
         prefilled = Prefilled(batch, cache, logits)
         gold = self._measure(prefilled, answers, against)
+        more = self._measure_others(prefilled, rows, answers, others, gold)
         drawn = [(lane.cell, lower.rows[lane.place]) for lane in lanes]
         tokens = self._decode(prefilled, drawn, [lane.reported for lane in lanes])
         return [
-            lane_row(self.workload, *drawn[i], tokens=tokens[i], norms=norms[i], gold=gold[i])
+            lane_row(
+                self.workload,
+                *drawn[i],
+                tokens=tokens[i],
+                norms=norms[i],
+                gold=gold[i],
+                others=more[i],
+            )
             for i, lane in enumerate(lanes)
             if lane.reported
         ]
@@ -182,6 +194,27 @@ class SharedPath:
         later = None if inputs is None else answer_logits(receiver, lanes, inputs)
         return measure_gold(lanes.logits, later, answers, baseline)
 
+    def _measure_others(
+        self,
+        lanes: Prefilled,
+        rows: Sequence[int],
+        answers: Sequence[TokenIds],
+        others: Sequence[tuple[TokenIds, ...]],
+        gold: Sequence[GoldMeasures],
+    ) -> list[OtherMeasures]:
+        """Score the other answers, as `_measure` scores the gold ones."""
+        receiver = self.workload.pair.receiver
+
+        def logits_of(texts: Sequence[TokenIds]) -> torch.Tensor:
+            first = lanes.logits[:, None]
+            inputs = answer_inputs(texts, receiver.pad_id, lanes.logits.device)
+            if inputs is None:
+                return first
+            return torch.cat((first, answer_logits(receiver, lanes, inputs)), dim=1)
+
+        logits = map(logits_of, other_texts(self.workload.plan, answers, others))
+        return other_measures(self.workload.plan, rows, answers, others, gold, logits)
+
     def _decode(
         self, lanes: Prefilled, drawn: Sequence[tuple[Cell, int]], wanted: Sequence[bool]
     ) -> list[list[int] | None]:
@@ -197,8 +230,9 @@ class SharedPath:
         decoded = iter(decode_lanes(receiver, lanes, self._decoding, draws=draws))
         return [next(decoded) if want else None for want in wanted]
 
-    def _room(self, answers: Sequence[tuple[int, ...]]) -> int:
-        longest = max(len(answer) for answer in answers) - 1
+    def _room(self, answers: Sequence[TokenIds], others: Sequence[tuple[TokenIds, ...]]) -> int:
+        longest = max(len(answer) for answer in answers) - (not self.workload.plan.end_ids)
+        longest = max([longest, *(len(ids) - 1 for of_lane in others for ids in of_lane)])
         new_tokens = self._decoding.max_new_tokens if self.workload.plan.experiment.decode else 0
         return max(longest, new_tokens)
 
@@ -210,15 +244,19 @@ class SharedPath:
         task = [work.plan.prompts.receiver[row] for row in rows]
         against = receiver.next_logits(receiver.pack(task))
         answers = [reading.answer for reading in readings]
+        others = [reading.others for reading in readings]
         batch = receiver.pack([reading.prompt for reading in readings])
-        lanes = prefill(receiver, batch, self._room(answers))
+        lanes = prefill(receiver, batch, self._room(answers, others))
         gold = self._measure(lanes, answers, against)
+        more = self._measure_others(lanes, rows, answers, others, gold)
         drawn = [(cells[0], row) for row in rows]
         tokens = self._decode(lanes, drawn, [True] * len(rows))
         return [
-            lane_row(work, cell, row, tokens=one, gold=measured, reading=reading)
+            lane_row(work, cell, row, tokens=one, gold=measured, others=beside, reading=reading)
             for cell in cells
-            for row, one, measured, reading in zip(rows, tokens, gold, readings, strict=True)
+            for row, one, measured, beside, reading in zip(
+                rows, tokens, gold, more, readings, strict=True
+            )
         ]
 
     def write_text(

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from statebridge.channels.channel import CHANNELS
 from statebridge.channels.draws import Noise, choose_donors, noise_of
-from statebridge.channels.prompts import TEXTLESS, answers_after, build_prompts, fill
+from statebridge.channels.prompts import TEXTLESS, answers_after, build_prompts, fill, others_after
 from statebridge.channels.workload import Workload
+from statebridge.engine.planning.other_answers import end_ids, other_answers
 from statebridge.experiment.cells import experiment_cells
 from statebridge.experiment.conditions import Prompt
 from statebridge.experiment.experiment import DEFAULT_SET, Experiment
 from statebridge.models.pair import Pair
 from statebridge.records import DatasetRow
-from statebridge.runs.plan import Plan, PromptTable, TokenIds, TranslatorKey
+from statebridge.runs.plan import OtherAnswers, Plan, PromptTable, TokenIds, TranslatorKey
 from statebridge.translators import Translator
 
 
@@ -47,6 +48,8 @@ def prepare(
     limit = min(experiment.limit or len(rows), len(rows))
     row_ids = [row.row_id for row in rows]
     shuffles = any(condition.shuffled for condition in conditions)
+    beside = other_answers(experiment, rows, limit)
+    ends = experiment.likelihoods is not None and experiment.likelihoods.end
     plan = Plan(
         experiment=experiment,
         rows=rows,
@@ -54,6 +57,9 @@ def prepare(
         cells=cells,
         prompts=prompts,
         answers=_answers(experiment, pair, rows[:limit], prompts, used),
+        other_answers=beside,
+        others=_others(experiment, pair, rows[:limit], prompts, used, beside),
+        end_ids=end_ids(pair.receiver) if ends else (),
         donors={
             seed: choose_donors(prompts.lengths, row_ids, seed, experiment.rng)
             for seed in (experiment.seeds if shuffles else ())
@@ -77,15 +83,42 @@ def _answers(
     prompts: PromptTable,
     used: Collection[Prompt],
 ) -> dict[Prompt, tuple[TokenIds, ...]]:
-    answers: dict[Prompt, tuple[TokenIds, ...]] = {}
+    chat = experiment.prompts.chat
+    return {
+        prompt: answers_after(pair.receiver, texts, ids, rows, chat)
+        for prompt, texts, ids in _textless(experiment, rows, prompts, used)
+    }
+
+
+def _others(
+    experiment: Experiment,
+    pair: Pair,
+    rows: Sequence[DatasetRow],
+    prompts: PromptTable,
+    used: Collection[Prompt],
+    beside: tuple[OtherAnswers, ...],
+) -> dict[Prompt, tuple[tuple[TokenIds, ...], ...]]:
+    if not beside:
+        return {}
+    chat = experiment.prompts.chat
+    return {
+        prompt: others_after(pair.receiver, texts, ids, rows, beside, chat)
+        for prompt, texts, ids in _textless(experiment, rows, prompts, used)
+    }
+
+
+def _textless(
+    experiment: Experiment,
+    rows: Sequence[DatasetRow],
+    prompts: PromptTable,
+    used: Collection[Prompt],
+) -> Iterator[tuple[Prompt, list[str], tuple[TokenIds, ...]]]:
+    """Yield the prompts in use that hold no text of a model, as texts and as ids."""
     # A placeholder prompt has another text than this one, but the same end, and so the same answer.
     declared = experiment.prompts
     for prompt in (prompt for prompt in TEXTLESS if prompt in used):
         template = declared.question_only if prompt == "question_only" else declared.task
-        ids = prompts.read(prompt)[: len(rows)]
-        texts = fill(template, rows)
-        answers[prompt] = answers_after(pair.receiver, texts, ids, rows, declared.chat)
-    return answers
+        yield prompt, fill(template, rows), prompts.read(prompt)[: len(rows)]
 
 
 def _noise(

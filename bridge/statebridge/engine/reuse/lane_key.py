@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ from statebridge.runs.directory import FORMAT
 from statebridge.runs.reuse import LaneKey
 from statebridge.translators import Translator
 
-KEY_FORMAT = 3
+KEY_FORMAT = 4
 """To be raised whenever the same inputs give another result or another set of fields."""
 
 
@@ -74,6 +75,7 @@ class LaneKeys:
                 if relays
                 else work.plan.answers[condition.prompt][row]
             ),
+            "others": self._of_others(condition.prompt, row, relays),
             "spans": [
                 prompts.span(condition.prompt, positions, row)
                 for positions in (condition.positions, condition.source_positions)
@@ -90,6 +92,17 @@ class LaneKeys:
             if condition.shuffled:
                 parts["donor"] = [work.plan.rows[origin].row_id, origin == row]
         return bytes.fromhex(digest(parts))
+
+    def _of_others(self, prompt: Prompt, row: int, relays: bool) -> Any:
+        """Return what is measured beside the gold answer, of which texts."""
+        plan = self._work.plan
+        asked = plan.experiment.likelihoods
+        if asked is None:
+            return None
+        texts = asdict(plan.other_answers[row]) if plan.other_answers else None
+        ids = plan.others[prompt][row] if plan.others and not relays else None
+        # How many decoys were asked for shows in the texts.
+        return [asked.model_dump(exclude={"decoys"}), texts, ids]
 
     def _of_cell(self, cell: Cell) -> str:
         work, condition = self._work, cell.condition
