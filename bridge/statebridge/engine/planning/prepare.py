@@ -8,6 +8,7 @@ from statebridge.channels.channel import CHANNELS
 from statebridge.channels.draws import Noise, choose_donors, noise_of
 from statebridge.channels.prompts import TEXTLESS, answers_after, build_prompts, fill
 from statebridge.channels.workload import Workload
+from statebridge.data.training_texts import answer_names
 from statebridge.experiment.cells import experiment_cells
 from statebridge.experiment.conditions import Prompt
 from statebridge.experiment.experiment import DEFAULT_SET, Experiment
@@ -46,6 +47,7 @@ def prepare(
     )
     limit = min(experiment.limit or len(rows), len(rows))
     row_ids = [row.row_id for row in rows]
+    answers = [answer_names(row) for row in rows]
     shuffles = any(condition.shuffled for condition in conditions)
     plan = Plan(
         experiment=experiment,
@@ -55,7 +57,7 @@ def prepare(
         prompts=prompts,
         answers=_answers(experiment, pair, rows[:limit], prompts, used),
         donors={
-            seed: choose_donors(prompts.lengths, row_ids, seed, experiment.rng)
+            seed: choose_donors(prompts.lengths, row_ids, seed, experiment.rng, answers)
             for seed in (experiment.seeds if shuffles else ())
         },
     )
