@@ -30,7 +30,7 @@ from statebridge.records import Direction, ResultSet
 from statebridge.results.cost import RowCost, condition_costs
 from statebridge.results.donors import same_answer_rows
 from statebridge.stats.comparison import Estimate, Interval, MessageBits, Settings
-from statebridge.stats.intervals import Floats, clustered_interval, keyed_generator
+from statebridge.stats.intervals import Floats, clustered_interval
 from statebridge.stats.pairing import Pairing
 from statebridge.stats.setting import ChannelSetting, channel_settings
 
@@ -108,32 +108,27 @@ def _of_condition(
     answers = cells[0].row_facts.get("answer_seen", {})
     new = {row_id for row_id, label in answers.items() if label == "no"}
 
-    def estimate(
-        name: str, values: Mapping[str, float], among: Set[str] | None = None
-    ) -> Estimate | None:
+    def interval(values: Floats) -> Interval | None:
+        return clustered_interval(
+            values, zero_one=False, level=settings.level, resamples=settings.resamples
+        )
+
+    def estimate(values: Mapping[str, float], among: Set[str] | None = None) -> Estimate | None:
         kept = [value for row_id, value in values.items() if among is None or row_id in among]
         if not kept:
             return None
-        row_values = np.array(kept)
-        return Estimate(
-            value=math.fsum(kept) / len(kept),
-            interval=_interval(row_values, settings, name, direction, condition, floor),
-            n_rows=len(kept),
-        )
+        mean = math.fsum(kept) / len(kept)
+        return Estimate(value=mean, interval=interval(np.array(kept)), n_rows=len(kept))
 
-    def per(name: str, of_row: Callable[[RowCost], float]) -> Estimate | None:
+    def per(of_row: Callable[[RowCost], float]) -> Estimate | None:
         priced = costs.get(condition, {})
         rows = [row_id for row_id in bits if row_id in priced]
         spent = np.array([of_row(priced[row_id]) for row_id in rows])
         if not len(spent) or spent.sum() <= 0:
             return None
-        return ratio_estimate(
-            np.array([bits[row_id] for row_id in rows]),
-            spent,
-            lambda values: _interval(values, settings, name, direction, condition, floor),
-        )
+        return ratio_estimate(np.array([bits[row_id] for row_id in rows]), spent, interval)
 
-    whole = estimate("bits", bits)
+    whole = estimate(bits)
     if whole is None:
         raise ResultError(
             f"{condition} against {floor}: no row has a value of {MEASURE} under both"
@@ -147,13 +142,13 @@ def _of_condition(
         floor=floor,
         bits=whole,
         control=control,
-        own=estimate("own", own),
-        unseen=estimate("unseen", bits, new),
-        unseen_own=estimate("unseen_own", own, new),
+        own=estimate(own),
+        unseen=estimate(bits, new),
+        unseen_own=estimate(own, new),
         sent_bytes=sent or None,
-        per_kilobyte=per("per_kilobyte", lambda cost: cost.sent_bytes / 1000),
+        per_kilobyte=per(lambda cost: cost.sent_bytes / 1000),
         gigaflop=None if operations is None else operations / 1e9,
-        per_gigaflop=per("per_gigaflop", lambda cost: cost.operations / 1e9),
+        per_gigaflop=per(lambda cost: cost.operations / 1e9),
     )
 
 
@@ -193,17 +188,6 @@ def _own_bits(
         for cell in (*pairing.cells(direction, condition), *controls)
     ]
     return _bits(Pairing(ResultSet(cells)), direction, condition, control) if held else {}
-
-
-def _interval(values: Floats, settings: Settings, *names: str) -> Interval | None:
-    return clustered_interval(
-        values,
-        keyed_generator("bits", *names),
-        zero_one=False,
-        level=settings.level,
-        resamples=settings.resamples,
-        kind=settings.interval,
-    )
 
 
 def _mean(values: Iterable[float]) -> float | None:
