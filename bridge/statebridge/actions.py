@@ -180,7 +180,7 @@ def capacity(
     if not symbols or rows < 1:
         raise ExperimentError(f"capacity: symbols {list(symbols)}, rows {rows}; give 1 or more")
     given = read_experiment(experiment, overrides)
-    changes = {
+    changes: dict[str, Any] = {
         "dataset": symbol_dataset(given.dataset, symbols, rows),
         "limit": None,
         "positive_control": None,
@@ -188,6 +188,9 @@ def capacity(
         "layer_search": None,
         "decode": True,
     }
+    if given.rng == "derangement":
+        # Of two symbols a donor with another one always has the other: it says which the row's is.
+        changes["rng"] = "per-row"
     declared = read_experiment(given, changes)
     need_engine()
     from statebridge.engine.run import run_experiment

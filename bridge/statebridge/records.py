@@ -144,6 +144,11 @@ class CellResult:
     source_rows: int | None = None
     """Rows of the dataset before exclusions (strict control), where recorded."""
     excluded_rows: int | None = None
+    row_facts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Facts of the rows that depend on the cell's map, by attribute (`answer_seen`, ...), then by
+    row id; those of all maps of the run together for a condition that has none."""
+    same_answer_donors: frozenset[str] | None = None
+    """Rows that got the state of a row with the same answer; None where no one recorded it."""
 
     @property
     def name(self) -> str:

@@ -86,7 +86,7 @@ def test_no_file_and_a_folder(command: Command) -> None:
         (("--set", "limit=[1"), "--set limit=[1: the value is not valid YAML"),
         (("--set", "conditions.0.weight=3"), "conditions holds a list"),
         (("--set", "limit=0"), "limit: input should be greater than or equal to 1"),
-        (("--rng", "global"), "rng: unknown rng 'global'; known: per-row, published"),
+        (("--rng", "global"), "rng: unknown rng 'global'; known: derangement, per-row, "),
         (("--path", "fast"), "execution.path: input should be 'auto', 'shared' or 'plain'"),
         (("--max-lanes", "0"), "execution.max_lanes: input should be greater"),
         (("--remote", "example.org"), "remote: give local, ndif, or a URL"),

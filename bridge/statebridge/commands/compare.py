@@ -32,8 +32,11 @@ def compare(
     ] = None,
     by: Annotated[
         list[str] | None,
-        typer.Option(help="Also by stratum: hops, domain, answer_type, prompt_length."),
+        typer.Option(help="Also by stratum: hops, domain, prompt_length, answer_seen, names_seen."),
     ] = None,
+    bits: Annotated[
+        bool, typer.Option("--bits", help="Also print the bits of each condition's messages.")
+    ] = False,
     dataset: Dataset = None,
     out: Annotated[
         Path | None, typer.Option(help="Also write the table: .csv, .parquet, .tex or .md.")
@@ -46,7 +49,7 @@ def compare(
         raise InputError(f"--margin {wrong:g}: an equivalence margin lies above 0, such as 0.03")
     from statebridge.commands.printing import print_table
     from statebridge.run import Run
-    from statebridge.tables import comparison_table, write_table
+    from statebridge.tables import bits_table, comparison_table, write_table
 
     comparison = Run(*sources, dataset=dataset).compare(
         baseline,
@@ -61,6 +64,8 @@ def compare(
         print(comparison.model_dump_json())
         return
     print_table(comparison_table(comparison), leave_out=("tied",))
+    if bits:
+        print_table(bits_table(comparison.bits))
     for chain in comparison.failure_chains:
         if chain.norm_share is not None and chain.direction_share is not None:
             print(

@@ -27,7 +27,9 @@ def run(
     max_lanes: Annotated[
         int | None, typer.Option(help="Lanes decoded together; sized from memory if not given.")
     ] = None,
-    rng: Annotated[str | None, typer.Option(help="per-row or published draws.")] = None,
+    rng: Annotated[
+        str | None, typer.Option(help="derangement, per-row or published draws.")
+    ] = None,
     remote: Remote = None,
     no_decode: Annotated[
         bool,

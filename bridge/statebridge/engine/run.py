@@ -14,6 +14,7 @@ import torch
 
 from statebridge.channels.workload import Workload
 from statebridge.data import write_jsonl
+from statebridge.data.training_texts import TrainingTexts
 from statebridge.engine.commit import PlannedRun, Progress, run_groups
 from statebridge.engine.executors.executor import EXECUTORS, check_names
 from statebridge.engine.fitting.run_translators import run_translators
@@ -35,6 +36,7 @@ from statebridge.models.loading import weights_sha256
 from statebridge.models.pair import Pair, load_pair
 from statebridge.models.traced_model import TracedModel
 from statebridge.results.sender_checks import write_sender_checks
+from statebridge.results.training_overlap import FIELD, training_overlap
 from statebridge.runs.directory import (
     DATASET,
     FORMAT,
@@ -46,7 +48,7 @@ from statebridge.runs.directory import (
     open_run,
 )
 from statebridge.runs.reuse import FitStore, LaneStore
-from statebridge.runs.same_run import check_same
+from statebridge.runs.same_run import as_started, check_same
 from statebridge.tasks.declared_rows import resolve_dataset
 from statebridge.translators.storage import recorded_versions
 
@@ -96,6 +98,8 @@ def run_experiment(
         )
     check_names(experiment)
     with open_run(out) as directory:
+        earlier = directory.read_manifest()
+        experiment = as_started(experiment, earlier and earlier["experiment"])
         rows, dataset_sha256 = resolve_dataset(experiment.dataset)
         progress("load", 0, 1)
         pair = pair or load_pair(experiment)
@@ -121,7 +125,6 @@ def run_experiment(
             "sender_device": _other_device(pair),
             "threads": torch.get_num_threads(),
         }
-        earlier = directory.read_manifest()
         if earlier is not None:
             check_same(identity, earlier, directory.path / MANIFEST)
             max_lanes = int(earlier["plan"]["max_lanes"])
@@ -139,7 +142,8 @@ def run_experiment(
             stated = (
                 set_aside(*remember, workload.plan, directory.path) if remember else NOTHING_REUSED
             )
-            directory.write_manifest(_manifest(identity, workload, plan, stated))
+            manifest = _manifest(identity, workload, plan, stated)
+            directory.write_manifest(manifest | _overlap(workload))
         else:
             stated = earlier.get("reused", NOTHING_REUSED)
         if stated["lanes"]:
@@ -187,6 +191,16 @@ def _run_controls(
         run_experiment(taught, directory.path / TAUGHT_PAIR, progress=as_stage("taught_pair"))
 
 
+def _overlap(workload: Workload) -> dict[str, Any]:
+    """Return which rows are new to the maps of the run; nothing of a run without maps."""
+    trained: dict[str, list[TrainingTexts | None]] = {}
+    for (name, _), translator in workload.translators.items():
+        card = translator.card
+        trained.setdefault(name, []).append(None if card is None else card.trained_on)
+    rows = workload.plan.rows[: workload.plan.limit]
+    return {FIELD: training_overlap(rows, trained)} if trained else {}
+
+
 def _manifest(
     identity: Mapping[str, Any],
     workload: Workload,
@@ -196,15 +210,16 @@ def _manifest(
     cells = []
     for cell in workload.plan.cells:
         rows = sum(workload.plan.included(cell, row) for row in range(workload.plan.limit))
-        cells.append(
-            {
-                "name": cell.name,
-                "seed": cell.seed,
-                "rows": rows,
-                "excluded_rows": workload.plan.limit - rows,
-                "condition": cell.condition.model_dump(mode="json"),
-            }
-        )
+        stated = {
+            "name": cell.name,
+            "seed": cell.seed,
+            "rows": rows,
+            "excluded_rows": workload.plan.limit - rows,
+            "condition": cell.condition.model_dump(mode="json"),
+        }
+        if cell.condition.shuffled:
+            stated["donors"] = workload.plan.donor_uses(cell)
+        cells.append(stated)
     return {
         "format": FORMAT,
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -107,6 +107,9 @@ class Dataset(Declared):
         return self
 
 
+HoldOut = Annotated[float, Field(gt=0, lt=1), NO_BOOLEAN] | None
+"""Share of the evaluated answers of which no row is trained on; None holds none out."""
+
 CorpusPositions = Literal["all", "last"]
 """Tokens of a passage that a translator is fitted on."""
 
@@ -132,6 +135,8 @@ class Corpus(Declared):
     positions: CorpusPositions = "all"
     """Tokens of a passage to fit on: all, which needs one tokenizer for both models, or the last
     one, which any two models have in common (arXiv 2501.14082)."""
+    hold_out_answers: HoldOut = None
+    """Leave generated rows out whose answer is one of this share of the evaluated answers."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> Corpus:
@@ -139,4 +144,6 @@ class Corpus(Declared):
             raise ValueError("give either path (a text file) or generate (rows made here)")
         if self.generate is not None and self.name is not None:
             raise ValueError("name is that of a text file; leave it out with generate")
+        if self.generate is None and self.hold_out_answers is not None:
+            raise ValueError("hold_out_answers: a text file has no answers; leave it out")
         return self

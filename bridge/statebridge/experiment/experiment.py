@@ -23,11 +23,18 @@ from pydantic_core import CoreSchema
 
 from statebridge.errors import ExperimentError, nearest
 from statebridge.experiment.conditions import NAME, Condition
-from statebridge.experiment.dataset import Corpus, Dataset, Declared, GeneratedRows, Seed
+from statebridge.experiment.dataset import (
+    Corpus,
+    Dataset,
+    Declared,
+    GeneratedRows,
+    HoldOut,
+    Seed,
+)
 from statebridge.experiment.declared import NO_BOOLEAN, Layer, NameIn
 from statebridge.experiment.layer_search import LayerSearch, check_layer_search
 from statebridge.experiment.presets import resolve_conditions
-from statebridge.experiment.random_streams import STREAMS
+from statebridge.experiment.random_streams import DEFAULT_STREAM, STREAMS
 from statebridge.experiment.translator_settings import (
     KINDS,
     SOLVED,
@@ -70,6 +77,9 @@ class Causal(Declared):
     """Rows to train on; never one that is evaluated, which is checked by its identity."""
     limit: Annotated[int, Field(ge=2), NO_BOOLEAN] | None = None
     """Train on the first rows only."""
+    hold_out_answers: HoldOut = None
+    """Leave rows out whose answer is one of this share of the evaluated answers, so that the rows
+    with these answers are new to the map."""
     through: str | Condition = "private_last"
     """The condition whose writing the map is trained for, by name or declared."""
     training: CausalSettings = CausalSettings()
@@ -355,8 +365,8 @@ class Experiment(Declared):
     """A file for each seed, `fit: {...}`, or several of these as `sets: {name: ...}`."""
     conditions: str | list[str | Condition] = "published"
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (42, 123, 456)
-    rng: Annotated[str, NameIn(STREAMS)] = "per-row"
-    """Draws keyed by (seed, row id), or the published streams exactly."""
+    rng: Annotated[str, NameIn(STREAMS)] = DEFAULT_STREAM
+    """Which donors and which noise rows get: a name of `statebridge.experiment.random_streams`."""
     dtype: Dtype = "float32"
     prompts: Prompts = Prompts()
     decoding: Decoding = Decoding()

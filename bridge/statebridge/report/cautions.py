@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from statebridge.figures.wording import joined, metric_label
 from statebridge.records import CellResult, ResultSet
 from statebridge.results.by_condition import ConditionCells
+from statebridge.results.donors import same_answer_rows
 from statebridge.stats import Comparison, Difference
 from statebridge.stats.pairing import is_zero_one
 
@@ -35,6 +36,7 @@ def cautions(
         yield from _wide_margins([d for d in found if d.condition in channels])
     yield from _few_seeds(groups)
     yield from _own_donors(groups)
+    yield from _same_answers(results, groups)
     yield from _shared_translators(results)
     if baseline is not None:
         yield from _changed_by_self_injection(groups, baseline)
@@ -167,6 +169,21 @@ def _own_donors(groups: Sequence[ConditionCells]) -> Iterator[str]:
                 f"{group.condition}: {own} of {len(rows)} rows got their own state, for want of "
                 "another row with as long a prompt; there it is no control."
             )
+
+
+def _same_answers(results: ResultSet, groups: Sequence[ConditionCells]) -> Iterator[str]:
+    counts: dict[tuple[int, int], list[str]] = {}
+    for group in groups:
+        shared = sum(len(same_answer_rows(cell, results.dataset)) for cell in group.cells)
+        if shared:
+            lanes = sum(len(cell.lanes) for cell in group.cells)
+            counts.setdefault((shared, lanes), []).append(group.condition)
+    for (shared, lanes), names in counts.items():
+        yield (
+            f"{_some(names)}: in {shared} of {lanes} rows the other row has the same answer, so "
+            "that there its state is no control; they are left out where a row's own state is "
+            "compared with another's."
+        )
 
 
 def _shared_translators(results: ResultSet) -> Iterator[str]:

@@ -17,17 +17,18 @@ from statebridge.report.cost_view import CostView, cost_view
 from statebridge.report.experiment_view import ExperimentView, experiment_view
 from statebridge.report.positive_control import PositiveControlView, positive_control_views
 from statebridge.report.sender_view import SenderView, not_checked, sender_view
+from statebridge.report.splits_view import split_verdicts, split_view
 from statebridge.report.validation_view import (
     agreement_sentences,
     audit_view,
     finding_view,
     validation_sentence,
 )
-from statebridge.report.verdict import Verdict, judging_metric, verdicts
+from statebridge.report.verdict import Verdict, judging_metric
 from statebridge.results.by_condition import condition_cells
 from statebridge.stats import Comparison, compare
 from statebridge.stats.setting import channel_settings
-from statebridge.tables import Table
+from statebridge.tables import Table, bits_table
 from statebridge.validation import ValidationReport, validate
 from statebridge.validation.expectation import run_expectation
 
@@ -47,6 +48,10 @@ class ReportContent:
     """By the other metrics."""
     strata: tuple[Table, ...]
     chain: Table | None
+    splits: Table | None
+    """How many evaluated rows are new to the maps, where that is recorded."""
+    bits: Table | None
+    """Bits of each condition's messages, where the gold log-probability was measured."""
     comparison_notes: tuple[str, ...]
     sender: SenderView | None
     """Checks inside the sender, where the run made them."""
@@ -127,13 +132,15 @@ def gather(results: ResultSet, **parts: Unpack[ReportParts]) -> ReportContent:
         title=parts.get("title") or _title(results),
         subtitle=f"{rows_text(len(c.lanes) for c in cells)}, {seeds_text(c.seed for c in cells)}, "
         f"{len(cells)} cells of {len({c.condition.name for c in cells})} conditions.",
-        verdicts=tuple(verdicts(with_rows, judged)),
+        verdicts=tuple(split_verdicts(with_rows, judged)),
         positive_controls=positive_control_views(held),
         scores=score_view(held),
         differences=tuple(main),
         other_differences=tuple(others),
         strata=tuple(strata),
         chain=None if judged is None else chain_view(judged),
+        splits=split_view(held),
+        bits=bits_table(judged.bits) if judged is not None and judged.bits else None,
         comparison_notes=tuple(notes),
         sender=_sender(held, judged),
         sender_not_checked=not_checked(held),

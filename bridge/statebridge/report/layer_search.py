@@ -235,7 +235,9 @@ def reported_findings(choice: HeldOutChoice) -> list[str]:
     groups = condition_cells(choice.reported)
     twins = {control for channel, control in shuffled_twins(groups) if channel == name}
     alike = [group for group in groups if group.condition in {name, *twins}]
-    own = own_against_anothers(alike, made.metric, choice.comparison.settings)
+    own = own_against_anothers(
+        alike, made.metric, choice.comparison.settings, choice.reported.dataset
+    )
     return findings + own_content(own)
 
 

@@ -144,7 +144,13 @@ def _comparison_parts(content: ReportContent) -> list[str]:
     parts = ["## Comparison"]
     if not content.differences:
         parts.append("There was no baseline to compare with.")
-    views = [*content.differences, content.chain, *content.other_differences, *content.strata]
+    views = [
+        *content.differences,
+        content.splits,
+        content.chain,
+        *content.other_differences,
+        *content.strata,
+    ]
     for view in views:
         parts += table_parts(view)
     if content.sender is not None:
@@ -155,6 +161,7 @@ def _comparison_parts(content: ReportContent) -> list[str]:
     if content.cost is not None:
         parts += ["### What the methods cost", *list_parts(content.cost.sentences)]
         parts += table_parts(content.cost.table)
+    parts += table_parts(content.bits)
     if content.comparison_notes:
         parts += ["### Notes on the comparison", *list_parts(content.comparison_notes)]
     return parts

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from statebridge.figures.wording import metric_label
 from statebridge.records import ResultSet
 from statebridge.report.sentences import JUDGED_BY, gap_sentences, sentence
+from statebridge.report.splits_view import too_few_unseen
 from statebridge.stats import Difference, compare
 from statebridge.stats.setting import channel_settings
 
@@ -70,7 +71,9 @@ def positive_control_views(results: ResultSet) -> tuple[PositiveControlView, ...
     own = positive_control_view(results)
     if results.taught_pair is None:
         return (own,)
-    return own, _judge(results.taught_pair, _TAUGHT_PAIR)
+    taught = _judge(results.taught_pair, _TAUGHT_PAIR)
+    seen = too_few_unseen(results.taught_pair)
+    return own, replace(taught, findings=(*taught.findings, *seen))
 
 
 def _judge(control: ResultSet, channel: _Channel) -> PositiveControlView:

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from statebridge.experiment.conditions import Condition, Role
 from statebridge.figures.wording import interval_text, metric_label, percent, plain, signed
-from statebridge.records import Direction, ResultSet
+from statebridge.records import DatasetRow, Direction, ResultSet
 from statebridge.results.by_condition import ConditionCells
+from statebridge.results.donors import same_answer_rows
 from statebridge.scoring import row_values
 from statebridge.stats import Comparison, Difference, FailureChain, GapClosed, Settings, compare
 from statebridge.stats.pairing import is_zero_one
@@ -132,7 +133,10 @@ def controls_sentence(controls: Sequence[Difference]) -> list[str]:
 
 
 def own_against_anothers(
-    groups: Sequence[ConditionCells], metric: str, settings: Settings
+    groups: Sequence[ConditionCells],
+    metric: str,
+    settings: Settings,
+    dataset: Mapping[str, DatasetRow],
 ) -> dict[str, Difference]:
     """Compare each channel with the control that writes another row's state the same way.
 
@@ -146,10 +150,11 @@ def own_against_anothers(
         pair = [by_name[channel], by_name[control]]
         if not all(_has_values(group, metric) for group in pair):
             continue
-        # Over the rows that the control holds and that got another row's state there.
+        # Over the rows that the control holds and that got another answer's state there.
         rows = [row for cell in pair[1].cells for row in cell.lanes]
         held = {row.row_id for row in rows}
         held -= {row.row_id for row in rows if row.donor_self_fallback}
+        held -= {row_id for cell in pair[1].cells for row_id in same_answer_rows(cell, dataset)}
         if not held:
             continue
         cells = [

@@ -210,12 +210,12 @@ def _verdict(
         )
     found = _found(comparison, direction, baseline, metric)
     sensitive = _found(comparison, direction, baseline, SENSITIVE)
-    own = own_against_anothers(groups, metric, comparison.settings)
+    own = own_against_anothers(groups, metric, comparison.settings, results.dataset)
     headlines = [headline(baseline, metric, *_tested(groups, found), own)]
     if at_floor(metric, _tested(groups, found)[0]) and sensitive:
         # Where no answer is right, log-probability can still show an effect.
         metric, found = SENSITIVE, sensitive
-        own = own_against_anothers(groups, metric, comparison.settings)
+        own = own_against_anothers(groups, metric, comparison.settings, results.dataset)
         headlines.append(headline(baseline, metric, *_tested(groups, found), own))
     channels, controls = _tested(groups, found)
     relays = [found[g.condition] for g in groups if _has_role(g, "text", found)]

@@ -162,6 +162,11 @@ def open_plan(path: Path, plan: LayerSearchPlan) -> None:
         stream.write(plan.model_dump_json(indent=2).encode("utf-8") + b"\n")
 
 
+def started_as(path: Path) -> dict[str, Any] | None:
+    """Return the experiment that a directory was started with; None in a new one."""
+    return _read_plan(_plan_file(path)).experiment if is_layer_search(path) else None
+
+
 def read_layer_search(path: str | Path) -> LayerSearchResults:
     """Read a finished layer search.
 

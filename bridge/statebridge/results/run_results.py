@@ -14,6 +14,7 @@ from statebridge.data.jsonl import FieldMap, read_jsonl
 from statebridge.errors import ResultError
 from statebridge.experiment.conditions import Condition, DeclaredCondition, UnknownCondition
 from statebridge.records import CellResult, DatasetRow, LaneResult, ResultSet
+from statebridge.results.training_overlap import read_overlap, row_facts
 from statebridge.runs.directory import (
     DATASET,
     MANIFEST,
@@ -49,6 +50,9 @@ def read_run(path: str | Path) -> ResultSet:
         planned = [cell for cell in manifest["cells"] if cell["rows"] > 0]
         _check_known(path, lanes, {cell["name"] for cell in planned}, dataset)
         cells = [_cell(path, manifest, cell, lanes, dataset) for cell in planned]
+        overlap, row_ids = read_overlap(manifest), list(dataset)
+        for cell in cells:
+            cell.row_facts = row_facts(overlap, cell.condition, row_ids)
     except (KeyError, TypeError) as error:
         raise ResultError(
             f"{path / MANIFEST}: lacks {error}; give a directory that `statebridge run` wrote"
@@ -121,6 +125,7 @@ def _cell(
     experiment = manifest["experiment"]
     found = lanes.get(declared["name"], {})
     excluded = declared["excluded_rows"]
+    donors = declared.get("donors")
     return CellResult(
         condition=_condition(declared["condition"]),
         seed=declared["seed"],
@@ -133,6 +138,7 @@ def _cell(
         complete=len(found) == declared["rows"],
         source_rows=len(dataset),
         excluded_rows=excluded,
+        same_answer_donors=None if donors is None else frozenset(donors["same_answer"]),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from statebridge.data.training_texts import TrainingTexts
 from statebridge.experiment.translator_settings import (
     CausalSettings,
     ProcrustesSettings,
@@ -157,6 +158,8 @@ class CausalRecord(Record):
     evaluated_rows_left_out: int
     """Generated rows that are evaluated, and were therefore not used."""
     repeated_rows_left_out: int
+    held_out_rows_left_out: int = 0
+    """Rows whose answer is one of the evaluated answers that are held out."""
     start_scale: float
     """Factor of the fitted map's output before the first step."""
     steps: int
@@ -253,6 +256,8 @@ class TranslatorCard(Record):
     training: FitRecord | None = None
     causal: CausalRecord | None = None
     """Training through the receiver, after the fit that `training` records."""
+    trained_on: TrainingTexts | None = None
+    """Hashes of all texts of the fit and of the training after it; None where no one kept them."""
     quality: tuple[QualityReport, ...] = ()
     stitched: StitchedQuality | None = None
     versions: dict[str, str] = Field(default_factory=dict)

@@ -7,10 +7,13 @@ cell, and which rows run together. Row indices are those of the whole dataset, o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
+from typing import Any
 
+from statebridge.data.training_texts import answer_names
 from statebridge.experiment.cells import Cell
 from statebridge.experiment.conditions import Condition, Positions, Prompt
 from statebridge.experiment.experiment import Experiment
@@ -94,7 +97,8 @@ class Donors:
         of_row: Index of the donor; a lone row's is its own.
         lone: Rows whose prompt length no other row has.
         nearest: For each lone row, a row of the nearest length (the shorter, then the first by
-            row id); empty where there is only one row.
+            row id; where the stream keeps answers apart, one of another answer, for rows whose
+            donor has their own answer too); empty where there is only one row.
     """
 
     of_row: tuple[int, ...]
@@ -179,6 +183,27 @@ class Plan:
         if cell.condition.lone_rows == "nearest" and row in donors.nearest:
             return donors.nearest[row]
         return donors.of_row[row]
+
+    def donor_uses(self, cell: Cell) -> dict[str, Any]:
+        """Return facts of a shuffled cell's donors, for the manifest.
+
+        `distinct` donors, the number of rows that the `most_used` one gives to, and the ids of
+        the rows whose donor has the `same_answer`, an alias included.
+        """
+        rows = [row for row in range(self.limit) if self.included(cell, row)]
+        donors = [self.donor(cell, row) for row in rows]
+        names = {row: answer_names(self.rows[row]) for row in {*rows, *donors}}
+        pairs = [(row, donor) for row, donor in zip(rows, donors, strict=True) if row != donor]
+        uses = Counter(donor for _, donor in pairs)
+        return {
+            "distinct": len(uses),
+            "most_used": max(uses.values(), default=0),
+            "same_answer": [
+                self.rows[row].row_id
+                for row, donor in pairs
+                if not names[row].isdisjoint(names[donor])
+            ],
+        }
 
     def translator_key(self, cell: Cell) -> TranslatorKey:
         """Return which translator a translating cell uses."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from statebridge.errors import ResultError
+from statebridge.experiment.experiment import Experiment
 
 
 class OtherRunError(ResultError):
@@ -15,6 +16,20 @@ class OtherRunError(ResultError):
     def __init__(self, message: str, what: str) -> None:
         super().__init__(message)
         self.what = what
+
+
+def as_started(experiment: Experiment, earlier: Mapping[str, Any] | None) -> Experiment:
+    """Return an experiment with the random stream that its directory was started with.
+
+    Unless it names one itself: the default was another one before.
+
+    Args:
+        experiment: As declared.
+        earlier: The experiment that the directory's file states; None in a new directory.
+    """
+    if earlier is None or "rng" in experiment.model_fields_set or "rng" not in earlier:
+        return experiment
+    return experiment.model_copy(update={"rng": earlier["rng"]})
 
 
 def check_same(identity: Mapping[str, Any], earlier: Mapping[str, Any], file: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statebridge.stats.bits import message_bits
 from statebridge.stats.compare import CONTINUOUS_METRICS, PUBLISHED_METRICS, compare
 from statebridge.stats.comparison import (
     Comparison,
@@ -13,6 +14,7 @@ from statebridge.stats.comparison import (
     GapClosed,
     Interval,
     MarginVerdict,
+    MessageBits,
     Mode,
     SeedDifference,
     Settings,
@@ -34,6 +36,7 @@ __all__ = [
     "GapClosed",
     "Interval",
     "MarginVerdict",
+    "MessageBits",
     "Mode",
     "SeedDifference",
     "Settings",
@@ -42,4 +45,5 @@ __all__ = [
     "Stratum",
     "Verdict",
     "compare",
+    "message_bits",
 ]

@@ -8,6 +8,7 @@ from functools import partial
 from statebridge.errors import ResultError, nearest
 from statebridge.records import Direction, ResultSet
 from statebridge.scoring.measures import MEASURES
+from statebridge.stats.bits import MEASURE, message_bits
 from statebridge.stats.comparison import (
     MODES,
     Comparison,
@@ -15,6 +16,7 @@ from statebridge.stats.comparison import (
     Difference,
     FailureChain,
     GapClosed,
+    MessageBits,
     Mode,
     Settings,
     Stratification,
@@ -76,6 +78,7 @@ def compare(
     by_stratum: list[Stratification] = []
     chains: list[FailureChain] = []
     gaps: list[GapClosed] = []
+    bits: list[MessageBits] = []
     differences = how.differences(pairs, settings)
     if how.extended:
         by_stratum = stratifications(results, pairs, settings, warnings)
@@ -84,6 +87,8 @@ def compare(
             gaps += gaps_closed(
                 pairing, setting, chosen, level=settings.level, resamples=settings.resamples
             )
+        if baseline is None and MEASURE in chosen:
+            bits = message_bits(results, settings)
     warnings += [line for paired in pairs for line in paired.warnings]
     return Comparison(
         mode=mode,
@@ -94,6 +99,7 @@ def compare(
         stratifications=tuple(by_stratum),
         failure_chains=tuple(chains),
         gaps_closed=tuple(gaps),
+        bits=tuple(bits),
         warnings=tuple(dict.fromkeys(warnings)),
     )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from statebridge.errors import ResultError
+from statebridge.experiment.conditions import Prompt
 from statebridge.experiment.declared import NameIn
 from statebridge.records import Direction, Record
 from statebridge.registry import Registry
@@ -323,6 +324,42 @@ class GapClosed(Record):
     """Why the share is None: the gap is not clearly above zero, or the share has no limits."""
 
 
+class Estimate(Record):
+    """A mean over rows, with its interval."""
+
+    value: float
+    interval: Interval | None
+    """None where the rows give none."""
+    n_rows: int
+
+
+class MessageBits(Record):
+    """Information that one condition's messages give the receiver, in bits a message."""
+
+    direction: Direction
+    prompt: Prompt
+    """Prompt of the receiver, which names the setting."""
+    condition: str
+    floor: str
+    bits: Estimate
+    """Above the floor of the setting."""
+    control: str | None
+    """The condition that writes another row's state the same way, where there is one."""
+    own: Estimate | None
+    """Part that belongs to the row: above the control."""
+    unseen: Estimate | None
+    """Bits over the rows whose answers the condition's map has not seen; None where nothing is
+    known of that, or there is no such row."""
+    unseen_own: Estimate | None
+    sent_bytes: float | None
+    """Mean over rows; None where nothing is sent, or the results do not say how much."""
+    per_kilobyte: Estimate | None
+    """Mean bits over mean kilobytes (1,000 bytes) sent."""
+    gigaflop: float | None
+    """Mean operations of both models for a row, in 10⁹: exact count, with a cache."""
+    per_gigaflop: Estimate | None
+
+
 class Comparison(Record):
     """Conditions against baselines, and all that follows from it."""
 
@@ -335,6 +372,9 @@ class Comparison(Record):
     failure_chains: tuple[FailureChain, ...]
     gaps_closed: tuple[GapClosed, ...] = ()
     """Gaps of private settings, under the default mode."""
+    bits: tuple[MessageBits, ...] = ()
+    """Bits of every condition's messages above its floor, where no baseline was given and the
+    gold answer's log-probability is compared."""
     warnings: tuple[str, ...]
     """Warnings about the data, each once: rows left out, runs that are not complete, mixed
     settings. A warning about one difference alone is with that difference."""

@@ -14,8 +14,10 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from statebridge.records import CellResult, DatasetRow, Direction, ResultSet
+from statebridge.records import CellResult, DatasetRow, ResultSet
+from statebridge.results.training_overlap import SPLITS
 from statebridge.stats.comparison import (
+    ATTRIBUTES,
     PERMUTATIONS,
     PROMPT_LENGTH,
     Settings,
@@ -151,21 +153,18 @@ def stratifications(
 ) -> list[Stratification]:
     """Return each difference by each attribute of `settings.stratify_by`.
 
+    Where that is the default, also by the `SPLITS` that the results hold.
     An attribute that the results do not hold adds a line to `warnings` instead.
     """
     interaction = InteractionTest(settings.permutations)
     found: list[Stratification] = []
-    for attribute in settings.stratify_by:
-        labels = {
-            direction: stratum_labels(
-                attribute,
-                results.dataset,
-                [cell for cell in results.cells if cell.direction == direction],
-            )
-            for direction in {paired.direction for paired in pairs}
-        }
+    asked = settings.stratify_by
+    if asked == ATTRIBUTES:
+        asked += tuple(s for s in SPLITS if any(s in cell.row_facts for cell in results.cells))
+    for attribute in asked:
+        labels = _labels_by_pair(attribute, results, pairs)
         if not any(labels.values()):
-            source = "prompt lengths" if attribute == PROMPT_LENGTH else "dataset rows with it"
+            source = _SOURCES.get(attribute, "dataset rows with it")
             warnings.append(f"not stratified by {attribute}: the results hold no {source}")
             continue
         stratify = partial(
@@ -186,15 +185,38 @@ def stratifications(
     ]
 
 
+_SOURCES = {PROMPT_LENGTH: "prompt lengths"} | dict.fromkeys(
+    SPLITS, "record of what their maps were trained on"
+)
+
+
+def _labels_by_pair(
+    attribute: str, results: ResultSet, pairs: Sequence[PairedCondition]
+) -> dict[tuple[str, ...], Mapping[str, str]]:
+    """Return row id to stratum label by the key of each paired condition."""
+    if attribute in SPLITS:
+        # Each map has seen rows of its own.
+        return {paired.key: paired.runs[0].cell.row_facts.get(attribute, {}) for paired in pairs}
+    by_direction = {
+        direction: stratum_labels(
+            attribute,
+            results.dataset,
+            [cell for cell in results.cells if cell.direction == direction],
+        )
+        for direction in {paired.direction for paired in pairs}
+    }
+    return {paired.key: by_direction[paired.direction] for paired in pairs}
+
+
 def _stratified(
     paired: PairedCondition,
     attribute: str,
-    labels: Mapping[Direction, Mapping[str, str]],
+    labels: Mapping[tuple[str, ...], Mapping[str, str]],
     interaction: InteractionTest,
     settings: Settings,
 ) -> Stratification | None:
     rows = paired.by_row
-    of_row = labels[paired.direction]
+    of_row = labels[paired.key]
     row_labels = [of_row.get(row_id) for row_id in rows.row_ids]
     known = np.array([label is not None for label in row_labels])
     if not known.any():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statebridge.tables.bits_table import bits_table
 from statebridge.tables.capacity_table import capacity_table
 from statebridge.tables.comparison_table import comparison_table
 from statebridge.tables.formats import (
@@ -29,6 +30,7 @@ __all__ = [
     "Spread",
     "Table",
     "TableFormat",
+    "bits_table",
     "capacity_table",
     "comparison_table",
     "export_tables",

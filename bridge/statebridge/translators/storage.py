@@ -23,6 +23,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 
 from statebridge.data.files import atomic_writer
+from statebridge.data.training_texts import TrainingTexts
 from statebridge.errors import EnvironmentFault, TranslatorError
 from statebridge.results.formats import CHECKPOINTS, Checkpoint, CheckpointFormat
 from statebridge.results.translator_card import (
@@ -56,6 +57,7 @@ def make_card(
     corpus: CorpusRecord | None = None,
     training: FitRecord | None = None,
     causal: CausalRecord | None = None,
+    trained_on: TrainingTexts | None = None,
     quality: tuple[QualityReport, ...] = (),
 ) -> TranslatorCard:
     """Return the card of a translator, with the versions in use and the present time.
@@ -79,6 +81,7 @@ def make_card(
         corpus=corpus,
         training=training,
         causal=causal,
+        trained_on=trained_on,
         quality=quality,
         versions=recorded_versions(),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),

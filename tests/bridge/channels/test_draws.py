@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.optimize import linear_sum_assignment
 
 from statebridge.channels.draws import choose_donors, noise_of
-from statebridge.experiment.random_streams import row_key
+from statebridge.experiment.random_streams import row_key, same_answer
 from statebridge.records import DatasetRow
 from tests.bridge.engine.tiny_experiment import (
     SEEDS,
@@ -46,14 +49,18 @@ def test_published_donors_equal_the_references(lengths: list[int], seed: int) ->
     assert {i: d for i, d in free.items() if i not in donors.lone} == strict
 
 
-@given(lengths=lengths_lists, seed=seeds, rng=st.sampled_from(["published", "per-row"]))
+@given(
+    lengths=lengths_lists,
+    seed=seeds,
+    rng=st.sampled_from(["published", "per-row", "derangement"]),
+)
 def test_donors_are_derangements_of_equal_lengths(lengths: list[int], seed: int, rng: Any) -> None:
     donors = choose_donors(lengths, _ids(len(lengths)), seed, rng)
     for row, donor in enumerate(donors.of_row):
         assert lengths[donor] == lengths[row]
         assert (donor == row) == (row in donors.lone)
     assert donors.lone == {i for i, n in enumerate(lengths) if lengths.count(n) == 1}
-    if rng == "published":  # each row gives once
+    if rng != "per-row":  # each row gives once
         assert sorted(donors.of_row) == list(range(len(lengths)))
 
 
@@ -71,6 +78,77 @@ def test_per_row_donors_do_not_move_when_rows_are_reordered(
     assert {moved_ids[i]: moved_ids[d] for i, d in enumerate(after.of_row)} == by_id
 
 
+answer_lists = st.lists(
+    st.tuples(st.integers(1, 3), st.sets(st.sampled_from("abcdef"), min_size=1, max_size=2)),
+    min_size=2,
+    max_size=40,
+)
+
+
+def _same(answers: Sequence[set[str]], pairs: Iterable[tuple[int, int]]) -> int:
+    return sum(not answers[row].isdisjoint(answers[donor]) for row, donor in pairs)
+
+
+@given(rows=answer_lists, seed=seeds)
+def test_a_derangement_keeps_answers_apart_where_it_can(
+    rows: list[tuple[int, set[str]]], seed: int
+) -> None:
+    lengths, answers = [length for length, _ in rows], [names for _, names in rows]
+    donors = choose_donors(lengths, _ids(len(rows)), seed, "derangement", answers)
+    for length in set(lengths):
+        group = [row for row, own in enumerate(lengths) if own == length]
+        found = _same(answers, ((row, donors.of_row[row]) for row in group))
+        # The fewest: an assignment whose cost is the number of shared answers, by scipy.
+        cost = np.array(
+            [[1e6 if a == b else _same(answers, [(a, b)]) for b in group] for a in group]
+        )
+        fewest = cost[linear_sum_assignment(cost)].sum()
+        largest = max(map(len, same_answer(group, answers)))
+        if len(group) > 1 and all(len(names) == 1 for names in answers):
+            assert found == fewest == max(0, 2 * largest - len(group))
+        elif len(group) > 1:  # aliases link answers that share no name; then it may miss one
+            assert fewest <= found <= max(0, 2 * largest - len(group))
+
+
+@given(rows=answer_lists, seed=seeds, order=st.randoms(use_true_random=False))
+def test_a_derangement_does_not_move_when_rows_are_reordered(
+    rows: list[tuple[int, set[str]]], seed: int, order: random.Random
+) -> None:
+    def chosen(places: Sequence[int]) -> dict[str, tuple[str, str | None]]:
+        ids = [f"row_{place}" for place in places]
+        lengths, answers = zip(*(rows[place] for place in places), strict=True)
+        found = choose_donors(lengths, ids, seed, "derangement", answers)
+        nearest = {i: ids[donor] for i, donor in found.nearest.items()}
+        return {ids[i]: (ids[d], nearest.get(i)) for i, d in enumerate(found.of_row)}
+
+    places = list(range(len(rows)))
+    before = chosen(places)
+    order.shuffle(places)
+    assert chosen(places) == before
+
+
+def test_lone_rows_give_once_and_differ_in_the_answer() -> None:
+    lengths = list(range(10, 50))
+    answers = [{"yes"} if i % 3 else {"no"} for i in range(40)]
+    found = choose_donors(lengths, _ids(40), 7, "derangement", answers)
+    assert sorted(found.nearest) == list(range(40))
+    assert len(set(found.nearest.values())) == 40
+    # 26 of 40 rows say yes: 12 must get another yes.
+    assert _same(answers, found.nearest.items()) == 12
+    apart = choose_donors(lengths, _ids(40), 7, "derangement")
+    assert all(abs(lengths[row] - lengths[donor]) == 1 for row, donor in apart.nearest.items())
+
+
+def test_a_derangement_mixes_the_answers() -> None:
+    answers = [{str(i % 20)} for i in range(400)]
+    found = choose_donors([5] * 400, _ids(400), 3, "derangement", answers).of_row
+    pairs = Counter((min(answers[row]), min(answers[donor])) for row, donor in enumerate(found))
+    # 400 pairs over 380 cells, about one each; the arrangement before the swaps has 20 of 20.
+    assert max(pairs.values()) <= 8
+    uses = Counter(choose_donors([5] * 400, _ids(400), 3, "per-row", answers).of_row)
+    assert max(uses.values()) > 1
+
+
 def test_seeds_and_rows_have_keys_of_their_own() -> None:
     keys = {row_key(seed, row) for seed in (1, 11, 42, 123) for row in ("1", "a", "row_1", "")}
     assert len(keys) == 16
@@ -83,7 +161,7 @@ def test_seeds_and_rows_have_keys_of_their_own() -> None:
 
 def test_different_seeds_choose_different_donors() -> None:
     lengths = [5] * 50
-    for rng in ("published", "per-row"):
+    for rng in ("published", "per-row", "derangement"):
         chosen: Any = rng
         first, second = (choose_donors(lengths, _ids(50), s, chosen).of_row for s in (42, 123))
         assert sum(a != b for a, b in zip(first, second, strict=True)) > 30
@@ -153,7 +231,7 @@ def _run(rows: Sequence[DatasetRow], **fields: Any) -> Any:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", ["shared", "plain"])
-@pytest.mark.parametrize("rng", ["published", "per-row"])
+@pytest.mark.parametrize("rng", ["published", "per-row", "derangement"])
 def test_a_limited_runs_rows_are_those_of_the_whole_run(rng: str, path: str) -> None:
     execution = {"path": path}
     whole = _run(ROWS, rng=rng, execution=execution)

@@ -58,6 +58,15 @@ def _run(rows: Any, **fields: Any) -> Any:
 # ---------------------------------------------------------------- donors
 
 
+def test_a_row_beside_its_own_answer_alone_gets_another_nearby() -> None:
+    answers = [{"a"}, {"a"}, {"b"}, {"c"}]
+    donors = choose_donors([5, 5, 7, 7], _ids(4), 42, "derangement", answers)
+    assert donors.of_row == (1, 0, 3, 2)
+    assert donors.nearest.keys() == {0, 1}
+    assert sorted(donors.nearest.values()) == [2, 3]
+    assert not donors.lone
+
+
 @given(lengths=lengths_lists, seed=st.integers(0, 1000), rng=st.sampled_from(["published"]))
 def test_nearest_donors_are_the_oracles(lengths: list[int], seed: int, rng: Any) -> None:
     ids = _ids(len(lengths))

@@ -97,7 +97,10 @@ FIT = BASE + "translators:\n  fit:\n    corpus: {path: text.txt}\n"
         (PLAIN + "limit: 0\n", ", line 6: limit: input should be greater than or equal to 1"),
         (PLAIN + "dtype: float8\n", ", line 6: dtype: input should be 'float32', 'float64'"),
         (PLAIN + "direction: up\n", ", line 6: direction: input should be 'fwd' or 'rev'"),
-        (PLAIN + "rng: global\n", ", line 6: rng: unknown rng 'global'; known: per-row, published"),
+        (
+            PLAIN + "rng: global\n",
+            ", line 6: rng: unknown rng 'global'; known: derangement, per-row",
+        ),
         (PLAIN + "remote: example.org\n", ", line 6: remote: give local, ndif, or a URL"),
         (
             PLAIN + "remote: local\nexecution: {path: shared}\n",

@@ -108,7 +108,8 @@ def test_the_defaults_are_the_published_protocol() -> None:
     assert experiment.prompts.placeholder_token is None
     assert experiment.prompts.relay_sender == "{context}\n\nKey facts:"
     assert experiment.prompts.relay_receiver == "{relay}\nQ: {question}\nA:"
-    assert (experiment.dtype, experiment.rng, experiment.path) == ("float32", "per-row", "shared")
+    assert (experiment.dtype, experiment.path) == ("float32", "shared")
+    assert experiment.rng == "derangement"
     assert experiment.resolved_conditions[0].name == "no_inject"
 
 

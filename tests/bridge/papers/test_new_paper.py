@@ -12,7 +12,9 @@ STREAMS = """
 from statebridge.experiment.random_streams import STREAMS
 
 class Backwards:
-    def donors(self, groups, row_ids, seed):
+    answers_apart = False
+
+    def donors(self, groups, row_ids, seed, answers):
         return {index: group[-1 - place] for group in groups for place, index in enumerate(group)}
 
     def noise_seed(self, seed, row_id):
@@ -54,6 +56,6 @@ def test_a_folder_adds_a_stream_and_a_comparison_mode(tmp_path: Path) -> None:
     )
     assert done.stdout.splitlines() == [
         "(3, 1, 2, 0)",
-        "['per-row', 'published', 'backwards']",
+        "['per-row', 'derangement', 'published', 'backwards']",
         "('clustered', 'published', 'nothing')",
     ], done.stderr

@@ -189,6 +189,41 @@ def test_another_experiment_is_refused(
     assert {path: path.read_bytes() for path in undisturbed.iterdir() if path.is_file()} == before
 
 
+def test_a_run_of_an_earlier_default_stream_goes_on(translator: Path, tmp_path: Path) -> None:
+    fields = {"conditions": ["no_inject", "shuffled_translation"]}
+    earlier = _experiment(translator, rng="per-row", **fields)
+    with pytest.raises(_KilledError):
+        _run(earlier, tmp_path / "old", progress=_stop_after(1))
+    _run(earlier, tmp_path / "whole")
+    _run(_experiment(translator, **fields), tmp_path / "old")  # names no stream
+    assert _rows(tmp_path / "old") == _rows(tmp_path / "whole")
+    with pytest.raises(ResultError, match=r"another experiment\.rng"):
+        _run(_experiment(translator, rng="derangement", **fields), tmp_path / "old")
+
+
+def test_the_manifest_states_the_donors_of_a_shuffled_cell(
+    translator: Path, tmp_path: Path
+) -> None:
+    _run(_experiment(translator, conditions=["no_inject", "shuffled_translation"]), tmp_path)
+    plain, shuffled = (read_manifest(tmp_path) or {})["cells"]
+    assert "donors" not in plain
+    results = read_run(tmp_path)
+    lanes = results.cells[1].lanes
+    given = [row.donor_row_id for row in lanes if not row.donor_self_fallback]
+    answers = {row_id: row.answer for row_id, row in results.dataset.items()}
+    same = {
+        row.row_id
+        for row in lanes
+        if row.donor_row_id != row.row_id and answers[str(row.donor_row_id)] == row.gold
+    }
+    assert shuffled["donors"] == {
+        "distinct": len(set(given)),
+        "most_used": 1,
+        "same_answer": sorted(same),
+    }
+    assert results.cells[1].same_answer_donors == same
+
+
 def test_the_size_of_groups_may_change_on_resuming(
     translator: Path, undisturbed: Path, tmp_path: Path
 ) -> None:

@@ -129,3 +129,35 @@ def test_rows_without_the_attribute_are_counted() -> None:
     (one,) = found.stratifications
     assert one.unlabelled_rows == 1
     assert sum(stratum.n_rows for stratum in one.strata) == 3
+
+
+def test_rows_that_a_map_has_seen_are_strata_of_its_condition() -> None:
+    baseline, channel, other = (
+        cell("no_inject", [0] * 40),
+        cell("replace", [1] * 20 + [0] * 20, 42),
+        cell("additive", [0] * 30 + [1] * 10, 42),
+    )
+    ids = list(numbered(range(40)))
+    channel.row_facts = {
+        "answer_seen": dict.fromkeys(ids[:20], "yes") | dict.fromkeys(ids[20:], "no")
+    }
+    other.row_facts = {"answer_seen": dict.fromkeys(ids, "no")}
+    found = compare(results(baseline, channel, other), settings=Settings(resamples=100))
+    by_condition = {
+        one.condition: [(s.label, s.n_rows, s.delta) for s in one.strata]
+        for one in found.stratifications
+        if (one.attribute, one.metric) == ("answer_seen", METRIC)
+    }
+    assert by_condition["replace"] == [("no", 20, 0.0), ("yes", 20, 1.0)]
+    assert by_condition["additive"] == [("no", 40, 0.25)]
+
+
+def test_asking_for_a_split_that_is_not_recorded_says_so() -> None:
+    found = compare(
+        results(cell("no_inject", [1, 0]), cell("replace", [0, 0])),
+        settings=Settings(stratify_by=("answer_seen",)),
+    )
+    assert (
+        "not stratified by answer_seen: the results hold no record of what their maps were "
+        "trained on" in found.warnings
+    )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from statebridge.data import overlap, row_identity, rows_sha256
+from statebridge.data.training_texts import answer_names, held_out_answers
 from statebridge.errors import TranslatorError
 from statebridge.experiment.experiment import Causal
 from statebridge.records import DatasetRow
@@ -21,6 +22,7 @@ class ChosenRows:
         dataset_sha256: Of the whole file, or of all generated rows.
         evaluated_left_out: Generated rows that were dropped because they are evaluated.
         repeated_left_out: Rows that were in the dataset before.
+        held_out: Rows that were dropped because their answer is held out.
     """
 
     rows: tuple[DatasetRow, ...]
@@ -28,6 +30,7 @@ class ChosenRows:
     dataset_sha256: str
     evaluated_left_out: int
     repeated_left_out: int
+    held_out: int = 0
 
     @property
     def sha256(self) -> str:
@@ -39,7 +42,8 @@ def choose_rows(causal: Causal, evaluated: Sequence[DatasetRow]) -> ChosenRows:
     """Return the first `limit` rows of the declared dataset, each once.
 
     Rows are the same where `statebridge.data.row_identity` is: context, question and answer.
-    A generated row that is among the evaluated ones is left out.
+    A generated row that is among the evaluated ones is left out, and so is any row whose answer
+    is held out.
 
     Raises:
         TranslatorError: A row of a file is among the evaluated ones, or fewer than two rows.
@@ -48,13 +52,16 @@ def choose_rows(causal: Causal, evaluated: Sequence[DatasetRow]) -> ChosenRows:
     declared, sha256 = resolve_dataset(causal.rows)
     known = {row_identity(row) for row in evaluated}
     distinct: dict[str, DatasetRow] = {}
-    left_out = repeated = 0
+    left_out = repeated = held_out = 0
+    held = held_out_answers(evaluated, causal.hold_out_answers)
     for row in declared:
         if causal.limit is not None and len(distinct) == causal.limit:
             break
         identity = row_identity(row)
         if identity in distinct:
             repeated += 1
+        elif not held.isdisjoint(answer_names(row)):
+            held_out += 1
         elif causal.rows.generate is not None and identity in known:
             left_out += 1
         else:
@@ -73,4 +80,4 @@ def choose_rows(causal: Causal, evaluated: Sequence[DatasetRow]) -> ChosenRows:
             f"causal.rows {name}: {len(rows)} rows to train on; at least 2 are needed, one of "
             "them for validation"
         )
-    return ChosenRows(rows, name, sha256, left_out, repeated)
+    return ChosenRows(rows, name, sha256, left_out, repeated, held_out)

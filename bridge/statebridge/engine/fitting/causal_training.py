@@ -72,8 +72,10 @@ def train_fits_causally(
     fits: Mapping[int, Fit],
     evaluated: Sequence[DatasetRow],
     progress: Callable[[str, int, int], None] = lambda *_: None,
-) -> tuple[dict[int, Fit], dict[int, CausalRecord]]:
-    """Train the fits of several seeds, all on the same captured states; return fits and records.
+) -> tuple[dict[int, Fit], dict[int, CausalRecord], Sequence[DatasetRow]]:
+    """Train the fits of several seeds, all on the same captured states.
+
+    Returns fits, records and the rows trained and validated on.
 
     `progress` is called with `causal_capture` and `causal_train`. Raises as `freeze_rows` and
     `train_causally` do.
@@ -90,7 +92,7 @@ def train_fits_causally(
                 progress=of_several(progress, "causal_train", place, len(fits)),
             )
             trained[seed] = replace(fit, translator=translator)
-    return trained, records
+        return trained, records, rows.chosen.rows
 
 
 def of_several(
@@ -212,6 +214,7 @@ class _Training:
             validation_rows=len(self.held_out),
             evaluated_rows_left_out=chosen.evaluated_left_out,
             repeated_rows_left_out=chosen.repeated_left_out,
+            held_out_rows_left_out=chosen.held_out,
             start_scale=self.start_scale,
             steps=self.optimiser.step,
             device=str(self.rows.pair.receiver.device),

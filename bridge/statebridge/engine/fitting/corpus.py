@@ -11,6 +11,7 @@ import torch
 from statebridge.channels.prompts import fill, tokenise
 from statebridge.data import row_identity, rows_sha256
 from statebridge.data.text_corpus import TextCorpus
+from statebridge.data.training_texts import TrainingTexts, answer_names, held_out_answers
 from statebridge.errors import PairError, TranslatorError
 from statebridge.experiment.dataset import CorpusPositions
 from statebridge.experiment.experiment import Corpus, Prompts
@@ -39,11 +40,21 @@ class CorpusTexts:
 
     passages: tuple[str, ...]
     record: CorpusRecord
+    rows: tuple[DatasetRow, ...] = ()
+    """Rows that the passages were made of, in their order; empty for running text."""
 
     @property
     def held_out_start(self) -> int:
         """Index of the first passage that is kept for the quality report."""
         return len(self.passages) - max(1, round(len(self.passages) * HELD_OUT_SHARE))
+
+    @property
+    def trained_on(self) -> TrainingTexts:
+        """Hashes of what a fit sees of it."""
+        start = self.held_out_start
+        if self.rows:
+            return TrainingTexts.of(rows=self.rows[:start])
+        return TrainingTexts.of(passages=self.passages[:start])
 
 
 def read_corpus(
@@ -52,15 +63,21 @@ def read_corpus(
     """Return the passages of a declared corpus.
 
     Generated rows are turned into task prompts followed by their answers; a generated row
-    that is among the `evaluated` ones is left out.
+    that is among the `evaluated` ones, or whose answer is held out, is left out.
 
     Raises:
         TranslatorError: Fewer than two passages.
         DatasetError: The file is missing, unreadable or not the one declared.
     """
+    rows_read: Sequence[DatasetRow] = ()
     if corpus.generate is not None:
         known = {row_identity(row) for row in evaluated}
-        rows = [row for row in generated_rows(corpus.generate) if row_identity(row) not in known]
+        held = held_out_answers(evaluated, corpus.hold_out_answers)
+        rows = [
+            row
+            for row in generated_rows(corpus.generate)
+            if row_identity(row) not in known and held.isdisjoint(answer_names(row))
+        ]
         rows_read = rows[: corpus.max_passages]
         texts = fill(prompts.task, rows_read)
         passages = tuple(f"{text} {row.answer}" for text, row in zip(texts, rows_read, strict=True))
@@ -87,7 +104,7 @@ def read_corpus(
         max_tokens=corpus.max_tokens,
         positions=corpus.positions,
     )
-    return CorpusTexts(passages, record)
+    return CorpusTexts(passages, record, tuple(rows_read))
 
 
 def paired_positions(

@@ -7,6 +7,7 @@ from functools import partial
 
 import torch
 
+from statebridge.data.training_texts import TrainingTexts
 from statebridge.engine.fitting.causal_training import of_several, train_fits_causally
 from statebridge.engine.fitting.corpus import (
     CorpusTexts,
@@ -81,6 +82,7 @@ def fit_translators(
     fit_all = _solved if fit.kind in SOLVED else _trained
     fitted = fit_all(pair, fit, corpus, seeds, progress)
     causal: dict[int, CausalRecord] = {}
+    trained_on = corpus.trained_on
     if fit.causal is not None:
         if experiment is None:
             raise TranslatorError(
@@ -89,9 +91,10 @@ def fit_translators(
             )
         if evaluated is None:
             evaluated, _ = resolve_dataset(experiment.dataset)
-        fitted, causal = train_fits_causally(
+        fitted, causal, rows = train_fits_causally(
             experiment, pair, fit.causal, fitted, evaluated, progress
         )
+        trained_on = trained_on.joined(TrainingTexts.of(rows))
     translators: dict[int, Translator] = {}
     held_out = corpus.passages[start:]
     for seed, result in fitted.items():
@@ -110,6 +113,7 @@ def fit_translators(
             corpus=corpus.record,
             training=result.record,
             causal=causal.get(seed),
+            trained_on=trained_on,
             quality=(report,),
         )
         if stitched and fit.corpus.positions == "all":

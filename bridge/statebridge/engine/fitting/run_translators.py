@@ -22,8 +22,8 @@ from statebridge.runs.reuse import FitStore
 from statebridge.translators import Translator, load_translator, save_translator
 from statebridge.translators.storage import card_path, recorded_versions
 
-KEY_FORMAT = 1
-"""To be raised whenever the same inputs give another translator."""
+KEY_FORMAT = 2
+"""To be raised whenever the same inputs give another translator, or another card."""
 
 
 class FitKeys:

@@ -21,7 +21,15 @@ from statebridge.models.families import resolve_layer
 from statebridge.models.pair import Pair, load_pair
 from statebridge.models.traced_model import TracedModel
 from statebridge.records import DatasetRow
-from statebridge.results.layer_search import LANES, LayerRun, LayerSearchPlan, open_plan, split_rows
+from statebridge.results.layer_search import (
+    LANES,
+    LayerRun,
+    LayerSearchPlan,
+    open_plan,
+    split_rows,
+    started_as,
+)
+from statebridge.runs.same_run import as_started
 from statebridge.scoring.conventions import row_convention
 from statebridge.tasks.declared_rows import resolve_dataset
 
@@ -81,6 +89,7 @@ def run_layer_search(
         )
     check_names(experiment)
     out = Path(out)
+    experiment = as_started(experiment, started_as(out))
     rows, dataset_sha256 = resolve_dataset(experiment.dataset)
     rows = rows[: experiment.limit]
     if search.choose.metric == "task_correct":

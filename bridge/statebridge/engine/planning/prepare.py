@@ -8,6 +8,7 @@ from statebridge.channels.channel import CHANNELS
 from statebridge.channels.draws import Noise, choose_donors, noise_of
 from statebridge.channels.prompts import TEXTLESS, answers_after, build_prompts, fill, others_after
 from statebridge.channels.workload import Workload
+from statebridge.data.training_texts import answer_names
 from statebridge.engine.planning.other_answers import end_ids, other_answers
 from statebridge.experiment.cells import experiment_cells
 from statebridge.experiment.conditions import Prompt
@@ -47,6 +48,7 @@ def prepare(
     )
     limit = min(experiment.limit or len(rows), len(rows))
     row_ids = [row.row_id for row in rows]
+    answers = [answer_names(row) for row in rows]
     shuffles = any(condition.shuffled for condition in conditions)
     beside = other_answers(experiment, rows, limit)
     ends = experiment.likelihoods is not None and experiment.likelihoods.end
@@ -61,7 +63,7 @@ def prepare(
         others=_others(experiment, pair, rows[:limit], prompts, used, beside),
         end_ids=end_ids(pair.receiver) if ends else (),
         donors={
-            seed: choose_donors(prompts.lengths, row_ids, seed, experiment.rng)
+            seed: choose_donors(prompts.lengths, row_ids, seed, experiment.rng, answers)
             for seed in (experiment.seeds if shuffles else ())
         },
     )

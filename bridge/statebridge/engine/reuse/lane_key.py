@@ -21,6 +21,7 @@ import torch
 from statebridge.channels.workload import Workload
 from statebridge.experiment.cells import Cell
 from statebridge.experiment.conditions import Prompt
+from statebridge.experiment.random_streams import STREAMS, PerRow
 from statebridge.models.loading import weights_sha256
 from statebridge.models.traced_model import TracedModel
 from statebridge.runs.directory import FORMAT
@@ -148,8 +149,8 @@ class LaneKeys:
         if not cell.condition.draws_noise:
             return None
         rng, prompt = self._work.plan.experiment.rng, cell.condition.prompt
-        if rng == "per-row":  # by seed and row id
-            return [rng, cell.seed]
+        if isinstance(STREAMS.get(rng), PerRow):  # by seed and row id
+            return ["per-row", cell.seed]
         if prompt not in self._drawn_before:
             running, marks = hashlib.sha256(), []
             for ids in self._work.plan.prompts.read(prompt):

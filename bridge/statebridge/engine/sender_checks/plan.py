@@ -8,6 +8,7 @@ from typing import get_args
 from statebridge.channels.draws import choose_donors
 from statebridge.channels.prompts import answer_ids, check_answer_window, context_tokens, fill
 from statebridge.channels.workload import Workload
+from statebridge.data.training_texts import answer_names
 from statebridge.errors import ExperimentError
 from statebridge.experiment.conditions import Condition
 from statebridge.results.sender_checks import Replacement
@@ -113,6 +114,7 @@ def plan_sender_checks(workload: Workload) -> SenderCheckPlan:
         [row.row_id for row in rows],
         experiment.seeds[0],
         experiment.rng,
+        [answer_names(row) for row in rows],
     )
     donors: list[Donor | None] = []
     for index, text in enumerate(texts):

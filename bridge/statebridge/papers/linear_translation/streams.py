@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 
-from statebridge.experiment.random_streams import STREAMS
+from statebridge.experiment.random_streams import STREAMS, Answers
 
 
 class PublishedStream:
@@ -14,11 +14,14 @@ class PublishedStream:
     Draws therefore change when other rows run, or the same rows in another order.
     """
 
+    answers_apart = False
+
     def donors(
         self,
         groups: Sequence[Sequence[int]],
         row_ids: Sequence[str],  # noqa: ARG002
         seed: int,
+        answers: Sequence[Answers],  # noqa: ARG002
     ) -> Mapping[int, int]:
         """Shuffle each group in turn; each row takes the next of its group, the last the first.
 

@@ -214,7 +214,7 @@ def test_a_donor_beyond_the_limit_is_checked_too() -> None:
         lengths = {
             len(receiver(f"Context: {row.context}\nQ: Who?\nA:")["input_ids"]) for row in rows
         }
-    for rng in ("published", "per-row"):
+    for rng in ("published", "per-row", "derangement"):
         with _refused(PairError, "row donor", "shuffled_translation"):
             _run(pair, rows, ["shuffled_translation"], limit=1, rng=rng)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
+from statebridge.data.training_texts import held_out_answers, normal_text
 from statebridge.engine.fitting.causal_rows import choose_rows
 from statebridge.engine.fitting.corpus import read_corpus
 from statebridge.engine.fitting.corpus_fit import fit_translators
@@ -14,6 +16,7 @@ from statebridge.experiment.experiment import Causal, Corpus, Dataset, Fit, Gene
 from statebridge.models.pair import Pair
 from statebridge.records import DatasetRow
 from statebridge.results.translator_card import TranslatorCard
+from statebridge.tasks.declared_rows import generated_rows
 from tests.bridge.engine.fitting.causal.causal_experiment import (
     causal_of,
     experiment_of,
@@ -51,6 +54,26 @@ def test_generated_rows_that_are_evaluated_are_left_out() -> None:
     everything = choose_rows(causal.model_copy(update={"limit": None}), ()).rows
     with refused(TranslatorError, "generated multi-hop rows", "0 rows", "at least 2"):
         choose_rows(causal, everything)
+
+
+def test_rows_of_held_out_answers_are_left_out() -> None:
+    rows, evaluated = GeneratedRows(rows=60, seed=4), generated_rows(GeneratedRows(rows=60, seed=5))
+    causal = Causal(rows=Dataset(generate=rows), hold_out_answers=0.5)
+    held = held_out_answers(evaluated, 0.5)
+    assert 0 < len(held) < len({row.answer for row in evaluated})
+    chosen = choose_rows(causal, evaluated)
+    kept = {normal_text(row.answer) for row in chosen.rows}
+    assert chosen.held_out > 0
+    assert chosen.held_out + len(chosen.rows) == 60
+    assert not kept & held
+    assert {normal_text(row.answer) for row in evaluated} & kept
+    corpus = read_corpus(Corpus(generate=rows, hold_out_answers=0.5), Prompts(), evaluated)
+    assert [row.row_id for row in corpus.rows] == [row.row_id for row in chosen.rows]
+
+
+def test_a_text_file_has_no_answers_to_hold_out() -> None:
+    with pytest.raises(ValidationError, match="a text file has no answers"):
+        Corpus(path=Path("text.txt"), hold_out_answers=0.2)
 
 
 def fit_of(causal: Causal, **fields: object) -> Fit:

@@ -1,0 +1,195 @@
+"""Bits of a message: how much it raises the receiver's probability of the gold answer.
+
+For a row with the gold answer g, the *pointwise usable information* of a message m for the
+receiver, in the setting whose floor is the receiver alone, is
+
+    bits = log2 p(g | m) - log2 p(g | nothing sent)
+
+(K. Ethayarajh, Y. Choi, S. Swayamdipta, "Understanding dataset difficulty with V-usable
+information", ICML 2022, section 2; the mean over rows is the V-information of Y. Xu and others,
+ICLR 2020). There the family V is trained for both terms; here it is this one receiver, as it
+is. So the bits say what this receiver makes of the message: they may be below zero, and another
+reader may make more of it.
+
+A message can raise all likely answers and carry nothing of its row. The part that belongs to the
+row is own = log2 p(g | own message) - log2 p(g | another row's message), over the rows whose
+other row has another answer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Set
+from dataclasses import replace
+
+import numpy as np
+
+from statebridge.errors import ResultError
+from statebridge.experiment.conditions import Condition
+from statebridge.records import Direction, ResultSet
+from statebridge.results.cost import RowCost, condition_costs
+from statebridge.results.donors import same_answer_rows
+from statebridge.stats.comparison import Estimate, Interval, MessageBits, Settings
+from statebridge.stats.intervals import Floats, clustered_interval
+from statebridge.stats.pairing import Pairing
+from statebridge.stats.setting import ChannelSetting, channel_settings
+
+MEASURE = "gold_logprob"
+
+
+def message_bits(results: ResultSet, settings: Settings | None = None) -> list[MessageBits]:
+    """Return the bits of every condition's messages, setting by setting.
+
+    Intervals have rows as clusters: seeds of a row are averaged first. Those of bits per kilobyte
+    and per operation are of the ratio of two means, linearised (the delta method), with the same
+    interval of the residuals.
+
+    Raises:
+        ResultError: Rows cannot be paired (see `Pairing.pair`).
+    """
+    settings = settings or Settings()
+    pairing = Pairing(results)
+    costs = _row_costs(results)
+    found = []
+    for setting in channel_settings(results):
+        if not pairing.has_values(setting.direction, setting.floor, MEASURE):
+            continue
+        for condition in pairing.conditions(setting.direction):
+            if condition == setting.floor or condition not in setting.conditions:
+                continue
+            if pairing.has_values(setting.direction, condition, MEASURE):
+                found.append(_of_condition(results, pairing, setting, condition, costs, settings))
+    return found
+
+
+def ratio_estimate(
+    numerator: Floats, denominator: Floats, interval: Callable[[Floats], Interval | None]
+) -> Estimate:
+    """Return the ratio of two means, with the interval of its linearised residuals.
+
+    With the ratio r, row i deviates by (numerator_i - r · denominator_i) / mean denominator; the
+    mean of that is 0, and its spread is that of r (W. G. Cochran, Sampling Techniques, 1977,
+    section 6.4). Where all rows have one denominator this is the numerator's own interval, divided.
+
+    Args:
+        numerator: Shape (rows,).
+        denominator: Shape (rows,); of a mean above zero.
+        interval: Of the mean of row values.
+    """
+    mean = math.fsum(denominator) / len(denominator)
+    ratio = math.fsum(numerator) / math.fsum(denominator)
+    around = interval((numerator - ratio * denominator) / mean)
+    shifted = around and around.model_copy(
+        update={"low": around.low + ratio, "high": around.high + ratio}
+    )
+    return Estimate(value=ratio, interval=shifted, n_rows=len(numerator))
+
+
+def _row_costs(results: ResultSet) -> dict[str, Mapping[str, RowCost]]:
+    try:
+        return {cost.condition: cost.by_row for cost in condition_costs(results)}
+    except ResultError:  # published files, or nothing decoded: bits without costs
+        return {}
+
+
+def _of_condition(
+    results: ResultSet,
+    pairing: Pairing,
+    setting: ChannelSetting,
+    condition: str,
+    costs: Mapping[str, Mapping[str, RowCost]],
+    settings: Settings,
+) -> MessageBits:
+    direction, floor = setting.direction, setting.floor
+    cells = pairing.cells(direction, condition)
+    bits = _bits(pairing, direction, condition, floor)
+    control = _control(pairing, setting, condition)
+    own = {} if control is None else _own_bits(results, pairing, direction, condition, control)
+    answers = cells[0].row_facts.get("answer_seen", {})
+    new = {row_id for row_id, label in answers.items() if label == "no"}
+
+    def interval(values: Floats) -> Interval | None:
+        return clustered_interval(
+            values, zero_one=False, level=settings.level, resamples=settings.resamples
+        )
+
+    def estimate(values: Mapping[str, float], among: Set[str] | None = None) -> Estimate | None:
+        kept = [value for row_id, value in values.items() if among is None or row_id in among]
+        if not kept:
+            return None
+        mean = math.fsum(kept) / len(kept)
+        return Estimate(value=mean, interval=interval(np.array(kept)), n_rows=len(kept))
+
+    def per(of_row: Callable[[RowCost], float]) -> Estimate | None:
+        priced = costs.get(condition, {})
+        rows = [row_id for row_id in bits if row_id in priced]
+        spent = np.array([of_row(priced[row_id]) for row_id in rows])
+        if not len(spent) or spent.sum() <= 0:
+            return None
+        return ratio_estimate(np.array([bits[row_id] for row_id in rows]), spent, interval)
+
+    whole = estimate(bits)
+    if whole is None:
+        raise ResultError(
+            f"{condition} against {floor}: no row has a value of {MEASURE} under both"
+        )
+    sent = _mean(cost.sent_bytes for cost in costs.get(condition, {}).values())
+    operations = _mean(cost.operations for cost in costs.get(condition, {}).values())
+    return MessageBits(
+        direction=direction,
+        prompt=setting.prompt,
+        condition=condition,
+        floor=floor,
+        bits=whole,
+        control=control,
+        own=estimate(own),
+        unseen=estimate(bits, new),
+        unseen_own=estimate(own, new),
+        sent_bytes=sent or None,
+        per_kilobyte=per(lambda cost: cost.sent_bytes / 1000),
+        gigaflop=None if operations is None else operations / 1e9,
+        per_gigaflop=per(lambda cost: cost.operations / 1e9),
+    )
+
+
+def _bits(
+    pairing: Pairing, direction: Direction, condition: str, baseline: str
+) -> dict[str, float]:
+    rows = pairing.pair(direction, condition, baseline, MEASURE).by_row
+    return dict(zip(rows.row_ids, (rows.deltas / math.log(2)).tolist(), strict=True))
+
+
+def _control(pairing: Pairing, setting: ChannelSetting, condition: str) -> str | None:
+    declared = pairing.cells(setting.direction, condition)[0].condition
+    if not isinstance(declared, Condition):
+        return None
+    return next(
+        (
+            name
+            for name in pairing.conditions(setting.direction)
+            if declared.is_shuffled_twin(pairing.cells(setting.direction, name)[0].condition)
+            and pairing.has_values(setting.direction, name, MEASURE)
+        ),
+        None,
+    )
+
+
+def _own_bits(
+    results: ResultSet, pairing: Pairing, direction: Direction, condition: str, control: str
+) -> dict[str, float]:
+    """Return a row's bits above its control, where that got the state of another answer's row."""
+    controls = pairing.cells(direction, control)
+    held = {lane.row_id for cell in controls for lane in cell.lanes}
+    for cell in controls:
+        held -= {lane.row_id for lane in cell.lanes if lane.donor_self_fallback}
+        held -= same_answer_rows(cell, results.dataset)
+    cells = [
+        replace(cell, lanes=[lane for lane in cell.lanes if lane.row_id in held])
+        for cell in (*pairing.cells(direction, condition), *controls)
+    ]
+    return _bits(Pairing(ResultSet(cells)), direction, condition, control) if held else {}
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    listed = list(values)
+    return math.fsum(listed) / len(listed) if listed else None
