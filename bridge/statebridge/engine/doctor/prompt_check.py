@@ -13,6 +13,8 @@ import torch
 from statebridge.channels.prompts import TEXTLESS
 from statebridge.channels.text import Conversation
 from statebridge.channels.workload import Workload
+from statebridge.engine.executors.plain_path import remote_jobs
+from statebridge.engine.planning.groups import choose_max_lanes, grouped
 from statebridge.engine.planning.prepare import prepare
 from statebridge.engine.sender_checks.plan import plan_sender_checks
 from statebridge.experiment.experiment import Experiment
@@ -47,6 +49,9 @@ def check_prompts(experiment: Experiment, pair: Pair, rows: Sequence[DatasetRow]
         found.append(_check_relay(work))
     if "debate" in used:
         found.append("debate: room for every round")
+    if experiment.runs_remotely:
+        jobs = remote_jobs(grouped(work.plan, choose_max_lanes(work)))
+        found.append(f"about {jobs} remote jobs")
     if experiment.sender_checks:
         plan_sender_checks(work)
         found.append("sender_checks: answers fit the sender")

@@ -237,3 +237,22 @@ def _forward(model: TracedModel, asked: _Asked, texts: Sequence[TokenIds]) -> Pa
 def _by_length(prompts: Sequence[TokenIds]) -> list[list[int]]:
     order = sorted(range(len(prompts)), key=lambda place: (len(prompts[place]), place))
     return [list(same) for _, same in groupby(order, key=lambda place: len(prompts[place]))]
+
+
+def remote_jobs(plan: Plan) -> int:
+    """Return how many jobs the groups of a plan are on remote hosts.
+
+    A job of more than `JOB_BYTES` of logits is several.
+    """
+    sender, receiver = (int(remote is not None) for remote in plan.experiment.remotes)
+    jobs = 0
+    for group in plan.groups:
+        conditions = [cell.condition for cell in group.cells]
+        texts = {each.rounds for each in conditions if each.uses_text}
+        for rounds in texts:
+            both = conditions[0].prompt == "debate"
+            jobs += (rounds - 1) * (sender + (receiver if both else 0)) + receiver
+        if not texts:
+            jobs += sender * any(each.reads_sender for each in conditions)
+            jobs += receiver * (1 + any(each.writes for each in conditions))
+    return jobs

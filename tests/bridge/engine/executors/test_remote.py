@@ -9,6 +9,7 @@ import nnsight
 import pytest
 import torch
 
+from statebridge.engine.executors.plain_path import remote_jobs
 from statebridge.errors import ExperimentError, RemoteError
 from statebridge.experiment import parse_experiment
 from statebridge.models.hosts import Here, RemoteHost, find_host
@@ -72,8 +73,8 @@ def test_the_published_experiment_runs_on_a_remote_host() -> None:
     # One job per model and purpose: had a trace touched both, one host would be idle.
     assert sender.jobs > 0
     assert receiver.jobs > sender.jobs
-    groups = 1 + len(there.workload.plan.groups)
-    assert sender.jobs + receiver.jobs <= 2 + 3 * groups
+    probes = 2
+    assert sender.jobs + receiver.jobs == probes + remote_jobs(there.workload.plan)
     for host in (sender, receiver):
         assert "nnsight" in " ".join(host.names)
         assert not {name.split(".")[0] for name in host.names} & {"statebridge", "tests"}
