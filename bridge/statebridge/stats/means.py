@@ -53,7 +53,7 @@ class Mean(Protocol):
         """Return the one-sided p that the mean is not below `value`."""
 
 
-_FEW = 0.25
+_FEW = 0.15
 """Sum of squares by which a proportion's variance is taken to be nearer to the binomial one: with
 few rows that differ, little is known of how far its seeds agree."""
 _LEAST_ALPHA = 1e-12
