@@ -1,4 +1,4 @@
-"""What rows show of a mean: limits at any level, and one-sided p-values that agree with them.
+"""The mean over rows: its limits at any level, and one-sided p-values that agree with them.
 
 Two kinds of rows, two methods; `statebridge.stats.intervals` chooses. Each gives the interval, the
 p-value and the equivalence test of a mean from one reference distribution, so that they cannot
