@@ -36,7 +36,7 @@ the published equivalence test amounts to.
 """
 
 HoldsFor = Literal["rows", "rows_and_seeds", "lanes"]
-"""What else an interval covers: `rows`, other rows under these seeds; `rows_and_seeds`, other rows
+"""Scope of an interval: `rows`, other rows under these seeds; `rows_and_seeds`, other rows
 under other seeds; `lanes`, as if each row under each seed were a row of its own."""
 
 Verdict = Literal["higher", "lower", "equivalent", "inconclusive"]
@@ -118,7 +118,7 @@ class Interval(Record):
 
     @property
     def scope(self) -> str:
-        """What the interval holds for, in words."""
+        """Rows and seeds that the interval holds for, in words."""
         return _SCOPES[self.holds_for]
 
     def excludes(self, value: float) -> bool:

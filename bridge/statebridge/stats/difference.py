@@ -197,7 +197,7 @@ def _effect(deltas: Floats, counts: Counts, settings: Settings, *, zero_one: boo
 
 
 FEW_CARRYING = 5
-"""Where fewer rows make up half of the variance of a mean, that is said."""
+"""Where fewer rows make up half of the variance of a mean, a warning states it."""
 
 
 def _remarks(

@@ -1,4 +1,4 @@
-"""What rows show of a mean: limits at any level, and one-sided p-values that agree with them.
+"""The mean over rows: its limits at any level, and one-sided p-values that agree with them.
 
 Two kinds of rows, two methods; `statebridge.stats.intervals` chooses. Each gives the interval, the
 p-value and the equivalence test of a mean from one reference distribution, so that they cannot
@@ -53,7 +53,7 @@ class Mean(Protocol):
         """Return the one-sided p that the mean is not below `value`."""
 
 
-_FEW = 0.25
+_FEW = 0.15
 """Sum of squares by which a proportion's variance is taken to be nearer to the binomial one: with
 few rows that differ, little is known of how far its seeds agree."""
 _LEAST_ALPHA = 1e-12

@@ -214,7 +214,7 @@ def share_of(
 
 
 def bounded_rest(part: Floats, whole: Floats, share: float) -> Mean:
-    """What is left of the part less a share of the whole, of a 0/1 metric."""
+    """Return the mean of the part less a share of the whole, of a 0/1 metric."""
     rest = part - share * whole
     # Rows of the gap move by as much; others may move by more, and then the scale is theirs.
     scale = max(abs(share), abs(1.0 - share), float(np.abs(rest).max()))

@@ -43,6 +43,7 @@ def comparison_table(comparison: Comparison) -> Table:
         raise ResultError("the comparison holds no difference; compare at least one condition")
     several = len({d.direction for d in comparison.differences}) > 1
     clustered = comparison.mode == "clustered"
+    over_seeds = any(d.interval_over_seeds is not None for d in comparison.differences)
     columns = (
         Column("direction", "direction", printed=several),
         Column("condition", "condition"),
@@ -56,6 +57,7 @@ def comparison_table(comparison: Comparison) -> Table:
         Column("baseline_mean", "baseline mean", "number", printed=False),
         Column("delta", "delta", "number", "signed"),
         Column("interval", "interval", "range", "signed"),
+        Column("interval_over_seeds", "over seeds too", "range", "signed", printed=over_seeds),
         Column("interval_level", "level", "number", digits=2, printed=False),
         Column("interval_method", "method", printed=False),
         Column("standard_error", "standard error", "number", printed=False),
@@ -96,6 +98,7 @@ def _row(difference: Difference) -> tuple[Value, ...]:
         difference.baseline_mean,
         difference.delta,
         Range.of(interval),
+        Range.of(difference.interval_over_seeds),
         None if interval is None else interval.level,
         None if interval is None else interval.method,
         difference.standard_error,
@@ -120,16 +123,23 @@ def _notes(comparison: Comparison) -> list[str]:
         f"{100 * level:g} % {METHOD_NAMES[method]}"
         for level, method in sorted({(i.level, i.method) for i in intervals})
     ]
+    scopes = sorted({i.scope for i in intervals})
+    over_seeds = {
+        d.interval_over_seeds.scope for d in comparison.differences if d.interval_over_seeds
+    }
     tests = sorted({d.p_method for d in comparison.differences if d.p_method is not None})
     notes = [
-        f"Intervals: {'; '.join(kinds) or 'none'}.",
+        f"Intervals: {'; '.join(kinds) or 'none'}; they hold for {' or '.join(scopes) or 'nothing'}"
+        + "".join(f"; 'over seeds too' for {scope}" for scope in over_seeds)
+        + ".",
         f"p: {'; '.join(TEST_NAMES[test] for test in tests) or 'none'}.",
         "Gained, lost and tied count rows over all runs.",
     ]
     if comparison.mode == "clustered":
         settings = comparison.settings
         notes.append(
-            f"Equivalence by TOST at {settings.alpha:g}; 'ruled out' is the smallest margin that "
+            f"Equivalence by TOST at {settings.alpha:g}, which is by "
+            f"{100 - 200 * settings.alpha:g} % intervals; 'ruled out' is the smallest margin that "
             f"it would meet; 'detectable' has {100 * settings.power:g} % power."
         )
         given = {d.verdict for d in comparison.differences}

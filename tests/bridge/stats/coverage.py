@@ -1,4 +1,4 @@
-"""What the intervals cover on simulated cells, and how often a true null is rejected.
+"""Coverage of the intervals on simulated cells, and how often a true null is rejected.
 
     python -m tests.bridge.stats.coverage [tries]
 

@@ -160,7 +160,7 @@ def accuracy_kept(draw: np.random.Generator) -> Floats:
     return outcomes - baseline[:, None].astype(float)
 
 
-def test_the_pooled_interval_falls_short_and_the_default_does_not() -> None:
+def test_the_pooled_interval_falls_short_the_default_does_not() -> None:
     draw, tries = np.random.default_rng(12), 100
     pooled_hits = hits = 0
     for _ in range(tries):

@@ -71,7 +71,7 @@ def test_the_interval_over_seeds_holds_that_over_rows(by_seed: list[float]) -> N
     assert wider.scope == "other rows and other seeds"
 
 
-def test_where_only_seeds_differ_it_is_students_interval_of_the_seeds() -> None:
+def test_where_only_seeds_differ_it_is_students_interval() -> None:
     by_seed = [0.0, 0.5, 1.0]
     deltas = with_seeds(by_seed, noise=1e-4)
     of_rows = clustered_interval(deltas.mean(axis=1), zero_one=False, resamples=999)
