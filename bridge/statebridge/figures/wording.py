@@ -25,6 +25,11 @@ def metric_label(metric: str) -> str:
     return METRIC_LABELS.get(metric, metric.replace("_", " "))
 
 
+def compared_label(metric: str) -> str:
+    """Return what a metric is called where its differences are shown: ranks are logarithms."""
+    return f"log {metric_label(metric)}" if metric == "gold_rank" else metric_label(metric)
+
+
 def signed(value: float, digits: int = 4) -> str:
     """Return a difference with its sign: +0.0042, −0.0859, 0.0000."""
     return printed_value(Column("delta", "", "number", "signed", digits), value)
@@ -41,10 +46,26 @@ def percent(share: float) -> str:
 
 
 def interval_text(interval: Interval | None, digits: int = 4) -> str:
-    """Return an interval of differences as `[−0.0086, +0.0177]`; a dash for none."""
+    """Return an interval of differences as `[−0.0086, +0.0177]`; a dash for none.
+
+    A narrow one has as many digits as its two ends need to differ in print.
+    """
     if interval is None:
         return ABSENT
+    digits = digits_to_tell_apart(interval.low, interval.high, digits)
     return f"[{signed(interval.low, digits)}, {signed(interval.high, digits)}]"
+
+
+_MOST_DIGITS = 9
+
+
+def digits_to_tell_apart(low: float, high: float, digits: int = 4) -> int:
+    """Return how many decimal places show that two different numbers differ."""
+    if low == high:
+        return digits
+    while digits < _MOST_DIGITS and round(low, digits) == round(high, digits):
+        digits += 1
+    return digits
 
 
 def interval_kind(intervals: Iterable[Interval | None]) -> str:

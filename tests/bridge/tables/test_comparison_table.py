@@ -39,7 +39,7 @@ def test_a_row_says_what_the_difference_says() -> None:
     assert row["interval_method"] == difference.interval.method
     assert (row["delta"], row["p_holm"]) == (difference.delta, difference.p_holm)
     assert (row["gained"], row["lost"], row["tied"]) == (0, 20, 20)
-    assert row["verdict"] == difference.verdict == "lower"
+    assert row["verdict"] == difference.verdict == "worse"
     assert difference.effect is not None
     assert row["minimal_detectable"] == difference.effect.minimal_detectable
 
