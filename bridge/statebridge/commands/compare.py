@@ -48,8 +48,7 @@ def compare(
     if wrong is not None:
         raise InputError(f"--margin {wrong:g}: an equivalence margin lies above 0, such as 0.03")
     from statebridge.commands.printing import print_table
-    from statebridge.figures.wording import percent
-    from statebridge.report.sentences import chain_sentence, own_content
+    from statebridge.report.sentences import chain_sentence, own_content, share_text
     from statebridge.run import Run
     from statebridge.tables import bits_table, comparison_table, write_table
 
@@ -73,10 +72,9 @@ def compare(
             print(f"{chain.metric} against {chain.baseline}: {text}")
     for gap in comparison.gaps_closed:
         if gap.share is not None:
-            low, high = gap.share.interval.low, gap.share.interval.high
             print(
-                f"{gap.metric}: {gap.condition} closes {percent(gap.share.value)} [{percent(low)}, "
-                f"{percent(high)}] of the gap from {gap.floor} to {gap.ceiling} ({gap.gap:.4f})"
+                f"{gap.metric}: {gap.condition} closes {share_text(gap.share)} of the gap from "
+                f"{gap.floor} to {gap.ceiling} ({gap.gap:.4f})"
             )
     for line in own_content(comparison.own_rows):
         print(line)

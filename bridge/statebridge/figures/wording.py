@@ -9,7 +9,7 @@ from statebridge.stats import Interval
 from statebridge.tables import Column
 from statebridge.tables.comparison_table import METHOD_NAMES
 from statebridge.tables.summary_tables import HEADERS
-from statebridge.tables.table import ABSENT, printed_value
+from statebridge.tables.table import ABSENT, digits_that_differ, printed_value
 
 METRIC_LABELS = {
     **HEADERS,
@@ -40,9 +40,9 @@ def plain(value: float, digits: int = 4) -> str:
     return printed_value(Column("value", "", "number", digits=digits), value)
 
 
-def percent(share: float) -> str:
+def percent(share: float, digits: int = 0) -> str:
     """Return a share in per cent, with a true minus sign and none before zero: `−4 %`, `0 %`."""
-    return f"{plain(100 * share, 0)} %"
+    return f"{plain(100 * share, digits)} %"
 
 
 def interval_text(interval: Interval | None, digits: int = 4) -> str:
@@ -52,20 +52,8 @@ def interval_text(interval: Interval | None, digits: int = 4) -> str:
     """
     if interval is None:
         return ABSENT
-    digits = digits_to_tell_apart(interval.low, interval.high, digits)
+    digits = digits_that_differ(interval.low, interval.high, digits)
     return f"[{signed(interval.low, digits)}, {signed(interval.high, digits)}]"
-
-
-_MOST_DIGITS = 9
-
-
-def digits_to_tell_apart(low: float, high: float, digits: int = 4) -> int:
-    """Return how many decimal places show that two different numbers differ."""
-    if low == high:
-        return digits
-    while digits < _MOST_DIGITS and round(low, digits) == round(high, digits):
-        digits += 1
-    return digits
 
 
 def interval_kind(intervals: Iterable[Interval | None]) -> str:

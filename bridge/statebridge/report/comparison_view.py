@@ -10,12 +10,11 @@ from statebridge.figures.wording import (
     compared_label,
     interval_kind,
     metric_label,
-    percent,
     rows_text,
     seeds_text,
 )
 from statebridge.records import ResultSet
-from statebridge.report.sentences import ROLE_WORDS
+from statebridge.report.sentences import ROLE_WORDS, share_text
 from statebridge.results.by_condition import ConditionCells, condition_cells, row_label
 from statebridge.scoring import score_cell, score_conditions
 from statebridge.stats import Comparison, FailureChain, Share, Stratification
@@ -231,11 +230,7 @@ def _chain_notes(chains: Sequence[FailureChain]) -> tuple[str, ...]:
 
 
 def _share(share: Share | None) -> str | None:
-    if share is None:
-        return None
-    ends = (share.value, share.interval.low, share.interval.high)
-    value, low, high = (percent(end) for end in ends)
-    return f"{value} [{low}, {high}]"
+    return None if share is None else share_text(share)
 
 
 def _capital(text: str) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from statebridge.experiment.conditions import Role
 from statebridge.figures.wording import (
     compared_label,
-    digits_to_tell_apart,
     interval_text,
     metric_label,
     percent,
@@ -19,6 +18,7 @@ from statebridge.stats import Comparison, Difference, FailureChain, GapClosed, S
 from statebridge.stats.comparison import measures_change
 from statebridge.stats.pairing import is_zero_one
 from statebridge.stats.setting import ChannelSetting
+from statebridge.tables.table import digits_that_differ
 
 ROLE_WORDS: dict[Role, str] = {
     "baseline": "baseline",
@@ -58,7 +58,7 @@ def sentence(d: Difference) -> str:
 def _delta(d: Difference) -> str:
     if d.interval is None:
         return f"{signed(d.delta)} (no interval)"
-    digits = digits_to_tell_apart(d.interval.low, d.interval.high)
+    digits = digits_that_differ(d.interval.low, d.interval.high, 4)
     return (
         f"{signed(d.delta, digits)} ({100 * d.interval.level:.4g} % interval "
         f"{interval_text(d.interval)})"
@@ -235,15 +235,18 @@ def chain_sentence(chain: FailureChain) -> str:
     if chain.norm_share is None or chain.direction_share is None:
         return f"{text}; no shares: {chain.no_shares_because}."
     return (
-        f"{text}, {_share_text(chain.norm_share)} of the loss; "
-        f"{_share_text(chain.direction_share)} is not won back. These are the shares of this order "
+        f"{text}, {share_text(chain.norm_share)} of the loss; "
+        f"{share_text(chain.direction_share)} is not won back. These are the shares of this order "
         "of steps, and not of two causes."
     )
 
 
-def _share_text(share: Share) -> str:
+def share_text(share: Share) -> str:
+    """Return a share with its interval, as `50 % [42 %, 57 %]`."""
     ends = share.interval
-    return f"{percent(share.value)} [{percent(ends.low)}, {percent(ends.high)}]"
+    digits = digits_that_differ(100 * ends.low, 100 * ends.high, 0)
+    value, low, high = (percent(each, digits) for each in (share.value, ends.low, ends.high))
+    return f"{value} [{low}, {high}]"
 
 
 def gap_sentences(comparison: Comparison, setting: ChannelSetting, metric: str) -> list[str]:
@@ -270,7 +273,7 @@ def _gap_sentence(found: Sequence[GapClosed], metric: str) -> str:
     if not shared:
         return f"{opening}; no share of it can be given: {first.no_share_because}."
     shares = "; ".join(
-        f"{gap.condition} {_share_text(gap.share)}" for gap in shared if gap.share is not None
+        f"{gap.condition} {share_text(gap.share)}" for gap in shared if gap.share is not None
     )
     silent = [gap for gap in found if gap.share is None]
     unknown = "".join(f"; {gap.condition} not known ({gap.no_share_because})" for gap in silent)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from functools import partial
 
 from statebridge.errors import ResultError, nearest
@@ -166,13 +166,19 @@ def _pairs_within(
                 continue
             baselines[baseline] = None
             for metric in metrics:
-                of = _pairs_of(pairing, setting.direction, baseline, metric, warnings)
-                pairs += [paired for paired in of if paired.condition in setting.conditions]
+                pairs += _pairs_of(
+                    pairing, setting.direction, baseline, metric, warnings, setting.conditions
+                )
     return pairs, tuple(baselines)
 
 
 def _pairs_of(
-    pairing: Pairing, direction: Direction, baseline: str, metric: str, warnings: list[str]
+    pairing: Pairing,
+    direction: Direction,
+    baseline: str,
+    metric: str,
+    warnings: list[str],
+    among: Set[str] | None = None,
 ) -> Iterable[PairedCondition]:
     elsewhere = []
     if not pairing.has_values(direction, baseline, metric) and (
@@ -181,7 +187,7 @@ def _pairs_of(
         warnings.append(f"{baseline} ({direction}): no row has a value of {metric}")
         return
     for condition in pairing.conditions(direction):
-        if condition == baseline:
+        if condition == baseline or (among is not None and condition not in among):
             continue
         if metric == "kl_from_no_inject" and _kl_prompt(
             pairing, direction, condition

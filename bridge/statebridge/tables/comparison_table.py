@@ -116,7 +116,7 @@ def _row(difference: Difference) -> tuple[Value, ...]:
         difference.p_holm,
         difference.equivalent_within,
         None if equivalence is None else equivalence.ruled_out,
-        None if effect is None else effect.minimal_detectable,
+        None if effect is None or _shown(difference) else effect.minimal_detectable,
         None if effect is None else effect.cohens_dz,
         difference.same_sign_in_every_seed,
         difference.verdict,
@@ -127,6 +127,11 @@ def compared_header(metric: str) -> str:
     """Return the name of a metric where its differences are shown: ranks are logarithms there."""
     header = HEADERS.get(metric, metric)
     return f"log {header}" if metric == "gold_rank" else header
+
+
+def _shown(difference: Difference) -> bool:
+    # The rows that a clear difference moves are no measure of how much others would vary.
+    return difference.is_better or difference.is_worse
 
 
 def untested(difference: Difference) -> bool:
