@@ -48,6 +48,7 @@ def compare(
     if wrong is not None:
         raise InputError(f"--margin {wrong:g}: an equivalence margin lies above 0, such as 0.03")
     from statebridge.commands.printing import print_table
+    from statebridge.report.sentences import chain_sentence, own_content, share_text
     from statebridge.run import Run
     from statebridge.tables import bits_table, comparison_table, write_table
 
@@ -67,22 +68,19 @@ def compare(
     if bits:
         print_table(bits_table(comparison.bits))
     for chain in comparison.failure_chains:
-        if chain.norm_share is not None and chain.direction_share is not None:
-            print(
-                f"{chain.metric} against {chain.baseline}: of the loss under {chain.replaced} "
-                f"({chain.total_loss:.4f}), {chain.norm_share.value:.0%} is norm mismatch and "
-                f"{chain.direction_share.value:.0%} direction error"
-            )
+        if text := chain_sentence(chain):
+            print(f"{chain.metric} against {chain.baseline}: {text}")
     for gap in comparison.gaps_closed:
         if gap.share is not None:
-            low, high = gap.share.interval.low, gap.share.interval.high
             print(
-                f"{gap.metric}: {gap.condition} closes {gap.share.value:.0%} [{low:.0%}, "
-                f"{high:.0%}] of the gap from {gap.floor} to {gap.ceiling} ({gap.gap:.4f})"
+                f"{gap.metric}: {gap.condition} closes {share_text(gap.share)} of the gap from "
+                f"{gap.floor} to {gap.ceiling} ({gap.gap:.4f})"
             )
+    for line in own_content(comparison.own_rows):
+        print(line)
     for split in comparison.stratifications:
         p = split.interaction_p_holm
-        tested = "" if p is None else f" (differs between them: p {p:.4f}, Holm)"
+        tested = "" if p is None else f" (same in every stratum: p {p:.4f}, Holm)"
         print(
             f"{split.condition} against {split.baseline}, {split.metric} by {split.attribute}"
             f"{tested}: "

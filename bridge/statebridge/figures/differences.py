@@ -22,16 +22,17 @@ from statebridge.figures.style import (
     shade_rows,
 )
 from statebridge.figures.wording import (
+    compared_label,
     interval_kind,
     joined,
-    metric_label,
     rows_text,
     seeds_text,
     signed,
 )
 from statebridge.records import Direction
 from statebridge.results.by_condition import reading_order, row_label
-from statebridge.stats import Comparison, Difference, Interval, Stratification
+from statebridge.stats import Comparison, Difference, Stratification
+from statebridge.stats.comparison import better_sign, measures_change
 from statebridge.stats.pairing import is_zero_one
 
 Row = tuple[Direction, str]
@@ -40,10 +41,10 @@ Row = tuple[Direction, str]
 def paired_delta(comparison: Comparison, metric: str = "word_boundary_contains") -> Drawing:
     """Draw one metric's differences, a panel for each baseline of the comparison."""
     name = f"paired_delta_{metric}"
-    title = f"Paired difference in {metric_label(metric)} from each baseline"
+    title = f"Paired difference in {compared_label(metric)} from each baseline"
     found = [d for d in comparison.differences if d.metric == metric]
     if not found:
-        return absent(name, title, f"no difference in {metric_label(metric)} could be computed")
+        return absent(name, title, f"no difference in {compared_label(metric)} could be computed")
     baselines = [b for b in comparison.baselines if any(d.baseline == b for d in found)]
     rows = condition_rows(found)
     margins = comparison.settings.margins_for(metric, zero_one=is_zero_one(metric))
@@ -54,7 +55,7 @@ def paired_delta(comparison: Comparison, metric: str = "word_boundary_contains")
             _margin_band(axes, margins)
             for difference in (d for d in found if d.baseline == baseline):
                 y = rows.index((difference.direction, difference.condition))
-                _point(axes, difference.delta, difference.interval, y)
+                _point(axes, difference, y)
                 axes.annotate(
                     signed(difference.delta),
                     (difference.delta, y),
@@ -70,9 +71,9 @@ def paired_delta(comparison: Comparison, metric: str = "word_boundary_contains")
             axes.set_title(literal(f"against {baseline}"))
             label_rows(axes, _labels(rows), ticks=place == 0)
             _zero_line(axes)
-        figure.supxlabel(f"difference in {metric_label(metric)}", fontsize=8.5)
+        figure.supxlabel(f"difference in {compared_label(metric)}", fontsize=8.5)
     caption = (
-        f"Paired difference in {metric_label(metric)} (condition less baseline) with "
+        f"Paired difference in {compared_label(metric)} (condition less baseline) with "
         f"{interval_kind(d.interval for d in found)}; {_extent(found)}. {_FILLED}"
         f"{_band_text(margins)}{_OWN_PROMPT if metric == 'kl_from_no_inject' else ''}"
     )
@@ -103,8 +104,8 @@ def forest(comparison: Comparison) -> Drawing:
                 difference = comparison.difference(row[1], baseline, metrics[place], row[0])
                 if difference is not None:
                     _seeds(axes, difference, y)
-                    _point(axes, difference.delta, difference.interval, y - 0.12, size=5.5)
-            axes.set_title(_broken(metric_label(metrics[place])), fontsize=8)
+                    _point(axes, difference, y - 0.12, size=5.5)
+            axes.set_title(_broken(compared_label(metrics[place])), fontsize=8)
             label_rows(axes, _line_labels(lines), ticks=place % across == 0)
             for label, (_, row) in zip(axes.get_yticklabels(), lines, strict=True):
                 label.set_fontweight("bold" if row is None else "normal")
@@ -120,11 +121,12 @@ def forest(comparison: Comparison) -> Drawing:
     return Drawing(name, title, caption, figure)
 
 
-_FILLED = "A filled diamond: the interval excludes zero; an open circle: it does not. "
+_FILLED = (
+    "A filled diamond: the interval excludes zero; an open circle: it does not. Each interval is "
+    "of one condition alone; the verdicts are corrected for their number. "
+)
 _OWN_PROMPT = (
-    "KL is taken from the same prompt with nothing written: where the receiver reads the question "
-    "only, that is question_only, and a difference from a condition that reads more compares "
-    "two scales."
+    "KL is taken from the baseline itself, so it is never below zero and is not tested against it."
 )
 _METRICS_ACROSS = 3
 
@@ -160,11 +162,12 @@ def _line_labels(lines: Sequence[tuple[str, Row | None]]) -> list[str]:
     ]
 
 
-def _point(
-    axes: Axes, delta: float, interval: Interval | None, y: float, *, size: float = 6.5
-) -> None:
-    clear = interval is not None and interval.excludes(0)
-    colour = BLUE if delta >= 0 else VERMILION
+def _point(axes: Axes, difference: Difference, y: float, *, size: float = 6.5) -> None:
+    delta, interval = difference.delta, difference.interval
+    # A distance from its own baseline is never below zero, so clearing zero shows nothing.
+    distance = measures_change(difference.metric) and difference.p is None
+    clear = interval is not None and interval.excludes(0) and not distance
+    colour = BLUE if better_sign(difference.metric) * delta >= 0 else VERMILION
     if interval is not None:
         axes.plot([interval.low, interval.high], [y, y], color=BLACK, linewidth=1.3)
         axes.plot([interval.low, interval.high], [y, y], "|", color=BLACK, markersize=5)

@@ -9,7 +9,7 @@ from statebridge.stats import Interval
 from statebridge.tables import Column
 from statebridge.tables.comparison_table import METHOD_NAMES
 from statebridge.tables.summary_tables import HEADERS
-from statebridge.tables.table import ABSENT, printed_value
+from statebridge.tables.table import ABSENT, digits_that_differ, printed_value
 
 METRIC_LABELS = {
     **HEADERS,
@@ -25,6 +25,11 @@ def metric_label(metric: str) -> str:
     return METRIC_LABELS.get(metric, metric.replace("_", " "))
 
 
+def compared_label(metric: str) -> str:
+    """Return what a metric is called where its differences are shown: ranks are logarithms."""
+    return f"log {metric_label(metric)}" if metric == "gold_rank" else metric_label(metric)
+
+
 def signed(value: float, digits: int = 4) -> str:
     """Return a difference with its sign: +0.0042, −0.0859, 0.0000."""
     return printed_value(Column("delta", "", "number", "signed", digits), value)
@@ -35,15 +40,19 @@ def plain(value: float, digits: int = 4) -> str:
     return printed_value(Column("value", "", "number", digits=digits), value)
 
 
-def percent(share: float) -> str:
+def percent(share: float, digits: int = 0) -> str:
     """Return a share in per cent, with a true minus sign and none before zero: `−4 %`, `0 %`."""
-    return f"{plain(100 * share, 0)} %"
+    return f"{plain(100 * share, digits)} %"
 
 
 def interval_text(interval: Interval | None, digits: int = 4) -> str:
-    """Return an interval of differences as `[−0.0086, +0.0177]`; a dash for none."""
+    """Return an interval of differences as `[−0.0086, +0.0177]`; a dash for none.
+
+    A narrow one has as many digits as its two ends need to differ in print.
+    """
     if interval is None:
         return ABSENT
+    digits = digits_that_differ(interval.low, interval.high, digits)
     return f"[{signed(interval.low, digits)}, {signed(interval.high, digits)}]"
 
 

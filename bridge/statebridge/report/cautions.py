@@ -33,7 +33,6 @@ def cautions(
         ]
         channels = {group.condition for group in groups if group.role == "channel"}
         yield from _too_few_rows([d for d in found if d.condition in channels], comparison)
-        yield from _wide_margins([d for d in found if d.condition in channels])
     yield from _few_seeds(groups)
     yield from _own_donors(groups)
     yield from _same_answers(results, groups)
@@ -132,23 +131,6 @@ def _too_few_rows(channels: Sequence[Difference], comparison: Comparison) -> Ite
                 f"{100 * comparison.settings.power:.0f} % power. No "
                 "difference found here does not mean that there is none."
             )
-
-
-def _wide_margins(channels: Sequence[Difference]) -> Iterator[str]:
-    hollow = [
-        d
-        for d in channels
-        if is_zero_one(d.metric)
-        and d.equivalent_within is not None
-        and d.baseline_mean <= d.equivalent_within
-    ]
-    if hollow:
-        first = hollow[0]
-        yield (
-            f"The baseline scores {first.baseline_mean:.4f}, no more than the margin within which "
-            f"{joined([d.condition for d in hollow])} "
-            f"{'is' if len(hollow) == 1 else 'are'} equivalent: losing everything would pass too."
-        )
 
 
 def _few_seeds(groups: Sequence[ConditionCells]) -> Iterator[str]:

@@ -7,18 +7,19 @@ from dataclasses import replace
 
 from statebridge.figures.differences import condition_rows
 from statebridge.figures.wording import (
+    compared_label,
     interval_kind,
     metric_label,
-    percent,
     rows_text,
     seeds_text,
 )
 from statebridge.records import ResultSet
-from statebridge.report.sentences import ROLE_WORDS
+from statebridge.report.sentences import ROLE_WORDS, share_text
 from statebridge.results.by_condition import ConditionCells, condition_cells, row_label
-from statebridge.scoring import METRICS, score_cell, score_conditions
+from statebridge.scoring import score_cell, score_conditions
 from statebridge.stats import Comparison, FailureChain, Share, Stratification
 from statebridge.stats.compare import PUBLISHED_METRICS
+from statebridge.stats.strata import FEWEST
 from statebridge.tables import Column, Range, Table, comparison_table, table_one
 
 _MEASURES = (
@@ -61,8 +62,6 @@ def _with_roles(table: Table, groups: Sequence[ConditionCells]) -> Table:
 _SAID_AROUND = ("baseline", "metric_name", "runs", "rows")
 """Columns whose value is in the title or the note."""
 _ALSO_PRINTED = ("baseline_mean", "cohens_dz")
-_CHAINED = ("gold_logprob", *METRICS)
-"""Metrics of which more is better, so that there is such a thing as a loss."""
 
 
 def difference_view(comparison: Comparison, baseline: str, metric: str) -> Table | None:
@@ -86,7 +85,7 @@ def difference_view(comparison: Comparison, baseline: str, metric: str) -> Table
     order = _verdict_early([column.name for column in columns])
     return replace(
         table,
-        title=f"{_capital(metric_label(metric))} against {baseline}",
+        title=f"{_capital(compared_label(metric))} against {baseline}",
         columns=tuple(columns[i] for i in order),
         rows=tuple(tuple(row[i] for i in order) for row in table.rows),
         notes=(
@@ -118,7 +117,7 @@ def strata_view(comparison: Comparison, baseline: str, metric: str) -> Table | N
         for row in _stratum_rows(row_label(condition, direction, both=both), one)
     ]
     return Table(
-        title=f"By stratum: {metric_label(metric)} against {baseline}",
+        title=f"By stratum: {compared_label(metric)} against {baseline}",
         columns=(
             Column("attribute", "attribute"),
             Column("condition", "condition"),
@@ -134,10 +133,23 @@ def strata_view(comparison: Comparison, baseline: str, metric: str) -> Table | N
         rows=tuple(rows),
         notes=(
             f"With {interval_kind(x.interval for s in found for x in s.strata)}. Interaction: "
-            f"permutation test ({found[0].permutations} permutations) that the difference is the "
-            "same in every stratum; Holm's correction over all conditions and attributes.",
+            f"permutation test of Welch's statistic ({found[0].permutations} permutations) that "
+            "the difference is the same in every stratum, strata of fewer than "
+            f"{FEWEST} rows left out; Holm's correction over all conditions and attributes.",
+            *_not_tested(found),
         ),
     )
+
+
+def _not_tested(found: Sequence[Stratification]) -> list[str]:
+    reasons: dict[str, list[str]] = {}
+    for one in found:
+        if one.no_interaction_because is not None:
+            attribute = one.attribute.replace("_", " ")
+            reasons.setdefault(one.no_interaction_because, []).append(
+                f"{one.condition} by {attribute}"
+            )
+    return [f"No p for {', '.join(names)}: {reason}." for reason, names in reasons.items()]
 
 
 def _stratum_rows(
@@ -162,23 +174,23 @@ def _stratum_rows(
 
 def chain_view(comparison: Comparison) -> Table | None:
     """Return the failure chains; None if there is none."""
-    chains = [chain for chain in comparison.failure_chains if chain.metric in _CHAINED]
+    chains = comparison.failure_chains
     if not chains:
         return None
     both = len({chain.direction for chain in chains}) > 1
     return Table(
-        title="Failure chain: where the loss of replacing states comes from",
+        title="Failure chain: how much of what replacing states loses the right norm wins back",
         columns=(
             Column("metric", "metric"),
             Column("baseline", "baseline"),
             Column("total_loss", "loss", "number"),
             Column("total_interval", "interval", "range"),
-            Column("norm_loss", "norm mismatch", "number"),
+            Column("norm_loss", "won back by rescaling", "number"),
             Column("norm_interval", "its interval", "range"),
-            Column("direction_loss", "direction error", "number"),
+            Column("direction_loss", "not won back", "number"),
             Column("direction_interval", "its interval ", "range"),
-            Column("norm_share", "share: norm"),
-            Column("direction_share", "share: direction"),
+            Column("norm_share", "share won back"),
+            Column("direction_share", "share not won back"),
         ),
         rows=tuple(
             (
@@ -208,20 +220,17 @@ def _chain_notes(chains: Sequence[FailureChain]) -> tuple[str, ...]:
             where = f"{metric_label(c.metric)} against {c.baseline}"
             reasons.setdefault(c.no_shares_because, []).append(where)
     note = (
-        "Loss: baseline less replace. Norm mismatch: scale_corrected less replace. Direction "
-        f"error: baseline less scale_corrected. {_capital(interval_kind(intervals))}; "
-        f"{rows_text(c.n_rows for c in chains)}."
+        "Loss: baseline less replace. Won back by rescaling to the receiver's norm: "
+        "scale_corrected less replace. Not won back: baseline less scale_corrected. Taken in this "
+        "order; in another, the parts would be others. "
+        f"{_capital(interval_kind(intervals))}; {rows_text(c.n_rows for c in chains)}."
     )
     absent = [f"No shares for {', '.join(where)}: {reason}." for reason, where in reasons.items()]
     return (note, *absent)
 
 
 def _share(share: Share | None) -> str | None:
-    if share is None:
-        return None
-    ends = (share.value, share.interval.low, share.interval.high)
-    value, low, high = (percent(end) for end in ends)
-    return f"{value} [{low}, {high}]"
+    return None if share is None else share_text(share)
 
 
 def _capital(text: str) -> str:

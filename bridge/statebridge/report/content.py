@@ -17,6 +17,7 @@ from statebridge.report.cost_view import CostView, cost_view
 from statebridge.report.experiment_view import ExperimentView, experiment_view
 from statebridge.report.positive_control import PositiveControlView, positive_control_views
 from statebridge.report.sender_view import SenderView, not_checked, sender_view
+from statebridge.report.sentences import judging_metric
 from statebridge.report.splits_view import split_verdicts, split_view
 from statebridge.report.validation_view import (
     agreement_sentences,
@@ -24,7 +25,7 @@ from statebridge.report.validation_view import (
     finding_view,
     validation_sentence,
 )
-from statebridge.report.verdict import Verdict, judging_metric
+from statebridge.report.verdict import Verdict
 from statebridge.results.by_condition import condition_cells
 from statebridge.stats import Comparison, compare
 from statebridge.stats.setting import channel_settings

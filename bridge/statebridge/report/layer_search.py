@@ -8,16 +8,14 @@ from dataclasses import dataclass, replace
 from statebridge.figures import Drawing
 from statebridge.figures.layers import layer_choice
 from statebridge.figures.strength import strength_curve
-from statebridge.figures.wording import joined, metric_label, plain, rows_text
+from statebridge.figures.wording import compared_label, joined, metric_label, plain, rows_text
 from statebridge.report.comparison_view import difference_view
 from statebridge.report.sentences import (
     gap_sentences,
-    own_against_anothers,
     own_content,
+    own_rows_of,
     sentence,
-    shuffled_twins,
 )
-from statebridge.results.by_condition import condition_cells
 from statebridge.results.layer_search import LayerSearchResults
 from statebridge.stats import Settings
 from statebridge.stats.held_out_choice import (
@@ -223,7 +221,7 @@ def reported_findings(choice: HeldOutChoice) -> list[str]:
         is not None
     ]
     opening = f"On the {len(choice.split.reporting)} rows that had no part in the choice, by "
-    findings = [f"{opening}{metric_label(d.metric)}: {sentence(d)}" for d in found]
+    findings = [f"{opening}{compared_label(d.metric)}: {sentence(d)}" for d in found]
     of_chosen = choice.comparison.model_copy(
         update={
             "gaps_closed": tuple(
@@ -232,13 +230,8 @@ def reported_findings(choice: HeldOutChoice) -> list[str]:
         }
     )
     findings += gap_sentences(of_chosen, setting, made.metric)
-    groups = condition_cells(choice.reported)
-    twins = {control for channel, control in shuffled_twins(groups) if channel == name}
-    alike = [group for group in groups if group.condition in {name, *twins}]
-    own = own_against_anothers(
-        alike, made.metric, choice.comparison.settings, choice.reported.dataset
-    )
-    return findings + own_content(own)
+    own = own_rows_of(choice.comparison, setting, made.metric)
+    return findings + own_content([d for d in own if d.condition == name])
 
 
 def firmness(choice: HeldOutChoice) -> list[str]:

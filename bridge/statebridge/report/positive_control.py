@@ -6,10 +6,17 @@ from dataclasses import dataclass, replace
 
 from statebridge.figures.wording import metric_label
 from statebridge.records import ResultSet
-from statebridge.report.sentences import JUDGED_BY, gap_sentences, sentence
+from statebridge.report.sentences import (
+    gap_sentences,
+    judging_metric,
+    least_clear,
+    own_content,
+    own_rows_of,
+    sentence,
+)
 from statebridge.report.splits_view import too_few_unseen
-from statebridge.stats import Difference, compare
-from statebridge.stats.setting import channel_settings
+from statebridge.stats import Comparison, compare
+from statebridge.stats.setting import ChannelSetting, channel_settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +46,7 @@ class PositiveControlView:
     """The result of a run's positive control."""
 
     detected: bool | None
-    """None where it holds nothing to judge by."""
+    """None where it holds nothing to judge by, or nothing to detect."""
     headline: str
     findings: tuple[str, ...]
 
@@ -48,8 +55,9 @@ def positive_control_view(results: ResultSet) -> PositiveControlView:
     """Judge a run's positive control; without one, say how to get it.
 
     Transfer counts as detected where the receiver's own last state, taken from the whole
-    prompt, raises a judging metric above the question alone (p below alpha after Holm's
-    correction) and above what another row's state does.
+    prompt, raises the primary metric above the question alone and above what another row's state
+    does (both after Holm's correction). No other metric decides. Where the whole prompt itself
+    does not raise it, there is nothing to detect.
     """
     control = results.positive_control
     if control is None:
@@ -82,34 +90,40 @@ def _judge(control: ResultSet, channel: _Channel) -> PositiveControlView:
         return PositiveControlView(
             None, "The positive control is not finished; run the experiment again.", ()
         )
-    comparison = compare(control, also=[channel.control])
-    setting = settings[0]
-
-    def against(baseline: str, metric: str) -> Difference | None:
-        return comparison.difference(channel.condition, baseline, metric, setting.direction)
-
-    def detected(metric: str) -> bool:
-        found = [against(name, metric) for name in (setting.floor, channel.control)]
-        return all(each is not None and each.verdict == "higher" for each in found)
-
-    judged = [m for m in JUDGED_BY if against(setting.floor, m) is not None]
-    seen = [m for m in judged if detected(m)]
-    findings: list[str] = []
-    for metric in judged[:1]:
-        found = against(setting.floor, metric)
-        findings += gap_sentences(comparison, setting, metric)
-        findings += [] if found is None else [sentence(found)]
-    if not seen:
+    comparison, setting = compare(control), settings[0]
+    metric = judging_metric(comparison)
+    names = (channel.condition, setting.floor, metric, setting.direction)
+    against_floor = comparison.difference(*names)
+    own = least_clear(own_rows_of(comparison, setting, metric)).get(channel.condition)
+    findings = gap_sentences(comparison, setting, metric)
+    findings += [] if against_floor is None else [sentence(against_floor)]
+    findings += [] if own is None else own_content([own])
+    by = metric_label(metric)
+    if not _gap_is_clear(comparison, setting, metric):
+        return PositiveControlView(
+            None,
+            f"{channel.what}: nothing to detect by {by}, since {setting.ceiling or 'a skyline'} is "
+            f"not clearly above {setting.floor} on these rows. Whether this apparatus could have "
+            "seen transfer is not known.",
+            tuple(findings),
+        )
+    if against_floor is None or own is None or not (against_floor.is_better and own.is_better):
         return PositiveControlView(
             False,
-            f"{channel.what}: transfer was not detected, neither by "
-            f"{' nor by '.join(metric_label(m) for m in judged)}. What this report says of other "
+            f"{channel.what}: transfer was not detected by {by}. What this report says of other "
             "channels cannot be told from an apparatus that sees nothing.",
             tuple(findings),
         )
     return PositiveControlView(
         True,
-        f"{channel.what}: the apparatus detected transfer where transfer exists (by "
-        f"{' and by '.join(metric_label(m) for m in seen)}).",
+        f"{channel.what}: the apparatus detected transfer where transfer exists (by {by}).",
         tuple(findings),
     )
+
+
+def _gap_is_clear(comparison: Comparison, setting: ChannelSetting, metric: str) -> bool:
+    """Whether the skyline is clearly above the floor, so that there is something to detect."""
+    if setting.ceiling is None:
+        return False
+    gap = comparison.difference(setting.ceiling, setting.floor, metric, setting.direction)
+    return gap is not None and gap.is_better

@@ -71,7 +71,8 @@ def _sentences(checks: SenderChecks, effects: Sequence[SenderEffect]) -> list[st
         f"As it is, the sender gives the gold answer in {percent(right)} of {len(golds)} rows "
         "(greedy, no penalties), with a mean log-probability of "
         f"{plain(sum(gold.logprob for gold in golds) / len(golds), 2)} nats. Its states are "
-        f"replaced in the output of {checks.layer_path} (layer {checks.layer} of {checks.blocks})."
+        f"replaced in the output of {checks.layer_path} (layer {checks.layer} of {checks.blocks}). "
+        "The intervals below hold together at 95 %."
     )
     if right < KNOWS_LITTLE:
         opening += " It knows few of the answers, so there is little that a replacement could take."
@@ -182,7 +183,8 @@ def _table(effects: Sequence[SenderEffect]) -> Table:
             "after those before it. Differences are after minus before, in the log-probability of "
             "the whole answer. Another row has another answer; rows without one whose prompt is "
             "as long are left out. The mean is over the rows, at the same distance from the end "
-            f"of the prompt. {_capital(interval_kind(e.gold.interval for e in effects))}.",
+            f"of the prompt. {_capital(interval_kind(e.gold.interval for e in effects))}: "
+            "all of them together hold at 95 % (Bonferroni).",
         ),
     )
 

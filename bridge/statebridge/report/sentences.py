@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 
-from statebridge.experiment.conditions import Condition, Role
-from statebridge.figures.wording import interval_text, metric_label, percent, plain, signed
-from statebridge.records import DatasetRow, Direction, ResultSet
-from statebridge.results.by_condition import ConditionCells
-from statebridge.results.donors import same_answer_rows
-from statebridge.scoring import row_values
-from statebridge.stats import Comparison, Difference, FailureChain, GapClosed, Settings, compare
+from statebridge.experiment.conditions import Role
+from statebridge.figures.wording import (
+    compared_label,
+    interval_text,
+    metric_label,
+    percent,
+    plain,
+    signed,
+)
+from statebridge.records import Direction
+from statebridge.stats import Comparison, Difference, FailureChain, GapClosed, Share
+from statebridge.stats.comparison import measures_change
 from statebridge.stats.pairing import is_zero_one
 from statebridge.stats.setting import ChannelSetting
+from statebridge.tables.table import digits_that_differ
 
 ROLE_WORDS: dict[Role, str] = {
     "baseline": "baseline",
@@ -25,22 +30,16 @@ ROLE_WORDS: dict[Role, str] = {
 }
 
 
-def shuffled_twins(groups: Sequence[ConditionCells]) -> list[tuple[str, str]]:
-    """Return (channel, control) pairs that differ only in whose state is written."""
-    declared = {group.condition: group.declared for group in groups}
-    return [
-        (name, other)
-        for name, condition in declared.items()
-        for other in declared
-        if isinstance(condition, Condition) and condition.is_shuffled_twin(declared[other])
-    ]
-
-
 SENSITIVE = "gold_logprob"
 """The metric that shows most per row where answers show little."""
 
 JUDGED_BY = ("task_correct", "word_boundary_contains", SENSITIVE)
 """Metrics that a verdict rests on, the first that the results hold."""
+
+
+def judging_metric(comparison: Comparison) -> str:
+    """Return the metric that the verdict rests on: containment, else gold log-probability."""
+    return next((m for m in JUDGED_BY if m in comparison.metrics), comparison.metrics[0])
 
 
 def sentence(d: Difference) -> str:
@@ -50,7 +49,7 @@ def sentence(d: Difference) -> str:
         f"{d.condition}: {plain(d.mean)} against {plain(d.baseline_mean)} under {d.baseline}, a "
         f"difference of {_delta(d)}"
     )
-    if is_zero_one(d.metric):
+    if is_zero_one(d.metric) and not measures_change(d.metric):
         over = f" over {d.runs} runs" if d.runs > 1 else ""
         text += f", {counts.gained} rows gained and {counts.lost} lost{over}"
     return f"{text}. {_meaning(d)}"
@@ -59,27 +58,86 @@ def sentence(d: Difference) -> str:
 def _delta(d: Difference) -> str:
     if d.interval is None:
         return f"{signed(d.delta)} (no interval)"
+    digits = digits_that_differ(d.interval.low, d.interval.high, 4)
     return (
-        f"{signed(d.delta)} ({100 * d.interval.level:.4g} % interval {interval_text(d.interval)})"
+        f"{signed(d.delta, digits)} ({100 * d.interval.level:.4g} % interval "
+        f"{interval_text(d.interval)})"
     )
 
 
 def _meaning(d: Difference) -> str:
-    smallest = d.effect.minimal_detectable if d.effect else None
-    if d.verdict in ("higher", "lower"):
-        side = "Above" if d.delta > 0 else "Below"
-        seeds = "" if d.same_sign_in_every_seed else ", but not under every seed"
-        return f"{side} the baseline (p {_p(d.p_holm)} after Holm's correction){seeds}."
-    ruled_out = d.equivalence.ruled_out if d.equivalence else None
-    if d.verdict == "equivalent" and ruled_out is not None:
+    if d.verdict is None:
+        return f"No verdict: {d.no_verdict_because or 'this mode gives none'}.{_ruled_out(d)}"
+    seeds = "" if d.same_sign_in_every_seed or d.runs == 1 else ", but not under every seed"
+    tested = f"p {_p(d.p_holm)} after Holm's correction"
+    if d.verdict == "different_within":
         return (
-            f"Equivalent within ±{d.equivalent_within:g}; a true difference beyond "
-            f"±{ruled_out:.4f} is ruled out."
+            f"{_SIDES[_side(d)]} the baseline ({tested}){seeds}, and within "
+            f"±{d.equivalent_within:g} of it."
         )
-    text = "Inconclusive: neither a difference nor equivalence was shown"
+    if d.verdict in _SIDES:
+        return f"{_SIDES[d.verdict]} the baseline ({tested}){seeds}."
+    if d.verdict == "equivalent":
+        return f"Equivalent within ±{d.equivalent_within:g}.{_ruled_out(d)}"
+    return f"Inconclusive: {_why_inconclusive(d)}."
+
+
+_SIDES = {
+    "better": "Better than",
+    "worse": "Worse than",
+    "higher": "Higher than",
+    "lower": "Lower than",
+}
+
+
+def _side(d: Difference) -> str:
+    return "better" if d.is_better else "worse"
+
+
+def _ruled_out(d: Difference) -> str:
+    if d.equivalence is None:
+        return ""
+    found = d.equivalence
+    return (
+        f" A true difference beyond ±{plain(found.ruled_out)} is ruled out (TOST, one-sided "
+        f"{100 * (1 - found.alpha):.4g} %)."
+    )
+
+
+def _why_inconclusive(d: Difference) -> str:
+    if d.interval is not None and d.interval.excludes(0) and d.p_holm != d.p:
+        return (
+            f"a difference if it were tested alone (p {_p(d.p)}), none after Holm's correction "
+            f"over {d.family} tests (p {_p(d.p_holm)})"
+        )
+    if d.met_margin is not None and d.equivalent_within is None:
+        return (
+            f"within ±{d.met_margin:g}, but not shown to be within {_relative(d)} of the "
+            f"baseline's {plain(d.baseline_mean)}"
+        )
+    text = "neither a difference nor equivalence was shown"
+    smallest = d.effect.minimal_detectable if d.effect else None
     if smallest is not None:
-        text += f"; with {d.n_rows} rows only a difference of about {smallest:.3g} is likely found"
-    return f"{text}."
+        text += (
+            f"; with {d.n_rows} rows and {d.family} test{'' if d.family == 1 else 's'} only a "
+            f"difference of about {smallest:.3g} is likely found"
+        )
+    return text
+
+
+def _relative(d: Difference) -> str:
+    share = None if d.equivalence is None else d.equivalence.relative_margin
+    return "–" if share is None else percent(share)
+
+
+def within_only(baseline: str, d: Difference) -> str:
+    """Say that a margin was met that is a large share of the baseline; empty where none was."""
+    if d.verdict != "inconclusive" or d.met_margin is None or d.equivalent_within is not None:
+        return ""
+    return (
+        f"{d.condition} within ±{d.met_margin:g} of {baseline}, but not shown to be within "
+        f"{_relative(d)} of its score"
+    )
 
 
 def _p(p: float | None) -> str:
@@ -110,7 +168,11 @@ def against_relay(
 def _verdict_word(d: Difference) -> str:
     if d.verdict == "equivalent":
         return f"equivalent within ±{d.equivalent_within:g}"
-    return d.verdict or "no verdict"
+    if d.verdict == "different_within":
+        return f"{_side(d)}, and within ±{d.equivalent_within:g}"
+    if d.verdict is None:
+        return f"no verdict: {d.no_verdict_because}" if d.no_verdict_because else "no verdict"
+    return d.verdict
 
 
 def by_logprob(channels: Sequence[Difference]) -> list[str]:
@@ -129,73 +191,62 @@ def controls_sentence(controls: Sequence[Difference]) -> list[str]:
     if not controls:
         return []
     clauses = [f"{d.condition} {signed(d.delta)} ({_verdict_word(d)})" for d in controls]
-    return [f"Controls, which carry nothing of the row: {'; '.join(clauses)}."]
+    return [f"Controls: {'; '.join(clauses)}."]
 
 
-def own_against_anothers(
-    groups: Sequence[ConditionCells],
-    metric: str,
-    settings: Settings,
-    dataset: Mapping[str, DatasetRow],
-) -> dict[str, Difference]:
-    """Compare each channel with the control that writes another row's state the same way.
-
-    Returns:
-        By channel, its difference from that control.
-    """
-    found: dict[str, Difference] = {}
-    lean = settings.model_copy(update={"stratify_by": ()})
-    by_name = {group.condition: group for group in groups}
-    for channel, control in shuffled_twins(groups):
-        pair = [by_name[channel], by_name[control]]
-        if not all(_has_values(group, metric) for group in pair):
-            continue
-        # Over the rows that the control holds and that got another answer's state there.
-        rows = [row for cell in pair[1].cells for row in cell.lanes]
-        held = {row.row_id for row in rows}
-        held -= {row.row_id for row in rows if row.donor_self_fallback}
-        held -= {row_id for cell in pair[1].cells for row_id in same_answer_rows(cell, dataset)}
-        if not held:
-            continue
-        cells = [
-            replace(cell, lanes=[row for row in cell.lanes if row.row_id in held])
-            for group in pair
-            for cell in group.cells
-        ]
-        comparison = compare(ResultSet(cells), control, metrics=[metric], settings=lean)
-        for difference in comparison.differences:
-            found[channel] = difference
-    return found
-
-
-def own_content(own: Mapping[str, Difference]) -> list[str]:
-    """Say what `own_against_anothers` found."""
+def own_rows_of(comparison: Comparison, setting: ChannelSetting, metric: str) -> list[Difference]:
+    """Return the differences of a setting's channels from another row's state, by one metric."""
     return [
-        f"The row's own state ({channel}) against another row's ({d.baseline}): {_delta(d)}, "
-        f"{_verdict_word(d)}."
-        for channel, d in own.items()
+        d
+        for d in comparison.own_rows
+        if (d.direction, d.metric) == (setting.direction, metric)
+        and {d.condition, d.baseline} <= setting.conditions
     ]
 
 
-def _has_values(group: ConditionCells, metric: str) -> bool:
-    return any(row_values(cell, metric) for cell in group.cells)
+def least_clear(own: Sequence[Difference]) -> dict[str, Difference]:
+    """Return by channel its difference from the control that it is least clearly above."""
+    found: dict[str, Difference] = {}
+    for d in own:
+        other = found.get(d.condition)
+        if other is None or (d.is_better, d.delta) < (other.is_better, other.delta):
+            found[d.condition] = d
+    return found
+
+
+def own_content(own: Sequence[Difference]) -> list[str]:
+    """Say what each channel has above another row's state."""
+    return [
+        f"The row's own state ({d.condition}) against another row's ({d.baseline}), by "
+        f"{compared_label(d.metric)}: {_delta(d)}, {_verdict_word(d)}."
+        for d in own
+    ]
 
 
 def chain_sentence(chain: FailureChain) -> str:
-    """Say what share of a replacement's loss is norm mismatch and what is direction error."""
+    """Say how much of a replacement's loss the right norm wins back; empty without a loss."""
+    loss = chain.total_loss_interval
+    if loss is None or loss.low <= 0:
+        return ""
     text = (
-        f"Of what {chain.replaced} loses ({plain(chain.total_loss)}), rescaling "
-        f"({chain.corrected}) wins back {signed(chain.norm_loss)}"
+        f"Of what {chain.replaced} loses ({plain(chain.total_loss)}), rescaling to the receiver's "
+        f"norm ({chain.corrected}) wins back {signed(chain.norm_loss)}"
     )
     if chain.norm_share is None or chain.direction_share is None:
         return f"{text}; no shares: {chain.no_shares_because}."
     return (
-        f"{text}: norm mismatch accounts for {percent(chain.norm_share.value)} "
-        f"[{percent(chain.norm_share.interval.low)}, {percent(chain.norm_share.interval.high)}] "
-        f"and direction error for {percent(chain.direction_share.value)} "
-        f"[{percent(chain.direction_share.interval.low)}, "
-        f"{percent(chain.direction_share.interval.high)}] of the loss."
+        f"{text}, {share_text(chain.norm_share)} of the loss; "
+        f"{share_text(chain.direction_share)} is not won back. These are the shares of this order "
+        "of steps, and not of two causes."
     )
+
+
+def share_text(share: Share) -> str:
+    """Return a share with its interval, as `50 % [42 %, 57 %]`."""
+    ends = share.interval
+    digits = digits_that_differ(100 * ends.low, 100 * ends.high, 0)
+    value, low, high = (percent(each, digits) for each in (share.value, ends.low, ends.high))
+    return f"{value} [{low}, {high}]"
 
 
 def gap_sentences(comparison: Comparison, setting: ChannelSetting, metric: str) -> list[str]:
@@ -214,21 +265,19 @@ def gap_sentences(comparison: Comparison, setting: ChannelSetting, metric: str) 
 
 def _gap_sentence(found: Sequence[GapClosed], metric: str) -> str:
     first = found[0]
-    level = "" if first.gap_interval is None else f" {interval_text(first.gap_interval)}"
-    opening = (
-        f"By {metric_label(metric)}, {first.ceiling} lies {plain(first.gap)}{level} above "
-        f"{first.floor}"
-    )
+    opening = f"By {metric_label(metric)}, the gap from {first.floor} to {first.ceiling} is "
+    opening += plain(first.gap)
+    if first.gap_interval is not None:
+        opening += f" {interval_text(first.gap_interval)}"
     shared = [gap for gap in found if gap.share is not None]
     if not shared:
         return f"{opening}; no share of it can be given: {first.no_share_because}."
-    return f"{opening}. Share of that gap closed: {'; '.join(_gap_share(gap) for gap in shared)}."
-
-
-def _gap_share(gap: GapClosed) -> str:
-    if gap.share is None:
-        return f"{gap.condition} not known ({gap.no_share_because})"
-    interval = gap.share.interval
-    return f"{gap.condition} {percent(gap.share.value)} [{percent(interval.low)}, " + (
-        f"{percent(interval.high)}]"
+    shares = "; ".join(
+        f"{gap.condition} {share_text(gap.share)}" for gap in shared if gap.share is not None
+    )
+    silent = [gap for gap in found if gap.share is None]
+    unknown = "".join(f"; {gap.condition} not known ({gap.no_share_because})" for gap in silent)
+    return (
+        f"{opening}. Share of that gap closed: {shares}{unknown}. Each interval is of one "
+        "condition alone; the verdicts are corrected for the number of conditions."
     )

@@ -14,8 +14,8 @@ from statebridge.data.training_texts import repeats
 from statebridge.experiment.conditions import Condition
 from statebridge.figures.wording import joined
 from statebridge.records import CellResult, ResultSet
-from statebridge.report.sentences import sentence
-from statebridge.report.verdict import SETTING_WORDS, Verdict, judging_metric, verdicts
+from statebridge.report.sentences import judging_metric, sentence
+from statebridge.report.verdict import SETTING_WORDS, Verdict, verdicts
 from statebridge.results.training_overlap import SetOverlap, TrainingOverlap, read_overlap
 from statebridge.stats import Comparison, compare
 from statebridge.stats.setting import channel_settings

@@ -10,26 +10,27 @@ from statebridge.figures.wording import joined, metric_label
 from statebridge.records import Direction, ResultSet
 from statebridge.report.cautions import cautions, unchanged_by_self_injection
 from statebridge.report.sentences import (
-    JUDGED_BY,
     SENSITIVE,
     against_relay,
     by_logprob,
     chain_sentence,
     controls_sentence,
     gap_sentences,
-    own_against_anothers,
+    judging_metric,
+    least_clear,
     own_content,
+    own_rows_of,
     sentence,
+    within_only,
 )
 from statebridge.results.by_condition import ConditionCells, condition_cells
 from statebridge.stats import Comparison, Difference
+from statebridge.stats.comparison import RELATIVE_MARGIN
 from statebridge.stats.pairing import is_zero_one
 from statebridge.stats.setting import ChannelSetting, channel_settings
 
 DESTROYED = 0.25
 """A condition that keeps less than this share of the baseline's score is called destructive."""
-
-_LOWER_IS_BETTER = ("gold_rank",)
 
 
 def headline(
@@ -45,7 +46,7 @@ def headline(
         baseline: What the differences are from.
         metric: What is judged by.
         channels: Conditions that carry the sender's states, against the baseline.
-        controls: Conditions that carry nothing of the row, against the baseline.
+        controls: Conditions that write noise, zero or another row's state, against the baseline.
         own: By channel, its difference from the control that writes another row's state.
     """
     if not channels:
@@ -60,14 +61,25 @@ def headline(
         )
     parts = [_gain_part(baseline, channels, controls, own)]
     parts += _equivalent_parts(baseline, channels)
-    lower = [d for d in channels if _worse(d)]
+    within = [d for d in channels if d.is_worse and d.verdict == "different_within"]
+    parts += [
+        f"{d.condition} worse than {baseline}, and within ±{d.equivalent_within:g}" for d in within
+    ]
+    lower = [d for d in channels if d.is_worse and d not in within]
     if is_zero_one(metric):
         destroyed = [d for d in lower if d.mean < DESTROYED * d.baseline_mean]
         parts += _named(destroyed, "destructive")
         parts += _named([d for d in lower if d not in destroyed], "harmful")
     else:
         parts += _named(lower, "harmful")
-    parts += _named([d for d in channels if d.verdict == "inconclusive"], "inconclusive")
+    unclear = [d for d in channels if d.verdict == "inconclusive"]
+    parts += [text for d in unclear if (text := within_only(baseline, d))]
+    parts += _named([d for d in unclear if not within_only(baseline, d)], "inconclusive")
+    none: dict[str, list[Difference]] = {}
+    for d in channels:
+        if d.verdict is None:
+            none.setdefault(d.no_verdict_because or "this mode gives none", []).append(d)
+    parts += [f"no verdict on {_listed(those)}: {because}" for because, those in none.items()]
     text = "; ".join(parts)
     return f"{text[0].upper()}{text[1:]} (by {_plain_label(metric)})."
 
@@ -91,31 +103,54 @@ def _gain_part(
     controls: Sequence[Difference],
     own: Mapping[str, Difference],
 ) -> str:
-    gains = [d for d in channels if _better(d)]
+    gains = [d for d in channels if d.is_better]
     if not gains:
-        unsure = any(d.verdict == "inconclusive" for d in channels)
+        unsure = any(d.verdict in ("inconclusive", None) for d in channels)
         return "no gain shown" if unsure else "no stable gain"
     alone = [d for d in gains if d.runs == 1 and d.seeds[0] is not None]
     unsteady = [d for d in gains if d not in alone and not d.same_sign_in_every_seed]
     stable = [d for d in gains if d not in alone and d not in unsteady]
-    parts = [f"gain over {baseline} from {_listed(stable)}"] if stable else []
+    parts = [f"gain over {baseline} from {_gaining(stable)}"] if stable else []
     if alone:
-        parts.append(f"gain over {baseline} from {_listed(alone)} under one seed, the only one")
+        parts.append(f"gain over {baseline} from {_gaining(alone)} under one seed, the only one")
     if unsteady:
-        parts.append(f"gain over {baseline} from {_listed(unsteady)}, but not under every seed")
-    text = "; ".join(parts)
-    gaining = [d for d in controls if _better(d)]
+        parts.append(f"gain over {baseline} from {_gaining(unsteady)}, but not under every seed")
+    text = "; ".join(parts) + _transfer(gains, [d for d in controls if d.is_better], own)
+    return text if stable else f"no stable gain: {text}"
+
+
+def _transfer(
+    gains: Sequence[Difference], gaining: Sequence[Difference], own: Mapping[str, Difference]
+) -> str:
+    """Qualify gains by their controls: what is due to the row's own state."""
+    compared = [own[d.condition] for d in gains if d.condition in own]
+    carried = [d for d in compared if d.is_better]
     if gaining:
-        text += f", but the control {_listed(gaining)} gains too: "
         # A map that was trained for answers raises all likely ones, whatever state it is given.
-        carried = [own[d.condition] for d in gains if d.condition in own]
-        carried = [difference for difference in carried if _better(difference)]
-        text += (
+        text = f", but the control {_listed(gaining)} gains too: "
+        return text + (
             f"transfer is only what {_listed(carried)} has above another row's state"
             if carried
             else "no evidence of transfer"
         )
-    return text if stable else f"no stable gain: {text}"
+    doubtful = [d for d in compared if not d.is_better]
+    if doubtful:
+        return (
+            f", but {_listed(doubtful)} is not shown to be above another row's state, so no "
+            "evidence of transfer from it"
+        )
+    return ""
+
+
+def _gaining(gains: Sequence[Difference]) -> str:
+    return joined(
+        [
+            f"{d.condition} (within ±{d.equivalent_within:g})"
+            if d.verdict == "different_within"
+            else d.condition
+            for d in gains
+        ]
+    )
 
 
 def _equivalent_parts(baseline: str, channels: Sequence[Difference]) -> list[str]:
@@ -137,15 +172,6 @@ def _listed(differences: Iterable[Difference]) -> str:
     return joined([d.condition for d in differences])
 
 
-def _better(difference: Difference) -> bool:
-    better = "lower" if difference.metric in _LOWER_IS_BETTER else "higher"
-    return difference.verdict == better
-
-
-def _worse(difference: Difference) -> bool:
-    return difference.verdict in ("higher", "lower") and not _better(difference)
-
-
 SETTING_WORDS: dict[Prompt, str] = {
     "task": "Shared setting: the receiver reads the context",
     "question_only": "Private setting: the receiver reads the question only",
@@ -165,11 +191,6 @@ class Verdict:
     """One sentence or two each, with the numbers."""
     cautions: tuple[str, ...]
     """Limits that a reader must know before believing the headline."""
-
-
-def judging_metric(comparison: Comparison) -> str:
-    """Return the metric that the verdict rests on: containment, else gold log-probability."""
-    return next((m for m in JUDGED_BY if m in comparison.metrics), comparison.metrics[0])
 
 
 def verdicts(results: ResultSet, comparison: Comparison | None) -> list[Verdict]:
@@ -210,13 +231,13 @@ def _verdict(
         )
     found = _found(comparison, direction, baseline, metric)
     sensitive = _found(comparison, direction, baseline, SENSITIVE)
-    own = own_against_anothers(groups, metric, comparison.settings, results.dataset)
-    headlines = [headline(baseline, metric, *_tested(groups, found), own)]
+    own = own_rows_of(comparison, setting, metric)
+    headlines = [headline(baseline, metric, *_tested(groups, found), least_clear(own))]
     if at_floor(metric, _tested(groups, found)[0]) and sensitive:
         # Where no answer is right, log-probability can still show an effect.
         metric, found = SENSITIVE, sensitive
-        own = own_against_anothers(groups, metric, comparison.settings, results.dataset)
-        headlines.append(headline(baseline, metric, *_tested(groups, found), own))
+        own = own_rows_of(comparison, setting, metric)
+        headlines.append(headline(baseline, metric, *_tested(groups, found), least_clear(own)))
     channels, controls = _tested(groups, found)
     relays = [found[g.condition] for g in groups if _has_role(g, "text", found)]
     findings = gap_sentences(comparison, setting, metric) if setting.private else []
@@ -229,9 +250,10 @@ def _verdict(
     findings += unchanged_by_self_injection(groups, baseline)
     findings += own_content(own)
     findings += [
-        chain_sentence(c)
+        text
         for c in comparison.failure_chains
-        if (c.direction, c.baseline, c.metric) == (direction, baseline, metric) and c.total_loss > 0
+        if (c.direction, c.baseline, c.metric) == (direction, baseline, metric)
+        and (text := chain_sentence(c))
     ]
     return Verdict(direction, words, " ".join(headlines), tuple(findings), warned)
 
@@ -269,7 +291,12 @@ def verdict_heading(verdict: Verdict) -> str:
 
 RULE = (
     "How the words are chosen: a gain or a loss is called so if its p-value, corrected by Holm "
-    "over all conditions, is below alpha; equivalent, if not so and two one-sided tests (TOST) "
-    "meet a declared margin; inconclusive otherwise. A gain is stable if every seed shows it. A "
-    f"loss is destructive if less than {100 * DESTROYED:.0f} % of the baseline's score is left."
+    "over all conditions, is below alpha; equivalent, if even the p-value alone is not, and two "
+    "one-sided tests (TOST), corrected as well, meet a declared margin and for right answers also "
+    f"{100 * RELATIVE_MARGIN:.0f} % of the baseline's score; a difference that does both is called "
+    "by its side and its margin; inconclusive otherwise. There is no verdict where nothing is "
+    "right under either, nor on a divergence from the baseline itself, which is never below zero. "
+    "That a gain is the row's own content needs the difference from another row's state as well, "
+    "corrected by Holm over all channels. A gain is stable if every seed shows it. A loss is "
+    f"destructive if less than {100 * DESTROYED:.0f} % of the baseline's score is left."
 )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from functools import partial
 
 from statebridge.errors import ResultError, nearest
+from statebridge.experiment.conditions import Prompt
 from statebridge.records import Direction, ResultSet
 from statebridge.scoring.measures import MEASURES
 from statebridge.stats.bits import MEASURE, message_bits
@@ -20,15 +21,15 @@ from statebridge.stats.comparison import (
     Mode,
     Settings,
     Stratification,
-    Verdict,
 )
 from statebridge.stats.difference import clustered_difference
-from statebridge.stats.hypothesis_tests import holm_by_family
 from statebridge.stats.intervals import on_threads
+from statebridge.stats.own_row import own_row_differences
 from statebridge.stats.pairing import PairedCondition, Pairing
 from statebridge.stats.setting import ChannelSetting, channel_settings
 from statebridge.stats.shares import CORRECTED, REPLACED, failure_chain, gaps_closed
 from statebridge.stats.strata import stratifications
+from statebridge.stats.verdicts import judged
 
 PUBLISHED_METRICS = ("word_boundary_contains", "legacy_contains", "normalized_exact_match")
 CONTINUOUS_METRICS = ("gold_logprob", "gold_rank", "kl_from_no_inject")
@@ -59,9 +60,9 @@ def compare(
             cannot be paired (see `Pairing.pair`).
     """
     settings = settings or Settings()
-    pairing = Pairing(results)
-    warnings: list[str] = []
     how = MODES.get(mode)
+    pairing = Pairing(results, log_ranks=how.extended)
+    warnings: list[str] = []
     chosen = _metrics(pairing, metrics, how.metrics)
     settings_here = channel_settings(results)
     if baseline is None and settings_here:
@@ -79,10 +80,12 @@ def compare(
     chains: list[FailureChain] = []
     gaps: list[GapClosed] = []
     bits: list[MessageBits] = []
+    own: list[Difference] = []
     differences = how.differences(pairs, settings)
     if how.extended:
         by_stratum = stratifications(results, pairs, settings, warnings)
         chains = _failure_chains(pairing, pairs, settings, warnings)
+        own = own_row_differences(results, pairing, settings_here, chosen, settings, warnings)
         for setting in settings_here:
             gaps += gaps_closed(
                 pairing, setting, chosen, level=settings.level, resamples=settings.resamples
@@ -100,6 +103,7 @@ def compare(
         failure_chains=tuple(chains),
         gaps_closed=tuple(gaps),
         bits=tuple(bits),
+        own_rows=tuple(own),
         warnings=tuple(dict.fromkeys(warnings)),
     )
 
@@ -162,30 +166,55 @@ def _pairs_within(
                 continue
             baselines[baseline] = None
             for metric in metrics:
-                of = _pairs_of(pairing, setting.direction, baseline, metric, warnings)
-                pairs += [paired for paired in of if paired.condition in setting.conditions]
+                pairs += _pairs_of(
+                    pairing, setting.direction, baseline, metric, warnings, setting.conditions
+                )
     return pairs, tuple(baselines)
 
 
 def _pairs_of(
-    pairing: Pairing, direction: Direction, baseline: str, metric: str, warnings: list[str]
+    pairing: Pairing,
+    direction: Direction,
+    baseline: str,
+    metric: str,
+    warnings: list[str],
+    among: Set[str] | None = None,
 ) -> Iterable[PairedCondition]:
+    elsewhere = []
     if not pairing.has_values(direction, baseline, metric) and (
         metric != "kl_from_no_inject" or baseline != "no_inject"
     ):
         warnings.append(f"{baseline} ({direction}): no row has a value of {metric}")
         return
     for condition in pairing.conditions(direction):
-        if condition == baseline:
+        if condition == baseline or (among is not None and condition not in among):
             continue
-        if pairing.has_values(direction, condition, metric):
+        if metric == "kl_from_no_inject" and _kl_prompt(
+            pairing, direction, condition
+        ) != _kl_prompt(pairing, direction, baseline):
+            elsewhere.append(condition)
+        elif pairing.has_values(direction, condition, metric):
             yield pairing.pair(direction, condition, baseline, metric)
         else:
             warnings.append(f"{condition} ({direction}): no row has a value of {metric}")
+    if elsewhere:
+        warnings.append(
+            f"{metric} against {baseline} ({direction}): the divergence of {', '.join(elsewhere)} "
+            "was measured from the receiver alone with another prompt, so it is left out; a "
+            f"divergence from {baseline} was not measured there"
+        )
+
+
+def _kl_prompt(pairing: Pairing, direction: Direction, condition: str) -> Prompt:
+    """The prompt with which the receiver alone is what the divergence is measured from."""
+    declared = pairing.cells(direction, condition)[0].condition
+    return declared.prompt if declared.private else "task"
 
 
 def _clustered(pairs: Sequence[PairedCondition], settings: Settings) -> list[Difference]:
-    return _judged(on_threads(partial(clustered_difference, settings=settings), pairs), settings)
+    differences = on_threads(partial(clustered_difference, settings=settings), pairs)
+    families = [(d.direction, d.baseline, d.metric) for d in differences]
+    return judged(pairs, differences, families, settings)
 
 
 MODES.add("clustered")(
@@ -193,27 +222,6 @@ MODES.add("clustered")(
         ("task_correct", *PUBLISHED_METRICS, *CONTINUOUS_METRICS), _clustered, extended=True
     )
 )
-
-
-def _judged(differences: Sequence[Difference], settings: Settings) -> list[Difference]:
-    """Correct p-values over each family of conditions, and say what they amount to."""
-    adjusted = holm_by_family(
-        [d.p for d in differences], [(d.direction, d.baseline, d.metric) for d in differences]
-    )
-    return [
-        difference.model_copy(
-            update={"p_holm": p_holm, "verdict": _verdict(difference, p_holm, settings)}
-        )
-        for difference, p_holm in zip(differences, adjusted, strict=True)
-    ]
-
-
-def _verdict(difference: Difference, p_holm: float | None, settings: Settings) -> Verdict:
-    if p_holm is not None and p_holm < settings.alpha and difference.delta != 0:
-        return "higher" if difference.delta > 0 else "lower"
-    if difference.equivalent_within is not None:
-        return "equivalent"
-    return "inconclusive"
 
 
 def _failure_chains(
@@ -229,7 +237,8 @@ def _failure_chains(
         (paired.direction, paired.baseline, paired.metric) for paired in pairs
     ):
         ends = {(direction, name, baseline, metric) for name in (REPLACED, CORRECTED)}
-        if not ends <= compared:
+        # There is such a thing as a loss only where more is better.
+        if not ends <= compared or MEASURES[metric].better != "higher":
             continue
         try:
             chain = failure_chain(

@@ -13,6 +13,7 @@ from statebridge.experiment.conditions import Prompt
 from statebridge.experiment.declared import NameIn
 from statebridge.records import Direction, Record
 from statebridge.registry import Registry
+from statebridge.scoring.measures import MEASURES
 
 if TYPE_CHECKING:
     from statebridge.stats.pairing import PairedCondition
@@ -39,7 +40,14 @@ HoldsFor = Literal["rows", "rows_and_seeds", "lanes"]
 """Scope of an interval: `rows`, other rows under these seeds; `rows_and_seeds`, other rows
 under other seeds; `lanes`, as if each row under each seed were a row of its own."""
 
-Verdict = Literal["higher", "lower", "equivalent", "inconclusive"]
+Verdict = Literal[
+    "better", "worse", "higher", "lower", "different_within", "equivalent", "inconclusive"
+]
+"""`better`, `worse`: different after Holm's correction, by the side that is better for the metric
+(for a rank or a divergence, lower); `higher`, `lower` for a metric without such a side.
+`different_within`: different, and within a declared margin. `equivalent`: within a declared
+margin, and not different even before the correction. `inconclusive`: neither.
+"""
 PMethod = Literal[
     "exact_mcnemar",
     "exact_mcnemar_over_seeds",
@@ -47,6 +55,20 @@ PMethod = Literal[
     "mcnemar_continuity_corrected_min_over_seeds",
     "studentised_bootstrap",
 ]
+
+
+def measures_change(metric: str) -> bool:
+    """Whether a metric is a distance from what the receiver does when nothing is written.
+
+    It is zero there by definition, and above zero wherever anything changes at all, so its
+    difference from that baseline is not tested.
+    """
+    return metric in ("kl_from_no_inject", "prediction_changed")
+
+
+def better_sign(metric: str) -> int:
+    """Return -1 where a lower value is better, as of a rank or a distance; otherwise 1."""
+    return -1 if MEASURES[metric].better == "lower" or measures_change(metric) else 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +79,8 @@ class ComparisonMode:
     """Compared where no metric is asked for and the results hold it."""
     differences: Callable[[Sequence[PairedCondition], Settings], list[Difference]]
     extended: bool = False
-    """Whether the comparison also has strata, failure chains and shares of the gap."""
+    """Whether the comparison also has strata, failure chains, shares of the gap, and own rows
+    against others'; ranks are then compared as logarithms."""
 
 
 MODES: Registry[ComparisonMode] = Registry(
@@ -70,6 +93,10 @@ MODES: Registry[ComparisonMode] = Registry(
 Mode = Annotated[str, NameIn(MODES)]
 """`clustered` (rows as clusters, the default), or the mode of a paper."""
 RESAMPLES = 10_000
+NEGLIGIBLE_NATS = 0.1
+"""Equivalence margin of a log-probability: the answer's probability changes by a tenth."""
+RELATIVE_MARGIN = 0.2
+"""The 80 % of the rule of bioequivalence (80 to 125 % of the reference)."""
 PERMUTATIONS = 1999
 PROMPT_LENGTH = "prompt_length"
 ATTRIBUTES = ("hops", "domain", "answer_type", PROMPT_LENGTH)
@@ -81,8 +108,12 @@ class Settings(Record):
 
     margins: tuple[Annotated[float, Field(gt=0)], ...] = (0.05, 0.03)
     """Equivalence margins of 0/1 metrics, on the scale of the metric's mean."""
-    continuous_margins: dict[str, tuple[Annotated[float, Field(gt=0)], ...]] = {}  # noqa: RUF012 - pydantic copies it
-    """Equivalence margins by continuous metric, in its units; none unless declared."""
+    relative_margin: Annotated[float, Field(gt=0, le=1)] = RELATIVE_MARGIN
+    """Share of the baseline's mean within which a 0/1 metric must lie as well to be equivalent."""
+    continuous_margins: dict[str, tuple[Annotated[float, Field(gt=0)], ...]] = {  # noqa: RUF012 - pydantic copies it
+        "gold_logprob": (NEGLIGIBLE_NATS,)
+    }
+    """Equivalence margins by continuous metric, in its units."""
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     level: Annotated[float, Field(gt=0, lt=1)] = 0.95
     """Level of the default mode's intervals; the published mode's are 95 % intervals."""
@@ -132,6 +163,9 @@ class MarginVerdict(Record):
     margin: float
     p: float
     equivalent: bool
+    """Whether p, or `p_holm` where there is one, is below alpha."""
+    p_holm: float | None = None
+    """Corrected as the difference's own p is; None in published mode."""
 
 
 class Equivalence(Record):
@@ -145,13 +179,23 @@ class Equivalence(Record):
     ruled_out: float
     """The smallest margin met at `alpha`: any larger true difference is ruled out, by the
     interval here (level 1 - 2 alpha) and not by that of the difference."""
+    relative_margin: float | None = None
+    """Share of the baseline's mean that was tested as a margin too; 0/1 metrics only."""
+    relative_p: float | None = None
+    """p that the difference is beyond it; corrected as the margins' p is."""
+
+    @property
+    def within_relative(self) -> bool:
+        """Whether the relative margin, where there is one, is met."""
+        return self.relative_p is None or self.relative_p < self.alpha
 
 
 class Counts(Record):
     """Rows (over all runs) by whether the condition did better, worse or the same."""
 
     gained: int
-    """0/1 metric: right under the condition only; continuous: delta above zero."""
+    """0/1 metric: right under the condition only; continuous: better than the baseline, which
+    for a rank or a divergence is lower."""
     lost: int
     tied: int
     tied_correct: int | None = None
@@ -167,7 +211,8 @@ class EffectSize(Record):
     discordant_odds_ratio: float | None
     """0/1 metrics: gained / lost over all runs; None where nothing was lost."""
     minimal_detectable: float | None
-    """The smallest true mean delta found with `power` at this n, in the metric's units."""
+    """The smallest true mean delta found with `power` at this n, in the metric's units, by the
+    difference's own test at alpha over the number of tests of its family."""
     power: float
 
 
@@ -211,28 +256,53 @@ class Difference(Record):
     p: float | None
     p_method: PMethod | None
     p_holm: float | None
-    """Corrected over the conditions compared with this baseline by this metric."""
+    """Corrected over the `family` of tests: the conditions compared with this baseline by this
+    metric, or all channels of a setting that are compared with another row's state."""
     effect: EffectSize | None
     equivalence: Equivalence | None
     """None in the absence of declared margins for this metric, or of variance."""
     same_sign_in_every_seed: bool
     """Whether all runs' deltas are above zero, or all below."""
     verdict: Verdict | None
-    """`higher` or `lower` if p_holm < alpha; else `equivalent` if shown to be within the
-    largest margin; else `inconclusive`. None in published mode."""
+    """None in published mode, and where `no_verdict_because` states why."""
     by_seed: tuple[SeedDifference, ...]
     warnings: tuple[str, ...]
     interval_over_seeds: Interval | None = None
     """Interval for other rows and other seeds; `interval` is for other rows with these seeds."""
     no_interval_over_seeds_because: str | None = None
+    family: int | None = None
+    """Number of tests that `p_holm` is corrected over."""
+    no_verdict_because: str | None = None
 
     @property
     def equivalent_within(self) -> float | None:
-        """The smallest declared margin that the difference was shown to lie within."""
-        met = (
-            [m.margin for m in self.equivalence.margins if m.equivalent] if self.equivalence else []
-        )
-        return min(met, default=None)
+        """The smallest declared margin that the difference was shown to lie within.
+
+        None where it was not shown to lie within the share of the baseline's mean as well.
+        """
+        met = self.met_margin
+        return met if self.equivalence is not None and self.equivalence.within_relative else None
+
+    @property
+    def met_margin(self) -> float | None:
+        """The smallest declared margin that was met, whatever share of the baseline it is."""
+        if self.equivalence is None:
+            return None
+        return min((m.margin for m in self.equivalence.margins if m.equivalent), default=None)
+
+    @property
+    def is_better(self) -> bool:
+        """Whether the condition was shown to be better than the baseline, by however little."""
+        return self._shown and better_sign(self.metric) * self.delta > 0
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether the condition was shown to be worse than the baseline, by however little."""
+        return self._shown and better_sign(self.metric) * self.delta < 0
+
+    @property
+    def _shown(self) -> bool:
+        return self.verdict in ("better", "worse", "higher", "lower", "different_within")
 
 
 class Stratum(Record):
@@ -258,10 +328,12 @@ class Stratification(Record):
     unlabelled_rows: int
     """Rows without a value of the attribute; left out."""
     interaction_p: float | None
-    """Permutation test that the delta does not depend on the stratum; None for one stratum."""
+    """Permutation test that the delta does not depend on the stratum."""
     interaction_p_holm: float | None
     """Corrected over the conditions and attributes of this direction, baseline and metric."""
     permutations: int
+    no_interaction_because: str | None = None
+    """Why there is no test: one stratum, too few rows, or few rows that carry the means."""
 
 
 class Share(Record):
@@ -272,9 +344,12 @@ class Share(Record):
 
 
 class FailureChain(Record):
-    """Where the loss of replacing states comes from: norm mismatch, or wrong direction.
+    """The loss of replacing states, and how much of it the right norm wins back.
 
     replace --(norm mismatch)--> scale_corrected --(direction error)--> baseline
+
+    The parts are those of this order of steps. Had the direction been mended first, they would
+    be others, so neither is the cause of its share.
     """
 
     direction: Direction
@@ -375,6 +450,9 @@ class Comparison(Record):
     bits: tuple[MessageBits, ...] = ()
     """Bits of every condition's messages above its floor, where no baseline was given and the
     gold answer's log-probability is compared."""
+    own_rows: tuple[Difference, ...] = ()
+    """Each channel against its control that writes another row's state the same way, under the
+    default mode; corrected over all such pairs of a setting and metric."""
     warnings: tuple[str, ...]
     """Warnings about the data, each once: rows left out, runs that are not complete, mixed
     settings. A warning about one difference alone is with that difference."""

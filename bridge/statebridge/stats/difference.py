@@ -15,6 +15,7 @@ from statebridge.stats.comparison import (
     PMethod,
     SeedDifference,
     Settings,
+    better_sign,
 )
 from statebridge.stats.hypothesis_tests import (
     cohens_dz,
@@ -22,7 +23,6 @@ from statebridge.stats.hypothesis_tests import (
     equivalence,
     exact_mcnemar,
     exact_mcnemar_over_seeds,
-    minimal_detectable_effect,
 )
 from statebridge.stats.intervals import (
     FEW_LEAVING,
@@ -35,14 +35,16 @@ from statebridge.stats.intervals import (
     method_of,
     over_seeds,
     rows_leaving,
-    with_pseudo_rows,
 )
 from statebridge.stats.means import Mean, is_constant
 from statebridge.stats.pairing import ClusteredRows, PairedCondition, PairedRun, is_zero_one
 
 
 def clustered_difference(paired: PairedCondition, settings: Settings) -> Difference:
-    """Return the difference of a paired condition; `p_holm` and `verdict` are left None.
+    """Return the difference of a paired condition, as it is before its family is known.
+
+    `p_holm`, `verdict` and the detectable size are left None; `statebridge.stats.verdicts.judged`
+    adds them.
 
     Raises:
         ResultError: The condition's runs have no row in common.
@@ -53,12 +55,15 @@ def clustered_difference(paired: PairedCondition, settings: Settings) -> Differe
     shared = set(rows.row_ids)
     runs = [run.restricted(shared) for run in paired.runs]
     by_seed = tuple(_seed_difference(paired, run, settings) for run in paired.runs)
-    counts = add_counts([run_counts(run, zero_one=zero_one) for run in runs])
+    sign = better_sign(paired.metric)
+    counts = add_counts([run_counts(run, zero_one=zero_one, sign=sign) for run in runs])
     mean, sd = mean_and_sd(deltas)
     evidence = mean_of(deltas, zero_one=zero_one, resamples=settings.resamples)
     interval = interval_of(evidence, settings.level, method_of(zero_one=zero_one))
     wider, not_wider = _over_seeds(runs, interval, zero_one=zero_one)
-    p, p_method = _p_value(rows.sums, rows.runs, evidence, zero_one=zero_one)
+    p, p_method = None, None
+    if not paired.untested:
+        p, p_method = _p_value(rows.sums, rows.runs, evidence, zero_one=zero_one)
     margins = settings.margins_for(paired.metric, zero_one=zero_one)
     size = len(deltas) * len(runs)
     return Difference(
@@ -97,9 +102,9 @@ def clustered_difference(paired: PairedCondition, settings: Settings) -> Differe
     )
 
 
-def run_counts(run: PairedRun, *, zero_one: bool) -> Counts:
-    """Count a run's rows by the sign of their delta."""
-    deltas = run.deltas
+def run_counts(run: PairedRun, *, zero_one: bool, sign: int = 1) -> Counts:
+    """Count a run's rows by the sign of their delta; `sign` is -1 where lower is better."""
+    deltas = sign * run.deltas
     gained, lost = int((deltas > 0).sum()), int((deltas < 0).sum())
     tied = len(deltas) - gained - lost
     if not zero_one:
@@ -133,9 +138,11 @@ def same_sign(deltas: list[float]) -> bool:
 
 def _seed_difference(paired: PairedCondition, run: PairedRun, settings: Settings) -> SeedDifference:
     zero_one = is_zero_one(paired.metric)
-    counts = run_counts(run, zero_one=zero_one)
+    counts = run_counts(run, zero_one=zero_one, sign=better_sign(paired.metric))
     evidence = mean_of(run.deltas, zero_one=zero_one, resamples=settings.resamples)
-    p, p_method = _p_value(run.deltas, 1, evidence, zero_one=zero_one)
+    p, p_method = None, None
+    if not paired.untested:
+        p, p_method = _p_value(run.deltas, 1, evidence, zero_one=zero_one)
     n = len(run.row_ids)
     return SeedDifference(
         seed=run.seed,
@@ -182,16 +189,12 @@ def _p_value(
 
 def _effect(deltas: Floats, counts: Counts, settings: Settings, *, zero_one: bool) -> EffectSize:
     mean, sd = mean_and_sd(deltas)
-    # With the pseudo-rows a metric under which no row differed still has a detectable size.
-    spread = mean_and_sd(with_pseudo_rows(deltas))[1] if zero_one else sd
     return EffectSize(
         cohens_dz=cohens_dz(mean, sd),
         discordant_odds_ratio=discordant_odds_ratio(counts.gained, counts.lost)
         if zero_one
         else None,
-        minimal_detectable=minimal_detectable_effect(
-            spread, len(deltas), alpha=settings.alpha, power=settings.power
-        ),
+        minimal_detectable=None,
         power=settings.power,
     )
 

@@ -1,4 +1,4 @@
-"""Tests of paired differences: McNemar, equivalence, detectable size, many hypotheses.
+"""Tests of paired differences: McNemar, equivalence, many hypotheses.
 
 McNemar's test is of a 0/1 metric between a condition and its baseline, on the same rows:
 `gained` rows are right under the condition only, `lost` rows under the baseline only.
@@ -19,7 +19,7 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, stats
+from scipy import stats
 
 from statebridge.stats.comparison import (
     RESAMPLES,
@@ -115,30 +115,6 @@ def discordant_odds_ratio(gained: int, lost: int) -> float | None:
     None where no row was lost (the ratio is infinite, or undefined when none was gained).
     """
     return gained / lost if lost else None
-
-
-def minimal_detectable_effect(
-    standard_deviation: float, rows: int, *, alpha: float = 0.05, power: float = 0.80
-) -> float | None:
-    """Return the smallest true mean delta that a two-sided paired t-test would have found.
-
-    Found: significant at level `alpha` and with the right sign, with probability `power`,
-    given `rows` independent clusters whose deltas have this standard deviation. None for
-    fewer than two rows or no variance.
-    """
-    if rows < 2 or standard_deviation <= 0:
-        return None
-    freedom = rows - 1
-    critical = float(stats.t.ppf(1 - alpha / 2, freedom))
-
-    def shortfall(noncentrality: float) -> float:
-        return float(stats.nct.sf(critical, freedom, noncentrality)) - power
-
-    most = critical + 6.0
-    while shortfall(most) < 0:
-        most *= 1.5
-    noncentrality = float(optimize.brentq(shortfall, 0.0, most, xtol=1e-10))
-    return noncentrality * standard_deviation / math.sqrt(rows)
 
 
 def tost(

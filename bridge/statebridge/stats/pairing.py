@@ -7,6 +7,7 @@ baseline lacks is an error, because leaving it out would change the number in si
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -17,6 +18,7 @@ from statebridge.errors import ResultError, nearest
 from statebridge.records import CellResult, Direction, ResultSet
 from statebridge.scoring.aggregate import row_values
 from statebridge.scoring.measures import MEASURES
+from statebridge.stats.comparison import measures_change
 from statebridge.stats.intervals import Floats
 
 _COMPARABLE_DECODING = ("max_new_tokens", "repetition_penalty", "no_repeat_ngram_size")
@@ -93,6 +95,11 @@ class PairedCondition:
     warnings: tuple[str, ...]
 
     @property
+    def untested(self) -> bool:
+        """Whether the baseline's value is zero by definition, so that no test makes sense."""
+        return measures_change(self.metric) and self.runs[0].baseline.condition.is_baseline
+
+    @property
     def key(self) -> tuple[str, str, str, str]:
         """The names that key this comparison's random draws."""
         return (self.direction, self.condition, self.baseline, self.metric)
@@ -130,6 +137,8 @@ class Pairing:
     """Pairs the cells of a result set; values are computed once per cell and metric."""
 
     results: ResultSet
+    log_ranks: bool = False
+    """Whether ranks enter as their natural logarithm: their mean is that of the few worst rows."""
     _values: dict[tuple[int, str], dict[str, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -165,9 +174,15 @@ class Pairing:
         return any(self._cell_values(cell, metric) for cell in self.cells(direction, condition))
 
     def pair(
-        self, direction: Direction, condition: str, baseline: str, metric: str
+        self,
+        direction: Direction,
+        condition: str,
+        baseline: str,
+        metric: str,
+        *,
+        rows: Set[str] | None = None,
     ) -> PairedCondition:
-        """Pair a condition with a baseline.
+        """Pair a condition with a baseline, over all rows or over `rows` alone.
 
         A seeded baseline is matched by seed; a deterministic cell pairs with every seed of
         the other side.
@@ -180,7 +195,7 @@ class Pairing:
         pairs = self._matched(direction, condition, baseline, warnings)
         runs = []
         for cell, other in pairs:
-            run = self._paired_run(cell, other, metric, warnings)
+            run = self._paired_run(cell, other, metric, warnings, rows)
             if run is not None:
                 runs.append(run)
         if not runs:
@@ -228,14 +243,27 @@ class Pairing:
     def _cell_values(self, cell: CellResult, metric: str) -> dict[str, float]:
         key = (id(cell), metric)
         if key not in self._values:
-            self._values[key] = row_values(cell, metric)
+            values = row_values(cell, metric)
+            if metric == "gold_rank" and self.log_ranks:
+                if min(values.values(), default=1) < 1:
+                    raise ResultError(f"{cell.source}: {cell.name} has a rank below 1")
+                values = {row_id: math.log(rank) for row_id, rank in values.items()}
+            self._values[key] = values
         return self._values[key]
 
     def _paired_run(
-        self, cell: CellResult, baseline: CellResult, metric: str, warnings: list[str]
+        self,
+        cell: CellResult,
+        baseline: CellResult,
+        metric: str,
+        warnings: list[str],
+        rows: Set[str] | None,
     ) -> PairedRun | None:
         values = self._cell_values(cell, metric)
         baseline_values = self._cell_values(baseline, metric)
+        if rows is not None:
+            cell, baseline = _over(cell, rows), _over(baseline, rows)
+            values = {row_id: values[row_id] for row_id in values.keys() & rows}
         if metric == "kl_from_no_inject" and baseline.condition.is_baseline:
             # The divergence of a distribution from itself, recorded or not.
             baseline_values = dict.fromkeys((row.row_id for row in baseline.lanes), 0.0)
@@ -263,6 +291,10 @@ class Pairing:
             np.array([baseline_values[row_id] for row_id in row_ids]),
             cell.seed if cell.seed is not None else baseline.seed,
         )
+
+
+def _over(cell: CellResult, rows: Set[str]) -> CellResult:
+    return replace(cell, lanes=[lane for lane in cell.lanes if lane.row_id in rows])
 
 
 def _check_same_rows(cell: CellResult, baseline: CellResult, warnings: list[str]) -> None:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import get_args
 
 from statebridge.errors import ResultError
-from statebridge.stats.comparison import Comparison, Difference, IntervalMethod, PMethod, Verdict
+from statebridge.stats.comparison import (
+    Comparison,
+    Difference,
+    IntervalMethod,
+    PMethod,
+    Verdict,
+    measures_change,
+)
 from statebridge.tables.summary_tables import HEADERS
 from statebridge.tables.table import Column, Range, Table, Value
 
@@ -90,7 +97,7 @@ def _row(difference: Difference) -> tuple[Value, ...]:
         difference.condition,
         difference.baseline,
         difference.metric,
-        HEADERS.get(difference.metric, difference.metric),
+        compared_header(difference.metric),
         difference.runs,
         difference.n_rows,
         difference.n_pooled,
@@ -102,19 +109,37 @@ def _row(difference: Difference) -> tuple[Value, ...]:
         None if interval is None else interval.level,
         None if interval is None else interval.method,
         difference.standard_error,
-        counts.gained,
-        counts.lost,
-        counts.tied,
+        *(
+            (None, None, None)
+            if untested(difference)
+            else (counts.gained, counts.lost, counts.tied)
+        ),
         difference.p,
         difference.p_method,
         difference.p_holm,
         difference.equivalent_within,
         None if equivalence is None else equivalence.ruled_out,
-        None if effect is None else effect.minimal_detectable,
+        None if effect is None or _shown(difference) else effect.minimal_detectable,
         None if effect is None else effect.cohens_dz,
         difference.same_sign_in_every_seed,
         difference.verdict,
     )
+
+
+def compared_header(metric: str) -> str:
+    """Return the name of a metric where its differences are shown: ranks are logarithms there."""
+    header = HEADERS.get(metric, metric)
+    return f"log {header}" if metric == "gold_rank" else header
+
+
+def _shown(difference: Difference) -> bool:
+    # The rows that a clear difference moves are no measure of how much others would vary.
+    return difference.is_better or difference.is_worse
+
+
+def untested(difference: Difference) -> bool:
+    """Whether a distance is compared with the baseline that it is measured from."""
+    return measures_change(difference.metric) and difference.no_verdict_because is not None
 
 
 def _notes(comparison: Comparison) -> list[str]:
@@ -138,13 +163,24 @@ def _notes(comparison: Comparison) -> list[str]:
     if comparison.mode == "clustered":
         settings = comparison.settings
         notes.append(
-            f"Equivalence by TOST at {settings.alpha:g}, which is by "
-            f"{100 - 200 * settings.alpha:g} % intervals; 'ruled out' is the smallest margin that "
-            f"it would meet; 'detectable' has {100 * settings.power:g} % power."
+            f"Equivalence by TOST at {settings.alpha:g} (by {100 - 200 * settings.alpha:g} % "
+            "intervals), corrected by Holm; of a 0/1 metric also "
+            f"within {100 * settings.relative_margin:g} % of the baseline's mean. 'Ruled out' is "
+            "the smallest margin that the difference alone would meet. 'Detectable' has "
+            f"{100 * settings.power:g} % power at {settings.alpha:g} / m, where Holm's correction "
+            "is over m tests: of the exact test for a 0/1 metric, of the t test for others."
         )
         given = {d.verdict for d in comparison.differences}
         meanings = [f"{v}: {VERDICT_MEANINGS[v]}" for v in get_args(Verdict) if v in given]
-        notes.append(f"Verdicts: {'; '.join(meanings)}.")
+        notes += [f"Verdicts: {'; '.join(meanings)}."] if meanings else []
+        reasons: dict[str, list[str]] = {}
+        for d in comparison.differences:
+            if d.no_verdict_because is not None:
+                reasons.setdefault(d.no_verdict_because, []).append(d.condition)
+        notes += [
+            f"Without a verdict ({because}): {', '.join(dict.fromkeys(names))}."
+            for because, names in reasons.items()
+        ]
     return notes
 
 
@@ -155,8 +191,12 @@ def _cautions(comparison: Comparison) -> list[str]:
 
 
 VERDICT_MEANINGS: dict[Verdict, str] = {
+    "better": "better than the baseline after Holm's correction",
+    "worse": "worse than the baseline after Holm's correction",
     "higher": "above the baseline after Holm's correction",
     "lower": "below the baseline after Holm's correction",
-    "equivalent": "shown to lie within a declared margin",
+    "different_within": "different after Holm's correction, and within a declared margin",
+    "equivalent": "within a declared margin, and no difference even before the correction",
     "inconclusive": "neither",
 }
+"""Meaning of a verdict, for readers."""

@@ -8,7 +8,7 @@ programs read (CSV, Parquet) hold every column with every digit (`statebridge.ta
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from statebridge.errors import NumericError, ResultError
@@ -126,13 +126,34 @@ ABSENT = "–"
 MINUS = "−"
 
 
+_MOST_DIGITS = 9
+
+
+def digits_that_differ(low: float, high: float, digits: int) -> int:
+    """Return how many decimal places, at least `digits`, an interval needs to be read right.
+
+    Its ends differ in print if they differ, and are not zero if they lie on one side of zero:
+    [0.0000, 0.0000] would say that they are equal, and [0.0000, 0.0300] that zero is inside.
+    """
+    nearest = min(abs(low), abs(high)) if low * high > 0 else math.inf
+
+    def read_right(places: int) -> bool:
+        differ = low == high or round(low, places) != round(high, places)
+        return differ and round(nearest, places) != 0 if math.isfinite(nearest) else differ
+
+    while digits < _MOST_DIGITS and not read_right(digits):
+        digits += 1
+    return digits
+
+
 def printed_value(column: Column, value: Value) -> str:
     """Return a value of a column as text."""
     if isinstance(value, Spread):
         mean = _printed_number(column, value.mean)
         return mean if value.sd is None else f"{mean} ± {value.sd:.{column.digits}f}"
     if isinstance(value, Range):
-        return f"[{_printed_number(column, value.low)}, {_printed_number(column, value.high)}]"
+        finer = replace(column, digits=digits_that_differ(value.low, value.high, column.digits))
+        return f"[{_printed_number(finer, value.low)}, {_printed_number(finer, value.high)}]"
     if value is None or isinstance(value, str):
         return ABSENT if value is None else value
     if isinstance(value, bool):

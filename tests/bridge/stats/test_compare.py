@@ -13,7 +13,8 @@ from statebridge.errors import ResultError
 from statebridge.papers.linear_translation.bootstrap import stable_seed
 from statebridge.records import CellResult, DatasetRow, ResultSet
 from statebridge.stats import Comparison, Difference, SeedDifference, Settings, compare
-from statebridge.stats.hypothesis_tests import holm, minimal_detectable_effect
+from statebridge.stats.detectable import detectable_share
+from statebridge.stats.hypothesis_tests import holm
 from tests.bridge.stats.tables import METRIC, SEEDS, cell, measured, numbered, results
 
 QUICK = Settings(resamples=200, permutations=99)
@@ -43,7 +44,8 @@ def lone(found: Comparison) -> Difference:
 
 def without_family(difference: Difference) -> dict[str, Any]:
     """A difference without what depends on the family of conditions by definition."""
-    return difference.model_dump(exclude={"p_holm", "verdict"})
+    corrected = {"p_holm", "verdict", "family", "effect", "equivalence"}
+    return difference.model_dump(exclude=corrected)
 
 
 def test_counts_and_means() -> None:
@@ -81,11 +83,12 @@ def test_continuous_metrics_are_offered_where_measured() -> None:
     difference = lone(found)
     assert difference.p_method == "studentised_bootstrap"
     assert difference.counts.tied_correct is None
-    assert difference.equivalence is None  # no margin was declared in nats
+    assert difference.equivalence is not None
+    assert difference.equivalent_within is None  # a tenth of a nat, unless declared otherwise
     wide = Settings(resamples=200, continuous_margins={"gold_logprob": (2.0,)})
     declared = lone(compare(table, settings=wide))
     assert declared.equivalent_within == 2.0
-    assert declared.verdict == "lower"
+    assert declared.verdict == "different_within"
 
 
 def test_divergence_is_not_offered_unless_measured() -> None:
@@ -163,8 +166,8 @@ def test_verdicts() -> None:
         settings=QUICK,
     )
     assert {d.condition: d.verdict for d in found.differences} == {
-        "worse": "lower",
-        "better": "higher",
+        "worse": "worse",
+        "better": "better",
         "same": "equivalent",
         "noisy": "inconclusive",
     }
@@ -185,8 +188,8 @@ def test_what_the_data_cannot_give_is_none_and_said() -> None:
     assert same.interval.low < 0 < same.interval.high
     assert same.effect is not None
     assert same.effect.cohens_dz is None
-    # Three rows, plus one gained and one lost: their deviation is 1 / sqrt(2).
-    assert same.effect.minimal_detectable == minimal_detectable_effect(0.5**0.5, 3)
+    assert same.effect.minimal_detectable is None  # three rows can show nothing at 0.05
+    assert detectable_share(np.zeros(3), 1) is None
 
     sparse = lone(
         compare(
@@ -204,7 +207,8 @@ def test_what_the_data_cannot_give_is_none_and_said() -> None:
             )
         )
     )
-    assert (flat.interval, flat.p, flat.p_holm, flat.verdict) == (None, None, None, "inconclusive")
+    assert (flat.interval, flat.p, flat.p_holm, flat.verdict) == (None, None, None, None)
+    assert flat.no_verdict_because == "the difference is the same in every row"
 
 
 def test_a_condition_without_a_value_is_said() -> None:

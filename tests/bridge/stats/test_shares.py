@@ -262,9 +262,9 @@ def test_log_probability_has_a_share_and_a_rank_has_none() -> None:
     rng = np.random.default_rng(5)
     floor, noise = rng.normal(-8, 1, ROWS), rng.normal(0, 0.1, (2, ROWS))
     names = {"question_only": 0.0, "skyline": 6.0, "private_last": 3.0}
-    for field in ("gold_logprob", "gold_rank"):
+    for field, sign in (("gold_logprob", 1), ("gold_rank", -1)):
         cells = [
-            measured(name, field, list(floor + add * (1 + noise[int(add > 3)])))
+            measured(name, field, list(sign * (floor + add * (1 + noise[int(add > 3)]) - 9)))
             for name, add in names.items()
         ]
         found = compare(results(*cells), settings=QUICK, metrics=[field]).gaps_closed

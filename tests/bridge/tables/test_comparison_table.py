@@ -8,9 +8,12 @@ from statebridge.errors import ResultError
 from statebridge.papers.linear_translation.result_reader import read_published
 from statebridge.stats import Settings, compare
 from statebridge.stats.comparison import IntervalMethod, PMethod, Verdict
-from statebridge.tables import Range, Table, comparison_table, to_csv, to_markdown
+from statebridge.tables import Column, Range, Table, comparison_table, to_csv, to_markdown
 from statebridge.tables.comparison_table import METHOD_NAMES, TEST_NAMES, VERDICT_MEANINGS
+from statebridge.tables.table import printed_value
 from tests.bridge.audit.disagreeing_cells import cell, results
+from tests.bridge.stats.tables import measured
+from tests.bridge.stats.tables import results as results_of
 from tests.shared_data import SHARED, needs_shared
 
 QUICK = Settings(resamples=200, permutations=99)
@@ -39,9 +42,38 @@ def test_a_row_says_what_the_difference_says() -> None:
     assert row["interval_method"] == difference.interval.method
     assert (row["delta"], row["p_holm"]) == (difference.delta, difference.p_holm)
     assert (row["gained"], row["lost"], row["tied"]) == (0, 20, 20)
-    assert row["verdict"] == difference.verdict == "lower"
+    assert row["verdict"] == difference.verdict == "worse"
+    # What would have been found is only of interest where nothing was.
+    assert row["minimal_detectable"] is None
+
+
+def test_what_could_have_been_found_is_shown_where_nothing_was() -> None:
+    given = results([cell("no_inject", CODES), cell("replace", CODES[1:] + "W", 1)])
+    comparison = compare(given, metrics=["word_boundary_contains"], settings=QUICK)
+    (difference,) = comparison.differences
+    assert difference.verdict == "inconclusive"
     assert difference.effect is not None
-    assert row["minimal_detectable"] == difference.effect.minimal_detectable
+    row = values(comparison_table(comparison))
+    assert row["minimal_detectable"] == difference.effect.minimal_detectable is not None
+
+
+def test_a_divergence_from_its_baseline_has_no_counts() -> None:
+    given = results_of(
+        measured("no_inject", "kl_from_no_inject", [0.0] * 9),
+        measured("replace", "kl_from_no_inject", [0.1 * i for i in range(9)], 42),
+    )
+    table = comparison_table(compare(given, settings=QUICK))
+    row = values(table)
+    assert (row["gained"], row["lost"], row["verdict"], row["p_holm"]) == (None,) * 4
+    assert any("Without a verdict (kl_from_no_inject is 0 under" in note for note in table.notes)
+
+
+def test_a_narrow_interval_is_not_printed_as_none() -> None:
+    column = Column("interval", "interval", "range", "signed")
+    assert printed_value(column, Range(-2e-7, 1e-7)) == "[−0.0000002, +0.0000001]"
+    assert printed_value(column, Range(2e-6, 0.03)) == "[+0.000002, +0.030000]"
+    assert printed_value(column, Range(0.0, 0.0)) == "[0.0000, 0.0000]"
+    assert printed_value(column, Range(-0.1, 0.1)) == "[−0.1000, +0.1000]"
 
 
 def test_notes_name_intervals_and_tests_and_repeat_warnings() -> None:

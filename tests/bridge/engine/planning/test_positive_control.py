@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,8 @@ def test_the_taught_pair_transfers_beside_a_pair_that_cannot(tmp_path: Path) -> 
     assert {len(held.lanes) for held in found.taught_pair.cells} == {24}
     own, taught = positive_control_views(found)
     # A receiver of random weights has no answer to give, and the report states it.
-    assert own.detected is False
+    assert own.detected is None
+    assert "nothing to detect" in own.headline
     assert taught.detected is True
     assert "The taught pair" in taught.headline
     share = re.search(r"private_last (\d+) % \[", taught.findings[0])
@@ -100,14 +102,14 @@ def test_the_taught_pair_can_be_left_out_and_is_never_remote(tmp_path: Path) -> 
     assert taught_experiment(none, "cpu") is None
 
 
-def controlled(channel: int, shuffled: int) -> ResultSet:
+def controlled(channel: int, shuffled: int, skyline: int = 50) -> ResultSet:
     def right(count: int) -> list[int]:
         return [1] * count + [0] * (ROWS - count)
 
     found = results(cell("no_inject", right(5)))
     found.positive_control = results(
         cell("question_only", right(5)),
-        cell("skyline", right(50)),
+        cell("skyline", right(skyline)),
         cell("activation_replace", right(channel)),
         *[cell("activation_replace_shuffled", right(shuffled), seed) for seed in SEEDS],
     )
@@ -126,6 +128,26 @@ def test_nothing_gained_or_gained_by_any_state_is_no_detection(channel: int, shu
     view = positive_control_view(controlled(channel, shuffled))
     assert view.detected is False
     assert "transfer was not detected" in view.headline
+
+
+def test_without_a_gap_there_is_nothing_to_detect() -> None:
+    view = positive_control_view(controlled(channel=40, shuffled=5, skyline=6))
+    assert view.detected is None
+    assert "nothing to detect by word-boundary containment, since skyline is not" in view.headline
+
+
+def test_one_declared_metric_decides_the_control() -> None:
+    # The log-probability of the gold answer is clearly higher; no text is right.
+    found = controlled(channel=5, shuffled=5)
+    assert found.positive_control is not None
+    for made in found.positive_control.cells:
+        shown = -1.0 if made.condition.name in ("skyline", "activation_replace") else -9.0
+        made.lanes = [
+            replace(lane, gold_logprob=shown + 0.01 * i) for i, lane in enumerate(made.lanes)
+        ]
+    view = positive_control_view(found)
+    assert view.detected is False
+    assert "by word-boundary containment" in view.headline
 
 
 def test_a_run_without_a_control_says_so() -> None:

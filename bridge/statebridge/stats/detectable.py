@@ -1,0 +1,103 @@
+"""The smallest true difference that a test would have found, at the level that Holm leaves it.
+
+Holm's correction compares the smallest of m p-values with alpha / m, so a difference is sure to
+be found with some power only where the test finds it at that level. The sizes here are for
+alpha / m; a difference whose family is found to hold other ones may be found at a smaller size.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+from scipy import optimize, stats
+
+from statebridge.stats.intervals import Floats
+
+_NEGLIGIBLE = 1e-7
+"""Numbers of differing rows that are rarer than this are left out of a power."""
+
+
+def detectable_mean(
+    standard_deviation: float, rows: int, *, alpha: float = 0.05, power: float = 0.80
+) -> float | None:
+    """Return the smallest true mean delta that a two-sided paired t-test would have found.
+
+    Found: significant at level `alpha` and with the right sign, with probability `power`,
+    given `rows` independent clusters whose deltas have this standard deviation. None for
+    fewer than two rows or no variance.
+    """
+    if rows < 2 or standard_deviation <= 0:
+        return None
+    freedom = rows - 1
+    critical = float(stats.t.ppf(1 - alpha / 2, freedom))
+
+    def shortfall(noncentrality: float) -> float:
+        return float(stats.nct.sf(critical, freedom, noncentrality)) - power
+
+    most = critical + 6.0
+    while shortfall(most) < 0:
+        most *= 1.5
+    noncentrality = float(optimize.brentq(shortfall, 0.0, most, xtol=1e-10))
+    return noncentrality * standard_deviation / math.sqrt(rows)
+
+
+def detectable_share(
+    row_sums: Floats, runs: int, *, alpha: float = 0.05, power: float = 0.80
+) -> float | None:
+    """Return the smallest true difference of a 0/1 metric that the exact test would have found.
+
+    As many rows are taken to differ as did, and more where the difference itself needs them:
+    a share d of rows, of which a share (1 + delta / d) / 2 is for the better. Over the binomial
+    number of rows that differ, the power of McNemar's exact test is summed. Rows that differ
+    under some seeds only enter as fewer rows of one size, with the same first two moments of
+    the sign-flip test's total.
+
+    Args:
+        row_sums: Deltas of each row summed over the runs, shape (rows,).
+        runs: Number of runs (seeds).
+        alpha: Two-sided level of the test, such as 0.05 / 10 in a family of ten.
+        power: Probability with which the difference is found.
+
+    Returns:
+        The difference, above 0 and at most 1; None where so few rows could find none.
+    """
+    rows = len(row_sums)
+    sizes = np.abs(row_sums)
+    total, squares = float(sizes.sum()), float((sizes**2).sum())
+    differing = total**2 / squares / rows if total else 0.0
+    size = squares / total / runs if total else 1.0
+
+    def shortfall(delta: float) -> float:
+        each = max(size, delta)
+        share = min(1.0, max(differing, delta / each))
+        return _power(rows, share, min(1.0, delta / (share * each)), alpha) - power
+
+    if shortfall(1.0) < 0:
+        return None
+    return float(optimize.brentq(shortfall, 1e-9, 1.0, xtol=1e-6))
+
+
+def _power(rows: int, share: float, balance: float, alpha: float) -> float:
+    """The power of McNemar's exact test for `balance` = P(better) − P(worse) of differing rows."""
+    fewest, most = (
+        int(stats.binom.ppf(at, rows, share)) for at in (_NEGLIGIBLE, 1.0 - _NEGLIGIBLE)
+    )
+    differing = np.arange(fewest, most + 1)
+    likely = stats.binom.pmf(differing, rows, share)
+    # At most so many rows for the worse are significant; -1 where no number is.
+    worse = _critical(rows, alpha)[differing]
+    found = np.where(worse < 0, 0.0, stats.binom.cdf(worse, differing, (1.0 - balance) / 2.0))
+    return float((likely * found).sum())
+
+
+@lru_cache(maxsize=64)
+def _critical(rows: int, alpha: float) -> npt.NDArray[np.int64]:
+    """For 0 to `rows` differing rows, the most that may be for the worse at level `alpha`."""
+    differing = np.arange(rows + 1)
+    least = stats.binom.ppf(alpha / 2.0, differing, 0.5)
+    least = np.where(stats.binom.cdf(least, differing, 0.5) > alpha / 2.0, least - 1, least)
+    least[0] = -1
+    return np.asarray(least, dtype=np.int64)
