@@ -32,6 +32,7 @@ STAGES = {
     "taught_pair": "positive control: taught pair",
     "check": "checking inside the sender",
     "similarity": "comparing layers",
+    "profile": "profiling layers",
     "stitch": "stitched cross-entropy",
     "layers": "measuring layers",
     "layer_search": "pairs of layers",

@@ -17,6 +17,7 @@ from statebridge.commands import (
     dataset,
     doctor,
     fit,
+    layer_profile,
     layer_search,
     report,
     results,
@@ -40,6 +41,7 @@ app.command("sweep", hidden=True)(layer_search.layer_search)  # its earlier name
 app.command()(capacity.capacity)
 app.command()(fit.fit)
 app.command()(similarity.similarity)
+app.command("layer-profile")(layer_profile.layer_profile)
 app.command()(doctor.doctor)
 app.command()(results.score)
 app.command()(compare.compare)

@@ -58,17 +58,19 @@ class SenderCheckPlan:
     Attributes:
         answers: The gold answers' ids, by row that runs.
         donors: By row that runs; None where no row of another answer has the same length.
+        replacements: Ways of replacing states that are tried.
     """
 
     workload: Workload
     sets: tuple[PositionSet, ...]
     answers: tuple[TokenIds, ...]
     donors: tuple[Donor | None, ...]
+    replacements: tuple[Replacement, ...] = get_args(Replacement)
 
     @property
     def checks(self) -> list[Check]:
-        """Every replacement at every set of positions."""
-        return [(found, how) for found in self.sets for how in get_args(Replacement)]
+        """Each replacement at every set of positions."""
+        return [(found, how) for found in self.sets for how in self.replacements]
 
     def donor(self, check: Check, row: int) -> Donor | None:
         """Return the donor of a row in a patch; None where the check has none for it."""

@@ -1,0 +1,83 @@
+"""The layer profile as a table: one row for each layer of each model."""
+
+from __future__ import annotations
+
+from statebridge.results.layer_profile import LayerProfile, ModelProfile, ProbeScore, ProfiledLayer
+from statebridge.stats.method_scores import wilson_interval
+from statebridge.stats.sender_effect import AnswerChange, SenderEffect, sender_effects
+from statebridge.tables.table import Column, Range, Table, Value
+
+_PLACES = ("last", "context")
+
+
+def profile_table(profile: LayerProfile) -> Table:
+    """Return what the probes find and what patches do, layer by layer."""
+    columns = [
+        Column("side", "model"),
+        Column("layer", "layer", "integer"),
+        Column("in_use", "in use", "boolean"),
+        Column("rows", "rows", "integer"),
+    ]
+    for name, header in (("probe", "probe"), ("unseen", "probe, unseen answers")):
+        columns += [
+            Column(name, header, "number", digits=3),
+            Column(f"{name}_interval", "95 % interval", "range", digits=3, printed=False),
+            Column(f"{name}_shuffled", "answers dealt out", "number", digits=3),
+        ]
+    for place in _PLACES:
+        for whose in ("gold", "donor"):
+            columns += [
+                Column(f"{place}_{whose}", f"{place} patched: {whose}", "number", "signed", 2),
+                Column(f"{place}_{whose}_interval", "interval", "range", "signed", 2),
+            ]
+    return Table(
+        title="Layer profile",
+        columns=tuple(columns),
+        rows=tuple(_row(model, layer) for model in profile.models for layer in model.layers),
+        notes=_notes(profile),
+    )
+
+
+def _row(model: ModelProfile, layer: ProfiledLayer) -> tuple[Value, ...]:
+    effects = {effect.positions: effect for effect in sender_effects(layer.checks)}
+    return (
+        model.side,
+        layer.layer,
+        layer.layer == model.layer_in_use,
+        len(layer.checks.rows),
+        *_probe(layer.seen),
+        *_probe(layer.unseen),
+        *(value for place in _PLACES for value in _patched(effects.get(place))),
+    )
+
+
+def _probe(score: ProbeScore | None) -> tuple[Value, ...]:
+    if score is None:
+        return None, None, None
+    share = score.right / score.rows
+    ends = Range(*wilson_interval(share, score.rows))
+    return share, ends, score.shuffled_right / score.rows
+
+
+def _patched(effect: SenderEffect | None) -> tuple[Value, ...]:
+    if effect is None:
+        return None, None, None, None
+    return (*_change(effect.gold), *_change(effect.donor))
+
+
+def _change(change: AnswerChange | None) -> tuple[Value, ...]:
+    return (None, None) if change is None else (change.difference, Range.of(change.interval))
+
+
+def _notes(profile: LayerProfile) -> tuple[str, ...]:
+    answers = profile.models[0].layers[0].seen.answers
+    return (
+        "Probe: share of held-out rows whose answer a ridge regression from the last token's state "
+        f"ranks first among the {answers} answers of the dataset (five folds; chance is one in "
+        f"{answers}); beside it the same where the answers were dealt out to other rows. Unseen "
+        "answers: no row with the answer was fitted on, and it is named by its embedding. An "
+        "affine map can bring a reader of these answers no more; one that is not linear may.",
+        "Patched: change of the answer's log-probability in nats, of the row's own (gold) and of "
+        "the other row's (donor), when another row's state replaces the row's own at this layer. "
+        "A gold answer that falls and a donor's that rises is carried there.",
+    )
