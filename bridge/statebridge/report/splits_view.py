@@ -14,7 +14,7 @@ from statebridge.data.training_texts import repeats
 from statebridge.experiment.conditions import Condition
 from statebridge.figures.wording import joined
 from statebridge.records import CellResult, ResultSet
-from statebridge.report.sentences import judging_metric, sentence
+from statebridge.report.sentences import SENSITIVE, judging_metric, sentence
 from statebridge.report.verdict import SETTING_WORDS, Verdict, verdicts
 from statebridge.results.training_overlap import SetOverlap, TrainingOverlap, read_overlap
 from statebridge.stats import Comparison, compare
@@ -39,9 +39,10 @@ def split_verdicts(results: ResultSet, comparison: Comparison | None) -> list[Ve
         return [replace(one, cautions=(*one.cautions, *cautions)) for one in found]
     new, known = _over(results, unseen), _over(results, seen)
     settings = comparison.settings.model_copy(update={"stratify_by": ()})
-    judged = compare(new, also=comparison.baselines, settings=settings)
-    metric = judging_metric(judged)
-    beside = compare(known, also=comparison.baselines, metrics=[metric], settings=settings)
+    first = judging_metric(comparison)
+    metrics = [m for m in dict.fromkeys([first, SENSITIVE]) if m in comparison.metrics]
+    judged = compare(new, also=comparison.baselines, metrics=metrics, settings=settings)
+    beside = compare(known, also=comparison.baselines, metrics=[first], settings=settings)
     opening = (
         f"On the {len(unseen)} of {len(unseen) + len(seen)} rows whose answers no map of this run "
         "was trained on. "

@@ -227,14 +227,14 @@ def stratifications(
 ) -> list[Stratification]:
     """Return each difference by each attribute of `settings.stratify_by`.
 
-    Where that is the default, also by the `SPLITS` that the results hold.
+    Where that is the default, also by those of the `SPLITS` that set rows of some map apart.
     An attribute that the results do not hold adds a line to `warnings` instead.
     """
     interaction = InteractionTest(settings.permutations)
     found: list[Stratification] = []
     asked = settings.stratify_by
     if asked == ATTRIBUTES:
-        asked += tuple(s for s in SPLITS if any(s in cell.row_facts for cell in results.cells))
+        asked += tuple(split for split in SPLITS if _splits(results, split))
     for attribute in asked:
         labels = _labels_by_pair(attribute, results, pairs)
         if not any(labels.values()):
@@ -262,6 +262,11 @@ def stratifications(
 _SOURCES = {PROMPT_LENGTH: "prompt lengths"} | dict.fromkeys(
     SPLITS, "record of what their maps were trained on"
 )
+
+
+def _splits(results: ResultSet, attribute: str) -> bool:
+    labels = (cell.row_facts.get(attribute, {}) for cell in results.cells)
+    return any(len(set(of_cell.values())) > 1 for of_cell in labels)
 
 
 def _labels_by_pair(
