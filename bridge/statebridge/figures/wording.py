@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 
 from statebridge.records import CellResult
 from statebridge.stats import Interval
-from statebridge.tables import Column
+from statebridge.tables import Column, Range
 from statebridge.tables.comparison_table import METHOD_NAMES
 from statebridge.tables.summary_tables import HEADERS
-from statebridge.tables.table import ABSENT, digits_that_differ, printed_value
+from statebridge.tables.table import ABSENT, printed_value
 
 METRIC_LABELS = {
     **HEADERS,
@@ -52,8 +52,7 @@ def interval_text(interval: Interval | None, digits: int = 4) -> str:
     """
     if interval is None:
         return ABSENT
-    digits = digits_that_differ(interval.low, interval.high, digits)
-    return f"[{signed(interval.low, digits)}, {signed(interval.high, digits)}]"
+    return printed_value(Column("interval", "", "range", "signed", digits), Range.of(interval))
 
 
 def interval_kind(intervals: Iterable[Interval | None]) -> str:

@@ -133,7 +133,8 @@ def digits_that_differ(low: float, high: float, digits: int) -> int:
     """Return how many decimal places, at least `digits`, an interval needs to be read right.
 
     Its ends differ in print if they differ, and are not zero if they lie on one side of zero:
-    [0.0000, 0.0000] would say that they are equal, and [0.0000, 0.0300] that zero is inside.
+    [0.0000, 0.0000] would say that they are equal, and [0.0000, 0.0300] that zero is inside. The
+    number is above `_MOST_DIGITS` where that is not enough.
     """
     nearest = min(abs(low), abs(high)) if low * high > 0 else math.inf
 
@@ -141,7 +142,7 @@ def digits_that_differ(low: float, high: float, digits: int) -> int:
         differ = low == high or round(low, places) != round(high, places)
         return differ and round(nearest, places) != 0 if math.isfinite(nearest) else differ
 
-    while digits < _MOST_DIGITS and not read_right(digits):
+    while digits <= _MOST_DIGITS and not read_right(digits):
         digits += 1
     return digits
 
@@ -152,8 +153,7 @@ def printed_value(column: Column, value: Value) -> str:
         mean = _printed_number(column, value.mean)
         return mean if value.sd is None else f"{mean} ± {value.sd:.{column.digits}f}"
     if isinstance(value, Range):
-        finer = replace(column, digits=digits_that_differ(value.low, value.high, column.digits))
-        return f"[{_printed_number(finer, value.low)}, {_printed_number(finer, value.high)}]"
+        return _printed_range(column, value)
     if value is None or isinstance(value, str):
         return ABSENT if value is None else value
     if isinstance(value, bool):
@@ -161,6 +161,14 @@ def printed_value(column: Column, value: Value) -> str:
     if column.kind == "integer":
         return f"{value:,}".replace("-", MINUS)
     return _printed_number(column, value)
+
+
+def _printed_range(column: Column, value: Range) -> str:
+    digits = digits_that_differ(value.low, value.high, column.digits)
+    if digits > _MOST_DIGITS:
+        return f"[{value.low:.1e}, {value.high:.1e}]".replace("-", MINUS)
+    finer = replace(column, digits=digits)
+    return f"[{_printed_number(finer, value.low)}, {_printed_number(finer, value.high)}]"
 
 
 def _printed_number(column: Column, value: float) -> str:

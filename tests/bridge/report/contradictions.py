@@ -170,10 +170,14 @@ class Reader:
                 continue
             if text == "Positive control":
                 part = "control"
+                metric = ""
             judged = re.search(r"\(by ([^()]+)\)\.$", text)
             if tag == "p" and judged is not None:
                 metric = metric_of(judged[1])
-                if part != "main":
+                if not part.startswith("control"):
+                    # A verdict on some of the rows has other numbers than the tables of all.
+                    part = "unseen" if text.startswith("On the ") else "main"
+                else:
                     controls += 1
                     part = f"control {controls}"
                 self.headlines.append(Headline(part, metric, text))
@@ -182,6 +186,11 @@ class Reader:
 
     def _sentence(self, part: str, metric: str, baseline: str, text: str) -> str:
         """Read one finding; return the baseline that later ones are against."""
+        split = re.match(r"On the \d+ rows [^,]*, ", text)
+        if split is not None:
+            # Rows that a map has seen, beside a verdict on those that it has not.
+            self._sentence(f"{part}, seen", metric, baseline, text[split.end() :])
+            return baseline
         gap = re.match(rf"By (.+), the gap from ({NAME}) to ({NAME}) is ({NUMBER})", text)
         if gap is not None:
             for share in re.finditer(rf"({NAME}) ({NUMBER}) % {INTERVAL}", text):
@@ -196,7 +205,7 @@ class Reader:
             text,
         )
         if whole is not None:
-            if self.headlines and not self.headlines[-1].baseline:
+            if "seen" not in part.split(", ") and not self.headlines[-1].baseline:
                 self.headlines[-1].baseline = whole[4]
             counts = re.search(r"(\d+) rows gained and (\d+) lost", text)
             meaning = text.rpartition("lost")[2] if counts else text

@@ -220,23 +220,26 @@ def test_ten_conditions_at_the_margin_are_not_equivalent() -> None:
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("conditions", [1, 10])
-@pytest.mark.parametrize(("rows", "seeds"), [(64, 1), (396, 1), (396, 3), (1000, 1)])
+@pytest.mark.parametrize(
+    ("conditions", "rows", "seeds"),
+    [(1, 64, 1), (1, 396, 1), (1, 396, 3), (1, 1000, 1), (10, 64, 1), (10, 396, 1)],
+)
 @pytest.mark.parametrize(
     ("baseline", "kept"),
     # A loss of exactly 0.05, and of exactly a fifth of a low baseline.
-    [(0.9, 1 - 0.05 / 0.9), (0.5, 0.9), (0.09, 0.8), (0.2, 0.8)],
+    [(0.9, 1 - 0.05 / 0.9), (0.2, 0.8)],
 )
 def test_equivalence_over_many_cells(
     conditions: int, rows: int, seeds: int, baseline: float, kept: float
 ) -> None:
-    rate = equivalence_rate(baseline, kept, conditions, rows, seeds, 400)
+    tries = 1000 if conditions == 1 else 200
+    rate = equivalence_rate(baseline, kept, conditions, rows, seeds, tries)
     print(
         f"\n| equivalence | {conditions} conditions, {rows} rows, {seeds} seeds, baseline "
         f"{baseline:g}, {kept:.3f} kept | {rate:.1%} |",
         end="",
     )
-    assert rate <= most(400)
+    assert rate <= most(tries)
 
 
 # --- Ranks

@@ -71,6 +71,7 @@ def test_a_divergence_from_its_baseline_has_no_counts() -> None:
 def test_a_narrow_interval_is_not_printed_as_none() -> None:
     column = Column("interval", "interval", "range", "signed")
     assert printed_value(column, Range(-2e-7, 1e-7)) == "[−0.0000002, +0.0000001]"
+    assert printed_value(column, Range(-2e-13, 3e-13)) == "[−2.0e−13, 3.0e−13]"
     assert printed_value(column, Range(2e-6, 0.03)) == "[+0.000002, +0.030000]"
     assert printed_value(column, Range(0.0, 0.0)) == "[0.0000, 0.0000]"
     assert printed_value(column, Range(-0.1, 0.1)) == "[−0.1000, +0.1000]"

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from statebridge.commands import main
+from tests.bridge.report.contradictions import contradictions
 
 
 @pytest.mark.slow
@@ -40,4 +41,6 @@ def test_the_demo_shows_the_pattern_and_a_working_channel(
     assert scores["causal_last"] > 0.5 * scores["skyline"]
     assert scores["causal_last_shuffled"] < 0.1
     assert "the apparatus detected transfer where transfer exists" in " ".join(out.split())
-    assert (tmp_path / "demo" / "report.html").stat().st_size > 100_000
+    report = (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
+    assert len(report) > 100_000
+    assert contradictions(report) == []
