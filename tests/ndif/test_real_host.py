@@ -72,7 +72,10 @@ def is_up() -> bool:
 
 
 def up(work: Path) -> None:
-    subprocess.run([KIT / "up.sh", work], check=True, timeout=400, stdout=subprocess.DEVNULL)
+    # The suite is offline; the server asks its stand-in for the hub.
+    own = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    command = [KIT / "up.sh", work]
+    subprocess.run(command, check=True, timeout=400, stdout=subprocess.DEVNULL, env=own)
 
 
 def down(work: Path) -> None:
