@@ -65,7 +65,7 @@ WINGS: dict[str, str] = {
     "executors": "decoding",
     "commit": "reuse executors",
     "fitting": "planning reuse executors",
-    "sender_checks": "executors",
+    "sender_checks": "planning executors similarity",
     "similarity": "planning fitting",
     "capture": "similarity",
     "doctor": "planning executors fitting sender_checks",

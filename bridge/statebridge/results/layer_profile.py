@@ -1,4 +1,4 @@
-"""What each layer of the two models holds of the answer: probes, and patches of states."""
+"""Profiles over the layers of two models: where the answer is, by probes and by patched states."""
 
 from __future__ import annotations
 
