@@ -72,7 +72,7 @@ def with_pseudo_rows(row_deltas: Floats) -> Floats:
     return np.concatenate([row_deltas, [1.0, -1.0]])
 
 
-FEW_LEAVING = 5
+FEW_LEAVING = 8
 """With fewer rows that leave the commonest delta, an interval is wider than its level needs."""
 LEAST_SEEDS = 3
 """Two seeds say too little of how seeds differ: t is 12.7 with one degree of freedom."""
