@@ -40,7 +40,17 @@ def score_view(results: ResultSet) -> Table:
         score_cell(cell, _MEASURES) for group in groups for cell in group.cells
     )
     measured = [m for m in _MEASURES if any(s.means[m].mean is not None for s in scores)]
-    return _with_roles(table_one(results, scores, measures=measured), groups)
+    table = _with_roles(table_one(results, scores, measures=measured), groups)
+    if "kl_from_no_inject" in measured and any(group.declared.private for group in groups):
+        table = replace(table, notes=(*table.notes, _TWO_SCALES))
+    return table
+
+
+_TWO_SCALES = (
+    "KL is measured from the receiver alone with the same prompt: question_only or placeholder_only "
+    "for what is written into these, no_inject for all others, texts and skyline included. The two "
+    "are no common scale."
+)
 
 
 def _with_roles(table: Table, groups: Sequence[ConditionCells]) -> Table:

@@ -156,7 +156,7 @@ class InteractionTest:
     between strata, each weighted by its size over its own variance, computed anew in every
     permutation. Without these weights strata of other variances are called different (the sum of
     squares alone: 13 to 41 % at a nominal 5 %). With small strata the permutations alone still err
-    (7 to 10 %), so p is the larger one of theirs and of Welch's F. docs/statistics.md has the
+    (7 to 10 %), so p is the larger one of theirs and of Welch's F. docs/verdicts.md has the
     measured error rates.
     Sources: M. Pauly, E. Brunner and F. Konietschke, "Asymptotic permutation tests in general
     factorial designs", J. R. Statist. Soc. B 77 (2015); B. L. Welch, "On the comparison of several

@@ -52,9 +52,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     return report_of(private_study(30, 2), tmp_path_factory.mktemp("report"))
 
 
-@pytest.mark.parametrize(
-    ("channel", "shuffled", "floor"), [(0, 0, 0), (1, 0, 0), (4, 1, 2), (60, 59, 0), (30, 30, 2)]
-)
+@pytest.mark.parametrize(("channel", "shuffled", "floor"), [(0, 0, 0), (4, 1, 2), (60, 59, 0)])
 def test_no_statement_contradicts_another(
     channel: int, shuffled: int, floor: int, tmp_path: Path
 ) -> None:

@@ -20,6 +20,7 @@ from statebridge.experiment.conditions import UnknownCondition
 from statebridge.papers.linear_translation.expectation import published_expectation
 from statebridge.records import DatasetRow, ResultSet
 from statebridge.report import write_report
+from statebridge.report.comparison_view import score_view
 from statebridge.report.write import Format
 from statebridge.stats import Settings, compare
 from statebridge.validation import Expectation, validate
@@ -381,3 +382,10 @@ def test_the_published_files_with_their_dataset(tmp_path: Path) -> None:
     assert "| additive | channel under test | 3 | 396 | 0.0926 ± 0.0073 | 0.1094 ± 0.0081 |" in text
     data = json.loads(Page(html).inside["script"][0])
     assert data["rows"][0]["question"].startswith("What continent is the country")
+
+
+def test_two_scales_of_a_divergence_are_named_beside_it() -> None:
+    shared = made_run(rows=6, seeds=(42,))
+    private = made_run(("no_inject", "question_only", "private_last"), rows=6, seeds=(42,))
+    notes = [" ".join(score_view(run).notes) for run in (shared, private)]
+    assert ["no common scale" in note for note in notes] == [False, True]

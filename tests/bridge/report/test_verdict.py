@@ -345,3 +345,24 @@ def test_shared_and_private_settings_have_a_verdict_each() -> None:
     assert private.setting.startswith("Private setting")
     assert "private_last" not in shared.headline
     assert "additive" not in private.headline
+
+
+def test_nothing_is_cautioned_where_nothing_limits_the_results() -> None:
+    verdict = judged(
+        cell("nl_relay", changed(lost=3)),
+        cell("b_to_b_self_inject", BASE),
+        *condition("additive", SAME, SAME, SAME),
+        *condition("same_norm_random", GONE, GONE, GONE),
+        relay=True,
+    )
+    assert verdict.cautions == ()
+
+
+def test_few_rows_are_cautioned_only_where_the_margin_needs_more() -> None:
+    some = [changed(gained=8, lost=2)] * 3
+    wide = judged(*condition("additive", *some))
+    assert not any("too few for the declared margin" in c for c in wide.cautions)
+    few = [changed(gained=3)[60:110]] * 3
+    small = results(cell("no_inject", BASE[60:110]), *condition("additive", *few))
+    (narrow,) = verdicts(small, compare(small, settings=QUICK))
+    assert any("50 rows are too few for the declared margin" in c for c in narrow.cautions)

@@ -94,8 +94,8 @@ def test_a_share_of_that_size_is_found_that_often(
 def test_power_over_many_cells(rows: int, runs: int, discordance: float, family: int) -> None:
     found = found_share(rows, runs, discordance, family, 4000)
     print(f"\n| {rows} | {runs} | {discordance:.0%} | {family} | {found:.1%} |", end="")
-    # Above 88 % with 32 rows and several seeds only, whose total has many small steps.
-    assert 0.77 <= found <= (0.93 if rows == 32 else 0.89)
+    # Above 83 % with several seeds only: rows that differ under some of them enter approximately.
+    assert 0.77 <= found <= (0.83 if runs == 1 else 0.92)
 
 
 def test_a_family_makes_the_detectable_size_larger() -> None:

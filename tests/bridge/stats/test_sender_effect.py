@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from statebridge.stats.sender_effect import sender_effects
-from tests.bridge.results.made_checks import ROWS, check, gold, made_checks
+from tests.bridge.results.made_checks import ROWS, check, gold, made_checks, measure
 
 QUICK = {"resamples": 400}
 
@@ -64,3 +64,27 @@ def test_a_single_row_shows_nothing() -> None:
 
 def test_a_check_without_rows_has_no_effect() -> None:
     assert sender_effects(made_checks(check("last", "patch", 1.0, rows=0)), **QUICK) == []
+
+
+def test_all_intervals_together_have_the_level() -> None:
+    alone = sender_effects(made_checks(check("last", "mean", 3.0)), **QUICK)
+    assert alone[0].gold.interval is not None
+    assert alone[0].gold.interval.level == pytest.approx(0.95)
+    # Four checks, one of which has the donor's answer too: five intervals.
+    for effect in sender_effects(made_checks(), **QUICK):
+        assert effect.gold.interval is not None
+        assert effect.gold.interval.level == pytest.approx(0.99)
+
+
+def test_more_checks_ask_for_more_of_each() -> None:
+    one = check("last", "mean", 0.0)
+    rows = tuple(
+        row.model_copy(update={"gold": measure(gold(i) - 0.3 * (i % 3 - 0.45))})
+        for i, row in enumerate(one.rows)
+    )
+    weak = one.model_copy(update={"rows": rows})
+    outcomes = [
+        sender_effects(made_checks(*[weak] * count), resamples=2000)[0].gold.outcome
+        for count in (1, 40)
+    ]
+    assert outcomes == ["falls", "open"]
