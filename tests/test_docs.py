@@ -68,7 +68,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _on_the_tiny_pair(words: list[str]) -> list[str]:
     """Put the tiny pair, few rows and a generated corpus in the place of what is not here."""
-    if words[1] not in ("run", "layer-search", "fit", "doctor", "similarity", "capacity"):
+    reading = ("run", "layer-search", "layer-profile", "fit", "doctor", "similarity", "capacity")
+    if words[1] not in reading:
         return words
     if any("taught-pair" in word for word in words):
         # The pair is here; fewer rows to fit on.

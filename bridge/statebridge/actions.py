@@ -186,6 +186,7 @@ def capacity(
         "positive_control": None,
         "sender_checks": False,
         "layer_search": None,
+        "likelihoods": None,
         "decode": True,
     }
     if given.rng == "derangement":

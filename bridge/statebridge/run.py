@@ -176,14 +176,15 @@ class Run:
         """Return every condition's scores: means over rows, mean and deviation over seeds.
 
         Args:
-            metrics: Names of `statebridge.scoring.MEASURES`; all of them if not given.
+            metrics: Names of `statebridge.scoring.MEASURES`; recorded numbers and the text metrics
+                of arXiv 2606.03280 if not given.
 
         Raises:
             ResultError: An unknown metric.
         """
-        from statebridge.scoring import MEASURES, score_cell, score_conditions
+        from statebridge.scoring import DEFAULT_MEASURES, score_cell, score_conditions
 
-        wanted = tuple(MEASURES) if metrics is None else tuple(metrics)
+        wanted = DEFAULT_MEASURES if metrics is None else tuple(metrics)
         cells = [cell for cell in self.results().cells if cell.lanes]
         return score_conditions([score_cell(cell, wanted) for cell in cells])
 

@@ -96,7 +96,7 @@ class Dataset(Declared):
     ] = "jsonl"
     sha256: Sha256 | None = None
     fields: Fields = Fields()
-    options: dict[Literal["context", "unanswerable"], str] = {}
+    options: dict[Literal["context", "unanswerable", "aliases"], str] = {}
     """Options of the format's reader: `context: all` takes every paragraph, not the gold ones."""
     generate: GeneratedRows | None = None
 

@@ -18,10 +18,8 @@ from statebridge.figures.norms import (
 from statebridge.figures.strength import strength_curve
 from statebridge.figures.texts import audit_labels, divergence_survival
 from statebridge.records import ResultSet
+from statebridge.scoring import primary_metric
 from statebridge.stats import Comparison
-
-_SHOWN_METRICS = ("word_boundary_contains", "gold_logprob")
-_DELTA_METRICS = ("word_boundary_contains", "gold_logprob", "kl_from_no_inject")
 
 
 def gallery(
@@ -40,12 +38,14 @@ def gallery(
         layer_runs: Further runs over the same rows whose pairs are at other layers.
     """
     drawings = [containment(results)]
+    judged = tuple(dict.fromkeys((primary_metric(results), "gold_logprob")))
     if comparison is None:
         drawings.append(
             absent("paired_delta", "Differences", "there was no baseline to compare with")
         )
     else:
-        shown = [m for m in _DELTA_METRICS if m in comparison.metrics]
+        of_rows = (*judged, "kl_from_no_inject")
+        shown = [m for m in of_rows if m in comparison.metrics]
         drawings += [paired_delta(comparison, metric) for metric in shown]
         drawings.append(forest(comparison))
     drawings += [
@@ -55,7 +55,7 @@ def gallery(
         translator_cosine(results.manifest),
     ]
     if comparison is not None:
-        drawn = [m for m in _SHOWN_METRICS if m in comparison.metrics] or comparison.metrics[:1]
+        drawn = [m for m in judged if m in comparison.metrics] or comparison.metrics[:1]
         curves = [strength_curve(results, comparison, metric) for metric in drawn]
         runs = [results, *layer_runs]
         maps = [layer_map(runs, metric, comparison.baselines[0]) for metric in drawn]

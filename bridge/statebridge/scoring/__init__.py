@@ -11,7 +11,13 @@ from statebridge.scoring.aggregate import (
     score_cell,
     score_conditions,
 )
-from statebridge.scoring.measures import MEASURES, Measure, primary_metric, shown_measures
+from statebridge.scoring.measures import (
+    DEFAULT_MEASURES,
+    MEASURES,
+    Measure,
+    primary_metric,
+    shown_measures,
+)
 from statebridge.scoring.metrics import (
     METRICS,
     Metric,
@@ -24,6 +30,7 @@ from statebridge.scoring.metrics import (
 )
 
 __all__ = [
+    "DEFAULT_MEASURES",
     "MEASURES",
     "METRICS",
     "CellScore",

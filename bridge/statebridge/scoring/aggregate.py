@@ -16,7 +16,7 @@ from statebridge.errors import NumericError, ResultError, nearest
 from statebridge.experiment.cells import cell_name
 from statebridge.records import CellResult, Direction, LaneResult
 from statebridge.scoring.gold import Gold
-from statebridge.scoring.measures import MEASURES
+from statebridge.scoring.measures import DEFAULT_MEASURES, MEASURES
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ def lane_value(cell: CellResult, row: LaneResult, measure: str) -> float | None:
     return number
 
 
-def score_cell(cell: CellResult, measures: Iterable[str] = tuple(MEASURES)) -> CellScore:
+def score_cell(cell: CellResult, measures: Iterable[str] = DEFAULT_MEASURES) -> CellScore:
     """Score every row of a cell.
 
     Raises:

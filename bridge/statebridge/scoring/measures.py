@@ -24,6 +24,7 @@ from statebridge.scoring.likelihood import (
     gold_logprob_per_token,
 )
 from statebridge.scoring.metrics import (
+    METRICS,
     Metric,
     exact_match,
     first_answer_span,
@@ -110,6 +111,13 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
     }
 )
 """By name."""
+
+
+DEFAULT_MEASURES = tuple(
+    name for name, measure in MEASURES.items() if measure.text is None or name in METRICS
+)
+"""Measures that are worked out where none are asked for: recorded numbers, what follows from them,
+and the text metrics of arXiv 2606.03280. The other measures of a text take longer."""
 
 
 def primary_metric(results: ResultSet) -> str:

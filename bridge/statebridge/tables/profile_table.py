@@ -75,8 +75,9 @@ def _notes(profile: LayerProfile) -> tuple[str, ...]:
         "Probe: share of held-out rows whose answer a ridge regression from the last token's state "
         f"ranks first among the {answers} answers of the dataset (five folds; chance is one in "
         f"{answers}); beside it the same where the answers were dealt out to other rows. Unseen "
-        "answers: no row with the answer was fitted on, and it is named by its embedding. An "
-        "affine map can bring a reader of these answers no more; one that is not linear may.",
+        "answers: no row with the answer was fitted on. It is named by its embedding. A "
+        "probe that finds the answer shows that an affine map can bring it; a reader that is not "
+        "linear may find more.",
         "Patched: change of the answer's log-probability in nats, of the row's own (gold) and of "
         "the other row's (donor), when another row's state replaces the row's own at this layer. "
         "A gold answer that falls and a donor's that rises is carried there.",

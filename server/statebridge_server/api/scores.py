@@ -100,7 +100,7 @@ async def score_predictions(request: Request, server: ServerState, _who: Reader)
             cell.lanes.append(LaneResult(item.row_id, item.gold, item.prediction))
             aliases[item.condition, item.seed][item.row_id] = tuple(item.aliases)
         return Scores(
-            conditions=score_conditions([score_cell(cell) for cell in cells.values()]),
+            conditions=score_conditions([score_cell(cell, MEASURES) for cell in cells.values()]),
             rows=[_row_score(item) for item in sent.predictions],
         )
 

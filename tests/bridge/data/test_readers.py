@@ -8,6 +8,7 @@ import pytest
 
 from statebridge.data import FORMATS, DatasetRow, FieldMap, read_dataset
 from statebridge.errors import DatasetError
+from statebridge.scoring.gold import gold_of
 from tests.bridge.data.refusal import refused
 
 # Tiny records in the form in which each set is distributed.
@@ -143,6 +144,20 @@ def test_2wikimultihopqa(path: Path) -> None:
     assert row.attributes["hops"] == 4
     (row,) = read_dataset(array(path, {**TWOWIKI, "evidences": []}), "2wikimultihopqa")
     assert row.attributes["hops"] == 2
+
+
+def test_2wikimultihopqa_with_its_file_of_aliases(path: Path) -> None:
+    names = {"Q_id": "Q274277", "aliases": ["M. Braunek", "A|B"], "demonyms": ["M. Braunek"]}
+    lines(path.with_name("id_aliases.json"), names, {"Q_id": "Q1", "aliases": []})
+    array(path, TWOWIKI, {**TWOWIKI, "_id": "other", "answer_id": None})
+    first, second = read_dataset(path, "2wikimultihopqa", aliases="id_aliases.json")
+    assert gold_of(first).aliases == ("M. Braunek", "A|B")
+    assert "aliases" not in second.attributes
+    with refused(DatasetError, "option aliases: '../id_aliases.json': give the name of a file"):
+        read_dataset(path, "2wikimultihopqa", aliases="../id_aliases.json")
+    lines(path.with_name("wrong.json"), {**names, "demonyms": "Polish"})
+    with refused(DatasetError, "field 'demonyms' (row id 'Q274277') has another shape"):
+        read_dataset(path, "2wikimultihopqa", aliases="wrong.json")
 
 
 def test_musique(path: Path) -> None:

@@ -81,7 +81,7 @@ def test_the_table_has_a_record_per_row() -> None:
 
 def test_every_measure_is_a_metric_or_a_field_of_a_row() -> None:
     fields = {field.name for field in dataclasses.fields(LaneResult)}
-    assert set(MEASURES) == set(score_cell(cell(*ROWS)).means)
+    assert set(MEASURES) == set(score_cell(cell(*ROWS), MEASURES).means)
     recorded = {
         name for name, measure in MEASURES.items() if measure.text is measure.numbers is None
     }

@@ -27,7 +27,7 @@ class _Format:
 _FORMATS = {
     "hotpotqa": _Format(iter_hotpotqa, ("context",)),
     "musique": _Format(iter_musique, ("context", "unanswerable")),
-    "2wikimultihopqa": _Format(iter_2wikimultihopqa, ("context",)),
+    "2wikimultihopqa": _Format(iter_2wikimultihopqa, ("context", "aliases")),
     "babi": _Format(iter_babi, ("context",)),
     "gsm8k": _Format(iter_gsm8k, ("context",)),
     "mmlu": _Format(iter_mmlu, ("context",)),
@@ -48,7 +48,8 @@ def read_dataset(
         options: `context`: `gold` (the default; only the paragraphs or statements that the
             question needs) or `all`, for the sets with paragraphs or statements; `none` (the
             default) or `question`, for `gsm8k` and `mmlu`. `unanswerable`: `drop` (the
-            default) or `keep`, for `musique`.
+            default) or `keep`, for `musique`. `aliases`: the name of a file of aliases beside it,
+            for `2wikimultihopqa`.
 
     Raises:
         DatasetError: Unknown format or option; the file cannot be read; a row is wrong, is

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from statebridge.data.answers import SCORING
+from statebridge.data.answers import ALIASES, SCORING, join_names, listed_names
 from statebridge.data.jsonl import iter_records
 from statebridge.data.readers.contexts import Context, Paragraph, checked_context, joined
 from statebridge.data.rows import (
@@ -47,17 +47,23 @@ def iter_hotpotqa(path: Path, *, context: str = "gold") -> Iterator[tuple[Place,
 
 
 def iter_2wikimultihopqa(
-    path: Path, *, context: str = "gold"
+    path: Path, *, context: str = "gold", aliases: str = ""
 ) -> Iterator[tuple[Place, DatasetRow]]:
-    """Yield the rows of a 2WikiMultihopQA file; attributes: type, hops, answer_type, scoring.
+    """Yield the rows of a 2WikiMultihopQA file.
 
-    `hops` is the number of evidence triples, or of gold paragraphs where there are none.
+    Attributes: aliases (where there are any), type, hops, answer_type, scoring. `hops` is the
+    number of evidence triples, or of gold paragraphs where there are none.
+
+    Args:
+        aliases: Name of the set's file of aliases beside `path`, `id_aliases.json`; its aliases
+            and demonyms of an answer count, as in the set's script. None are known without it.
 
     Raises:
         DatasetError: The file cannot be read, or a record of it has another shape. The test
             file, which has no answers, is refused.
     """
     wanted = checked_context(context)
+    named = _aliases_by_id(path, aliases) if aliases else {}
     for place, record in iter_records(path):
         evidences = record.get("evidences") or []
         if not isinstance(evidences, list):
@@ -67,7 +73,26 @@ def iter_2wikimultihopqa(
         paragraphs = _titled(record, place)
         hops = len(evidences) or sum(p.gold for p in paragraphs)
         labels = _labels(record, ("type",))
+        others = named.get(record.get("answer_id"), "")
+        labels |= {ALIASES: others} if others else {}
         yield place, _row(place, record, paragraphs, wanted, {**labels, "hops": hops})
+
+
+def _aliases_by_id(path: Path, name: str) -> dict[Any, str]:
+    """Return the names that a file of aliases beside `path` gives each answer, as one text."""
+    if Path(name).name != name:
+        raise DatasetError(
+            f"option aliases: {name!r}: give the name of a file beside {path.name}, such as "
+            "id_aliases.json"
+        )
+    found = {}
+    for place, record in iter_records(path.parent / name):
+        key = id_field(record, "Q_id", place)
+        names = [record.get(field, []) for field in ("aliases", "demonyms")]
+        for field, held in zip(("aliases", "demonyms"), names, strict=True):
+            listed_names(held, field, place, key)
+        found[key] = join_names(dict.fromkeys(text.strip() for held in names for text in held))
+    return found
 
 
 def _row(

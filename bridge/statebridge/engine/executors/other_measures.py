@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from statebridge.engine.executors.measures import CHUNK, GoldMeasures
+from statebridge.errors import ExperimentError
 from statebridge.runs.plan import OtherAnswers, Plan, TokenIds
 
 
@@ -66,6 +67,9 @@ def other_measures(
         gold: Measures of the gold answers.
         logits: For each pass of `other_texts`, (lanes, longest text, vocabulary) after the
             prompt and after each token of the text but its last.
+
+    Raises:
+        ExperimentError: A channel left out the other answers.
     """
     asked = plan.experiment.likelihoods
     if asked is None:
@@ -84,6 +88,12 @@ def other_measures(
     results: list[OtherMeasures] = []
     for lane, row in enumerate(rows):
         beside = plan.other_answers[row] if plan.other_answers else OtherAnswers()
+        if len(others[lane]) != len(beside.texts):
+            raise ExperimentError(
+                f"likelihoods: row {plan.rows[row].row_id}: the channel gave {len(others[lane])} "
+                f"other answers after its prompt, not {len(beside.texts)}; a channel that makes a "
+                "Reading gives them as its `others`"
+            )
         count = len(beside.aliases)
         aliases, wrong = found[lane][:count], found[lane][count:]
         names = dict(zip(others[lane], aliases, strict=False))

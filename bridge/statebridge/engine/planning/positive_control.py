@@ -30,6 +30,8 @@ def control_experiment(experiment: Experiment) -> Experiment:
         "limit": min(declared.rows, experiment.limit or declared.rows),
         "positive_control": None,
         "sender_checks": False,
+        # The first rows need not have what is asked for, and the control is judged without.
+        "likelihoods": None,
     }
     # Not a copy: an experiment remembers the conditions that it has resolved.
     return Experiment.model_validate(experiment.model_dump() | changes)

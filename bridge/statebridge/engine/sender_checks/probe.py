@@ -1,17 +1,17 @@
-"""Linear probes of states for a row's answer, scored on rows that were held out.
+"""Linear probes of states for a row's answer, scored on what was held out.
 
-A probe is a ridge regression from the state to a vector for each answer; it names the answer
-whose vector is nearest. With a vector of its own for each answer it is a classifier (Alain and
-Bengio 2016, arXiv 1610.01644), which cannot name an answer that it has not seen; with the model's
-embeddings as vectors it can. The control deals the answers out to other rows (after Hewitt and
-Liang 2019, arXiv 1909.03368). An affine map of the state can bring a reader of these answers no
-more than such a probe finds; a reader that is not linear may find more.
+A probe is a ridge regression from the state to a vector for each answer; it names the answer whose
+vector is nearest (probes: Alain and Bengio 2016, arXiv 1610.01644). The vectors are the model's
+embeddings, so that an answer can be named that no fitted row had; without them each answer has a
+vector of its own. The control deals the answers out to other rows (after Hewitt and Liang 2019,
+arXiv 1909.03368).
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -25,34 +25,32 @@ STRENGTHS = np.logspace(-6, 3, 10)
 Floats = npt.NDArray[np.float64]
 
 
-def probe_seen(states: Floats, answers: Sequence[str], seed: int) -> ProbeScore:
-    """Probe with rows held out.
-
-    Args:
-        states: (rows, width).
-        answers: Answer of each row.
-        seed: Seed of the folds and of the control.
-    """
-    _, of_row = np.unique(answers, return_inverse=True)
-    vectors = np.eye(int(of_row.max()) + 1)
-    return _scored(states, of_row, vectors, list(range(len(answers))), seed)
-
-
-def probe_unseen(
-    states: Floats, answers: Sequence[str], embeddings: Floats, seed: int
+def probe(
+    states: Floats,
+    answers: Sequence[str],
+    embeddings: Floats | None,
+    seed: int,
+    *,
+    held_out: Literal["rows", "answers"],
 ) -> ProbeScore:
-    """Probe with answers held out.
+    """Fit probes in five folds, and score them on what each fold holds out.
 
     Args:
         states: (rows, width).
         answers: Answer of each row.
-        embeddings: (rows, any width), a vector of each row's answer, equal for equal answers.
+        embeddings: (rows, any width), a vector of each row's answer, equal for equal answers;
+            None gives each answer a vector of its own, which no unseen answer can be named by.
         seed: Seed of the folds and of the control.
+        held_out: Single rows, or all rows of an answer together.
     """
     _, first, of_row = np.unique(answers, return_index=True, return_inverse=True)
-    vectors = embeddings[first] - embeddings[first].mean(axis=0)
-    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    return _scored(states, of_row, vectors, of_row.tolist(), seed)
+    if embeddings is None:
+        vectors = np.eye(len(first))
+    else:
+        vectors = embeddings[first] - embeddings[first].mean(axis=0)
+        vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    units = range(len(answers)) if held_out == "rows" else of_row.tolist()
+    return _scored(states, of_row, vectors, units, seed)
 
 
 def _scored(

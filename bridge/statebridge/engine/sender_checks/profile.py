@@ -20,7 +20,7 @@ from statebridge.engine.planning.groups import choose_max_lanes
 from statebridge.engine.planning.prepare import prepare
 from statebridge.engine.sender_checks.checks import run_sender_checks
 from statebridge.engine.sender_checks.plan import plan_sender_checks
-from statebridge.engine.sender_checks.probe import Floats, probe_seen, probe_unseen
+from statebridge.engine.sender_checks.probe import Floats, probe
 from statebridge.engine.similarity.layer_similarity import block_indices
 from statebridge.experiment.experiment import Experiment
 from statebridge.models.pair import Pair
@@ -81,11 +81,11 @@ def layer_profile(
                 ProfiledLayer(
                     layer=layer,
                     checks=run_sender_checks(checks, max_lanes),
-                    seen=probe_seen(states[place], answers, seed),
+                    seen=probe(states[place], answers, vectors, seed, held_out="rows"),
                     unseen=(
                         None
                         if vectors is None
-                        else probe_unseen(states[place], answers, vectors, seed)
+                        else probe(states[place], answers, vectors, seed, held_out="answers")
                     ),
                 )
             )

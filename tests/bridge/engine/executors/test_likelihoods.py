@@ -9,7 +9,10 @@ from functools import cache
 from typing import Any
 
 import pytest
+import torch
 
+from statebridge.engine.executors.measures import GoldMeasures
+from statebridge.engine.executors.other_measures import other_measures
 from statebridge.engine.planning.other_answers import end_ids, other_answers
 from statebridge.errors import ExperimentError
 from statebridge.experiment import parse_experiment
@@ -152,3 +155,12 @@ def test_decoys_are_wrong_answers_of_the_same_kind() -> None:
     with pytest.raises(ExperimentError, match=r"likelihoods.options: no row has any"):
         other_answers(_experiment(options=True), rows[:5], 5)
     assert other_answers(_experiment(end=True), rows, 6) == ()
+
+
+def test_a_channel_that_leaves_them_out_is_named() -> None:
+    plan = _run(conditions=["no_inject"]).workload.plan
+    gold = GoldMeasures(-1.0, 1, 1, 0.0)
+    with pytest.raises(ExperimentError, match="the channel gave 0 other answers"):
+        other_measures(
+            plan, [1], [(5,)], [()], [gold], iter([torch.zeros(1, 2, 500), torch.zeros(1, 2, 500)])
+        )

@@ -1,15 +1,11 @@
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pytest
 
-from statebridge.engine.sender_checks.probe import (
-    STRENGTHS,
-    Floats,
-    probe_seen,
-    probe_unseen,
-    ridge,
-)
+from statebridge.engine.sender_checks.probe import STRENGTHS, Floats, probe, ridge
 
 RNG = np.random.default_rng(7)
 
@@ -46,11 +42,11 @@ def test_a_probe_finds_what_is_linear_in_the_state() -> None:
     answers = [f"a{i % 6}" for i in range(120)]
     centres = RNG.normal(size=(6, 30))
     states = np.stack([centres[i % 6] for i in range(120)]) + 0.3 * RNG.normal(size=(120, 30))
-    found = probe_seen(states, answers, seed=0)
+    found = probe(states, answers, None, 0, held_out="rows")
     assert (found.rows, found.answers) == (120, 6)
     assert found.right > 115
     assert found.shuffled_right < 40  # chance is 20
-    nothing = probe_seen(RNG.normal(size=(120, 30)), answers, seed=0)
+    nothing = probe(RNG.normal(size=(120, 30)), answers, None, 0, held_out="rows")
     assert nothing.right < 40
 
 
@@ -58,16 +54,19 @@ def test_unseen_answers_are_named_by_their_vectors() -> None:
     answers = [f"a{i % 40}" for i in range(120)]
     vectors = RNG.normal(size=(40, 8))
     embeddings = np.stack([vectors[i % 40] for i in range(120)])
+
+    def right(states: Floats, held_out: Literal["rows", "answers"]) -> int:
+        found = probe(states, answers, embeddings, 0, held_out=held_out)
+        assert found.shuffled_right < 20
+        assert found == probe(states, answers, embeddings, 0, held_out=held_out)
+        return found.right
+
     states = embeddings @ RNG.normal(size=(8, 20)) + 0.1 * RNG.normal(size=(120, 20))
-    found = probe_unseen(states, answers, embeddings, seed=0)
-    assert found.right > 80
-    assert found.shuffled_right < 20
+    assert right(states, "rows") > 100
+    assert right(states, "answers") > 80
     # A look-up: each answer's states are alike, and have nothing to do with its vector.
     looked_up = RNG.normal(size=(40, 60))
     states = np.stack([looked_up[i % 40] for i in range(120)])
     states += 0.01 * RNG.normal(size=states.shape)
-    assert probe_seen(states, answers, seed=0).right > 100
-    assert probe_unseen(states, answers, embeddings, seed=0).right < 20
-    assert probe_unseen(states, answers, embeddings, seed=0) == probe_unseen(
-        states, answers, embeddings, seed=0
-    )
+    assert right(states, "rows") > 100
+    assert right(states, "answers") < 20

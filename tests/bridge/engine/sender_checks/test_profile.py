@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import typer
@@ -16,12 +15,13 @@ from statebridge.commands.layer_profile import layer_profile as command
 from statebridge.engine.planning.prepare import prepare
 from statebridge.engine.sender_checks.checks import run_sender_checks
 from statebridge.engine.sender_checks.plan import plan_sender_checks
-from statebridge.engine.sender_checks.probe import probe_seen
+from statebridge.engine.sender_checks.probe import probe
 from statebridge.engine.sender_checks.profile import layer_profile
 from statebridge.experiment import parse_experiment
 from statebridge.results.layer_profile import LayerProfile
 from statebridge.tables.profile_table import profile_table
 from tests.bridge.engine.tiny_experiment import dataset_rows, engine_pair, neox_pair
+from tests.reference.decoding import answer_ids
 from tests.reference.formulas import task_prompt
 from tests.reference.hooks import capture
 from tests.tiny_models import mixed_rows, save_pair_folder
@@ -70,9 +70,12 @@ def test_probes_read_the_last_state(found: LayerProfile) -> None:
     ]
     own = torch.stack(states).double().numpy()
     answers = [row["answer"] for row in ROWS]
-    assert found.models[0].layers[1].seen == probe_seen(own, answers, seed=3)
-    assert found.models[1].layers[0].unseen is not None
-    assert np.isfinite(own).all()
+    weight = oracle.sender.get_input_embeddings().weight.detach().double()
+    ids = [answer_ids(oracle.tokenizer, task_prompt(row), row["answer"]) for row in ROWS]
+    vectors = torch.stack([weight[of_answer].mean(dim=0) for of_answer in ids]).numpy()
+    here = found.models[0].layers[1]
+    assert here.seen == probe(own, answers, vectors, 3, held_out="rows")
+    assert here.unseen == probe(own, answers, vectors, 3, held_out="answers")
 
 
 def test_the_table_has_a_row_for_each_layer(found: LayerProfile) -> None:
