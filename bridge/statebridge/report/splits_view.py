@@ -151,8 +151,8 @@ def _leaked(found: SetOverlap) -> Iterator[str]:
     questions, contexts = found.question_seen.count("y"), found.sentence_seen.count("y")
     if questions or contexts:
         yield (
-            f"Near-duplicates: of {len(found.answer_seen)} evaluated rows, {questions} have a "
-            f"question and {contexts} a sentence of the context that is in the maps' training "
+            f"Near-duplicates: of {len(found.answer_seen)} evaluated rows, the question of "
+            f"{questions} and a sentence of the context of {contexts} are in the maps' training "
             "texts word for word."
         )
 
@@ -163,8 +163,8 @@ def _repeated(results: ResultSet) -> Iterator[str]:
     shared = repeats(rows)
     if shared.question or shared.sentence:
         yield (
-            f"Among the {len(rows)} evaluated rows, {shared.question} have the question of another "
-            f"row and {shared.sentence} a sentence of another's context: rows are taken as "
+            f"Of {len(rows)} evaluated rows, the question of {shared.question} and a sentence of "
+            f"the context of {shared.sentence} are in another evaluated row too: rows are taken as "
             "independent, so that intervals may be too narrow."
         )
 

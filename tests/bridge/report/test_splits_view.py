@@ -106,10 +106,12 @@ def test_unknown_training_and_near_duplicates_are_cautions() -> None:
     unknown = recorded(evaluated, {"default": [None]})
     cautions = " ".join(judged(unknown).cautions)
     assert "The translators default do not record what they were trained on" in cautions
-    assert "Among the 3 evaluated rows, 2 have the question of another row and 0 a sent" in cautions
+    assert (
+        "Of 3 evaluated rows, the question of 2 and a sentence of the context of 0 are" in cautions
+    )
     leaked = recorded(evaluated, {"default": [TrainingTexts.of(rows(["Aba"]))]})
     assert (
-        "Near-duplicates: of 3 evaluated rows, 1 have a question and 1 a sentence of the context"
+        "Near-duplicates: of 3 evaluated rows, the question of 1 and a sentence of the context "
         in " ".join(judged(leaked).cautions)
     )
 
