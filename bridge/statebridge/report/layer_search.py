@@ -16,6 +16,7 @@ from statebridge.report.sentences import (
     own_rows_of,
     sentence,
 )
+from statebridge.report.splits_view import rows_by_split
 from statebridge.results.layer_search import LayerSearchResults
 from statebridge.stats import Settings
 from statebridge.stats.held_out_choice import (
@@ -251,6 +252,13 @@ def firmness(choice: HeldOutChoice) -> list[str]:
         f"The same cell is chosen in {100 * made.chosen_again:.0f} % of {RESAMPLES:,} bootstrap "
         "resamples of these rows."
     )
+    _, seen = rows_by_split(choice.reported)
+    if seen:
+        sentences.append(
+            f"{len(seen)} of the {len(choice.split.reporting)} rows reported on have an answer "
+            "that a map was trained on; `statebridge compare --by answer_seen` on the directory "
+            "of the chosen layers shows the others apart."
+        )
     return [*sentences, _seeds(choice)]
 
 

@@ -15,6 +15,7 @@ from markupsafe import Markup
 from statebridge.figures import Drawing
 from statebridge.report.browser_data import browser_data, embedded_json
 from statebridge.report.content import ReportContent
+from statebridge.report.splits_view import with_splits
 from statebridge.report.verdict import RULE, verdict_heading
 from statebridge.tables import Table, to_markdown
 from statebridge.tables.formats import escape_markdown
@@ -52,7 +53,7 @@ def html_report(content: ReportContent, pictures: Mapping[str, bytes]) -> bytes:
         # These three are the package's own, or escaped by `embedded_json`.
         style=Markup(style),  # noqa: S704
         script=Markup(script),  # noqa: S704
-        row_data=Markup(embedded_json(browser_data(content.results))),  # noqa: S704
+        row_data=Markup(embedded_json(browser_data(with_splits(content.results)))),  # noqa: S704
     )
     # A model's text may hold half a surrogate pair. Written `\ud83d`, it is what JSON calls it.
     return page.encode("utf-8", "backslashreplace")

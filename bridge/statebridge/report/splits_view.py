@@ -13,7 +13,7 @@ from dataclasses import replace
 from statebridge.data.training_texts import repeats
 from statebridge.experiment.conditions import Condition
 from statebridge.figures.wording import joined
-from statebridge.records import CellResult, ResultSet
+from statebridge.records import CellResult, DatasetRow, ResultSet
 from statebridge.report.sentences import SENSITIVE, judging_metric, sentence
 from statebridge.report.verdict import SETTING_WORDS, Verdict, verdicts
 from statebridge.results.training_overlap import SetOverlap, TrainingOverlap, read_overlap
@@ -69,9 +69,21 @@ def rows_by_split(results: ResultSet) -> tuple[frozenset[str], frozenset[str]]:
         for cell in results.cells
         if "answer_seen" in cell.row_facts and not _has_map(cell)
     ]
-    labelled = {row_id for labels in found for row_id in labels}
-    seen = {row_id for labels in found for row_id, label in labels.items() if label == "yes"}
+    held = {lane.row_id for cell in results.cells for lane in cell.lanes}
+    labelled = held.intersection(*found) if found else set()
+    seen = {row_id for row_id in labelled if any(labels[row_id] == "yes" for labels in found)}
     return frozenset(labelled - seen), frozenset(seen)
+
+
+def with_splits(results: ResultSet) -> ResultSet:
+    """Return results whose rows have what all maps together have seen of them as attributes."""
+    facts = next((c.row_facts for c in results.cells if c.row_facts and not _has_map(c)), {})
+
+    def labelled(row: DatasetRow) -> DatasetRow:
+        known = {name: labels[row.row_id] for name, labels in facts.items() if row.row_id in labels}
+        return replace(row, attributes={**row.attributes, **known})
+
+    return replace(results, dataset={i: labelled(row) for i, row in results.dataset.items()})
 
 
 def _has_map(cell: CellResult) -> bool:
@@ -139,8 +151,8 @@ def _leaked(found: SetOverlap) -> Iterator[str]:
     questions, contexts = found.question_seen.count("y"), found.sentence_seen.count("y")
     if questions or contexts:
         yield (
-            f"Near-duplicates: of {len(found.answer_seen)} evaluated rows, {questions} have a "
-            f"question and {contexts} a sentence of the context that is in the maps' training "
+            f"Near-duplicates: of {len(found.answer_seen)} evaluated rows, the question of "
+            f"{questions} and a sentence of the context of {contexts} are in the maps' training "
             "texts word for word."
         )
 
@@ -151,8 +163,8 @@ def _repeated(results: ResultSet) -> Iterator[str]:
     shared = repeats(rows)
     if shared.question or shared.sentence:
         yield (
-            f"Among the {len(rows)} evaluated rows, {shared.question} have the question of another "
-            f"row and {shared.sentence} a sentence of another's context: rows are taken as "
+            f"Of {len(rows)} evaluated rows, the question of {shared.question} and a sentence of "
+            f"the context of {shared.sentence} are in another evaluated row too: rows are taken as "
             "independent, so that intervals may be too narrow."
         )
 

@@ -20,17 +20,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Set
-from dataclasses import replace
 
 import numpy as np
 
 from statebridge.errors import ResultError
-from statebridge.experiment.conditions import Condition
 from statebridge.records import Direction, ResultSet
 from statebridge.results.cost import RowCost, condition_costs
-from statebridge.results.donors import same_answer_rows
 from statebridge.stats.comparison import Estimate, Interval, MessageBits, Settings
 from statebridge.stats.intervals import Floats, clustered_interval
+from statebridge.stats.own_row import shuffled_twins, with_another_row
 from statebridge.stats.pairing import Pairing
 from statebridge.stats.setting import ChannelSetting, channel_settings
 
@@ -103,8 +101,8 @@ def _of_condition(
     direction, floor = setting.direction, setting.floor
     cells = pairing.cells(direction, condition)
     bits = _bits(pairing, direction, condition, floor)
-    control = _control(pairing, setting, condition)
-    own = {} if control is None else _own_bits(results, pairing, direction, condition, control)
+    control = dict(shuffled_twins(results, setting)).get(condition)
+    own = {} if control is None else _own_bits(results, pairing, setting, condition, control)
     answers = cells[0].row_facts.get("answer_seen", {})
     new = {row_id for row_id, label in answers.items() if label == "no"}
 
@@ -153,41 +151,25 @@ def _of_condition(
 
 
 def _bits(
-    pairing: Pairing, direction: Direction, condition: str, baseline: str
+    pairing: Pairing,
+    direction: Direction,
+    condition: str,
+    baseline: str,
+    rows: Set[str] | None = None,
 ) -> dict[str, float]:
-    rows = pairing.pair(direction, condition, baseline, MEASURE).by_row
-    return dict(zip(rows.row_ids, (rows.deltas / math.log(2)).tolist(), strict=True))
-
-
-def _control(pairing: Pairing, setting: ChannelSetting, condition: str) -> str | None:
-    declared = pairing.cells(setting.direction, condition)[0].condition
-    if not isinstance(declared, Condition):
-        return None
-    return next(
-        (
-            name
-            for name in pairing.conditions(setting.direction)
-            if declared.is_shuffled_twin(pairing.cells(setting.direction, name)[0].condition)
-            and pairing.has_values(setting.direction, name, MEASURE)
-        ),
-        None,
-    )
+    paired = pairing.pair(direction, condition, baseline, MEASURE, rows=rows).by_row
+    return dict(zip(paired.row_ids, (paired.deltas / math.log(2)).tolist(), strict=True))
 
 
 def _own_bits(
-    results: ResultSet, pairing: Pairing, direction: Direction, condition: str, control: str
+    results: ResultSet, pairing: Pairing, setting: ChannelSetting, condition: str, control: str
 ) -> dict[str, float]:
     """Return a row's bits above its control, where that got the state of another answer's row."""
-    controls = pairing.cells(direction, control)
-    held = {lane.row_id for cell in controls for lane in cell.lanes}
-    for cell in controls:
-        held -= {lane.row_id for lane in cell.lanes if lane.donor_self_fallback}
-        held -= same_answer_rows(cell, results.dataset)
-    cells = [
-        replace(cell, lanes=[lane for lane in cell.lanes if lane.row_id in held])
-        for cell in (*pairing.cells(direction, condition), *controls)
-    ]
-    return _bits(Pairing(ResultSet(cells)), direction, condition, control) if held else {}
+    rows = with_another_row(results, setting.direction, control)
+    try:
+        return _bits(pairing, setting.direction, condition, control, rows)
+    except ResultError:  # no seed or row in common, which a comparison warns of
+        return {}
 
 
 def _mean(values: Iterable[float]) -> float | None:

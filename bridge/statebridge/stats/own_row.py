@@ -34,14 +34,13 @@ def own_row_differences(
     """Return each channel's difference from its control with another row's state.
 
     It is over the rows that the control holds and that got the state of a row with another answer
-    there. Two
-    conditions without a seed or row in common add a line to `warnings` instead.
+    there. Two conditions without a seed or row in common add a line to `warnings` instead.
     """
     pairs: list[PairedCondition] = []
     families = []
     for setting in settings_here:
         for channel, control in shuffled_twins(results, setting):
-            rows = _with_another_row(results, setting.direction, control)
+            rows = with_another_row(results, setting.direction, control)
             for metric in metrics:
                 names = (setting.direction, channel, control, metric)
                 if measures_change(metric) or not all(
@@ -75,13 +74,13 @@ def shuffled_twins(results: ResultSet, setting: ChannelSetting) -> Iterator[tupl
             if (
                 isinstance(condition, Condition)
                 and condition.is_shuffled_twin(control)
-                and _with_another_row(results, setting.direction, other)
+                and with_another_row(results, setting.direction, other)
             ):
                 yield name, other
 
 
-def _with_another_row(results: ResultSet, direction: Direction, control: str) -> frozenset[str]:
-    """The rows of a control that got a row's state with another answer, under every seed."""
+def with_another_row(results: ResultSet, direction: Direction, control: str) -> frozenset[str]:
+    """Return the rows of a control that got the state of another answer's row under every seed."""
     cells = [
         cell
         for cell in results.cells

@@ -7,7 +7,7 @@ from typing import Any
 
 from statebridge.data.training_texts import TrainingTexts
 from statebridge.records import CellResult, DatasetRow, ResultSet
-from statebridge.report.splits_view import LEAST_ROWS, split_verdicts, split_view
+from statebridge.report.splits_view import LEAST_ROWS, split_verdicts, split_view, with_splits
 from statebridge.report.verdict import Verdict, verdicts
 from statebridge.results.training_overlap import FIELD, training_overlap
 from statebridge.stats import Settings, compare
@@ -106,12 +106,23 @@ def test_unknown_training_and_near_duplicates_are_cautions() -> None:
     unknown = recorded(evaluated, {"default": [None]})
     cautions = " ".join(judged(unknown).cautions)
     assert "The translators default do not record what they were trained on" in cautions
-    assert "Among the 3 evaluated rows, 2 have the question of another row and 0 a sent" in cautions
+    assert (
+        "Of 3 evaluated rows, the question of 2 and a sentence of the context of 0 are" in cautions
+    )
     leaked = recorded(evaluated, {"default": [TrainingTexts.of(rows(["Aba"]))]})
     assert (
-        "Near-duplicates: of 3 evaluated rows, 1 have a question and 1 a sentence of the context"
+        "Near-duplicates: of 3 evaluated rows, the question of 1 and a sentence of the context "
         in " ".join(judged(leaked).cautions)
     )
+
+
+def test_rows_have_their_splits_as_attributes_to_filter_by() -> None:
+    found = split(1, 2, on_unseen=0, on_seen=0)
+    found.dataset = {f"row000{i}": DatasetRow(f"row000{i}", "", "?", "gold") for i in range(3)}
+    shown = [row.attributes["answer_seen"] for row in with_splits(found).dataset.values()]
+    assert shown == ["no", "yes", "yes"]
+    plain = results(cell("no_inject", [1]))
+    assert with_splits(plain).dataset == plain.dataset
 
 
 def test_results_without_a_record_have_no_table() -> None:

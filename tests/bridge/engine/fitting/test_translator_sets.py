@@ -15,6 +15,7 @@ from statebridge.engine.run import run_experiment
 from statebridge.errors import ResultError, TranslatorError
 from statebridge.experiment import load_experiment, parse_experiment
 from statebridge.results.run_results import read_run
+from statebridge.results.training_overlap import read_overlap
 from statebridge.runs.directory import ROWS as ROWS_FILE
 from statebridge.runs.directory import read_manifest
 from statebridge.translators import load_translator, save_translator
@@ -161,7 +162,17 @@ def test_a_set_that_no_condition_uses_is_neither_read_nor_fitted(tmp_path: Path)
         tmp_path / "out",
         pair=engine_pair(neox_pair()),
     )
-    assert set(read_manifest(tmp_path / "out")["translators"]) == {"used/42", "used/7"}
+    manifest = read_manifest(tmp_path / "out")
+    assert set(manifest["translators"]) == {"used/42", "used/7"}
+    # What the maps of the run were trained on, beside each row that ran.
+    overlap = read_overlap(manifest)
+    assert overlap is not None
+    assert list(overlap.sets) == ["used"]
+    found, rows = overlap.sets["used"], len(read_run(tmp_path / "out").dataset)
+    assert found == overlap.together
+    assert found is not None
+    assert 0 < found.rows < FIT["corpus"]["generate"]["rows"]
+    assert {len(found.answer_seen), len(found.names_seen), len(found.template_seen)} == {rows}
     assert [folder.name for folder in (tmp_path / "out" / "translators").iterdir()] == ["used"]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from statebridge.data.training_texts import held_out_answers, normal_text
+from statebridge.data.training_texts import TrainingTexts, held_out_answers, normal_text
 from statebridge.engine.fitting.causal_rows import choose_rows
 from statebridge.engine.fitting.corpus import read_corpus
 from statebridge.engine.fitting.corpus_fit import fit_translators
@@ -104,6 +104,11 @@ def test_fitting_trains_through_the_receiver(path: Path, pair: Pair, tmp_path: P
     assert trained.causal is not None
     assert trained.training == alone.training
     assert [card.causal.seed for card in cards[2:] if card.causal] == [1, 2]
+    # Hashes of the rows that the fit saw, and of those that were trained on through the receiver.
+    assert alone.trained_on is not None
+    corpus = read_corpus(fit_of(causal_of(path)).corpus, Prompts())
+    assert alone.trained_on == TrainingTexts.of(corpus.rows[: corpus.held_out_start])
+    assert trained.trained_on == alone.trained_on.joined(TrainingTexts.of(rows_of(20)))
     # Quality is that of the map that is handed over, which no longer aims at likeness.
     assert trained.quality[0].normalised.r2 < alone.quality[0].normalised.r2
 
