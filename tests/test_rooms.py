@@ -49,7 +49,9 @@ ARROWS: dict[str, str] = {
         "translators channels"
     ),
     "actions": "errors progress experiment tasks results stats models translators engine",
-    "run": ("errors experiment scoring results stats validation tables report engine actions"),
+    "run": (
+        "errors progress experiment scoring results stats validation tables report engine actions"
+    ),
     "commands": (
         "errors progress experiment data tasks scoring results stats validation audit papers "
         "tables figures report models engine actions run"
@@ -68,9 +70,12 @@ WINGS: dict[str, str] = {
     "similarity": "planning fitting",
     "sender_checks": "planning executors similarity",
     "capture": "similarity",
-    "doctor": "planning executors fitting sender_checks",
-    "run": "planning reuse executors commit fitting sender_checks",
+    "cautions": "",
+    "manifest": "reuse",
+    "probe": "planning executors",
+    "run": "planning reuse executors commit fitting sender_checks cautions manifest probe",
     "layer_search": "planning executors commit run",
+    "doctor": "planning executors fitting sender_checks cautions layer_search",
 }
 
 # Rooms of the heavy half. `channels.sources` is imported by the light half too, for the facts

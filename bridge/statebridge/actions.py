@@ -10,13 +10,14 @@ This module itself needs no torch; without the engine's packages each action rai
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from statebridge.errors import EnvironmentFault, ExperimentError
+from statebridge.errors import EnvironmentFault, ExperimentError, InputError, nearest
 from statebridge.progress import ShowProgress, show_progress
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def fit(
     need_engine()
     from statebridge.engine.fitting.corpus import read_corpus
     from statebridge.engine.fitting.corpus_fit import fit_translators
-    from statebridge.models.pair import load_pair
+    from statebridge.models.pair import declared_pair
     from statebridge.tasks.declared_rows import resolve_dataset
     from statebridge.translators import save_translator
 
@@ -83,10 +84,9 @@ def fit(
     corpora = {name: read_corpus(s.corpus, declared.prompts, rows) for name, s in sets.items()}
     made: dict[str, Translator] = {}
     with shown(progress) as show:
-        if pair is None:
-            show("load", 0, 1)
-            pair = load_pair(declared)
-            show("load", 1, 1)
+        show("load", 0, 1)
+        pair = declared_pair(declared, pair)
+        show("load", 1, 1)
         for name, settings in sets.items():
             fitted = fit_translators(
                 pair,
@@ -262,10 +262,12 @@ def capture(
         (2, 3, 768)
 
     Raises:
+        InputError: An argument has a wrong type or value.
         PairError: No such model or layer, or a prompt without tokens.
         NumericError: A state is not finite.
         EnvironmentFault: The engine is not installed, or the file cannot be written.
     """
+    _check_capture(prompts, layers, device, dtype, max_tokens, out)
     need_engine()
     from statebridge.engine.capture import capture_prompts
     from statebridge.experiment.experiment import ModelAtLayer
@@ -278,6 +280,33 @@ def capture(
     if out is not None:
         captured.save(out)
     return captured
+
+
+def _check_capture(
+    prompts: Any, layers: Any, device: Any, dtype: Any, max_tokens: Any, out: Any
+) -> None:
+    """Refuse arguments of `capture` that would fail later, in other words."""
+    from statebridge.experiment.experiment import DEVICE, DTYPES
+
+    texts = list(prompts) if isinstance(prompts, Sequence) and not isinstance(prompts, str) else []
+    if not texts or not all(isinstance(text, str) for text in texts):
+        raise InputError(f"prompts: give a list of texts, one at least, not {prompts!r:.80}")
+    listed = list(layers) if isinstance(layers, Sequence) and not isinstance(layers, str) else []
+    if not listed or any(
+        isinstance(layer, bool) or not isinstance(layer, int | float | str) for layer in listed
+    ):
+        raise InputError(
+            "layers: give a list of relative depths (0.67), indices (8) or module paths, not "
+            f"{layers!r:.80}"
+        )
+    if not isinstance(device, str) or not re.fullmatch(DEVICE, device):
+        raise InputError(f"device: give auto, cpu, cuda or cuda:N, not {device!r}")
+    if dtype not in DTYPES:
+        raise InputError(f"dtype: {dtype!r}; {nearest(str(dtype), DTYPES)}")
+    if max_tokens is not None and (not isinstance(max_tokens, int) or max_tokens < 1):
+        raise InputError(f"max_tokens: give a whole number of at least 1, not {max_tokens!r}")
+    if out is not None and Path(out).suffix != ".safetensors":
+        raise InputError(f"out: {out}: the file is written as safetensors; end its name so")
 
 
 def missing_packages() -> list[str]:

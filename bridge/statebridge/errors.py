@@ -109,6 +109,8 @@ class BusyError(ServerError):
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return a hint naming the known words nearest to `word`, for an error message."""
     names = sorted(known)
+    if not names:
+        return "there is none"
     close = get_close_matches(word, names, n=3, cutoff=0.5)
     if close:
         return f"did you mean {' or '.join(close)}?"

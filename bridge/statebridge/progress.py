@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -79,7 +82,16 @@ def show_progress(
         with Progress(*columns, console=console) as bars:
             yield _Bars(bars, prefix)
     else:
-        yield _Lines(console, prefix)
+        lines = _Lines(console, prefix)
+        try:
+            yield lines
+        finally:
+            lines.end()
+
+
+def print_caution(text: str) -> None:
+    """Print a caution of a run on standard error; bars stay below it."""
+    print(f"caution: {text}", file=sys.stderr)
 
 
 class _Bars:
@@ -99,19 +111,45 @@ class _Bars:
 
 
 class _Lines:
-    """A line when a stage begins and then every half minute, for a log file."""
+    """A line when a stage begins and then every half minute, for a log file.
+
+    The line comes whether or not anything was done since, so that a log shows that work goes on.
+    """
 
     def __init__(self, console: Console, prefix: str) -> None:
         self._console = console
         self._prefix = prefix
-        self._stage = ""
-        self._last = 0.0
+        self._stage = self._text = ""
+        self._began = self._last = time.monotonic()
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._repeat, daemon=True)
+        self._thread.start()
 
     def __call__(self, stage: str, done: int, total: int, note: str = "", /) -> None:
-        now = time.monotonic()
-        if stage == self._stage and now - self._last < LINE_SECONDS:
-            return
-        self._stage, self._last = stage, now
-        line = f"{self._prefix}{STAGES.get(stage, stage)}: {done}/{total}"
-        line += f", {note}" if note else ""
-        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+        with self._lock:
+            now = time.monotonic()
+            if stage != self._stage:
+                self._stage, self._began, self._last = stage, now, -math.inf
+            self._text = f"{self._prefix}{STAGES.get(stage, stage)}: {done}/{total}"
+            self._text += f", {note}" if note else ""
+            if now - self._last >= LINE_SECONDS:
+                self._print(now)
+
+    def end(self) -> None:
+        """Print no further line."""
+        self._ended.set()
+        self._thread.join()
+
+    def _repeat(self) -> None:
+        while not self._ended.wait(min(LINE_SECONDS, 1.0)):
+            with self._lock:
+                now = time.monotonic()
+                if self._text and now - self._last >= LINE_SECONDS:
+                    self._print(now)
+
+    def _print(self, now: float) -> None:
+        elapsed = now - self._began
+        self._last = now
+        text = self._text + (f" after {elapsed:.0f} s" if elapsed >= LINE_SECONDS else "")
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)

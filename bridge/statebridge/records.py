@@ -171,6 +171,8 @@ class ResultSet:
     """By row id; empty where only published files were given."""
     manifest: Mapping[str, Any] | None = None
     """The run directory's manifest, where there is one."""
+    cautions: tuple[str, ...] = ()
+    """Limits of the results, as their runs recorded them before a row was run."""
     positive_control: ResultSet | None = None
     """The run's positive control, where it has one."""
     taught_pair: ResultSet | None = None
@@ -199,6 +201,10 @@ class ResultSet:
         ]
         return min(
             found,
-            key=lambda other: (other.condition.name != "no_inject", other.seed != cell.seed),
+            key=lambda other: (
+                other.condition.name.partition("@")[0] != "no_inject",
+                other.source != cell.source,
+                other.seed != cell.seed,
+            ),
             default=None,
         )

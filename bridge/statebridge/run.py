@@ -132,6 +132,11 @@ class Run:
         return _rows(self.results())
 
     @property
+    def cautions(self) -> tuple[str, ...]:
+        """Limits of the results, as the run recorded them before a row was run."""
+        return self.results().cautions
+
+    @property
     def complete(self) -> bool:
         """Whether every row of the plan is committed."""
         results = self.results()
@@ -242,10 +247,13 @@ class Run:
             ResultError: An unknown name, or nothing to compare with.
         """
         from statebridge.stats import Settings, compare
+        from statebridge.stats.strata import check_attributes
 
         chosen = Settings().margins if margins is None else tuple(margins)
+        results = self.results()
+        check_attributes(results, by)
         return compare(
-            self.results(),
+            results,
             [baseline] if isinstance(baseline, str) else baseline,
             metrics=metrics,
             mode=mode,
@@ -372,9 +380,16 @@ def run(
     declared = read_experiment(experiment, overrides)
     need_engine()
     from statebridge.engine.run import run_experiment
+    from statebridge.progress import print_caution
 
     with shown(progress) as show:
-        run_experiment(declared, out, pair=pair, progress=show)
+        run_experiment(
+            declared,
+            out,
+            pair=pair,
+            progress=show,
+            show_caution=print_caution if progress is True else lambda _: None,
+        )
     return open_run(out)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,8 @@ class Connection:
 
     url: str
     key: str | None = field(repr=False)
+    key_from: str = API_KEY
+    """Where the key was found, for messages."""
 
 
 def resolve_connection(
@@ -37,7 +40,7 @@ def resolve_connection(
     Raises:
         InputError: The URL is not one, or the key or its file does not hold one.
     """
-    return Connection(_checked_url(url), _key(api_key, key_file))
+    return Connection(_checked_url(url), *_key(api_key, key_file))
 
 
 def _checked_url(given: str | None) -> str:
@@ -58,25 +61,31 @@ def _checked_url(given: str | None) -> str:
     return url.rstrip("/")
 
 
-def _key(api_key: str | None, key_file: str | Path | None) -> str | None:
+def _key(api_key: str | None, key_file: str | Path | None) -> tuple[str | None, str]:
+    """Return the key and where it was found."""
     if api_key is not None:
-        return _checked_key(api_key, "api_key")
+        return _checked_key(api_key, "api_key"), "api_key"
     if key_file is not None:
         return _read_key(Path(key_file))
     if os.environ.get(API_KEY):
-        return _checked_key(os.environ[API_KEY], API_KEY)
+        return _checked_key(os.environ[API_KEY], API_KEY), API_KEY
     if os.environ.get(API_KEY_FILE):
         return _read_key(Path(os.environ[API_KEY_FILE]))
-    return None
+    return None, API_KEY
 
 
-def _read_key(path: Path) -> str:
+def _read_key(path: Path) -> tuple[str, str]:
+    where = f"key file {path}"
     try:
         with path.expanduser().open("rb") as stream:
             content = stream.read(KEY_BYTES)
     except OSError as error:
-        raise InputError(f"key file {path}: cannot be read: {error.strerror}") from None
-    return _checked_key(content.decode("latin-1"), f"key file {path}")
+        raise InputError(f"{where}: cannot be read: {error.strerror}") from None
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise InputError(f"{where}: is UTF-16 text; save it as UTF-8")
+    # Some editors begin every file with a mark.
+    text = content.removeprefix(codecs.BOM_UTF8).decode("latin-1")
+    return _checked_key(text, where), where
 
 
 def _checked_key(text: str, where: str) -> str:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import httpx
 
 from statebridge.errors import (
     AccessError,
@@ -15,9 +22,6 @@ from statebridge.errors import (
 )
 from statebridge_client.call import Call, not_statebridge
 from statebridge_client.connection import API_KEY, URL, Connection
-
-if TYPE_CHECKING:
-    import httpx
 
 PROBLEM = "application/problem+json"
 
@@ -48,7 +52,7 @@ def error_of(  # noqa: PLR0911 - one return for each kind of answer
         case 401 if connection.key is None:
             return AccessError(f"{connection.url}: {text}; set {API_KEY}, or give a key file")
         case 401 | 403:
-            return AccessError(f"{connection.url}: {text}; check the key in {API_KEY}")
+            return AccessError(f"{connection.url}: {text}; check the key in {connection.key_from}")
         case 404:
             return NotFoundError(text)
         case 429 | 503 | 507:
@@ -69,14 +73,50 @@ def _problem(response: httpx.Response) -> dict[str, Any] | None:
     return problem if isinstance(problem, dict) else None
 
 
+@contextmanager
+def environment_checked() -> Iterator[None]:
+    """Turn what httpx raises on the environment's proxies into an error of ours.
+
+    Raises:
+        InputError: Names the variables that are set.
+    """
+    try:
+        yield
+    except (httpx.InvalidURL, ValueError) as error:
+        # The address of a proxy may hold a password.
+        named = [
+            f"{name}={value}" if name.lower() == "no_proxy" else name
+            for name, value in os.environ.items()
+            if name.lower() in _PROXIES
+        ]
+        raise InputError(
+            f"the environment's proxies cannot be used ({error}): {', '.join(named)}; write each "
+            "proxy as http://host:port, and hosts of NO_PROXY without brackets and masks (::1)"
+        ) from None
+
+
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+
+
 def unreachable(connection: Connection, error: Exception, seconds: float) -> UnreachableError:
     """Return the error for a server that gave no answer."""
     reason = " ".join(str(error).split()) or type(error).__name__
     tried = f" for {seconds:.0f} s" if seconds >= 1 else ""
     return UnreachableError(
-        f"{connection.url}: cannot be reached{tried} ({reason}); check {URL}, that the server "
-        "runs, and the network in between"
+        f"{connection.url}: cannot be reached{tried} ({reason}{_through_proxy(connection)}); check "
+        f"{URL}, that the server runs, and the network in between"
     )
+
+
+def _through_proxy(connection: Connection) -> str:
+    """Name the proxy of the environment that is in between, if there is one."""
+    parts, proxies = urlsplit(connection.url), getproxies()
+    found = proxies.get(parts.scheme, proxies.get("all"))
+    if not found or not parts.hostname or proxy_bypass(parts.hostname):
+        return ""
+    # Without a user name and password.
+    proxy = found.rpartition("@")[2].rpartition("//")[2]
+    return f", through the environment's proxy {proxy}; NO_PROXY={parts.hostname} goes around it"
 
 
 def check_status(response: httpx.Response, connection: Connection, call: Call[Any]) -> None:

@@ -22,7 +22,7 @@ from statebridge.errors import StatebridgeError
 from statebridge_client.call import Call, Retry, http_options, request_arguments
 from statebridge_client.connection import Connection
 from statebridge_client.events import Event, EventFollower
-from statebridge_client.problems import check_status, unreachable
+from statebridge_client.problems import check_status, environment_checked, unreachable
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -109,7 +109,8 @@ class Sender:
     ) -> None:
         self.connection = connection
         self.retry = retry
-        self.http = httpx.Client(transport=transport, **http_options(connection))
+        with environment_checked():
+            self.http = httpx.Client(transport=transport, **http_options(connection))
 
     def carry_out(self, work: Work[T]) -> T:
         """Send the calls of a piece of work and return its result."""
@@ -166,7 +167,8 @@ class AsyncSender:
     ) -> None:
         self.connection = connection
         self.retry = retry
-        self.http = httpx.AsyncClient(transport=transport, **http_options(connection))
+        with environment_checked():
+            self.http = httpx.AsyncClient(transport=transport, **http_options(connection))
 
     async def carry_out(self, work: Work[T]) -> T:
         """Send the calls of a piece of work and return its result."""

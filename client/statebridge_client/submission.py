@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from statebridge.errors import ExperimentError
+from statebridge.experiment.declared import is_model_folder
 from statebridge.experiment.experiment import Dataset, Experiment, Fit, TranslatorSets
-from statebridge.experiment.files import declared_files, is_model_folder, set_field
+from statebridge.experiment.files import declared_files, set_field
 from statebridge.experiment.given import ExperimentLike, as_declared, read_experiment
 from statebridge.results.service_records import ExperimentStatus
 from statebridge_client.call import Call, model_of

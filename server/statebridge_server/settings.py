@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -25,8 +24,10 @@ from pydantic_settings import (
 )
 
 from statebridge.errors import InputError, nearest
+from statebridge.experiment.declared import is_model_folder
 from statebridge.experiment.experiment import Device, Dtype, Remote
-from statebridge.experiment.files import is_model_folder, model_of
+from statebridge.experiment.mistakes import model_of
+from statebridge.experiment.yaml_text import read_yaml
 
 CONFIG_VARIABLE = "STATEBRIDGE_CONFIG"
 """Variable with the settings file, used without `--config`."""
@@ -279,11 +280,12 @@ def is_loopback(host: str) -> bool:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: not YAML or JSON: {' '.join(str(error).split())}") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text (byte {error.start})") from None
+    content, _ = read_yaml(text, str(path))
     if content is None:
         return {}
     if not isinstance(content, dict):

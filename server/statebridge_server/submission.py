@@ -6,7 +6,6 @@ their SHA-256, translators by their ids, models by the names of a listed pair.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,9 @@ from typing import Any
 
 from statebridge.demo.experiment import TAUGHT_CELLS
 from statebridge.errors import ExperimentError, nearest
-from statebridge.experiment import PRESETS, experiment_cells, parse_experiment
+from statebridge.experiment import PRESETS, experiment_cells
 from statebridge.experiment.experiment import Experiment, Fit
+from statebridge.experiment.files import check_fields
 from statebridge_server.references import References
 from statebridge_server.settings import ListedPair, Settings
 from statebridge_server.store.database import Database
@@ -58,11 +58,7 @@ def check_submission(
     dataset = references.dataset(data)
     references.translators(data)
     pair = _pair(data, settings)
-    try:
-        experiment = parse_experiment(json.dumps(data, ensure_ascii=False))
-    except ExperimentError as error:
-        # The JSON text was written here on one line, so a line number is of no use.
-        raise ExperimentError(str(error).replace("experiment, line 1:", "experiment:", 1)) from None
+    experiment = check_fields(data)
     if experiment.dtype not in settings.pairs[pair].dtypes:
         raise ExperimentError(
             f"dtype: pair {pair} is served in {', '.join(settings.pairs[pair].dtypes)}"

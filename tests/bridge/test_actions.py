@@ -12,7 +12,18 @@ import torch
 import transformers
 
 import statebridge
-from statebridge.errors import EnvironmentFault, ExperimentError, PairError
+from statebridge.errors import (
+    DatasetError,
+    EnvironmentFault,
+    ExperimentError,
+    InputError,
+    PairError,
+    TranslatorError,
+)
+from statebridge.experiment.dataset import TASKS, GeneratedRows
+from statebridge.experiment.translator_settings import KINDS, TranslatorKind
+from statebridge.records import DatasetRow
+from statebridge.tasks.declared_rows import generated_rows
 from tests.tiny_models import save_pair_folder, tiny_neox, tiny_tokenizer
 
 PROMPTS = ("Bob works in Lima.", "Oslo is in Norway and Zara lives in Oslo.", "Lima")
@@ -90,7 +101,7 @@ def test_captured_states_and_caches_are_the_models_own(folder: Path) -> None:
 
 def test_captured_arrays_are_written_as_safetensors(folder: Path, tmp_path: Path) -> None:
     file = tmp_path / "new" / "states.safetensors"
-    captured = statebridge.capture(str(folder / "sender"), PROMPTS, [1.0], max_tokens=2, out=file)
+    captured = statebridge.capture(str(folder / "sender"), PROMPTS, [-1], max_tokens=2, out=file)
     stored = safetensors.numpy.load_file(file)
     assert set(stored) == {f"{kind}.{n}" for kind in ("states", "token_ids") for n in range(3)}
     assert [len(ids) for ids in captured.token_ids][:2] == [2, 2]
@@ -106,3 +117,68 @@ def test_a_layer_or_a_prompt_that_is_none_is_refused(folder: Path) -> None:
         statebridge.capture(str(folder / "sender"), PROMPTS, [9])
     with pytest.raises(PairError, match="no tokens"):
         statebridge.capture(str(folder / "sender"), ["Lima", ""], [1])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"prompts": "Lima"}, "prompts: give a list of texts, one at least, not 'Lima'"),
+        ({"prompts": []}, "prompts: give a list of texts, one at least"),
+        ({"prompts": ["a", 3]}, "prompts: give a list of texts"),
+        ({"layers": 1}, "layers: give a list of relative depths (0.67), indices (8) or module"),
+        ({"layers": "1"}, "layers: give a list"),
+        ({"layers": []}, "layers: give a list"),
+        ({"layers": [True]}, "layers: give a list"),
+        ({"layers": [None]}, "layers: give a list"),
+        ({"device": "gpu"}, "device: give auto, cpu, cuda or cuda:N, not 'gpu'"),
+        ({"dtype": "float8"}, "dtype: 'float8'; did you mean"),
+        ({"max_tokens": 0}, "max_tokens: give a whole number of at least 1, not 0"),
+        ({"max_tokens": 2.5}, "max_tokens: give a whole number"),
+        ({"out": "states.pt"}, "out: states.pt: the file is written as safetensors; end its name"),
+    ],
+)
+def test_wrong_arguments_of_capture_are_named(changes: dict[str, Any], words: str) -> None:
+    arguments = {"prompts": PROMPTS, "layers": [0]} | changes
+    with pytest.raises(InputError) as caught:
+        statebridge.capture("nowhere", **arguments)
+    assert str(caught.value).startswith(words)
+
+
+@pytest.mark.parametrize("made", [[], {"a": 1}, None, [{"id": "a"}]])
+def test_a_task_that_returns_no_rows_is_named(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TASKS._things, "mine", lambda settings: made)
+    with pytest.raises(
+        DatasetError, match=r"^task mine: its function returned .*list of DatasetRow"
+    ):
+        generated_rows(GeneratedRows.model_construct(rows=3, task="mine"))
+
+
+def test_a_task_that_repeats_an_id_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = DatasetRow("a", "b", "c", "d")
+    monkeypatch.setitem(TASKS._things, "mine", lambda settings: [row, row])
+    with pytest.raises(DatasetError, match=r"^task mine: two rows have the id 'a'"):
+        generated_rows(GeneratedRows.model_construct(rows=3, task="mine"))
+
+
+def test_a_kind_of_translator_that_builds_nothing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def mine(width_in: int, width_out: int, options: Any) -> Any:
+        return None
+
+    monkeypatch.setitem(KINDS._things, "mine", TranslatorKind(mine, "mine", ()))
+    with pytest.raises(
+        TranslatorError, match=r"^translator kind mine: its function .*mine returned No"
+    ):
+        statebridge.Translator("mine", 2, 3)
+    with pytest.raises(TranslatorError, match=r"unknown option 'rnak'; did you mean rank\?"):
+        TranslatorKind(mine, "mine", ("rnak",))
+
+
+def test_a_corpus_of_evaluated_rows_alone_is_named(folder: Path, tmp_path: Path) -> None:
+    rows = {"generate": {"rows": 6, "seed": 3}}
+    declared = experiment(
+        folder, dataset=rows, translators={"fit": {"kind": "ridge", "corpus": rows}}
+    )
+    with pytest.raises(
+        TranslatorError, match=r"^corpus: 6 of 6 generated rows are rows of the exp"
+    ):
+        statebridge.fit(declared, tmp_path, progress=False)

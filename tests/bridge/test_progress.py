@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 
 import pytest
 from rich.console import Console
@@ -68,3 +69,16 @@ def test_nothing_where_nothing_is_wanted(capsys: pytest.CaptureFixture[str]) -> 
         for step in STEPS:
             show(*step)
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_log_shows_that_work_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is called while a group of rows takes minutes."""
+    monkeypatch.setattr("statebridge.progress.LINE_SECONDS", 0.05)
+    console = Console(file=io.StringIO(), width=80)
+    with show_progress(console=console) as show:
+        show("run", 0, 440)
+        time.sleep(0.4)
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert lines[0] == "running rows: 0/440"
+    assert len(lines) > 2
+    assert set(lines[1:]) == {"running rows: 0/440 after 0 s"}

@@ -28,7 +28,7 @@ def declared(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "receiver": {"model": str(folder / "receiver"), "layer": 1},
         "dataset": {"generate": {"rows": 5, "seed": 3}},
         "conditions": ["no_inject", "b_to_b_self_inject", "nl_relay"],
-        "decoding": {"max_new_tokens": 4, "relay_max_new_tokens": 4},
+        "decoding": {"max_new_tokens": 4, "relay_max_new_tokens": 4, "max_prompt_tokens": 400},
         "execution": {"device": "cpu"},
     }
 
@@ -73,6 +73,8 @@ def test_a_wrong_name_is_answered_with_the_right_ones(done: statebridge.Run) -> 
         done.score("nl_relay", "gold_logprop")
     with pytest.raises(ResultError, match="no row has a value of task_correct"):
         done.score("nl_relay", "task_correct")
+    with pytest.raises(ResultError, match=r"^by domian: no row has it; did you mean domain\?"):
+        done.compare(by=["domian"])
     with pytest.raises(InputError, match=r"format csw: unknown; did you mean csv"):
         done.export(done.path / "x", "csw")  # type: ignore[arg-type]
 

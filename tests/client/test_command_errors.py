@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from statebridge.runs.directory import RunDirectory
 from tests.bridge.runs.limits import file_size_limit
 from tests.client.refused_command import ROW, Command, write_experiment
 
@@ -83,15 +84,15 @@ def test_no_file_and_a_folder(command: Command) -> None:
         (("--set", "decoding.max=3"), "decoding.max: unknown field"),
         (("--set", "limit"), "--set limit: not FIELD=VALUE"),
         (("--set", "=3"), "--set =3: not FIELD=VALUE"),
-        (("--set", "limit=[1"), "--set limit=[1: the value is not valid YAML"),
+        (("--set", "limit=[1"), "--set limit=[1, line 1, column 3: not valid YAML"),
         (("--set", "conditions.0.weight=3"), "conditions holds a list"),
-        (("--set", "limit=0"), "limit: input should be greater than or equal to 1"),
+        (("--set", "limit=0"), "limit: give a number of at least 1, not 0"),
         (("--rng", "global"), "rng: unknown rng 'global'; known: derangement, per-row, "),
-        (("--path", "fast"), "execution.path: input should be 'auto', 'shared' or 'plain'"),
-        (("--max-lanes", "0"), "execution.max_lanes: input should be greater"),
+        (("--path", "fast"), "execution.path: give 'auto', 'shared' or 'plain'"),
+        (("--max-lanes", "0"), "execution.max_lanes: give a number of at least 1"),
         (("--remote", "example.org"), "remote: give local, ndif, or a URL"),
         (("--remote", "local", "--path", "shared"), "remote: needs execution.path plain"),
-        (("--device", "tpu"), "execution.device: string should match"),
+        (("--device", "tpu"), "execution.device: give auto, cpu, cuda or cuda:N"),
     ],
 )
 def test_wrong_options(options: tuple[str, ...], words: str, command: Command) -> None:
@@ -138,7 +139,7 @@ def test_another_hash_no_file_and_a_folder(command: Command) -> None:
     write_experiment(dataset={"path": "rows.jsonl", "options": {"context": "all"}})
     assert "format jsonl: unknown option 'context'; it takes none" in command.refused(2)
     write_experiment(dataset={"path": "rows.jsonl", "options": {"format": "all"}})
-    assert "dataset.options.format: input should be 'context' or" in command.refused(2)
+    assert "dataset.options.format: give 'context' or" in command.refused(2)
     write_experiment(dataset={"path": "rows.jsonl", "format": "babi", "fields": {"id": "x"}})
     assert "format babi: its field names are fixed" in command.refused(2)
 
@@ -174,12 +175,33 @@ def test_a_disk_that_is_full_from_the_start(command: Command) -> None:
     assert not Path("deep").exists()
 
 
+def test_an_interrupted_run_says_what_it_has(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    committed = RunDirectory.commit
+
+    def stop(self: Any, group: int, lanes: Any) -> Any:
+        if group:
+            raise KeyboardInterrupt
+        return committed(self, group, lanes)
+
+    monkeypatch.setattr(RunDirectory, "commit", stop)
+    code, _, err = command("run", "mine.yaml", "--out", "out", "--max-lanes", "2")
+    assert code == 130
+    left = "2 of 4 lanes are committed, and the same command goes on from there"
+    assert err == f"interrupted; {left}\n"
+    monkeypatch.setattr(RunDirectory, "write_manifest", lambda *_: stop(None, 1, None))
+    code, _, err = command("run", "mine.yaml", "--out", "other")
+    assert code == 130
+    assert err == "interrupted; no lane is committed yet, and the same command begins again\n"
+
+
 def test_a_run_that_is_another(command: Command) -> None:
     assert command("run", "mine.yaml", "--out", "out")[0] == 0
     before = Path("out/rows.jsonl").read_bytes()
     code, _, err = command("run", "mine.yaml", "--out", "out", "--limit", "1")
     assert code == 2
-    assert err.startswith("error: out: was started with another experiment.limit;")
+    assert err.startswith("error: out: was started with another number of rows (2 there, 1 here);")
     assert err.count("\n") == 1
     Path("out/rows.jsonl").write_bytes(b"x\n" + before)
     code, _, err = command("run", "mine.yaml", "--out", "out")

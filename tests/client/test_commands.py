@@ -24,7 +24,7 @@ EXPERIMENT: dict[str, Any] = {
     "translators": {"fit": {"kind": "ridge", "corpus": {"generate": {"rows": 30, "seed": 9}}}},
     "conditions": ["no_inject", "b_to_b_self_inject", "replace", "same_norm_random"],
     "seeds": [42, 123],
-    "decoding": {"max_new_tokens": 6, "relay_max_new_tokens": 6},
+    "decoding": {"max_new_tokens": 6, "relay_max_new_tokens": 6, "max_prompt_tokens": 400},
 }
 
 

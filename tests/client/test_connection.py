@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import httpx
 import pytest
 
 from statebridge.errors import InputError
-from statebridge_client import Client
+from statebridge_client import AsyncClient, Client
 from statebridge_client.connection import resolve_connection
+from statebridge_client.problems import error_of, unreachable
 
 
 @pytest.fixture(autouse=True)
@@ -83,3 +85,58 @@ def test_no_representation_shows_a_key() -> None:
     with Client("http://gpu", "sb_secret") as client:
         shown = [repr(client), repr(client._sender.connection), repr(vars(client))]
     assert not any("sb_secret" in text for text in shown)
+
+
+# ---------------------------------------------------------------- the environment's proxies
+
+
+@pytest.mark.parametrize("hosts", ["localhost,[::1]", "fd07::/64"])
+def test_hosts_without_proxy_that_httpx_cannot_read(
+    hosts: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", hosts)
+    monkeypatch.setenv("HTTP_PROXY", "http://user:secret@proxy.example.org:3128")
+    for opened in (Client, AsyncClient):
+        with pytest.raises(InputError) as caught:
+            opened("http://127.0.0.1:1")
+        assert f"NO_PROXY={hosts}" in str(caught.value)
+        assert "without brackets and masks (::1)" in str(caught.value)
+        assert "secret" not in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_proxy_in_between_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    connection = resolve_connection("http://gpu.example.org", api_key="sb_x")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    assert "proxy" not in str(unreachable(connection, OSError("refused"), 0))
+    monkeypatch.setenv("HTTP_PROXY", "http://user:secret@proxy.example.org:3128")
+    text = str(unreachable(connection, OSError("refused"), 0))
+    assert "through the environment's proxy proxy.example.org:3128; NO_PROXY=gpu.example" in text
+    assert "secret" not in text
+    monkeypatch.setenv("NO_PROXY", "gpu.example.org")
+    assert "proxy" not in str(unreachable(connection, OSError("refused"), 0))
+
+
+# ---------------------------------------------------------------- key files
+
+
+def test_a_key_file_with_a_mark_at_its_beginning_is_read(tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(b"\xef\xbb\xbfsb_file\r\n")
+    assert resolve_connection(key_file=tmp_path / "key").key == "sb_file"
+    (tmp_path / "key").write_bytes("sb_file\n".encode("utf-16"))
+    with pytest.raises(InputError, match="is UTF-16 text; save it as UTF-8"):
+        resolve_connection(key_file=tmp_path / "key")
+
+
+def test_a_refused_key_is_looked_for_where_it_was_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "key").write_text("sb_file\n")
+    refused = httpx.Response(
+        401, json={"detail": "unknown key"}, headers={"content-type": "application/problem+json"}
+    )
+    found = resolve_connection(key_file=tmp_path / "key")
+    assert f"check the key in key file {tmp_path / 'key'}" in str(error_of(refused, found))
+    monkeypatch.setenv("STATEBRIDGE_API_KEY", "sb_variable")
+    assert "the key in STATEBRIDGE_API_KEY" in str(error_of(refused, resolve_connection()))

@@ -87,7 +87,7 @@ def tiny_experiment(rows: int = 6, **fields: Any) -> dict[str, Any]:
         "translators": {"fit": {"kind": "ridge", "corpus": {"generate": {"rows": 20, "seed": 9}}}},
         "conditions": "published-strict",
         "seeds": [42, 123],
-        "decoding": {"max_new_tokens": 6, "relay_max_new_tokens": 6},
+        "decoding": {"max_new_tokens": 6, "relay_max_new_tokens": 6, "max_prompt_tokens": 400},
     } | fields
 
 

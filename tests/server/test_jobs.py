@@ -15,7 +15,7 @@ LONG = {
     "conditions": ["no_inject", "same_norm_random", "zero_replacement", "b_to_b_self_inject"],
     "translators": None,
     "execution": {"max_lanes": 5},
-    "decoding": {"max_new_tokens": 24},
+    "decoding": {"max_new_tokens": 24, "max_prompt_tokens": 400},
 }
 """Needs no translator, and commits one row of the dataset at a time."""
 

@@ -24,7 +24,7 @@ from tests.server.running_server import (
 from tests.server.test_jobs import LONG, all_events
 from tests.server.test_queue import find
 
-STILL_RUNS = LONG | {"decoding": {"max_new_tokens": 48}}
+STILL_RUNS = LONG | {"decoding": {"max_new_tokens": 48, "max_prompt_tokens": 400}}
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ def test_a_run_that_another_version_began_says_so(server: RunningServer) -> None
         conditions=["no_inject", "zero_replacement"],
         translators=None,
         execution={"max_lanes": 2},
-        decoding={"max_new_tokens": 40},
+        decoding={"max_new_tokens": 40, "max_prompt_tokens": 400},
     )
     with server.client() as client:
         experiment_id = submit(client, asked)

@@ -65,7 +65,7 @@ def _check_question(workload: Workload, condition: Condition, index: int) -> Non
     """Refuse a row whose prompts do not end in the same question."""
     plan, pair = workload.plan, workload.pair
     prompts, row_id = plan.prompts, plan.rows[index].row_id
-    if index in prompts.cut:
+    if index in prompts.cut and plan.experiment.decoding.truncate == "right":
         raise PairError(
             f"row {row_id}: its prompt is cut at {plan.experiment.decoding.max_prompt_tokens} "
             f"tokens, the question among what is cut, so condition {condition.name} finds no "

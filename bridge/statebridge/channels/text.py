@@ -15,10 +15,12 @@ from functools import partial
 from typing import get_args
 
 from statebridge.channels.channel import CHANNELS, LaneRow, Operations, Reading
-from statebridge.channels.prompts import answers_after, check_window, fill, others_after, tokenise
+from statebridge.channels.prompt_limit import limited_prompts
+from statebridge.channels.token_ids import answers_after, check_window, fill, others_after, tokenise
 from statebridge.channels.workload import Workload
 from statebridge.errors import ExperimentError, PairError
 from statebridge.experiment.cells import Cell
+from statebridge.models.chat import takes_template
 from statebridge.records import Side, Turn
 from statebridge.runs.plan import TokenIds
 
@@ -33,7 +35,8 @@ class TextChannel:
     def check(self, workload: Workload, cells: Sequence[Cell]) -> None:
         """Refuse prompts too short for the text that is written into them.
 
-        A relay is cut like every prompt; a debate, and a turn of a chat template, cannot be.
+        Where `decoding.truncate` is `right`, a relay is cut like every prompt, unless it is a turn
+        of a chat template; a debate never is.
 
         Raises:
             PairError: Names the first row whose prompt, with the longest texts, is too long.
@@ -45,10 +48,13 @@ class TextChannel:
                     f"condition {condition.name}: channel text takes prompt relay or debate, not "
                     f"{condition.prompt}"
                 )
-        prompts = workload.plan.experiment.prompts
+        experiment = workload.plan.experiment
+        prompts = experiment.prompts
         talk = Conversation(workload, range(workload.plan.limit))
         used = {cell.condition.prompt for cell in cells}
-        if "relay" in used and prompts.chat != "none":
+        if "relay" in used:
+            talk.relay_prompts()
+        if "relay" in used and (prompts.chat != "none" or experiment.decoding.truncate != "right"):
             nothing = [{"relay": ""}] * workload.plan.limit
             talk.check_room("receiver", talk.fill(prompts.relay_receiver, nothing), 1)
         if "debate" in used:
@@ -88,10 +94,23 @@ class Conversation:
     def relay(self, write: WriteText) -> list[Reading]:
         """Let the sender write, and return the receiver's prompts with its text."""
         prompts = self.workload.plan.experiment.prompts
-        texts = self.fill(prompts.relay_sender)
-        turns = [(turn,) for turn in self._turns("sender", 0, texts, write)]
+        turns = [(turn,) for turn in self._turns("sender", 0, self.relay_prompts(), write)]
         written = [{"relay": turn.text} for (turn,) in turns]
-        return self._readings(self.fill(prompts.relay_receiver, written), turns)
+        texts = self.fill(prompts.relay_receiver, written)
+        return self._readings(texts, self.relay_received(texts), turns)
+
+    def relay_prompts(self) -> list[TokenIds]:
+        """Return the sender's prompts of a relay.
+
+        Raises:
+            PairError: A prompt is longer than the limit or the window, and may not be cut.
+        """
+        plan, sender = self.workload.plan, self.workload.pair.sender
+        prompts, decoding = plan.experiment.prompts, plan.experiment.decoding
+        rows = [plan.rows[row] for row in self.rows]
+        ids = limited_prompts(sender, prompts.relay_sender, rows, prompts, decoding).ids
+        self._check_window("sender", ids, decoding.relay_max_new_tokens)
+        return list(ids)
 
     def debate(self, rounds: int, write: WriteText) -> list[Reading]:
         """Let both models write in all rounds but the last; return the receiver's last prompts.
@@ -100,16 +119,20 @@ class Conversation:
             PairError: A prompt is longer than the limit or the window, and cannot be cut because
                 the question is at its end.
         """
+        decoding = self.workload.plan.experiment.decoding
         turns: list[tuple[Turn, ...]] = [() for _ in self.rows]
         last: list[Mapping[Side, str]] | None = None
         for round_index in range(rounds - 1):
             answers: dict[Side, list[Turn]] = {}
             for side in get_args(Side):
                 texts = self.debate_texts(side, last)
-                answers[side] = self._turns(side, round_index, texts, write, whole=True)
+                prompts = self.debate_prompts(side, texts, decoding.relay_max_new_tokens)
+                answers[side] = self._turns(side, round_index, prompts, write)
                 turns = [(*before, new) for before, new in zip(turns, answers[side], strict=True)]
             last = [{side: answers[side][i].text for side in answers} for i in range(len(turns))]
-        return self._readings(self.debate_texts("receiver", last), turns, whole=True)
+        texts = self.debate_texts("receiver", last)
+        prompts = self.debate_prompts("receiver", texts, decoding.max_new_tokens)
+        return self._readings(texts, prompts, turns)
 
     def debate_texts(self, side: Side, last: Sequence[Mapping[Side, str]] | None) -> list[str]:
         """Return a model's prompts in a round, with both models' last answers; None at first."""
@@ -124,28 +147,45 @@ class Conversation:
         """Fill a template with each row's context and question, and with the text written."""
         return fill(template, [self.workload.plan.rows[row] for row in self.rows], written)
 
-    def prompts(
-        self, side: Side, texts: Sequence[str], new_tokens: int, *, whole: bool = False
-    ) -> list[TokenIds]:
-        """Tokenise prompts for a model, cut at the prompt limit, and check that they fit it.
+    def relay_received(self, texts: Sequence[str]) -> list[TokenIds]:
+        """Return the receiver's prompts with a relay, whole unless they may be cut on the right.
 
         Raises:
-            PairError: As `tokenise`, the window is too small, or a prompt that must stay `whole`
-                is longer than the limit.
+            PairError: A prompt with its new tokens reaches beyond the window.
+        """
+        experiment, receiver = self.workload.plan.experiment, self.workload.pair.receiver
+        decoding, chat = experiment.decoding, experiment.prompts.chat
+        may_be_cut = decoding.truncate == "right" and not takes_template(
+            receiver.tokenizer, chat, receiver.name
+        )
+        # A text may have more tokens when it is read than when it was written; there was room.
+        limit = decoding.max_prompt_tokens if may_be_cut else None
+        ids = tokenise(receiver, texts, self._row_ids(), limit, chat)
+        self._check_window("receiver", ids, decoding.max_new_tokens)
+        return list(ids)
+
+    def debate_prompts(self, side: Side, texts: Sequence[str], new_tokens: int) -> list[TokenIds]:
+        """Return a model's prompts in a debate, whole.
+
+        Raises:
+            PairError: A prompt is longer than the limit or the window.
         """
         model, experiment = self.workload.model(side), self.workload.plan.experiment
         limit = experiment.decoding.max_prompt_tokens
-        row_ids = self._row_ids()
-        ids = tokenise(model, texts, row_ids, limit + whole, experiment.prompts.chat)
-        for row_id, prompt in zip(row_ids, ids, strict=True):
+        ids = tokenise(model, texts, self._row_ids(), chat=experiment.prompts.chat)
+        for row_id, prompt in zip(self._row_ids(), ids, strict=True):
             if len(prompt) > limit:
                 raise PairError(
                     f"row {row_id}: the {side}'s prompt in the debate is longer than {limit} "
                     "tokens, and what is cut would be the question; raise "
                     "decoding.max_prompt_tokens"
                 )
-        check_window(model, [len(prompt) for prompt in ids], row_ids, new_tokens)
+        self._check_window(side, ids, new_tokens)
         return list(ids)
+
+    def _check_window(self, side: Side, prompts: Sequence[TokenIds], new_tokens: int) -> None:
+        lengths = [len(ids) for ids in prompts]
+        check_window(self.workload.model(side), lengths, self._row_ids(), new_tokens)
 
     def check_room(self, side: Side, texts: Sequence[str], messages: int) -> None:
         """Refuse prompts that the longest texts, so many in each, would make too long.
@@ -157,7 +197,7 @@ class Conversation:
         decoding, chat = experiment.decoding, experiment.prompts.chat
         limit, written = decoding.max_prompt_tokens, messages * decoding.relay_max_new_tokens
         row_ids = self._row_ids()
-        prompts = tokenise(model, texts, row_ids, limit + 1, chat)
+        prompts = tokenise(model, texts, row_ids, chat=chat)
         for row_id, ids in zip(row_ids, prompts, strict=True):
             longest = len(ids) + written
             if longest > limit:
@@ -177,12 +217,11 @@ class Conversation:
         return [self.workload.plan.rows[row].row_id for row in self.rows]
 
     def _turns(
-        self, side: Side, turn: int, texts: Sequence[str], write: WriteText, *, whole: bool = False
+        self, side: Side, turn: int, prompts: Sequence[TokenIds], write: WriteText
     ) -> list[Turn]:
         """Let a model write after each prompt."""
         tokenizer = self.workload.model(side).tokenizer
         new_tokens = self.workload.plan.experiment.decoding.relay_max_new_tokens
-        prompts = self.prompts(side, texts, new_tokens, whole=whole)
         written = write(side, turn, prompts, new_tokens)
         return [
             Turn(side, tokenizer.decode(new, skip_special_tokens=True).strip(), len(ids), len(new))
@@ -190,12 +229,13 @@ class Conversation:
         ]
 
     def _readings(
-        self, texts: Sequence[str], turns: Sequence[tuple[Turn, ...]], *, whole: bool = False
+        self,
+        texts: Sequence[str],
+        prompts: Sequence[TokenIds],
+        turns: Sequence[tuple[Turn, ...]],
     ) -> list[Reading]:
         """Return the receiver's last prompts with the gold answers after them."""
         plan, receiver = self.workload.plan, self.workload.pair.receiver
-        new_tokens = plan.experiment.decoding.max_new_tokens
-        prompts = self.prompts("receiver", texts, new_tokens, whole=whole)
         rows = [plan.rows[row] for row in self.rows]
         chat = plan.experiment.prompts.chat
         answers = answers_after(receiver, texts, prompts, rows, chat)

@@ -16,6 +16,9 @@ def doctor(
     out: Annotated[
         Path | None, typer.Option(help="Where the run would be written.", show_default=False)
     ] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Run the first rows only.", min=1, show_default=False)
+    ] = None,
     device: Device = None,
     changes: Set = None,
     as_json: AsJson = False,
@@ -26,12 +29,14 @@ def doctor(
     """
     from statebridge.actions import doctor as checks_of
 
-    overrides = read_changes(changes) | ({"execution.device": device} if device else {})
+    given = {"limit": limit, "execution.device": device}
+    overrides = read_changes(changes) | {k: v for k, v in given.items() if v is not None}
     checks = []
     for check in checks_of(file, out, overrides):
         checks.append(check)
         if not as_json:
-            print(f"{'ready  ' if check.ready else 'MISSING'}  {check.what:12} {check.detail}")
+            state = "MISSING" if not check.ready else "CAUTION" if check.is_caution else "ready  "
+            print(f"{state}  {'' if check.is_caution else check.what:12} {check.detail}")
     if as_json:
         print(
             json.dumps(

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from statebridge.actions import need_engine
 from statebridge.commands.options import AsJson, Device, ExperimentFile, Set, read_changes
-from statebridge.progress import show_progress
+from statebridge.progress import print_caution, show_progress
 
 
 def layer_search(
@@ -61,7 +61,9 @@ def layer_search(
 
     try:
         with show_progress(quiet=as_json) as progress:
-            summary = run_layer_search(experiment, out, progress=progress)
+            summary = run_layer_search(
+                experiment, out, progress=progress, show_caution=print_caution
+            )
     except KeyboardInterrupt:
         print("interrupted; the same command again goes on where it stopped", file=sys.stderr)
         raise typer.Exit(130) from None

@@ -9,6 +9,7 @@ import typer
 import yaml
 
 from statebridge.errors import ExperimentError
+from statebridge.experiment.yaml_text import read_yaml
 
 ExperimentFile = Annotated[
     Path, typer.Argument(metavar="FILE", help="Experiment file, YAML or JSON.", show_default=False)
@@ -64,10 +65,7 @@ def read_changes(changes: list[str] | None) -> dict[str, Any]:
             raise ExperimentError(
                 f"--set {change}: not FIELD=VALUE; give such as decoding.max_new_tokens=32"
             )
-        try:
-            value = yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError, RecursionError):
-            raise ExperimentError(f"--set {change}: the value is not valid YAML") from None
+        value, _ = read_yaml(text, f"--set {change}")
         # In a file a relative path is relative to the file; here to the working directory.
         last = field.rsplit(".", 1)[-1]
         # `execution.path` is a word: `shared` or `plain`.

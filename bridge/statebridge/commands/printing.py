@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from statebridge.progress import print_caution
+
 if TYPE_CHECKING:
     from statebridge.records import ResultSet
     from statebridge.run import Run
@@ -58,6 +60,12 @@ def print_empty_cells(results: ResultSet, console: Console) -> None:
         console.print(
             f"note: {name} has no rows: no two prompts are of one length", highlight=False
         )
+
+
+def print_cautions(cautions: Iterable[str]) -> None:
+    """Print what limits the results, on standard error."""
+    for caution in cautions:
+        print_caution(caution)
 
 
 def _cell(mean: SeedMean, with_sd: bool) -> str:

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from statebridge.commands.options import AsJson, Sources
-from statebridge.commands.printing import print_empty_cells, print_scores
+from statebridge.commands.printing import print_cautions, print_empty_cells, print_scores
 
 Expect = Annotated[
     str | None,
@@ -47,6 +47,7 @@ def score(
     print_scores(run, Console(), metrics)
     results = run.results()
     print_empty_cells(results, Console(stderr=True))
+    print_cautions(results.cautions)
     for cell in results.cells:
         if not cell.complete:
             Console(stderr=True).print(

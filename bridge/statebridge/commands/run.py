@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +14,8 @@ from rich.console import Console
 from statebridge.actions import need_engine
 from statebridge.commands.options import AsJson, Device, ExperimentFile, Remote, Set, read_changes
 from statebridge.commands.printing import print_empty_cells, print_scores
-from statebridge.progress import show_progress
+from statebridge.errors import StatebridgeError
+from statebridge.progress import print_caution, show_progress
 
 
 def run(
@@ -58,9 +60,9 @@ def run(
 
     try:
         with show_progress(quiet=as_json) as progress:
-            summary = run_experiment(experiment, out, progress=progress)
+            summary = run_experiment(experiment, out, progress=progress, show_caution=print_caution)
     except KeyboardInterrupt:
-        print("interrupted; the same command again goes on where it stopped", file=sys.stderr)
+        print(f"interrupted; {_left(out)}", file=sys.stderr)
         raise typer.Exit(130) from None
     found = Run(out)
     if as_json:
@@ -72,6 +74,7 @@ def run(
                     "resumed_lanes": summary.resumed_lanes,
                     "reused_lanes": summary.reused_lanes,
                     "seconds": round(summary.seconds, 3),
+                    "cautions": summary.cautions,
                     "conditions": {
                         f"{score.condition}/{score.direction}": {
                             measure: mean.mean for measure, mean in score.means.items()
@@ -92,3 +95,17 @@ def run(
         soft_wrap=True,
         highlight=False,
     )
+
+
+def _left(out: Path) -> str:
+    """Return what an interrupted run left, and what the same command does with it."""
+    from statebridge.run import Run
+
+    with suppress(StatebridgeError):
+        done, total = Run(out).progress
+        if done:
+            return f"{done} of {total} lanes are committed, and the same command goes on from there"
+    # A card is written last: its translator is whole.
+    fitted = len(list((out / "translators").rglob("*.json")))
+    kept = f"; the {fitted} translators that are fitted are kept" if fitted else ""
+    return f"no lane is committed yet, and the same command begins again{kept}"

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import codecs
+import gzip
 import hashlib
 import os
 import re
 import secrets
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from statebridge.errors import DatasetError, EnvironmentFault
 
@@ -32,6 +34,8 @@ def readable(path: Path) -> Iterator[None]:
 def iter_lines(path: Path, longest: int | None = None) -> Iterator[tuple[int, str]]:
     """Yield (line number from 1, line without its end) of a UTF-8 file, streaming.
 
+    A file whose name ends in `.gz` is decompressed as it is read.
+
     Only LF, or CR LF, ends a line: the other characters that Unicode calls line ends may
     occur inside a JSON string.
 
@@ -41,11 +45,26 @@ def iter_lines(path: Path, longest: int | None = None) -> Iterator[tuple[int, st
             `longest` bytes.
     """
     limit = -1 if longest is None else longest + 1
-    with readable(path), path.open("rb") as stream:
+    with readable(path), _opened(path) as stream:
         for number, line in enumerate(iter(partial(stream.readline, limit), b""), start=1):
             if longest is not None and len(line) > longest:
                 raise DatasetError(f"{path}, line {number}: more than {longest} bytes; break it up")
             yield number, _decode(line.rstrip(b"\r\n"), path, number)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    if path.suffix != ".gz":
+        with path.open("rb") as stream:
+            yield stream
+        return
+    try:
+        with gzip.open(path, "rb") as stream:
+            yield cast("BinaryIO", stream)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DatasetError(
+            f"{path}: not a whole gzip file ({error}); copy it again, or take .gz off its name"
+        ) from None
 
 
 def read_text(path: Path) -> str:

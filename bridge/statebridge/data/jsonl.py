@@ -11,6 +11,7 @@ from typing import Any
 
 from statebridge.data.answers import NAME_LISTS, listed_names
 from statebridge.data.files import atomic_writer, iter_lines, read_text
+from statebridge.data.parquet import PARQUET, iter_parquet
 from statebridge.data.rows import (
     Place,
     distinct_rows,
@@ -42,9 +43,14 @@ class FieldMap:
 def iter_objects(path: Path) -> Iterator[tuple[Place, dict[str, Any]]]:
     """Yield (place, object) for each line of a JSON Lines file; blank lines are passed over.
 
+    A file whose name ends in `.parquet` has an object for each of its rows.
+
     Raises:
         DatasetError: The file cannot be read, or a line is not one strict JSON object.
     """
+    if path.suffix == PARQUET:
+        yield from iter_parquet(path)
+        return
     for number, line in iter_lines(path):
         if not line.strip():
             continue
@@ -115,6 +121,28 @@ def _attributes(
         elif value is None or isinstance(value, str | int | float | bool):
             attributes[name] = value
     return attributes
+
+
+def left_out_fields(
+    path: Path, rows: Iterable[DatasetRow], fields: FieldMap | None = None
+) -> dict[str, int]:
+    """Return the fields of a JSON Lines file that its rows do not hold, and in how many rows.
+
+    These are lists and objects that are not empty.
+
+    Args:
+        path: The file.
+        rows: Its rows, as `iter_jsonl` gave them.
+        fields: As given to `iter_jsonl`.
+    """
+    fields = fields or FieldMap()
+    used = {fields.id, *ID_FIELDS, fields.context, fields.question, fields.answer}
+    counts: dict[str, int] = {}
+    for (_, record), row in zip(iter_objects(path), rows, strict=False):
+        for name, value in record.items():
+            if isinstance(value, list | dict) and value and name not in {*used, *row.attributes}:
+                counts[name] = counts.get(name, 0) + 1
+    return counts
 
 
 def canonical_line(record: dict[str, Any]) -> bytes:
@@ -192,6 +220,9 @@ def iter_records(path: Path) -> Iterator[tuple[Place, dict[str, Any]]]:
     Raises:
         DatasetError: The file cannot be read, is not strict JSON, or a record is no object.
     """
+    if path.suffix == PARQUET:
+        yield from iter_parquet(path)
+        return
     first = next((line.lstrip() for _, line in iter_lines(path) if line.strip()), "")
     if not first.startswith("["):
         yield from iter_objects(path)

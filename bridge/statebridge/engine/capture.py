@@ -14,7 +14,7 @@ import safetensors.numpy
 import torch
 import transformers
 
-from statebridge.channels.prompts import check_window, tokenise
+from statebridge.channels.token_ids import check_window, tokenise
 from statebridge.data.files import atomic_writer, make_folder
 from statebridge.engine.similarity.layer_similarity import block_indices
 from statebridge.models.token_batch import TokenBatch

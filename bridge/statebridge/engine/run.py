@@ -2,44 +2,37 @@
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from statebridge.channels.workload import Workload
 from statebridge.data import write_jsonl
-from statebridge.data.training_texts import TrainingTexts
+from statebridge.engine.cautions import check_scoring, run_cautions
 from statebridge.engine.commit import PlannedRun, Progress, run_groups
 from statebridge.engine.executors.executor import EXECUTORS, check_names
 from statebridge.engine.fitting.run_translators import run_translators
+from statebridge.engine.manifest import identity_of, manifest_of
 from statebridge.engine.planning.groups import choose_max_lanes, grouped
 from statebridge.engine.planning.positive_control import (
     control_experiment,
     control_pair,
     taught_experiment,
 )
-from statebridge.engine.planning.prepare import prepare
+from statebridge.engine.planning.prepare import prepare, stand_ins, with_translators
+from statebridge.engine.probe import on_a_path_that_fits
+from statebridge.engine.reuse.extension import finish_extension, set_own_aside
 from statebridge.engine.reuse.lane_key import LaneKeys
 from statebridge.engine.reuse.lane_reuse import NOTHING_REUSED, set_aside
 from statebridge.engine.sender_checks.checks import run_sender_checks
 from statebridge.engine.sender_checks.plan import plan_sender_checks
-from statebridge.errors import ExperimentError, PairError
+from statebridge.errors import ExperimentError
 from statebridge.experiment.experiment import Experiment
-from statebridge.models.families import shape_from_config
-from statebridge.models.loading import weights_sha256
-from statebridge.models.pair import Pair, load_pair
-from statebridge.models.traced_model import TracedModel
+from statebridge.models.pair import Pair, declared_pair
 from statebridge.results.sender_checks import write_sender_checks
-from statebridge.results.training_overlap import FIELD, training_overlap
 from statebridge.runs.directory import (
     DATASET,
-    FORMAT,
     MANIFEST,
     POSITIVE_CONTROL,
     SENDER_CHECKS,
@@ -47,10 +40,10 @@ from statebridge.runs.directory import (
     RunDirectory,
     open_run,
 )
+from statebridge.runs.plan import Plan
 from statebridge.runs.reuse import FitStore, LaneStore
-from statebridge.runs.same_run import as_started, check_same
+from statebridge.runs.same_run import as_started, check_growth, check_same, grows
 from statebridge.tasks.declared_rows import resolve_dataset
-from statebridge.translators.storage import recorded_versions
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +59,8 @@ class RunSummary:
     """Lanes of the whole run that were taken from earlier runs."""
     seconds: float
     """Wall time of this call's groups."""
+    cautions: tuple[str, ...]
+    """Limits of the results that were known before a row was run."""
 
 
 def run_experiment(
@@ -74,6 +69,7 @@ def run_experiment(
     *,
     pair: Pair | None = None,
     progress: Progress = lambda *_: None,
+    show_caution: Callable[[str], None] = lambda _: None,
     reuse: LaneStore | None = None,
     fits: FitStore | None = None,
 ) -> RunSummary:
@@ -82,8 +78,9 @@ def run_experiment(
     Args:
         experiment: As declared.
         out: The run directory; made if needed.
-        pair: A pair that is loaded already; loaded from the experiment if not given.
+        pair: A pair that is loaded already, at any layers; loaded from the experiment if not given.
         progress: Called as work goes on.
+        show_caution: Called with each caution of the run, before a row is run.
         reuse: Store of lanes: those of earlier runs are taken rather than computed again, and
             this run's are recorded. Not used if the experiment sets `execution.reuse` to false.
         fits: The same for fitted translators.
@@ -101,10 +98,25 @@ def run_experiment(
         earlier = directory.read_manifest()
         experiment = as_started(experiment, earlier and earlier["experiment"])
         rows, dataset_sha256 = resolve_dataset(experiment.dataset)
+        check_scoring(rows[: experiment.limit])
         progress("load", 0, 1)
-        pair = pair or load_pair(experiment)
+        pair = declared_pair(experiment, pair)
         progress("load", 1, 1)
-        translators, origins = run_translators(
+        experiment, path_cautions = on_a_path_that_fits(experiment, pair)
+        # What can be refused is refused before translators are fitted.
+        workload = prepare(experiment, pair, rows, stand_ins(experiment, pair))
+        checks = plan_sender_checks(workload) if experiment.sender_checks else None
+        identity = identity_of(workload, dataset_sha256)
+        if earlier is not None:
+            file = directory.path / MANIFEST
+            check_same(identity, earlier, file, may_grow=True)
+            if grows(identity, earlier):
+                asked = {c.name: c.condition.model_dump(mode="json") for c in workload.plan.cells}
+                check_growth(identity, earlier, asked, workload.plan.limit, file)
+        cautions = (*path_cautions, *run_cautions(workload))
+        for caution in cautions:
+            show_caution(caution)
+        translators, identity["translators"] = run_translators(
             experiment,
             pair,
             rows,
@@ -112,40 +124,10 @@ def run_experiment(
             progress,
             fits if experiment.execution.reuse else None,
         )
-        workload = prepare(experiment, pair, rows, translators)
-        checks = plan_sender_checks(workload) if experiment.sender_checks else None
-        identity = {
-            "experiment": experiment.model_dump(mode="json", exclude={"execution"}),
-            "path": experiment.path,
-            "dataset": {"sha256": dataset_sha256, "rows": len(rows)},
-            "pair": {"sender": _side(pair.sender), "receiver": _side(pair.receiver)},
-            "translators": origins,
-            "versions": recorded_versions(_PACKAGES),
-            "device": _device(pair.receiver.device),
-            "sender_device": _other_device(pair),
-            "threads": torch.get_num_threads(),
-        }
-        if earlier is not None:
-            check_same(identity, earlier, directory.path / MANIFEST)
-            max_lanes = int(earlier["plan"]["max_lanes"])
-        else:
-            max_lanes = choose_max_lanes(workload)
-        workload = replace(workload, plan=grouped(workload.plan, max_lanes))
+        workload = with_translators(workload, translators)
+        started = _Started(identity, cautions, directory, reuse)
+        workload, stated, remember = started.planned(workload, earlier)
         lane_counts = workload.plan.lane_counts
-        remember = None
-        if reuse is not None and experiment.execution.reuse:
-            keys = LaneKeys(workload, identity)
-            remember = (reuse, keys) if keys.complete else None
-        if earlier is None:
-            write_jsonl(rows[: workload.plan.limit], directory.path / DATASET)
-            plan = {"max_lanes": max_lanes, "lanes": lane_counts}
-            stated = (
-                set_aside(*remember, workload.plan, directory.path) if remember else NOTHING_REUSED
-            )
-            manifest = _manifest(identity, workload, plan, stated)
-            directory.write_manifest(manifest | _overlap(workload))
-        else:
-            stated = earlier.get("reused", NOTHING_REUSED)
         if stated["lanes"]:
             progress("reuse", stated["lanes"], sum(lane_counts))
         done = directory.committed_groups(lane_counts)
@@ -154,14 +136,93 @@ def run_experiment(
         seconds = run_groups(planned, executor, done, directory, progress)
         _run_controls(experiment, pair, directory, progress, reuse)
         if checks is not None and not (directory.path / SENDER_CHECKS).exists():
-            write_sender_checks(run_sender_checks(checks, max_lanes, progress), directory.path)
+            checks = replace(checks, workload=workload)
+            made = run_sender_checks(checks, workload.plan.max_lanes, progress)
+            write_sender_checks(made, directory.path)
+        own = stated["lanes"] if "replaces" in stated else 0
         return RunSummary(
             directory=directory.path,
             lanes=sum(lane_counts),
-            resumed_lanes=sum(lane_counts[:done]),
-            reused_lanes=stated["lanes"],
+            resumed_lanes=max(own, sum(lane_counts[:done])),
+            reused_lanes=stated["lanes"] - own,
             seconds=seconds,
+            cautions=cautions,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Started:
+    """How a run is started, or goes on, in its directory."""
+
+    identity: Mapping[str, Any]
+    cautions: Sequence[str]
+    directory: RunDirectory
+    reuse: LaneStore | None
+
+    def planned(
+        self, workload: Workload, earlier: Mapping[str, Any] | None
+    ) -> tuple[Workload, Mapping[str, Any], tuple[LaneStore, LaneKeys] | None]:
+        """Return the workload in groups, the lanes that are set aside, and the store in use.
+
+        Raises:
+            OtherRunError: The directory holds a run of which this is neither the same nor more.
+        """
+        declared = workload.plan.experiment.execution.max_lanes
+        if earlier is None:
+            max_lanes = choose_max_lanes(workload)
+        else:
+            # The groups that are committed stay; what is left runs in smaller parts if need be.
+            max_lanes = int(earlier["plan"]["max_lanes"])
+        plan = grouped(workload.plan, max_lanes)
+        remember = self._remember(replace(workload, plan=plan))
+        stated: Mapping[str, Any]
+        if earlier is None:
+            stated = set_aside(*remember, plan, self._path) if remember else NOTHING_REUSED
+            write_jsonl(plan.rows[: plan.limit], self._path / DATASET)
+            self._write(workload, plan, stated)
+        else:
+            stated = self._gone_on(workload, plan, earlier)
+        if declared is not None and declared < max_lanes:
+            plan = replace(plan, max_lanes=declared)
+        return replace(workload, plan=plan), stated, remember
+
+    def _gone_on(
+        self, workload: Workload, plan: Plan, earlier: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        file = self._path / MANIFEST
+        check_same(self.identity, earlier, file, may_grow=True)  # with the translators
+        stated: Mapping[str, Any] = earlier.get("reused", NOTHING_REUSED)
+        finish_extension(stated, self._path)
+        if not grows(self.identity, earlier):
+            return stated
+        done = self.directory.committed_groups(earlier["plan"]["lanes"])
+        same_plan = earlier["plan"]["lanes"] == plan.lane_counts and [
+            cell["name"] for cell in earlier["cells"]
+        ] == [cell.name for cell in plan.cells]
+        if not same_plan:
+            stated = (
+                set_own_aside(plan, earlier, self._path, done) if done else dict(NOTHING_REUSED)
+            )
+        write_jsonl(plan.rows[: plan.limit], self._path / DATASET)
+        self._write(workload, plan, stated)
+        finish_extension(stated, self._path)
+        return stated
+
+    def _remember(self, workload: Workload) -> tuple[LaneStore, LaneKeys] | None:
+        if self.reuse is None or not workload.plan.experiment.execution.reuse:
+            return None
+        keys = LaneKeys(workload, self.identity)
+        return (self.reuse, keys) if keys.complete else None
+
+    def _write(self, workload: Workload, plan: Plan, stated: Mapping[str, Any]) -> None:
+        counts = {"max_lanes": plan.max_lanes, "lanes": plan.lane_counts}
+        grown = replace(workload, plan=plan)
+        manifest = manifest_of(self.identity, grown, counts, stated, self.cautions)
+        self.directory.write_manifest(manifest)
+
+    @property
+    def _path(self) -> Path:
+        return self.directory.path
 
 
 def _run_controls(
@@ -189,103 +250,3 @@ def _run_controls(
     taught = taught_experiment(experiment, str(pair.receiver.device))
     if taught is not None:
         run_experiment(taught, directory.path / TAUGHT_PAIR, progress=as_stage("taught_pair"))
-
-
-def _overlap(workload: Workload) -> dict[str, Any]:
-    """Return which rows are new to the maps of the run; nothing of a run without maps."""
-    trained: dict[str, list[TrainingTexts | None]] = {}
-    for (name, _), translator in workload.translators.items():
-        card = translator.card
-        trained.setdefault(name, []).append(None if card is None else card.trained_on)
-    rows = workload.plan.rows[: workload.plan.limit]
-    return {FIELD: training_overlap(rows, trained)} if trained else {}
-
-
-def _manifest(
-    identity: Mapping[str, Any],
-    workload: Workload,
-    plan: Mapping[str, Any],
-    reused: Mapping[str, Any],
-) -> dict[str, Any]:
-    cells = []
-    for cell in workload.plan.cells:
-        rows = sum(workload.plan.included(cell, row) for row in range(workload.plan.limit))
-        stated = {
-            "name": cell.name,
-            "seed": cell.seed,
-            "rows": rows,
-            "excluded_rows": workload.plan.limit - rows,
-            "condition": cell.condition.model_dump(mode="json"),
-        }
-        if cell.condition.shuffled:
-            stated["donors"] = workload.plan.donor_uses(cell)
-        cells.append(stated)
-    return {
-        "format": FORMAT,
-        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        **identity,
-        "execution": workload.plan.experiment.execution.model_dump(mode="json"),
-        "devices": {
-            "sender": str(workload.pair.sender.device),
-            "receiver": str(workload.pair.receiver.device),
-        },
-        "hosts": {
-            name: side.host.facts(side.model.repo_id) if side.host.remote else None
-            for name, side in (
-                ("sender", workload.pair.sender),
-                ("receiver", workload.pair.receiver),
-            )
-        },
-        "git_revision": _git_revision(),
-        "cells": cells,
-        "plan": plan,
-        "reused": reused,
-    }
-
-
-def _side(model: TracedModel) -> dict[str, Any]:
-    return {
-        "model": model.name,
-        "revision": model.revision,
-        "layer": model.layer,
-        "layer_path": model.layer_path,
-        "blocks": len(model.block_paths),
-        "width": model.width,
-        "shape": _shape(model),
-        "weights_sha256": weights_sha256(model.module),
-    }
-
-
-def _shape(model: TracedModel) -> dict[str, Any] | None:
-    """Return the sizes that a pass's cost depends on; None of a family whose are not known."""
-    with suppress(PairError):
-        return asdict(shape_from_config(model.module.config.get_text_config().to_dict()))
-    return None
-
-
-_PACKAGES = ("statebridge", "torch", "transformers", "nnsight", "tokenizers", "numpy")
-
-
-def _device(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-
-
-def _other_device(pair: Pair) -> str | None:
-    """Return what the sender is on; None where that is of the same kind as the receiver's."""
-    own = _device(pair.sender.device)
-    return None if own == _device(pair.receiver.device) else own
-
-
-def _git_revision() -> str | None:
-    """Return the revision of the checkout that the library runs from; None outside of one."""
-    with suppress(OSError, subprocess.SubprocessError):
-        found = subprocess.run(
-            ["git", "rev-parse", "HEAD"],  # noqa: S607 - whichever git the user has
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=True,
-        )
-        return found.stdout.strip() or None
-    return None

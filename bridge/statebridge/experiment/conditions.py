@@ -247,6 +247,8 @@ class Condition(BaseModel):
         return (
             self.carries_sender
             and isinstance(other, Condition)
+            # Of several runs that are compared, both of one.
+            and self.name.partition("@")[2] == other.name.partition("@")[2]
             and other.shuffled
             and other.raw == self.raw
             and self.same_but(other, "source", "lone_rows")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import PureWindowsPath
 from typing import Annotated, Any
 
 from pydantic import (
@@ -49,19 +50,34 @@ Sha256 = Annotated[
 """A whole SHA-256 in lower-case hex digits."""
 
 
+def is_model_folder(model: str) -> bool:
+    """Whether a model is a local folder: its name starts with `.`, `/`, `~` or a Windows drive.
+
+    Any other name is the id of a model on the hub.
+    """
+    return model.startswith((".", "/", "~")) or PureWindowsPath(model).drive != ""
+
+
 def _layer(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ValueError("give a relative depth (0.67), an index (8) or a module path")
+    right = "give a relative depth between 0 and 1 (0.67), an index (8) or a module path"
+    if isinstance(value, bool) or not isinstance(value, int | float | str) or value == "":
+        raise ValueError(right)
+    if value == 1.0 and isinstance(value, float):
+        raise ValueError(
+            "1.0 would be the last block and 1 the second one; write -1 for the last, or 1"
+        )
+    if isinstance(value, float) and not 0 < value < 1:
+        raise ValueError(f"{right}, not {value:g}")
     return value
 
 
 Layer = Annotated[
     Annotated[int, Field(strict=True)]
-    | Annotated[float, Field(strict=True, gt=0, le=1)]
+    | Annotated[float, Field(strict=True, gt=0, lt=1)]
     | Annotated[str, Field(min_length=1)],
     BeforeValidator(_layer),
 ]
-"""Relative depth in (0, 1], block index (negative ones count from the end), or module path."""
+"""Relative depth in (0, 1), block index (negative ones count from the end), or module path."""
 
 
 class NameIn:

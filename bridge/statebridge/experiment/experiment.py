@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import string
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -31,9 +30,10 @@ from statebridge.experiment.dataset import (
     HoldOut,
     Seed,
 )
-from statebridge.experiment.declared import NO_BOOLEAN, Layer, NameIn
+from statebridge.experiment.declared import NO_BOOLEAN, Layer, NameIn, is_model_folder
 from statebridge.experiment.layer_search import LayerSearch, check_layer_search
 from statebridge.experiment.presets import resolve_conditions
+from statebridge.experiment.prompting import Chat, Decoding, Prompts
 from statebridge.experiment.random_streams import DEFAULT_STREAM, STREAMS
 from statebridge.experiment.translator_settings import (
     KINDS,
@@ -45,9 +45,10 @@ from statebridge.experiment.translator_settings import (
     TrainingSettings,
 )
 
-__all__ = ["Corpus", "Dataset", "GeneratedRows", "Seed"]  # of `statebridge.experiment.dataset`
+# Of the modules beside this one.
+__all__ = ["Chat", "Corpus", "Dataset", "Decoding", "GeneratedRows", "Prompts", "Seed"]
 Dtype = Literal["float32", "float64", "bfloat16", "float16"]
-Chat = Literal["none", "auto", "required"]
+DTYPES: tuple[str, ...] = get_args(Dtype)
 
 
 def _known_remote(remote: str) -> str:
@@ -66,8 +67,15 @@ class ModelAtLayer(Declared):
     """Hub id, or a local folder (a path that starts with `.`, `/` or `~`)."""
     layer: Layer
     revision: str | None = None
+    """Branch, tag or commit of a model of the hub."""
     remote: Remote | None = None
     """Where this side runs, as `remote` of the experiment; None is where the experiment runs."""
+
+    @model_validator(mode="after")
+    def _revision_has_a_hub(self) -> ModelAtLayer:
+        if self.revision is not None and is_model_folder(self.model):
+            raise ValueError(f"revision goes with a model of the hub; {self.model} is a folder")
+        return self
 
 
 class Causal(Declared):
@@ -194,104 +202,6 @@ DEFAULT_SET = "default"
 """Name of the only set of translators, where an experiment has one."""
 
 
-class Prompts(Declared):
-    """Prompt templates; those with a context are the exact strings of arXiv 2606.03280."""
-
-    task: str = "Context: {context}\nQ: {question}\nA:"
-    """Read by the sender, and by the receiver where a condition does not say otherwise."""
-    sender: str | None = None
-    """Read by the sender in place of `task`."""
-    question_only: str = "Q: {question}\nA:"
-    """Read by the receiver where the context is private to the sender."""
-    placeholder_token: Annotated[str, Field(min_length=1)] | None = None
-    """Text of the one token that stands for each of the context's in the `placeholder` prompt;
-    the pad token if not given, which is the end token where the tokenizer has none."""
-    relay_sender: str = "{context}\n\nKey facts:"
-    relay_receiver: str = "{relay}\nQ: {question}\nA:"
-    debate_sender: str = (
-        "Context: {context}\nQ: {question}\nYour answer: {own}\nAnother answer: {other}\nA:"
-    )
-    """Read by the sender from a debate's second round on: `{own}` is its last answer, `{other}`
-    the receiver's. In the first it reads `sender`, and the receiver `question_only`."""
-    debate_receiver: str = "Q: {question}\nYour answer: {own}\nAnother answer: {other}\nA:"
-    chat: Chat = "none"
-    """Put every prompt through the model's chat template, as one user's turn: `none` of them,
-    those of a model that has a template (`auto`), or all (`required`)."""
-
-    @property
-    def to_sender(self) -> str:
-        """The template that the sender reads where its states are taken."""
-        return self.task if self.sender is None else self.sender
-
-    @field_validator(
-        "task",
-        "sender",
-        "question_only",
-        "relay_sender",
-        "relay_receiver",
-        "debate_sender",
-        "debate_receiver",
-    )
-    @classmethod
-    def _known_fields(cls, template: str | None, info: Any) -> str | None:
-        if template is None:
-            return None
-        allowed = {"context", "question"}
-        if info.field_name == "relay_receiver":
-            allowed = {"context", "question", "relay"}
-        if info.field_name in ("debate_sender", "debate_receiver"):
-            allowed = {"context", "question", "own", "other"}
-        if info.field_name == "question_only":
-            allowed = {"question"}
-        try:
-            parts = [part for part in string.Formatter().parse(template) if part[1] is not None]
-        except ValueError as error:
-            raise ValueError(f"not a template: {error}; write a literal brace twice") from None
-        used = {str(name) for _, name, _, _ in parts}
-        if any(specification or conversion for _, _, specification, conversion in parts):
-            raise ValueError(
-                "a placeholder takes no conversion or format: write {question} as it is"
-            )
-        if not used <= allowed:
-            raise ValueError(
-                f"unknown placeholder {sorted(used - allowed)}; allowed: {sorted(allowed)}"
-            )
-        if not template:
-            raise ValueError("the template is empty")
-        return template
-
-
-class Sample(Declared):
-    """Sampling, with numbers keyed by (seed, row id)."""
-
-    temperature: Annotated[float, NO_BOOLEAN] = 1.0
-    top_p: Annotated[float, Field(gt=0, le=1), NO_BOOLEAN] = 1.0
-    """Sample from the fewest tokens whose probabilities reach this."""
-
-    @field_validator("temperature")
-    @classmethod
-    def _above_zero(cls, temperature: float) -> float:
-        if temperature <= 0:
-            raise ValueError(
-                f"{temperature:g} is no temperature; give one above 0, or leave sample out for "
-                "greedy decoding"
-            )
-        return temperature
-
-
-class Decoding(Declared):
-    """Greedy or sampled decoding, with Hugging Face's meaning of the two processors."""
-
-    max_new_tokens: Annotated[int, Field(ge=1, le=65536), NO_BOOLEAN] = 64
-    relay_max_new_tokens: Annotated[int, Field(ge=1, le=65536), NO_BOOLEAN] = 128
-    repetition_penalty: Annotated[float, Field(gt=0), NO_BOOLEAN] = 1.3
-    no_repeat_ngram_size: Annotated[int, Field(ge=0), NO_BOOLEAN] = 3
-    max_prompt_tokens: Annotated[int, Field(ge=1), NO_BOOLEAN] = 256
-    """Longer prompts are cut on the right."""
-    sample: Sample | None = None
-    """Sample every text; each condition then runs under every seed. None decodes greedily."""
-
-
 class Likelihoods(Declared):
     """Further log-probabilities to record of each lane; each is a short pass after the prompt."""
 
@@ -318,7 +228,8 @@ class PositiveControl(Declared):
     """Also run the pair that comes with Statebridge and is known to transfer; never remotely."""
 
 
-Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
+DEVICE = r"^(auto|cpu|cuda(:\d+)?)$"
+Device = Annotated[str, Field(pattern=DEVICE)]
 
 
 class Execution(Declared):
@@ -334,9 +245,9 @@ class Execution(Declared):
     """Where the sender is; None puts it on the same device as the receiver."""
     max_lanes: Annotated[int, Field(ge=1), NO_BOOLEAN] | None = None
     """Lanes decoded together; None sizes the groups from free memory."""
-    remote_job_seconds: Annotated[float, Field(gt=0)] = 900
+    remote_job_seconds: Annotated[float, Field(gt=0), NO_BOOLEAN] = 900
     """Longest time that one remote job may take, queue and deployment included."""
-    remote_seconds: Annotated[float, Field(gt=0)] | None = None
+    remote_seconds: Annotated[float, Field(gt=0), NO_BOOLEAN] | None = None
     """Longest time that a remote run may take; the same command goes on later."""
     reuse: bool = True
     """Take what earlier runs computed, where the run has access to any (on a server)."""
@@ -388,7 +299,9 @@ class Experiment(Declared):
     @classmethod
     def _earlier_name(cls, data: Any) -> Any:
         """Read `sweep`, the name of `layer_search` in files of earlier versions."""
-        if isinstance(data, dict) and "sweep" in data and "layer_search" not in data:
+        if isinstance(data, dict) and "sweep" in data:
+            if "layer_search" in data:
+                raise ValueError("sweep: is the earlier name of layer_search; give one of the two")
             return {("layer_search" if key == "sweep" else key): data[key] for key in data}
         return data
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from statebridge.errors import ExperimentError
 from statebridge.experiment.experiment import Experiment, Fit, TranslatorSets
-from statebridge.experiment.files import load_experiment, parse_experiment
+from statebridge.experiment.files import check_fields, load_experiment
 
 ExperimentLike = str | Path | Experiment | Mapping[str, Any]
 """Path of a file, what was read from one, or its fields."""
@@ -33,10 +33,10 @@ def read_experiment(
         given = as_declared(given)
     if isinstance(given, Mapping):
         try:
-            text = json.dumps(given, ensure_ascii=False)
+            fields = json.loads(json.dumps(given, ensure_ascii=False))
         except (TypeError, ValueError) as error:
             raise ExperimentError(f"experiment: its fields are not JSON: {error}") from None
-        return parse_experiment(text, folder=Path(), overrides=overrides)
+        return check_fields(fields, folder=Path(), overrides=overrides)
     return load_experiment(given, overrides)
 
 

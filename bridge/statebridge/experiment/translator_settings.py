@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from statebridge.errors import TranslatorError
+from statebridge.errors import TranslatorError, nearest
 from statebridge.experiment.declared import NO_BOOLEAN, NameIn
 from statebridge.registry import Registry
 
@@ -22,6 +22,10 @@ Build = Callable[[int, int, Mapping[str, int]], "nn.Module"]
 
 SOLVED = ("ridge", "procrustes")
 """Ways of fitting an affine map in closed form; a file names them as `kind` too."""
+
+
+KIND_OPTIONS = ("hidden_dim", "rank")
+"""Whole numbers that a kind may need beside the widths; a fit declares them."""
 
 
 class TranslatorKind:
@@ -38,6 +42,12 @@ class TranslatorKind:
         # Named as the function, so that a notebook may define it again.
         self.__module__, self.__qualname__ = build.__module__, build.__qualname__
         self.build, self.source, self.options = build, source, options
+        for option in options:
+            if option not in KIND_OPTIONS:
+                raise TranslatorError(
+                    f"translator kind {build.__qualname__}: unknown option {option!r}; "
+                    f"{nearest(option, KIND_OPTIONS)}"
+                )
 
 
 KINDS: Registry[TranslatorKind] = Registry(
@@ -59,7 +69,7 @@ def translator_kind(
         options: Names of the whole numbers that it needs: `hidden_dim`, `rank`.
 
     Raises:
-        TranslatorError: Another kind has the name.
+        TranslatorError: Another kind has the name, or an option is unknown.
     """
 
     def added(build: Build) -> Build:

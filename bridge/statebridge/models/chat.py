@@ -7,7 +7,9 @@ tokenizer adds none of its own.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from datetime import datetime
 from itertools import takewhile
 from typing import Any
 from unicodedata import category, east_asian_width
@@ -18,6 +20,16 @@ from statebridge.experiment.experiment import Chat
 TEMPLATE_DATE = "26 Jul 2024"
 """Day for templates that ask for one (that in Llama 3's own file), so that a run reads the same
 prompts on any day."""
+
+
+_NOW = re.compile(r"strftime_now\(\s*(['\"])(.*?)\1\s*\)")
+
+
+def _on_one_day(template: Any) -> Any:
+    """Return a chat template that asks for the present moment with that day, at midnight."""
+    if not isinstance(template, str):
+        return template
+    return _NOW.sub(lambda found: repr(datetime(2024, 7, 26).strftime(found[2])), template)
 
 
 def takes_template(tokenizer: Any, chat: Chat, name: str) -> bool:
@@ -44,6 +56,7 @@ def as_turns(tokenizer: Any, texts: Sequence[str], name: str) -> list[str]:
     Raises:
         PairError: The template cannot be used.
     """
+    template = _on_one_day(tokenizer.chat_template)
     try:
         return [
             tokenizer.apply_chat_template(
@@ -51,6 +64,7 @@ def as_turns(tokenizer: Any, texts: Sequence[str], name: str) -> list[str]:
                 tokenize=False,
                 add_generation_prompt=True,
                 date_string=TEMPLATE_DATE,
+                chat_template=template,
             )
             for text in texts
         ]
@@ -75,7 +89,28 @@ def encoded(
     if templated:
         turns = as_turns(tokenizer, texts, name)
         return tokenizer(turns, add_special_tokens=False)["input_ids"], True
-    return tokenizer(list(texts))["input_ids"], False
+    return _begun(tokenizer, texts), False
+
+
+def _begun(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Return the token ids of plain texts that go on: without an end token that is appended.
+
+    What a model reads is to be continued; after its end token it would begin another text.
+    """
+    found = tokenizer(list(texts))["input_ids"]
+    appended = _appended(tokenizer)
+    return [ids[: len(ids) - appended] for ids in found] if appended else found
+
+
+def _appended(tokenizer: Any) -> int:
+    """Return how many special tokens a tokenizer puts after every text."""
+    with_specials = tokenizer("a")["input_ids"]
+    alone = tokenizer("a", add_special_tokens=False)["input_ids"]
+    extra = len(with_specials) - len(alone)
+    if extra <= 0 or not alone:
+        return 0
+    starts = [i for i in range(extra + 1) if with_specials[i : i + len(alone)] == alone]
+    return extra - starts[0] if starts else 0
 
 
 def encoded_answer(
@@ -91,12 +126,13 @@ def encoded_answer(
     Raises:
         PairError: As `takes_template` and `as_turns`.
     """
-    written, settings = answer.strip(), {}
+    written = answer.strip()
     if takes_template(tokenizer, chat, name):
-        text, settings = as_turns(tokenizer, [text], name)[0], _NO_SPECIALS
-    elif not begins_word(text):
-        written = f" {written}"
-    prompt, joined = tokenizer([text, text + written], **settings)["input_ids"]
+        text = as_turns(tokenizer, [text], name)[0]
+        prompt, joined = tokenizer([text, text + written], **_NO_SPECIALS)["input_ids"]
+    else:
+        written = written if begins_word(text) else f" {written}"
+        prompt, joined = _begun(tokenizer, [text, text + written])
     if joined[: len(prompt)] == prompt and len(joined) > len(prompt):
         return tuple(joined[len(prompt) :])
     if not written.startswith(" "):

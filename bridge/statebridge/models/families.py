@@ -140,7 +140,7 @@ def find_blocks(module: torch.nn.Module) -> list[str]:
 def resolve_layer(layer: int | float | str, block_paths: list[str], model: str) -> int:
     """Return the index of the block meant by `layer`.
 
-    A float is a relative depth: `int(depth * n)`, at most n - 1 (arXiv 2606.03280 uses
+    A float between 0 and 1 is a relative depth: `int(depth * n)` (arXiv 2606.03280 uses
     0.67). An int is an index, negative ones counting from the end. A string is a module
     path such as `gpt_neox.layers.8`.
 
@@ -156,8 +156,11 @@ def resolve_layer(layer: int | float | str, block_paths: list[str], model: str) 
             f"(blocks {block_paths[0]} to {block_paths[-1]})"
         )
     if isinstance(layer, float):
-        if not 0 < layer <= 1:
-            raise PairError(f"layer {layer} of {model}: a relative depth lies in (0, 1]")
+        if not 0 < layer < 1:
+            raise PairError(
+                f"layer {layer} of {model}: a relative depth is between 0 and 1 (0.67); write an "
+                f"index without a decimal point, and -1 for the last block"
+            )
         return min(int(layer * n), n - 1)
     if not -n <= layer < n:
         raise PairError(
@@ -177,7 +180,24 @@ def context_window(module: torch.nn.Module) -> int | None:
     """Return the largest number of positions of the model; None if its configuration has none."""
     config: Any = module.config
     window = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return None if window is None else int(window)
+    return None if window is None or window < 1 else int(window)
+
+
+def turning_point(module: torch.nn.Module) -> int | None:
+    """Return the length beyond which a batch's positions are encoded in another way; else None.
+
+    Long RoPE (arXiv 2402.13753) and dynamic NTK scaling choose their frequencies by the longest
+    row of a batch, so that a row's states depend on the rows that run with it.
+    """
+    whole: Any = module.config
+    config = whole.get_text_config()
+    declared = getattr(config, "rope_parameters", None) or {}
+    for rope in [declared] if "rope_type" in declared else declared.values():
+        if isinstance(rope, Mapping) and rope.get("rope_type") in ("longrope", "dynamic"):
+            names = "original_max_position_embeddings", "max_position_embeddings"
+            found = rope.get(names[0]) or getattr(config, names[0], None)
+            return int(found or getattr(config, names[1]))
+    return None
 
 
 def shape_from_config(config: Mapping[str, Any]) -> ModelShape:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,8 +15,8 @@ import torch
 import transformers
 
 from statebridge.errors import EnvironmentFault, PairError
+from statebridge.experiment.declared import is_model_folder
 from statebridge.experiment.experiment import ModelAtLayer
-from statebridge.experiment.files import is_model_folder
 from statebridge.models.hosts import HERE, Host
 from statebridge.models.onednn_layers import take_onednn
 from statebridge.models.traced_model import TracedModel, check_finite_weights
@@ -46,6 +47,27 @@ def resolve_device(device: str, field: str = "device") -> torch.device:
     return torch.device(device)
 
 
+def check_marked_folder(model: str) -> None:
+    """Refuse the name of a folder here that reads as the id of a model on the hub.
+
+    Raises:
+        PairError: Such a name.
+    """
+    if not is_model_folder(model) and Path(model).is_dir():
+        raise PairError(
+            f"model {model}: is a folder here, and reads as the id of a model on the hub; write "
+            f"./{model} for the folder, or start elsewhere for the hub's"
+        )
+
+
+def loaded_name(model: str) -> str:
+    """Return the name of a declared model once it is loaded: its hub id, or its folder's name.
+
+    The same weights are the same model wherever their folder is.
+    """
+    return Path(model).expanduser().name if is_model_folder(model) else model
+
+
 def load_model(
     side: ModelAtLayer, *, dtype: str = "float32", device: str = "auto", host: Host = HERE
 ) -> TracedModel:
@@ -62,7 +84,8 @@ def load_model(
         NumericError: A weight is not finite.
     """
     where = resolve_device(device)
-    name, source = side.model, side.model
+    check_marked_folder(side.model)
+    name, source = loaded_name(side.model), side.model
     if is_model_folder(side.model):
         if host.remote:
             raise PairError(
@@ -76,14 +99,13 @@ def load_model(
                 "save_pretrained, or a hub id"
             )
         source = str(folder)
-        # The same weights are the same model wherever they lie.
-        name = folder.name
     tokenizer = _from_hub(
         transformers.AutoTokenizer.from_pretrained, "tokenizer", source, side.revision
     )
     # Where its files are missing, transformers makes one that holds the special tokens alone.
     if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
         raise PairError(f"model {side.model}: has no tokenizer; save one beside the weights")
+    cautions: list[str] = []
     if host.remote:
         model = _from_hub(
             nnsight.TransformersModel,
@@ -104,16 +126,24 @@ def load_model(
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are refused below, by name
         )
-        _check_all_loaded(found, side.model)
+        cautions = _check_all_loaded(found, side.model)
+        cautions += drop_generation_settings(module)
         module.eval().requires_grad_(False).to(where)
         check_finite_weights(module, name)
+        check_causal(module, side.model)
         take_onednn(module)
         # Without a device the pipeline underneath moves the model to the machine's first GPU.
         model = nnsight.TransformersModel(
             module, task="text-generation", tokenizer=tokenizer, device=where
         )
     return TracedModel.wrap(
-        model, tokenizer, side.layer, name=name, host=host, revision=side.revision
+        model,
+        tokenizer,
+        side.layer,
+        name=name,
+        host=host,
+        revision=side.revision,
+        cautions=tuple(cautions),
     )
 
 
@@ -132,8 +162,84 @@ def weights_sha256(module: torch.nn.Module) -> str | None:
     return digest.hexdigest()
 
 
-def _check_all_loaded(found: Mapping[str, Any], model: str) -> None:
+def check_causal(module: Any, name: str) -> None:
+    """Refuse a model whose state at a token depends on the tokens after it, or that cannot run.
+
+    Raises:
+        PairError: Such a model.
+    """
+    device = next(module.parameters()).device
+    ids = torch.tensor([[1, 2], [1, 3]], device=device) % module.config.get_text_config().vocab_size
+    try:
+        with torch.no_grad():
+            logits = module(input_ids=ids, use_cache=False).logits[:, 0].float()
+    except Exception as error:  # whatever the code of some architecture raises
+        reason = shorten(str(error), 200, placeholder=" ...") or type(error).__name__
+        raise PairError(
+            f"model {name}: a pass over two tokens fails ({reason}); give a causal language model "
+            "that takes token ids alone"
+        ) from None
+    scale = float(logits.abs().max())
+    # Rounding may differ between rows of a batch; what a later token adds is far larger.
+    tolerance = torch.finfo(module.dtype).eps ** 0.5 * scale
+    if float((logits[0] - logits[1]).abs().max()) > tolerance:
+        raise PairError(
+            f"model {name}: its output at a token depends on the tokens after it, so it is no "
+            "causal language model; give one, or set is_decoder: true in config.json if it was "
+            "trained as one"
+        )
+
+
+_DECLARED_SETTINGS = frozenset(
+    {
+        "bos_token_id",
+        "decoder_start_token_id",
+        "do_sample",
+        "eos_token_id",
+        "max_length",
+        "max_new_tokens",
+        "no_repeat_ngram_size",
+        "num_beams",
+        "pad_token_id",
+        "repetition_penalty",
+        "temperature",
+        "top_k",
+        "top_p",
+        "transformers_version",
+        "use_cache",
+    }
+)
+"""Settings of generation_config.json that an experiment declares, or that change no text."""
+
+
+def drop_generation_settings(module: Any) -> list[str]:
+    """Leave a model its end, pad and begin tokens, and return what else its checkpoint had set.
+
+    An experiment declares how text is decoded; what a checkpoint brings would reach one path and
+    not the other.
+    """
+    brought = module.generation_config
+    kept = transformers.GenerationConfig()
+    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        setattr(kept, name, getattr(brought, name))
+    module.generation_config = kept
+    dropped = {
+        name: value
+        for name, value in brought.to_diff_dict().items()
+        if value and name not in _DECLARED_SETTINGS and not name.startswith("_")
+    }
+    return [
+        f"generation_config.json sets {name}: {shorten(json.dumps(value, default=str), 60)}, which "
+        "is not used: an experiment declares its decoding."
+        for name, value in sorted(dropped.items())
+    ]
+
+
+def _check_all_loaded(found: Mapping[str, Any], model: str) -> list[str]:
     """Refuse a checkpoint that leaves weights as they were drawn: random.
+
+    Returns:
+        A caution, where the checkpoint holds weights that the model does not take.
 
     Raises:
         PairError: Names the first weight that is missing or has another shape.
@@ -150,6 +256,14 @@ def _check_all_loaded(found: Mapping[str, Any], model: str) -> None:
             f"{f' (and {len(missing) - 1} more)' if len(missing) > 1 else ''}, which would be "
             "random; give the whole checkpoint of a causal language model"
         )
+    surplus = sorted(found["unexpected_keys"])
+    if not surplus:
+        return []
+    more = f" (and {len(surplus) - 1} more)" if len(surplus) > 1 else ""
+    return [
+        f"the checkpoint's weight {surplus[0]}{more} is not used: config.json declares a model "
+        "without it."
+    ]
 
 
 def _from_hub(load: Any, what: str, source: str, revision: str | None, **more: Any) -> Any:

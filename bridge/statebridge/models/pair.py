@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 
-from statebridge.experiment.experiment import Execution, Experiment
+from statebridge.errors import PairError
+from statebridge.experiment.experiment import Execution, Experiment, ModelAtLayer
 from statebridge.models.hosts import Host, find_host
-from statebridge.models.loading import load_model, resolve_device
+from statebridge.models.loading import load_model, loaded_name, resolve_device
 from statebridge.models.traced_model import TracedModel
+
+Side = Literal["sender", "receiver"]
+_SIDES: tuple[Side, ...] = get_args(Side)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,24 +54,84 @@ def pair_hosts(experiment: Experiment) -> tuple[Host, Host]:
     return sender, receiver
 
 
+def declared_pair(experiment: Experiment, pair: Pair | None = None) -> Pair:
+    """Return an experiment's pair: a loaded one at the declared layers, or loaded now.
+
+    Args:
+        experiment: As declared.
+        pair: Both models, loaded; their layers do not matter.
+
+    Raises:
+        PairError: A loaded model is not the declared one, or has another dtype or device.
+        StatebridgeError: As `load_pair`, where no pair is given.
+    """
+    if pair is None:
+        return load_pair(experiment)
+    return Pair(
+        _at_declared(experiment, "sender", pair.sender),
+        _at_declared(experiment, "receiver", pair.receiver),
+    )
+
+
+def _at_declared(experiment: Experiment, side: Side, model: TracedModel) -> TracedModel:
+    declared: ModelAtLayer = getattr(experiment, side)
+    execution = experiment.execution
+    here = experiment.remotes[_SIDES.index(side)] in (None, "local")
+    asked = execution.device
+    if side == "sender" and execution.sender_device is not None:
+        asked = execution.sender_device
+    dtype = str(model.dtype).removeprefix("torch.")
+    for what, found, wanted, same in (
+        ("model", model.name, declared.model, model.name == loaded_name(declared.model)),
+        ("revision", model.revision, declared.revision, model.revision == declared.revision),
+        ("dtype", dtype, experiment.dtype, not here or dtype == experiment.dtype),
+        (
+            "device",
+            model.device,
+            asked,
+            not here or asked == "auto" or same_device(model.device, torch.device(asked)),
+        ),
+    ):
+        if not same:
+            raise PairError(
+                f"{side}: the loaded pair has {what} {found}, the experiment declares {wanted}; "
+                "give a pair that was loaded for this experiment, or none"
+            )
+    return _at_layer(model, declared, side)
+
+
 def load_pair(experiment: Experiment) -> Pair:
     """Load both sides of an experiment's pair; see `load_model` for the errors.
 
     The same model on both sides is held once, unless its sides are in two places.
     """
-    sender_device, receiver_device = pair_devices(experiment.execution)
-    sender_host, receiver_host = pair_hosts(experiment)
-    sender = load_model(
-        experiment.sender, dtype=experiment.dtype, device=str(sender_device), host=sender_host
-    )
+    devices = dict(zip(_SIDES, pair_devices(experiment.execution), strict=True))
+    hosts = dict(zip(_SIDES, pair_hosts(experiment), strict=True))
+
+    def load(side: Side) -> TracedModel:
+        declared: ModelAtLayer = getattr(experiment, side)
+        model = load_model(
+            # Its own layer is looked for once it is known what layers there are.
+            declared.model_copy(update={"layer": 0}),
+            dtype=experiment.dtype,
+            device=str(devices[side]),
+            host=hosts[side],
+        )
+        return _at_layer(model, declared, side)
+
+    sender = load("sender")
     same_model = (experiment.sender.model, experiment.sender.revision) == (
         experiment.receiver.model,
         experiment.receiver.revision,
     )
     same_host = experiment.remotes[0] == experiment.remotes[1]
-    if same_model and same_host and same_device(sender_device, receiver_device):
-        return Pair(sender, sender.at_layer(experiment.receiver.layer))
-    receiver = load_model(
-        experiment.receiver, dtype=experiment.dtype, device=str(receiver_device), host=receiver_host
-    )
-    return Pair(sender, receiver)
+    if same_model and same_host and same_device(devices["sender"], devices["receiver"]):
+        return Pair(sender, _at_layer(sender, experiment.receiver, "receiver"))
+    return Pair(sender, load("receiver"))
+
+
+def _at_layer(model: TracedModel, declared: ModelAtLayer, side: Side) -> TracedModel:
+    try:
+        return model.at_layer(declared.layer)
+    except PairError as error:
+        raise PairError(f"{side}.layer: {error}") from None

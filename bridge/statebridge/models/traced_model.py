@@ -67,6 +67,7 @@ class TracedModel:
         end_ids: Ids that end generation.
         pad_id: Id that fills padding; it may be one of `end_ids`.
         host: Where its jobs run.
+        cautions: What its checkpoint holds and is not used, in sentences.
     """
 
     name: str
@@ -80,6 +81,7 @@ class TracedModel:
     pad_id: int
     host: Host = HERE
     revision: str | None = None
+    cautions: tuple[str, ...] = ()
 
     @classmethod
     def wrap(
@@ -91,6 +93,7 @@ class TracedModel:
         name: str = "model",
         host: Host = HERE,
         revision: str | None = None,
+        cautions: tuple[str, ...] = (),
     ) -> TracedModel:
         """Wrap an nnsight model and check block names, widths, output shapes and dtype.
 
@@ -99,7 +102,7 @@ class TracedModel:
                 not (batch, position, width) in the dtype of the weights.
         """
         traced = cls._described(model, tokenizer, layer, name)
-        traced = replace(traced, host=host, revision=revision)
+        traced = replace(traced, host=host, revision=revision, cautions=cautions)
         traced._check_output()
         return traced
 
@@ -355,17 +358,18 @@ class TracedModel:
     def _check_output(self) -> None:
         path = self.layer_path
         probe = {"input_ids": torch.tensor([[self.pad_id]], device=self.device)}
-        states = self._outputs(probe, [path])[0]
-        if tuple(states.shape) != (1, 1, self.width):
+        found: Any = self._outputs(probe, [path])[0]
+        shape = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
+        if shape != (1, 1, self.width):
             raise PairError(
-                f"{self.name}: block {path} puts out shape {tuple(states.shape)} for one token; "
-                f"(1, 1, {self.width}) was expected from the configuration"
+                f"{self.name}: block {path} puts out {shape} for one token; only models whose "
+                f"blocks put out one state of each token, (1, 1, {self.width}), can be used"
             )
-        if states.dtype != self.dtype:
-            found, declared = (str(d).removeprefix("torch.") for d in (states.dtype, self.dtype))
+        if found.dtype != self.dtype:
+            used, declared = (str(d).removeprefix("torch.") for d in (found.dtype, self.dtype))
             raise PairError(
-                f"{self.name}: computes in {found} where it runs, and {declared} is declared; "
-                f"write dtype: {found}, or use a host that computes in {declared}"
+                f"{self.name}: computes in {used} where it runs, and {declared} is declared; "
+                f"write dtype: {used}, or use a host that computes in {declared}"
             )
 
 

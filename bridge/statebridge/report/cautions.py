@@ -23,6 +23,7 @@ def cautions(
 
     `groups` are the conditions that hold rows; `metric` is what the verdict rests on.
     """
+    yield from results.cautions
     yield from _absent_rows(results, groups)
     yield from _missing_predictions(groups)
     if comparison is not None and baseline is not None and metric is not None:

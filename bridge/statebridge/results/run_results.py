@@ -61,6 +61,7 @@ def read_run(path: str | Path) -> ResultSet:
         cells=cells,
         dataset=dataset,
         manifest=manifest,
+        cautions=tuple(manifest.get("cautions", ())),
         positive_control=_run_inside(path / POSITIVE_CONTROL),
         taught_pair=_run_inside(path / TAUGHT_PAIR),
     )

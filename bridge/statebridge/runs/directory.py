@@ -126,17 +126,7 @@ def open_run(path: str | Path) -> Iterator[RunDirectory]:
     path = Path(path)
     lock = FileLock(path / LOCK, blocking=False, thread_local=False)
     with _writing(path):
-        if path.exists() and not path.is_dir():
-            raise ResultError(f"{path}: is a file; give a directory for the run")
-        if path.is_dir() and not (path / MANIFEST).exists():
-            strangers = sorted(
-                p.name for p in path.iterdir() if p.name not in _OWN_NAMES and not _unfinished(p)
-            )
-            if strangers:
-                raise ResultError(
-                    f"{path}: holds {strangers[0]} and no {MANIFEST}; give an empty or new "
-                    "directory"
-                )
+        check_place(path)
         created = [folder for folder in (path, *path.parents) if not folder.exists()]
         path.mkdir(parents=True, exist_ok=True)
     try:
@@ -159,6 +149,24 @@ def open_run(path: str | Path) -> Iterator[RunDirectory]:
             with suppress(OSError):  # another process may have put something beside it
                 for folder in created:
                     folder.rmdir()
+
+
+def check_place(path: Path) -> None:
+    """Refuse a path that cannot be a run directory.
+
+    Raises:
+        ResultError: It is a file, or a directory that holds something else.
+    """
+    if path.exists() and not path.is_dir():
+        raise ResultError(f"{path}: is a file; give a directory for the run")
+    if path.is_dir() and not (path / MANIFEST).exists():
+        strangers = sorted(
+            p.name for p in path.iterdir() if p.name not in _OWN_NAMES and not _unfinished(p)
+        )
+        if strangers:
+            raise ResultError(
+                f"{path}: holds {strangers[0]} and no {MANIFEST}; give an empty or new directory"
+            )
 
 
 def _unfinished(path: Path) -> bool:

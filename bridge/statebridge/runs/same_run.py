@@ -1,13 +1,27 @@
-"""Whether a directory holds what is asked to go on in it."""
+"""Whether a directory holds what is asked to go on in it, or a part of it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import reprlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from statebridge.errors import ResultError
 from statebridge.experiment.experiment import Experiment
+
+MAY_GROW = frozenset(
+    {
+        "experiment.name",
+        "experiment.limit",
+        "experiment.seeds",
+        "experiment.conditions",
+        "experiment.translators",
+        "experiment.positive_control",
+        "experiment.sender_checks",
+    }
+)
+"""Parts of an identity in which a run may become more: the lanes that it has stay what they are."""
 
 
 class OtherRunError(ResultError):
@@ -32,31 +46,125 @@ def as_started(experiment: Experiment, earlier: Mapping[str, Any] | None) -> Exp
     return experiment.model_copy(update={"rng": earlier["rng"]})
 
 
-def check_same(identity: Mapping[str, Any], earlier: Mapping[str, Any], file: Path) -> None:
+def check_same(
+    identity: Mapping[str, Any],
+    earlier: Mapping[str, Any],
+    file: Path,
+    *,
+    may_grow: bool = False,
+) -> None:
     """Refuse to go on with what was started as something else.
 
     Args:
         identity: What is asked for.
         earlier: What the directory's file states.
         file: That file; for the message.
+        may_grow: Whether parts of `MAY_GROW` may differ; `check_growth` looks at these.
 
     Raises:
-        OtherRunError: A part of the identity differs.
+        OtherRunError: A part of the identity differs; names all that do, and how.
     """
+    found = {
+        what: values
+        for what, values in _differences(identity, earlier)
+        if not (may_grow and _may_differ(what, values[0]))
+    }
+    if found:
+        raise other_run(found, file)
+
+
+def _may_differ(what: str, before: Any) -> bool:
+    # A further condition may read a prompt, and a further seed use a translator, that is new.
+    new = before is None and what.startswith(("prompts.", "translators."))
+    return what in MAY_GROW or new
+
+
+def other_run(found: Mapping[str, tuple[Any, Any]], file: Path) -> OtherRunError:
+    """Return the error that states every part that differs: there, and here."""
+    parts = "; ".join(
+        f"{what} ({_short(before)} there, {_short(value)} here)"
+        for what, (before, value) in found.items()
+    )
+    return OtherRunError(
+        f"{file.parent}: was started with another {parts}; give a new --out, or run the experiment "
+        f"that the directory's {file.name} states",
+        next(iter(found)),
+    )
+
+
+def grows(identity: Mapping[str, Any], earlier: Mapping[str, Any]) -> bool:
+    """Whether any part of an identity that may grow differs."""
+    return any(what in MAY_GROW for what, _ in _differences(identity, earlier))
+
+
+def check_growth(
+    identity: Mapping[str, Any],
+    earlier: Mapping[str, Any],
+    cells: Mapping[str, Mapping[str, Any]],
+    limit: int,
+    file: Path,
+) -> None:
+    """Refuse an experiment that lacks what its directory has.
+
+    Args:
+        identity: What is asked for.
+        earlier: The directory's manifest.
+        cells: The condition of each cell that is asked for, by name of the cell.
+        limit: Rows that are asked for.
+        file: The manifest's file; for the message.
+
+    Raises:
+        OtherRunError: A cell or rows would be lost, or a cell has another meaning.
+    """
+    found: dict[str, tuple[Any, Any]] = {}
+    for cell in earlier["cells"]:
+        asked = cells.get(cell["name"])
+        if asked is None or not _same(cell["condition"], asked):
+            found[f"cell {cell['name']}"] = cell["condition"], asked
+    rows = max(cell["rows"] + cell["excluded_rows"] for cell in earlier["cells"])
+    if limit < rows:
+        found["number of rows"] = rows, limit
+    experiment, was = identity["experiment"], earlier["experiment"]
+    fits, fitted = _fits(experiment.get("translators")), _fits(was.get("translators"))
+    for name, before in fitted.items():
+        if not _same(before, fits.get(name)):
+            found["experiment.translators"] = before, fits.get(name)
+    for name in ("positive_control", "sender_checks"):
+        if was.get(name) and not _same(was[name], experiment.get(name)):
+            found[f"experiment.{name}"] = was[name], experiment.get(name)
+    if found:
+        raise other_run(found, file)
+
+
+def _differences(
+    identity: Mapping[str, Any], earlier: Mapping[str, Any]
+) -> Iterator[tuple[str, tuple[Any, Any]]]:
     for key, value in identity.items():
         before = earlier.get(key)
-        if _same(before, value):
+        # Manifests of earlier versions state no hashes of prompts.
+        if _same(before, value) or (key == "prompts" and before is None):
             continue
-        what = key
         if isinstance(value, dict) and isinstance(before, dict):
-            what += "." + next(
-                k for k in {**before, **value} if not _same(before.get(k), value.get(k))
-            )
-        raise OtherRunError(
-            f"{file.parent}: was started with another {what}; give a new --out, or run the "
-            f"experiment that the directory's {file.name} states",
-            what,
-        )
+            for part in {**before, **value}:
+                if not _same(before.get(part), value.get(part)):
+                    yield f"{key}.{part}", (before.get(part), value.get(part))
+        else:
+            yield key, (before, value)
+
+
+def _fits(translators: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the declared fits by the name of their set; files are compared by their hashes."""
+    declared = translators or {}
+    sets = declared.get("sets", {"": declared})
+    return {name: each for name, each in sets.items() if "corpus" in each}
+
+
+def _short(value: Any) -> str:
+    return "nothing" if value is None else _SHORT.repr(value)
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
 
 
 def _same(one: Any, other: Any) -> bool:

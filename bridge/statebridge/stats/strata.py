@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from statebridge.errors import ResultError, nearest
 from statebridge.records import CellResult, DatasetRow, ResultSet
 from statebridge.results.training_overlap import SPLITS
 from statebridge.stats.comparison import (
@@ -32,6 +33,23 @@ from statebridge.stats.pairing import PairedCondition, is_zero_one
 _BINS = 4
 _DERIVED = {"domain": "domain_inferred"}
 """Attribute to the field of the published data that is used where it is absent."""
+
+
+def check_attributes(results: ResultSet, attributes: Iterable[str]) -> None:
+    """Refuse attributes that no row of the results has.
+
+    Raises:
+        ResultError: Names the first one, and the nearest that there is.
+    """
+    held = {name for row in results.dataset.values() for name in row.attributes}
+    known = {PROMPT_LENGTH, *SPLITS, *held}
+    known |= {name for name, field in _DERIVED.items() if field in held}
+    for attribute in attributes:
+        if attribute not in known:
+            raise ResultError(
+                f"by {attribute}: no row has it; {nearest(attribute, known)}"
+                + ("" if results.dataset else " (published files hold no rows: give the dataset)")
+            )
 
 
 def stratum_labels(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from statebridge.data import (
     FieldMap,
     generate_multihop,
@@ -43,9 +45,21 @@ def generated_rows(settings: GeneratedRows) -> list[DatasetRow]:
     """Return the rows that the task of these settings generates.
 
     Raises:
-        DatasetError: The task has no such rows.
+        DatasetError: The task has no such rows, or its function returns something else.
     """
-    return TASKS.get(settings.task)(settings)
+    made: object = TASKS.get(settings.task)(settings)
+    rows = made if isinstance(made, list) else []
+    if not rows or not all(isinstance(row, DatasetRow) for row in rows):
+        found = type(made).__name__ if made != [] else "no row"
+        raise DatasetError(
+            f"task {settings.task}: its function returned {found}; it must return a list of "
+            "DatasetRow, one at least"
+        )
+    counts = Counter(row.row_id for row in rows)
+    repeated = next((row_id for row_id, count in counts.items() if count > 1), None)
+    if repeated is not None:
+        raise DatasetError(f"task {settings.task}: two rows have the id {repeated!r}")
+    return rows
 
 
 @TASKS.add("multihop")

@@ -96,7 +96,13 @@ def build_map(kind: str, width_in: int, width_out: int, options: Mapping[str, in
     for name, value in {"width_in": width_in, "width_out": width_out, **options}.items():
         if value < 1:
             raise TranslatorError(f"translator kind {kind}: {name} must be 1 or more, got {value}")
-    return entry.build(width_in, width_out, options)
+    made = entry.build(width_in, width_out, options)
+    if not isinstance(made, nn.Module) or not list(made.parameters()):
+        raise TranslatorError(
+            f"translator kind {kind}: its function {entry.__qualname__} returned "
+            f"{type(made).__name__}; it must return a torch.nn.Module that has parameters"
+        )
+    return made
 
 
 def initialise(module: nn.Module, generator: torch.Generator) -> None:

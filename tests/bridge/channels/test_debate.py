@@ -183,7 +183,7 @@ def test_a_debate_beyond_the_window_is_refused() -> None:
     [
         ({"source": "zero", "prompt": "debate"}, "the debate prompt goes with source none"),
         ({"source": "none", "prompt": "task", "rounds": 3}, "rounds goes with prompt: debate"),
-        ({"source": "none", "prompt": "debate", "rounds": 1}, "greater than or equal to 2"),
+        ({"source": "none", "prompt": "debate", "rounds": 1}, "give a number of at least 2"),
     ],
 )
 def test_conditions_that_make_no_sense(condition: dict[str, Any], message: str) -> None:

@@ -28,7 +28,7 @@ FIELDS: dict[str, Any] = {
     "dataset": {"generate": {"rows": 8, "seed": 4}},
     "conditions": ["no_inject", "replace", "same_norm_random", "nl_relay"],
     "seeds": [42],
-    "decoding": {"max_new_tokens": 2, "relay_max_new_tokens": 2},
+    "decoding": {"max_new_tokens": 2, "relay_max_new_tokens": 2, "max_prompt_tokens": 400},
     "execution": {"max_lanes": 9},
 }
 

@@ -120,6 +120,8 @@ def run_engine(
         declared |= _translator_files(translators)
     else:
         declared["seeds"] = [0]
+    # A long prompt is cut as the oracle cuts it.
+    fields["decoding"] = {"truncate": "right"} | fields.get("decoding", {})
     experiment = parse_experiment(json.dumps(declared | fields))
     workload = prepare(experiment, pair, rows, translators)
     together = rows_together * len(workload.plan.cells)

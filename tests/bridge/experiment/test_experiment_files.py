@@ -32,7 +32,7 @@ FIT = BASE + "translators:\n  fit:\n    corpus: {path: text.txt}\n"
         # Conditions: a list of names or objects.
         (BASE + "conditions: no_injct\n", ", line 5: conditions: unknown condition or preset"),
         (BASE + "conditions:\n- no_inject\n- replce\n", "did you mean replace"),
-        (BASE + "conditions: [5]\n", ", line 5: conditions.0: input should be a valid string"),
+        (BASE + "conditions: [5]\n", ", line 5: conditions.0: give text, not 5"),
         (
             BASE + "conditions:\n- no_inject\n- {name: a}\n",
             ", line 7: conditions.1.source: missing",
@@ -43,17 +43,20 @@ FIT = BASE + "translators:\n  fit:\n    corpus: {path: text.txt}\n"
         ),
         (
             BASE + "conditions:\n- {name: a, source: zero, weight: .nan}\n",
-            "conditions.0.weight: input should be a finite number, not nan",
+            "conditions.0.weight: give a finite number, not nan",
         ),
         (
             BASE + "conditions:\n- {name: a, source: zero, positions: [0, x]}\n",
-            "conditions.0.positions.1: input should be a valid integer",
+            "conditions.0.positions.1: give a whole number, not 'x'",
         ),
         (
             BASE + "conditions:\n- {name: a, source: none, weight: 2}\n",
             "conditions.0: source none writes nothing",
         ),
-        (BASE + "conditions: {a: b}\n", "conditions: input should be a valid string, not fields"),
+        (
+            BASE + "conditions: {a: b}\n",
+            "conditions: give the name of a condition or preset, or a list",
+        ),
         (BASE + "conditions: []\n", ", line 5: conditions: the list is empty"),
         (
             PLAIN + "seeds: [1]\nsender_checks: true\n",
@@ -62,8 +65,11 @@ FIT = BASE + "translators:\n  fit:\n    corpus: {path: text.txt}\n"
         # Translators: files by seed, or a fit.
         (BASE, ": translators: missing, and additive needs them"),
         (BASE + "translators: {42: a.pt}\n", ", line 5: translators: no file for seed 123"),
-        (BASE + "translators: {x: a.pt}\n", ", line 5: translators.x: input should be a valid int"),
-        (BASE + "translators: a.pt\n", ", line 5: translators: input should be a valid dictionary"),
+        (
+            BASE + "translators: {x: a.pt}\n",
+            ", line 5: translators.x: give a whole number, not 'x'",
+        ),
+        (BASE + "translators: a.pt\n", ", line 5: translators: give a file for each seed, or fit"),
         (
             BASE + "translators: {42: a, '42': b}\n",
             ", line 5, column 22: not valid YAML: field '42'",
@@ -82,7 +88,7 @@ FIT = BASE + "translators:\n  fit:\n    corpus: {path: text.txt}\n"
         (FIT + "    training: {hidden_dim: 3}\n", "kind affine takes no training.hidden_dim"),
         (FIT + "  42: a.pt\n", "translators.fit: give either fit or files by seed, not both"),
         (BASE + "translators: {fit: {}}\n", "translators.fit.corpus: missing"),
-        (BASE + "translators: {fit: 3}\n", "translators.fit: input should be a valid dictionary"),
+        (BASE + "translators: {fit: 3}\n", "translators.fit: give fields (kind, corpus, "),
         (BASE + "translators: {fit: {corpus: {}}}\n", "translators.fit.corpus: give either path"),
         (
             BASE + "translators: {fit: {corpus: {generate: {rows: 9}, name: x}}}\n",
@@ -91,12 +97,12 @@ FIT = BASE + "translators:\n  fit:\n    corpus: {path: text.txt}\n"
         (FIT.replace("path: text.txt", "path: a, name: ''"), "translators.fit.corpus.name"),
         # Plain fields.
         (PLAIN + "seeds: [1, 2, 1]\n", ", line 6: seeds: a seed is listed twice in [1, 2, 1]"),
-        (PLAIN + "seeds: []\n", ", line 6: seeds: tuple should have at least 1 item"),
-        (PLAIN + "seeds: 42\n", ", line 6: seeds: input should be a valid tuple, not 42"),
-        (PLAIN + "seeds: [-1]\n", ", line 6: seeds.0: input should be greater than or equal to 0"),
-        (PLAIN + "limit: 0\n", ", line 6: limit: input should be greater than or equal to 1"),
-        (PLAIN + "dtype: float8\n", ", line 6: dtype: input should be 'float32', 'float64'"),
-        (PLAIN + "direction: up\n", ", line 6: direction: input should be 'fwd' or 'rev'"),
+        (PLAIN + "seeds: []\n", ", line 6: seeds: is empty; give at least 1"),
+        (PLAIN + "seeds: 42\n", ", line 6: seeds: give a list, such as [1, 2], not 42"),
+        (PLAIN + "seeds: [-1]\n", ", line 6: seeds.0: give a number of at least 0, not -1"),
+        (PLAIN + "limit: 0\n", ", line 6: limit: give a number of at least 1, not 0"),
+        (PLAIN + "dtype: float8\n", ", line 6: dtype: give 'float32', 'float64'"),
+        (PLAIN + "direction: up\n", ", line 6: direction: give 'fwd' or 'rev', not 'up'"),
         (
             PLAIN + "rng: global\n",
             ", line 6: rng: unknown rng 'global'; known: derangement, per-row",
@@ -106,8 +112,14 @@ FIT = BASE + "translators:\n  fit:\n    corpus: {path: text.txt}\n"
             PLAIN + "remote: local\nexecution: {path: shared}\n",
             ", line 6: remote: needs execution.path plain",
         ),
-        (PLAIN + "execution: {device: gpu}\n", ", line 6: execution.device: string should match"),
-        (PLAIN + "execution: {max_lanes: 0}\n", ", line 6: execution.max_lanes: input should be"),
+        (
+            PLAIN + "execution: {device: gpu}\n",
+            ", line 6: execution.device: give auto, cpu, cuda or cuda:N",
+        ),
+        (
+            PLAIN + "execution: {max_lanes: 0}\n",
+            ", line 6: execution.max_lanes: give a number of at",
+        ),
         (PLAIN + "dataste: {}\n", ", line 6: dataste: unknown field; did you mean dataset"),
         (
             PLAIN + "decoding:\n  max_new_tokns: 3\n",
@@ -115,21 +127,21 @@ FIT = BASE + "translators:\n  fit:\n    corpus: {path: text.txt}\n"
         ),
         (
             PLAIN + "decoding: {repetition_penalty: .inf}\n",
-            "repetition_penalty: input should be a fin",
+            "repetition_penalty: give a finite number",
         ),
         (
             PLAIN + "decoding: {repetition_penalty: 0}\n",
-            "repetition_penalty: input should be greater",
+            "repetition_penalty: give a number above 0, not 0",
         ),
         (
             PLAIN + "decoding: {no_repeat_ngram_size: -1}\n",
-            "no_repeat_ngram_size: input should be gr",
+            "no_repeat_ngram_size: give a number of at",
         ),
         (
             PLAIN + "decoding: {max_new_tokens: 1.5}\n",
-            "max_new_tokens: input should be a valid int",
+            "max_new_tokens: give a whole number, not 1.5",
         ),
-        (PLAIN + "decoding: nothing\n", ", line 6: decoding: input should be a valid dictionary"),
+        (PLAIN + "decoding: nothing\n", ", line 6: decoding: give fields (max_new_tokens, "),
         # Templates.
         (PLAIN + "prompts: {task: '{relay}'}\n", ", line 6: prompts.task: unknown placeholder"),
         (
@@ -153,11 +165,17 @@ FIT = BASE + "translators:\n  fit:\n    corpus: {path: text.txt}\n"
             PLAIN + "prompts: {question_only: '{context}{question}'}\n",
             ", line 6: prompts.question_only: unknown placeholder ['context']; allowed: ['quest",
         ),
-        (PLAIN + "prompts: {placeholder_token: ''}\n", "prompts.placeholder_token: string should"),
-        (PLAIN + "prompts: {placeholder_token: 3}\n", "prompts.placeholder_token: input should"),
+        (
+            PLAIN + "prompts: {placeholder_token: ''}\n",
+            "prompts.placeholder_token: give at least 1",
+        ),
+        (PLAIN + "prompts: {placeholder_token: 3}\n", "prompts.placeholder_token: give text"),
         # Several sets of translators.
-        (BASE + "translators: {sets: {}}\n", ", line 5: translators.sets: dictionary should have"),
-        (BASE + "translators: {sets: 3}\n", "translators.sets: input should be a valid dict"),
+        (
+            BASE + "translators: {sets: {}}\n",
+            ", line 5: translators.sets: is empty; give at least 1",
+        ),
+        (BASE + "translators: {sets: 3}\n", "translators.sets: give translators by the name"),
         (BASE + "translators: {sets: {a: {fit: {}}}}\n", "translators.sets.a.fit.corpus: missing"),
         (BASE + "translators: {sets: {a: {7: b}}}\n", "translators: no file for seed 42 in a"),
         (
@@ -166,7 +184,7 @@ FIT = BASE + "translators:\n  fit:\n    corpus: {path: text.txt}\n"
         ),
         (
             BASE + "translators: {sets: {'../a': {7: b}}}\n",
-            "translators.sets.../a: string should match",
+            "translators.sets.../a: give lower-case letters",
         ),
         (BASE + "translators: {sets: {a: {7: b}}, 42: c}\n", "translators.42:"),
         (SETS.replace("causl", "causal"), "translators: no file for seed 42 in causal"),
@@ -185,22 +203,27 @@ def test_a_wrong_field_is_named_with_its_line(text: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("sides", "message"),
     [
-        ("sender: {model: a, layer: 1.5}", "sender.layer: input should be less than or equal to 1"),
-        ("sender: {model: a, layer: 0.0}", "sender.layer: input should be greater than 0"),
-        ("sender: {model: a, layer: -0.5}", "sender.layer: input should be greater than 0"),
-        ("sender: {model: a, layer: .nan}", "sender.layer: input should be a finite number"),
-        ("sender: {model: a, layer: yes}", "sender.layer: give a relative depth (0.67), an index"),
+        ("sender: {model: a, layer: 1.5}", "sender.layer: give a relative depth"),
+        ("sender: {model: a, layer: 0.0}", "sender.layer: give a relative depth"),
+        ("sender: {model: a, layer: -0.5}", "sender.layer: give a relative depth"),
+        ("sender: {model: a, layer: .nan}", "sender.layer: give a relative depth"),
+        ("sender: {model: a, layer: 1.0}", "sender.layer: 1.0 would be the last block and 1 the s"),
+        (
+            "sender: {model: ./a, revision: x, layer: 1}",
+            "sender: revision goes with a model of the",
+        ),
+        ("sender: {model: a, layer: yes}", "sender.layer: give a relative depth"),
         ("sender: {model: a, layer: [1]}", "sender.layer: give a relative depth"),
         ("sender: {model: a, layer: null}", "sender.layer: give a relative depth"),
-        ("sender: {model: a, layer: ''}", "sender.layer: string should have at least 1 character"),
+        ("sender: {model: a, layer: ''}", "sender.layer: give a relative depth"),
         ("sender: {model: a}", "sender.layer: missing"),
-        ("sender: {model: '', layer: 1}", "sender.model: string should have at least 1"),
-        ("sender: {model: 5, layer: 1}", "sender.model: input should be a valid string, not 5"),
+        ("sender: {model: '', layer: 1}", "sender.model: give at least 1 character"),
+        ("sender: {model: 5, layer: 1}", "sender.model: give text, not 5"),
         (
             "sender: {model: a, layer: 1, revison: x}",
             "sender.revison: unknown field; did you mean rev",
         ),
-        ("sender: a", "sender: input should be a valid dictionary"),
+        ("sender: a", "sender: give fields (model, layer, revision, remote)"),
     ],
 )
 def test_a_wrong_side_is_named(sides: str, message: str) -> None:
@@ -219,12 +242,15 @@ def test_a_wrong_side_is_named(sides: str, message: str) -> None:
             "{path: a, sha256: 504e}",
             "dataset.sha256: give the 64 lower-case hex digits of a SHA-256, not '504e'",
         ),
-        ("{path: 5}", "dataset.path: input is not a valid path"),
-        ("{path: a, format: csv}", "dataset.format: input should be 'jsonl', 'hotpotqa'"),
-        ("{path: a, fields: {id: 3}}", "dataset.fields.id: input should be a valid string, not 3"),
-        ("{generate: {rows: 0}}", "dataset.generate.rows: input should be greater than or equal"),
-        ("{generate: {rows: 3, hops: [1]}}", "dataset.generate.hops.0: input should be greater"),
-        ("{generate: {rows: 3, hops: []}}", "dataset.generate.hops: tuple should have at least 1"),
+        ("{path: 5}", "dataset.path: give the path of a file"),
+        ("{path: a, format: csv}", "dataset.format: give 'jsonl', 'hotpotqa'"),
+        ("{path: a, fields: {id: 3}}", "dataset.fields.id: give text, not 3"),
+        ("{generate: {rows: 0}}", "dataset.generate.rows: give a number of at least 1"),
+        (
+            "{generate: {rows: 3, hops: [1]}}",
+            "dataset.generate.hops.0: give a number of at least 2",
+        ),
+        ("{generate: {rows: 3, hops: []}}", "dataset.generate.hops: is empty; give"),
         ("{generate: {row: 3}}", "unknown field; did you mean rows?"),
     ],
 )
@@ -259,7 +285,7 @@ def test_all_mistakes_are_counted_once() -> None:
         (PLAIN + "x: !!python/object:os.system y\n", ", line 6, column 4: not valid YAML"),
         (PLAIN + "x: !custom y\n", ", line 6, column 4: not valid YAML"),
         (PLAIN + "---\nname: two\n", "not valid YAML"),
-        (PLAIN + "x: 2026-13-45\n", ": not valid YAML: month must be in 1..12"),
+        (PLAIN + "x: 2026-13-45\n", ", line 6: x: unknown field"),
         (PLAIN + f"limit: {'9' * 5000}\n", ": not valid YAML: Exceeds the limit (4300 digits)"),
         (PLAIN + "x: \x07\n", ": not valid YAML: unacceptable character #x0007"),
         (
@@ -271,13 +297,13 @@ def test_all_mistakes_are_counted_once() -> None:
         (PLAIN + "yes: 1\n", ", line 6, column 1: not valid YAML: a field name is not text"),
         (PLAIN + "null: 1\n", ", line 6, column 1: not valid YAML: a field name is not text"),
         (PLAIN + "42: 1\n", ": 42: keys should be strings, not 42"),
-        (PLAIN + "<<: {limit: 3}\n", ", line 6, column 1: not valid YAML"),
+        (PLAIN + "<<: {limt: 3}\n", ": limt: unknown field; did you mean limit?"),
         (PLAIN + '"a\\nb": 1\n', r": a\nb: unknown field"),
         (PLAIN + '"a\\nb": 1\n"a\\nb": 2\n', r"field 'a\nb' is given twice"),
         (PLAIN + '"a[0]": 1\n', ", line 6: a[0]: unknown field"),
         (PLAIN + "str: 1\n", ", line 6: str: unknown field"),
         (PLAIN + '"\\e[31mred": 1\n', r": \x1b[31mred: unknown field"),
-        (PLAIN + "limit: " + "x" * 5000 + "\n", ", line 6: limit: input should be a valid integer"),
+        (PLAIN + "limit: " + "x" * 5000 + "\n", ", line 6: limit: give a whole number"),
     ],
 )
 def test_what_is_not_an_experiment_is_refused(text: str, message: str) -> None:

@@ -15,7 +15,6 @@ from statebridge.experiment.experiment import ModelAtLayer
 from statebridge.models.loading import (
     load_model,
     resolve_device,
-    trace_options,
     weights_sha256,
 )
 from statebridge.models.pair import load_pair
@@ -171,10 +170,3 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     assert resolve_device("cuda:1") == torch.device("cuda:1")
     with pytest.raises(EnvironmentFault, match=r"cuda:2: this machine has 2 CUDA device\(s\)"):
         resolve_device("cuda:2")
-
-
-def test_where_traces_run() -> None:
-    assert trace_options(None)() == {}
-    assert trace_options("local")() == {"remote": "local"}
-    assert trace_options("ndif")() == {"remote": True}
-    assert trace_options("https://a.example")() == {"remote": "https://a.example"}

@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from statebridge.errors import ResultError
+from statebridge.experiment.presets import CONDITIONS
 from statebridge.results.read_results import read_sources
-from statebridge.runs.directory import POSITIVE_CONTROL, TAUGHT_PAIR
+from statebridge.runs.directory import POSITIVE_CONTROL, ROWS, TAUGHT_PAIR
+from statebridge.scoring import score_cell, score_conditions
+from statebridge.stats import compare
 from tests.bridge.results.run_folder import CELLS, ROWS_OF_DATASET, lane, manifest, write_run
 from tests.shared_data import SHARED, needs_shared
 
@@ -72,6 +75,55 @@ def test_a_cell_in_two_runs_is_refused(tmp_path: Path) -> None:
         read_sources([paths[0], paths[0]])
 
 
+def _at_layer(path: Path, layer: int, tokens: int) -> Path:
+    """A run of another layer of the receiver: what is written there gives other tokens."""
+    groups = [
+        [
+            (cell, lane(row, (1,) if cell == "no_inject" else (tokens,)))
+            for row in "abc"
+            for cell in CELLS
+        ]
+    ]
+    pair = {"sender": {"model": "s"}, "receiver": {"model": "r", "layer": layer}}
+    return write_run(path, groups, made=manifest([9], pair=pair))
+
+
+def test_runs_at_two_layers_are_told_apart(tmp_path: Path) -> None:
+    paths = [_at_layer(tmp_path / "r10", 10, 2), _at_layer(tmp_path / "r20", 20, 3)]
+    results = read_sources(paths)
+    assert [cell.name for cell in results.cells] == [
+        "no_inject",  # the same in both: read once
+        "replace@r10/seed42",
+        "replace@r10/seed7",
+        "replace@r20/seed42",
+        "replace@r20/seed7",
+    ]
+    assert {cell.condition.role for cell in results.cells[1:]} == {"channel"}
+    assert results.floor(results.cells[-1]) is results.cells[0]
+    assert score_conditions([score_cell(cell) for cell in results.cells])
+    compared = {d.condition for d in compare(results).differences}
+    assert compared == {"replace@r10", "replace@r20"}
+
+
+def test_baselines_that_differ_keep_their_run(tmp_path: Path) -> None:
+    first = _at_layer(tmp_path / "a" / "run", 10, 2)
+    second = _at_layer(tmp_path / "b" / "run", 20, 3)
+    lines = (second / ROWS).read_text().replace('"token_ids": [1]', '"token_ids": [7]')
+    (second / ROWS).write_text(lines)
+    results = read_sources([first, second])
+    names = [cell.name for cell in results.cells]
+    assert names[:2] == ["no_inject@a/run", "replace@a/run/seed42"]
+    assert [results.floor(cell).source for cell in results.cells] == [first] * 3 + [second] * 3  # type: ignore[union-attr]
+
+
+def test_a_twin_is_of_the_same_run() -> None:
+    replaced, shuffled = CONDITIONS["scale_corrected"], CONDITIONS["shuffled_translation"]
+    named = [c.model_copy(update={"name": f"{c.name}@a"}) for c in (replaced, shuffled)]
+    assert replaced.is_shuffled_twin(shuffled)
+    assert named[0].is_shuffled_twin(named[1])
+    assert not named[0].is_shuffled_twin(shuffled)
+
+
 def test_rows_that_differ_between_datasets_are_refused(tmp_path: Path) -> None:
     first = _run(tmp_path / "a", CELLS[:1])
     second = _run(tmp_path / "b", CELLS[1:])
@@ -80,6 +132,15 @@ def test_rows_that_differ_between_datasets_are_refused(tmp_path: Path) -> None:
     write_run(second, groups, dataset=changed, made=manifest([6], CELLS[1:]))
     with pytest.raises(ResultError, match="row b differs between the sources' datasets"):
         read_sources([first, second])
+
+
+def test_what_holds_no_results_is_named(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ResultError, match="holds no results; give a directory that `statebridge"):
+        read_sources([tmp_path / "empty"])
+    (tmp_path / "mine.yaml").write_text("name: mine")
+    with pytest.raises(ResultError, match=r"is an experiment, not its results; .*mine\.yaml --out"):
+        read_sources([tmp_path / "mine.yaml"])
 
 
 def test_what_is_neither_is_refused(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ EXPERIMENT = {
     },
     "conditions": "published-strict",
     "seeds": [42, 7],
-    "decoding": {"max_new_tokens": 12, "relay_max_new_tokens": 12},
+    "decoding": {"max_new_tokens": 12, "relay_max_new_tokens": 12, "max_prompt_tokens": 400},
     "execution": {"device": "cpu", "max_lanes": 40},
 }
 

@@ -40,7 +40,7 @@ FIELDS: dict[str, Any] = {
     "dataset": {"generate": {"rows": 10, "seed": 4}},
     "conditions": ["no_inject", "replace", "same_norm_random", "nl_relay"],
     "seeds": [42],
-    "decoding": {"max_new_tokens": 2, "relay_max_new_tokens": 2},
+    "decoding": {"max_new_tokens": 2, "relay_max_new_tokens": 2, "max_prompt_tokens": 400},
     "execution": {"max_lanes": 9},
 }
 
@@ -169,11 +169,10 @@ def test_a_full_disk_leaves_whole_groups_to_go_on_from(
 @pytest.mark.parametrize(
     ("changes", "what"),
     [
-        ({"seeds": [42], "limit": 3}, "experiment.limit"),
-        ({"decoding": {"max_new_tokens": 3}}, "experiment.decoding"),
-        ({"conditions": ["no_inject", "replace"]}, "experiment.conditions"),
+        ({"seeds": [42], "limit": 3}, "number of rows (10 there, 3 here)"),
+        ({"decoding": {"max_new_tokens": 3, "max_prompt_tokens": 400}}, "experiment.decoding"),
+        ({"conditions": ["no_inject", "replace"]}, "cell same_norm_random/seed42"),
         ({"rng": "published"}, "experiment.rng"),
-        ({"name": "other"}, "experiment.name"),
         ({"dataset": {"generate": {"rows": 10, "seed": 5}}}, "experiment.dataset"),
         ({"decode": False}, "experiment.decode"),
         ({"execution": {"path": "plain"}}, "path"),
@@ -185,7 +184,7 @@ def test_another_experiment_is_refused(
     before = {path: path.read_bytes() for path in undisturbed.iterdir() if path.is_file()}
     with pytest.raises(ResultError) as caught:
         _run(_experiment(translator, **changes), undisturbed)
-    assert f"was started with another {what};" in str(caught.value)
+    assert f"was started with another {what}" in str(caught.value)
     assert {path: path.read_bytes() for path in undisturbed.iterdir() if path.is_file()} == before
 
 

@@ -50,4 +50,4 @@ def test_what_differs_is_named(later: dict[str, Any], what: str) -> None:
     with pytest.raises(OtherRunError) as caught:
         check_same(later, IDENTITY, FILE)
     assert caught.value.what == what
-    assert str(caught.value).startswith(f"run: was started with another {what}; give a new --out")
+    assert str(caught.value).startswith(f"run: was started with another {what} (")

@@ -8,13 +8,14 @@ from itertools import islice
 
 import torch
 
-from statebridge.channels.prompts import fill, tokenise
+from statebridge.channels.token_ids import fill, tokenise
 from statebridge.data import row_identity, rows_sha256
 from statebridge.data.text_corpus import TextCorpus
 from statebridge.data.training_texts import TrainingTexts, answer_names, held_out_answers
 from statebridge.errors import PairError, TranslatorError
 from statebridge.experiment.dataset import CorpusPositions
 from statebridge.experiment.experiment import Corpus, Prompts
+from statebridge.experiment.random_streams import row_key
 from statebridge.models.onednn_layers import onednn_products
 from statebridge.models.pair import Pair
 from statebridge.models.traced_model import TracedModel
@@ -29,6 +30,9 @@ PASSAGES_TOGETHER = 16
 
 HELD_OUT_SHARE = 0.1
 """Last share of the passages, which no fit sees; quality is measured on it."""
+
+SOLVED_FOLDS = 10
+"""A map solved for under one seed sees all but one in so many of the fitting passages."""
 
 Count = Callable[[int, int], None]
 """Called with passages done and passages in all."""
@@ -57,6 +61,15 @@ class CorpusTexts:
         return TrainingTexts.of(passages=self.passages[:start])
 
 
+def in_fold(seed: int, passage: int) -> bool:
+    """Whether a map that is solved for under a seed sees a fitting passage.
+
+    The solution has no randomness in it, so the seed chooses the passages: seeds then show how
+    much the map depends on its text.
+    """
+    return row_key(seed, str(passage)) % SOLVED_FOLDS != 0
+
+
 def read_corpus(
     corpus: Corpus, prompts: Prompts, evaluated: Sequence[DatasetRow] = ()
 ) -> CorpusTexts:
@@ -73,11 +86,18 @@ def read_corpus(
     if corpus.generate is not None:
         known = {row_identity(row) for row in evaluated}
         held = held_out_answers(evaluated, corpus.hold_out_answers)
+        made = generated_rows(corpus.generate)
         rows = [
             row
-            for row in generated_rows(corpus.generate)
+            for row in made
             if row_identity(row) not in known and held.isdisjoint(answer_names(row))
         ]
+        if len(rows) < 2 <= len(made):
+            raise TranslatorError(
+                f"corpus: {len(made) - len(rows)} of {len(made)} generated rows are rows of the "
+                "experiment's dataset, or have answers that are held out, and no translator may be "
+                "fitted on them; give corpus.generate another seed, or more rows"
+            )
         rows_read = rows[: corpus.max_passages]
         texts = fill(prompts.task, rows_read)
         passages = tuple(f"{text} {row.answer}" for text, row in zip(texts, rows_read, strict=True))
@@ -129,35 +149,60 @@ def positions_by_passage(
     pair: Pair, passages: Sequence[str], corpus: Corpus, progress: Count
 ) -> Iterator[tuple[torch.Tensor, PositionBatch]]:
     """Yield what `paired_positions` does, with the passage of each position, (positions,)."""
-    window, limit = PASSAGES_TOGETHER * 8, corpus.max_tokens
-    one_tokenizer = pair.sender.tokenizer is pair.receiver.tokenizer
+    window, limit, done = PASSAGES_TOGETHER * 8, corpus.max_tokens, 0
     for start in range(0, len(passages), window):
         texts = passages[start : start + window]
-        names = [f"passage {start + i}" for i in range(len(texts))]
-        # One token more than the limit shows which passages are cut.
-        sent = tokenise(pair.sender, texts, names, limit + 1)
-        received = sent if one_tokenizer else tokenise(pair.receiver, texts, names, limit + 1)
-        kept: Sequence[int] = range(len(texts))
-        if corpus.positions == "last" and not one_tokenizer:
-            kept = [i for i in kept if max(len(sent[i]), len(received[i])) <= limit]
-        sent, received = (tuple(ids[:limit] for ids in side) for side in (sent, received))
-        if corpus.positions == "all":
-            why = (
-                "a translator over all positions needs one tokenizer: fit on corpus.positions last"
-            )
-            check_alike(pair, names, sent, received, why)
-        order = iter(sorted(kept, key=lambda i: (len(sent[i]), i)))
+        found = list(passage_ids(pair, texts, corpus, start))
+        order = iter(sorted(found, key=lambda each: (min(len(each[1]), limit), each[0])))
+        left_out = len(texts) - len(found)
         while chosen := list(islice(order, PASSAGES_TOGETHER)):
-            counts = [len(sent[i]) if corpus.positions == "all" else 1 for i in chosen]
-            numbers = torch.tensor([start + i for i in chosen])
+            numbers = [number for number, _, _ in chosen]
+            sent = [ours[:limit] for _, ours, _ in chosen]
+            received = [theirs[:limit] for _, _, theirs in chosen]
+            counts = [len(ids) if corpus.positions == "all" else 1 for ids in sent]
             yield (
-                numbers.repeat_interleave(torch.tensor(counts)),
+                torch.tensor(numbers).repeat_interleave(torch.tensor(counts)),
                 (
-                    _states(pair.sender, [sent[i] for i in chosen], corpus.positions),
-                    _states(pair.receiver, [received[i] for i in chosen], corpus.positions),
+                    _states(pair.sender, sent, corpus.positions),
+                    _states(pair.receiver, received, corpus.positions),
                 ),
             )
-        progress(min(start + window, len(passages)), len(passages))
+            done += len(chosen)
+            progress(done, len(passages))
+        if left_out:
+            done += left_out
+            progress(done, len(passages))
+
+
+def passage_ids(
+    pair: Pair, passages: Sequence[str], corpus: Corpus, first: int = 0
+) -> Iterator[tuple[int, TokenIds, TokenIds]]:
+    """Yield the number of each passage in use, and its ids for the sender and the receiver.
+
+    A passage that is cut has one token more than `corpus.max_tokens`.
+
+    Args:
+        pair: Both models.
+        passages: Some passages of the corpus.
+        corpus: As declared.
+        first: Number of the first of them in the corpus.
+
+    Raises:
+        PairError: All positions are asked for, and the two models tokenise a passage differently.
+    """
+    limit = corpus.max_tokens
+    one_tokenizer = pair.sender.tokenizer is pair.receiver.tokenizer
+    names = [f"passage {first + i}" for i in range(len(passages))]
+    # One token more than the limit shows which passages are cut.
+    sent = tokenise(pair.sender, passages, names, limit + 1)
+    received = sent if one_tokenizer else tokenise(pair.receiver, passages, names, limit + 1)
+    if corpus.positions == "all":
+        why = "a translator over all positions needs one tokenizer: fit on corpus.positions last"
+        cut = [tuple(ids[:limit] for ids in side) for side in (sent, received)]
+        check_alike(pair, names, cut[0], cut[1], why)
+    for place, (ours, theirs) in enumerate(zip(sent, received, strict=True)):
+        if corpus.positions == "all" or one_tokenizer or max(len(ours), len(theirs)) <= limit:
+            yield first + place, ours, theirs
 
 
 def check_alike(

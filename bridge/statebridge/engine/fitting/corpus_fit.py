@@ -11,13 +11,15 @@ from statebridge.data.training_texts import TrainingTexts
 from statebridge.engine.fitting.causal_training import of_several, train_fits_causally
 from statebridge.engine.fitting.corpus import (
     CorpusTexts,
+    in_fold,
     paired_positions,
     positions_by_passage,
 )
+from statebridge.engine.fitting.fit_check import check_fit
+from statebridge.engine.fitting.frozen_rows import prepare_rows
 from statebridge.engine.fitting.stitched import stitched_cross_entropy
 from statebridge.errors import TranslatorError
 from statebridge.experiment.experiment import Experiment, Fit
-from statebridge.experiment.random_streams import row_key
 from statebridge.experiment.translator_settings import SOLVED
 from statebridge.models.pair import Pair
 from statebridge.models.traced_model import TracedModel
@@ -40,9 +42,6 @@ from statebridge.translators.fit import Fit as Fitted
 from statebridge.translators.fit import solved
 from statebridge.translators.procrustes import solve_procrustes
 from statebridge.translators.ridge import solve_ridge
-
-SOLVED_FOLDS = 10
-"""A map solved for under one seed sees all but one in so many of the fitting passages."""
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much is done, and out of how much."""
@@ -78,11 +77,7 @@ def fit_translators(
         NumericError: A state or a loss is not finite.
     """
     seeds = list(seeds)
-    start = corpus.held_out_start
-    fit_all = _solved if fit.kind in SOLVED else _trained
-    fitted = fit_all(pair, fit, corpus, seeds, progress)
-    causal: dict[int, CausalRecord] = {}
-    trained_on = corpus.trained_on
+    check_fit(pair, fit, corpus, seeds)
     if fit.causal is not None:
         if experiment is None:
             raise TranslatorError(
@@ -91,6 +86,14 @@ def fit_translators(
             )
         if evaluated is None:
             evaluated, _ = resolve_dataset(experiment.dataset)
+        # Found out before the corpus is captured.
+        prepare_rows(experiment, pair, fit.causal, evaluated)
+    start = corpus.held_out_start
+    fit_all = _solved if fit.kind in SOLVED else _trained
+    fitted = fit_all(pair, fit, corpus, seeds, progress)
+    causal: dict[int, CausalRecord] = {}
+    trained_on = corpus.trained_on
+    if fit.causal is not None and experiment is not None and evaluated is not None:
         fitted, causal, rows = train_fits_causally(
             experiment, pair, fit.causal, fitted, evaluated, progress
         )
@@ -162,10 +165,8 @@ def _solved(
 ) -> dict[int, Fitted]:
     """Solve for every seed's map in one pass over the corpus."""
     fitting = corpus.passages[: corpus.held_out_start]
-    # The solution has no randomness in it, so the seed chooses the passages: seeds then show
-    # how much the map depends on its text.
     chosen = {
-        seed: torch.tensor([row_key(seed, str(i)) % SOLVED_FOLDS != 0 for i in range(len(fitting))])
+        seed: torch.tensor([in_fold(seed, passage) for passage in range(len(fitting))])
         for seed in seeds
     }
     device = pair.receiver.device

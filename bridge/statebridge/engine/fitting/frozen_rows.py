@@ -18,15 +18,14 @@ import torch
 from statebridge.channels.operators import ALIGNED_AT_THE_END, position_mask
 from statebridge.channels.workload import Workload
 from statebridge.engine.fitting.causal_rows import ChosenRows, choose_rows
-from statebridge.engine.planning.prepare import prepare
+from statebridge.engine.planning.prepare import prepare, stand_ins
 from statebridge.errors import EnvironmentFault, TranslatorError
 from statebridge.experiment.conditions import Condition
-from statebridge.experiment.experiment import DEFAULT_SET, Causal, Experiment
+from statebridge.experiment.experiment import Causal, Experiment
 from statebridge.models.pair import Pair
 from statebridge.models.token_batch import TokenBatch
 from statebridge.records import DatasetRow
 from statebridge.runs.plan import Span, TokenIds
-from statebridge.translators import Translator
 from statebridge.translators.state_file import StateFile
 
 
@@ -180,13 +179,7 @@ def freeze_rows(
         DatasetError: The file of rows is missing, unreadable or not the one declared.
         EnvironmentFault: No disk space for the states.
     """
-    if experiment.remotes[1] is not None:
-        raise TranslatorError(
-            f"causal: the receiver runs remotely ({experiment.remotes[1]}), and training through "
-            "it needs its weights here; leave its remote out"
-        )
-    chosen = choose_rows(causal, evaluated)
-    workload = prepare(_as_experiment(experiment, causal), pair, chosen.rows, _stand_in(pair))
+    chosen, workload = prepare_rows(experiment, pair, causal, evaluated)
     frozen = FrozenRows(workload, causal, chosen)
     try:
         size = causal.training.batch_rows
@@ -199,6 +192,24 @@ def freeze_rows(
             frozen.close()
         raise
     return frozen
+
+
+def prepare_rows(
+    experiment: Experiment, pair: Pair, causal: Causal, evaluated: Sequence[DatasetRow]
+) -> tuple[ChosenRows, Workload]:
+    """Choose the rows of a causal training and make their prompts; no model runs.
+
+    Raises:
+        StatebridgeError: As `freeze_rows`.
+    """
+    if experiment.remotes[1] is not None:
+        raise TranslatorError(
+            f"causal: the receiver runs remotely ({experiment.remotes[1]}), and training through "
+            "it needs its weights here; leave its remote out"
+        )
+    chosen = choose_rows(causal, evaluated)
+    declared = _as_experiment(experiment, causal)
+    return chosen, prepare(declared, pair, chosen.rows, stand_ins(declared, pair))
 
 
 _SEED = 0
@@ -218,8 +229,3 @@ def _as_experiment(experiment: Experiment, causal: Causal) -> Experiment:
         prompts=experiment.prompts,
         decoding=experiment.decoding,
     )
-
-
-def _stand_in(pair: Pair) -> dict[tuple[str, int], Translator]:
-    # Nothing is translated while rows are captured; each map's widths are checked in training.
-    return {(DEFAULT_SET, _SEED): Translator("affine", pair.sender.width, pair.receiver.width)}

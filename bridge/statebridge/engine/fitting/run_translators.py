@@ -12,6 +12,7 @@ from statebridge.data import rows_sha256, sha256_file
 from statebridge.engine.fitting.corpus import CorpusTexts, read_corpus
 from statebridge.engine.fitting.corpus_fit import fit_translators
 from statebridge.engine.reuse.lane_key import digest, model_digest
+from statebridge.errors import TranslatorError
 from statebridge.experiment.experiment import DEFAULT_SET, Experiment, Fit
 from statebridge.models.loading import weights_sha256
 from statebridge.models.pair import Pair
@@ -111,6 +112,7 @@ def run_translators(
             translator = load_translator(
                 path, dtype=pair.receiver.exact_dtype, device=pair.receiver.device
             )
+            check_origin(translator, path, pair)
             translators[name, seed] = translator
             origins[str(seed) if name == DEFAULT_SET else f"{name}/{seed}"] = {
                 "file": path.name,
@@ -123,6 +125,38 @@ def run_translators(
                 ),
             }
     return translators, origins
+
+
+def check_origin(translator: Translator, path: Path, pair: Pair) -> None:
+    """Refuse a translator whose card states that it was fitted for something else.
+
+    Models are compared by the last part of their names: a folder may hold a copy of the hub's.
+
+    Raises:
+        TranslatorError: Another model, revision or layer, or the other direction.
+    """
+    card = translator.card
+    if card is None:
+        return
+    for side, origin, model in (
+        ("sender", card.sender, pair.sender),
+        ("receiver", card.receiver, pair.receiver),
+    ):
+        if origin is None:
+            continue
+        same_model = origin.model.split("/")[-1] == model.name.split("/")[-1]
+        revisions = {origin.revision, model.revision} - {None}
+        if not same_model or len(revisions) > 1 or origin.layer != model.layer_path:
+            raise TranslatorError(
+                f"{path}: its card says that it was fitted for the {side} "
+                f"{_at(origin.model, origin.revision, origin.layer)}, and the experiment's is "
+                f"{_at(model.name, model.revision, model.layer_path)}; give the file of this pair, "
+                "these layers and this direction, or let it be fitted: fit: {...}"
+            )
+
+
+def _at(model: str, revision: str | None, layer: str) -> str:
+    return f"{model}{f' at revision {revision}' if revision else ''}, {layer}"
 
 
 def _fitted_files(

@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 import torch
 
 from statebridge.channels.operators import TINY_NORM
-from statebridge.channels.prompts import tokenise
 from statebridge.channels.states import translate
+from statebridge.channels.token_ids import tokenise
 from statebridge.errors import TranslatorError
 from statebridge.models.pair import Pair
 from statebridge.models.token_batch import TokenBatch

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,13 +18,14 @@ from statebridge.experiment.declared import Layer
 from statebridge.experiment.experiment import Experiment
 from statebridge.experiment.layer_search import LayerSearch
 from statebridge.models.families import resolve_layer
-from statebridge.models.pair import Pair, load_pair
+from statebridge.models.pair import Pair, declared_pair
 from statebridge.models.traced_model import TracedModel
 from statebridge.records import DatasetRow
 from statebridge.results.layer_search import (
     LANES,
     LayerRun,
     LayerSearchPlan,
+    Split,
     open_plan,
     split_rows,
     started_as,
@@ -60,6 +61,7 @@ def run_layer_search(
     *,
     pair: Pair | None = None,
     progress: Progress = lambda *_: None,
+    show_caution: Callable[[str], None] = lambda _: None,
 ) -> LayerSearchSummary:
     """Carry out a layer search in a directory; go on where an earlier call stopped.
 
@@ -74,6 +76,7 @@ def run_layer_search(
         pair: A pair that is loaded already, at any layers; loaded from the experiment if not given.
         progress: Called with the stages of a run, and with `layer_search`, pairs of layers that
             are done, and all pairs.
+        show_caution: Called with each caution of the first run; those of the others are alike.
 
     Raises:
         ExperimentError: The experiment has no layer search.
@@ -92,12 +95,10 @@ def run_layer_search(
     experiment = as_started(experiment, started_as(out))
     rows, dataset_sha256 = resolve_dataset(experiment.dataset)
     rows = rows[: experiment.limit]
-    if search.choose.metric == "task_correct":
-        _check_conventions(rows)
-    split = split_rows([row.row_id for row in rows], search.choose.share, search.choose.seed)
+    split = split_declared(experiment, rows)
     progress("load", 0, 1)
     # Which layers exist is known once the models are loaded; every model has a first one.
-    pair = pair or load_pair(_at(experiment, (0, 0)))
+    pair = declared_pair(_at(experiment, (0, 0)), pair)
     progress("load", 1, 1)
     layers = searched_layers(pair, search)
     runs = _named(layers, pair)
@@ -128,6 +129,7 @@ def run_layer_search(
                 # The pair is loaded once, above.
                 None if stage == "load" else progress(stage, *counts)
             ),
+            show_caution=show_caution if place == 0 else lambda _: None,
             reuse=SearchLanes(out / LANES, run.directory),
         )
         total += summary.lanes
@@ -136,6 +138,24 @@ def run_layer_search(
     (out / LANES).unlink(missing_ok=True)
     progress("layer_search", len(runs), len(runs))
     return LayerSearchSummary(out, len(runs), total, resumed, reused, time.monotonic() - clock)
+
+
+def split_declared(experiment: Experiment, rows: Sequence[DatasetRow]) -> Split:
+    """Split the rows of a layer search into those to choose on and those to report on.
+
+    Of an experiment without one, nothing is chosen on.
+
+    Raises:
+        ResultError: Too few rows.
+        DatasetError: The metric needs a scoring convention, and a row names none.
+    """
+    search = experiment.layer_search
+    ids = [row.row_id for row in rows]
+    if search is None:
+        return Split(share=0.0, seed=0, choosing=(), reporting=tuple(ids))
+    if search.choose.metric == "task_correct":
+        _check_conventions(rows)
+    return split_rows(ids, search.choose.share, search.choose.seed)
 
 
 def searched_layers(pair: Pair, search: LayerSearch) -> list[tuple[int, int]]:

@@ -25,6 +25,10 @@ CPU_LANES_LARGE, CPU_LANES_SMALL, GPU_LANES = 128, 512, 2048
 
 SMALL_MODEL = 50_000_000
 
+CPU_GROUP_OPERATIONS = 6e12
+"""Operations of a group on a CPU, at most: about a minute on two cores at 1e11 a second, so that a
+run commits rows, and can be stopped, every minute or so."""
+
 FILLED_UP = 1.25
 """Ratio of the lanes of a static step to those of a large group, at most."""
 
@@ -64,6 +68,16 @@ def lane_bytes(workload: Workload) -> int:
     return int(memory + states)
 
 
+def lane_operations(workload: Workload, weights: int) -> float:
+    """Return an estimate of the operations of a lane: two for each weight and token.
+
+    Half of a prompt's tokens count, since the lanes of a row share the lower blocks.
+    """
+    experiment, lengths = workload.plan.experiment, workload.plan.prompts.lengths
+    new = experiment.decoding.max_new_tokens if experiment.decode else 1
+    return 2.0 * weights * (max(lengths, default=1) / 2 + new)
+
+
 def free_bytes(device: torch.device) -> int:
     """Return the memory that is free on a device."""
     if device.type == "cuda":
@@ -83,6 +97,7 @@ def choose_max_lanes(workload: Workload) -> int:
     else:
         weights = sum(parameter.numel() for parameter in receiver.module.parameters())
         cap = CPU_LANES_SMALL if weights < SMALL_MODEL else CPU_LANES_LARGE
+        cap = min(cap, int(CPU_GROUP_OPERATIONS // lane_operations(workload, weights)))
     fitting = int(free_bytes(receiver.device) * MEMORY_SHARE // lane_bytes(workload))
     return max(1, min(cap, fitting))
 

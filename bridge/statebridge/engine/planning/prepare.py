@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import torch
 
 from statebridge.channels.channel import CHANNELS
 from statebridge.channels.draws import Noise, choose_donors, noise_of
-from statebridge.channels.prompts import TEXTLESS, answers_after, build_prompts, fill, others_after
+from statebridge.channels.prompts import TEXTLESS, build_prompts
+from statebridge.channels.token_ids import answers_after, fill, others_after
 from statebridge.channels.workload import Workload
 from statebridge.data.training_texts import answer_names
 from statebridge.engine.planning.other_answers import end_ids, other_answers
+from statebridge.errors import PairError
 from statebridge.experiment.cells import experiment_cells
 from statebridge.experiment.conditions import Prompt
 from statebridge.experiment.experiment import DEFAULT_SET, Experiment
+from statebridge.models.families import turning_point
 from statebridge.models.pair import Pair
 from statebridge.records import DatasetRow
 from statebridge.runs.plan import OtherAnswers, Plan, PromptTable, TokenIds, TranslatorKey
@@ -67,15 +73,67 @@ def prepare(
             for seed in (experiment.seeds if shuffles else ())
         },
     )
+    _check_turns(plan, pair, sent=reads_sender)
+    workload = Workload(plan, pair, {}, _noise(experiment, pair, row_ids, prompts))
+    return with_translators(workload, translators)
+
+
+def with_translators(
+    workload: Workload,
+    translators: Mapping[TranslatorKey, Translator] | Mapping[int, Translator],
+) -> Workload:
+    """Return the workload with translators, after every channel has checked it.
+
+    Raises:
+        StatebridgeError: As `prepare`.
+    """
     keyed = {
         (DEFAULT_SET, key) if isinstance(key, int) else key: translator
         for key, translator in translators.items()
     }
-    workload = Workload(plan, pair, keyed, _noise(experiment, pair, row_ids, prompts))
-    for channel in dict.fromkeys(condition.channel_name for condition in conditions):
+    workload, cells = replace(workload, translators=keyed), workload.plan.cells
+    for channel in dict.fromkeys(cell.condition.channel_name for cell in cells):
         own = [cell for cell in cells if cell.condition.channel_name == channel]
         CHANNELS.get(channel)().check(workload, own)
     return workload
+
+
+def _check_turns(plan: Plan, pair: Pair, *, sent: bool) -> None:
+    """Refuse prompts on both sides of a length at which a model encodes positions otherwise.
+
+    The plain path has one length of the receiver's prompts in a batch; the sender's prompts of one
+    group, and all prompts of the shared path, meet in one.
+
+    Raises:
+        PairError: Names the model and the length.
+    """
+    new = plan.experiment.decoding.max_new_tokens
+    read = [
+        len(ids)
+        for found in (plan.prompts.receiver, *plan.prompts.private.values())
+        for ids in found
+    ]
+    sides = [(pair.receiver, read, new)] if plan.experiment.path == "shared" else []
+    if sent:
+        sides.append((pair.sender, [len(ids) for ids in plan.prompts.sender], 0))
+    for model, lengths, more in sides:
+        turn = turning_point(model.module)
+        if turn is not None and min(lengths) <= turn < max(lengths) + more:
+            raise PairError(
+                f"{model.name}: encodes positions otherwise in texts of more than {turn} tokens, "
+                f"and the prompts have {min(lengths)} to {max(lengths)}, so that rows that run "
+                "together would change each other; use execution.path: plain for the receiver, and "
+                "rows on one side of that length for the sender (decoding.max_prompt_tokens)"
+            )
+
+
+def stand_ins(experiment: Experiment, pair: Pair) -> dict[TranslatorKey, Translator]:
+    """Return maps of the pair's widths, to prepare with before the declared ones are there."""
+    with torch.device("meta"):
+        fitting = Translator("affine", pair.sender.width, pair.receiver.width)
+    return {
+        (name, seed): fitting for name in experiment.translator_sets for seed in experiment.seeds
+    }
 
 
 def _answers(

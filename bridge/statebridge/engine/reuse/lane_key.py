@@ -111,7 +111,7 @@ class LaneKeys:
         decoding = work.plan.experiment.decoding.model_dump(mode="json")
         if not relays:
             # The prompt's limit shows in the ids; without decoding the rest does nothing.
-            for name in ("relay_max_new_tokens", "max_prompt_tokens"):
+            for name in ("relay_max_new_tokens", "max_prompt_tokens", "truncate"):
                 del decoding[name]
             decoding = decoding if work.plan.experiment.decode else {}
         parts: dict[str, Any] = {

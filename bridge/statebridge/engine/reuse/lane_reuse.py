@@ -11,7 +11,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +129,7 @@ def plan_batches(plan: Plan, reused: Iterator[tuple[int, Lanes]]) -> Iterator[Ba
 
 def _batch(plan: Plan, groups: Sequence[Group], reused: Lanes) -> Batch:
     if not reused:
-        return Batch(tuple(groups), tuple(groups), reused)
+        return Batch(tuple(groups), _parts(plan, groups), reused)
     rows_lacking: dict[tuple[Cell, ...], list[int]] = {}
     for group in groups:
         for row in group.rows:
@@ -141,7 +141,25 @@ def _batch(plan: Plan, groups: Sequence[Group], reused: Lanes) -> Batch:
             )
             if lacking:
                 rows_lacking.setdefault(lacking, []).append(row)
-    parts = (
+    parts = [
         replace(groups[0], rows=tuple(rows), cells=cells) for cells, rows in rows_lacking.items()
+    ]
+    return Batch(tuple(groups), _parts(plan, parts), reused)
+
+
+def _parts(plan: Plan, groups: Sequence[Group]) -> tuple[Group, ...]:
+    """Return groups with no more lanes than the plan's `max_lanes`, a row at least.
+
+    The groups of a plan are no larger, unless fewer lanes were asked for when the run went on.
+    """
+    return tuple(
+        replace(group, rows=rows)
+        for group in groups
+        for rows in _chunks(group.rows, max(1, plan.max_lanes // len(group.cells)))
     )
-    return Batch(tuple(groups), tuple(parts), reused)
+
+
+def _chunks(rows: Sequence[int], size: int) -> Iterator[tuple[int, ...]]:
+    left = iter(rows)
+    while chunk := tuple(islice(left, size)):
+        yield chunk

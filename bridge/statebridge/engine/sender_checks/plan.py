@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import get_args
 
 from statebridge.channels.draws import choose_donors
-from statebridge.channels.prompts import answer_ids, check_answer_window, context_tokens, fill
+from statebridge.channels.prompt_limit import limited_prompts
+from statebridge.channels.prompts import context_tokens
+from statebridge.channels.token_ids import answer_ids, check_answer_window, fill
 from statebridge.channels.workload import Workload
 from statebridge.data.training_texts import answer_names
 from statebridge.errors import ExperimentError
@@ -200,7 +202,9 @@ def _contexts(workload: Workload) -> tuple[tuple[int, ...], ...]:
     before, marker, _ = template.partition("{context}")
     if not marker or not getattr(model.tokenizer, "is_fast", False):
         return tuple(() for _ in rows)
-    found = context_tokens(model, template, before, rows)
+    experiment = workload.plan.experiment
+    read = limited_prompts(model, template, rows, experiment.prompts, experiment.decoding)
+    found = context_tokens(model, template, before, read.rows)
     lengths = (len(ids) for ids in workload.plan.prompts.sender)
     return tuple(
         tuple(i for i in places if i < length)

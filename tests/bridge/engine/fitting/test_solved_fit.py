@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from statebridge.engine.fitting import corpus_fit as fitting
-from statebridge.engine.fitting.corpus import paired_positions, read_corpus
+from statebridge.engine.fitting.corpus import SOLVED_FOLDS, paired_positions, read_corpus
 from statebridge.engine.fitting.corpus_fit import fit_translators
 from statebridge.experiment.experiment import Fit, Prompts
 from statebridge.experiment.random_streams import row_key
@@ -43,9 +43,7 @@ def test_each_seed_has_the_map_of_its_passages(pair: Pair, kind: str, positions:
     together = fit_translators(pair, fit, corpus, SEEDS)
     fitted_on = corpus.passages[: corpus.held_out_start]
     for seed in SEEDS:
-        chosen = [
-            text for i, text in enumerate(fitted_on) if row_key(seed, str(i)) % fitting.SOLVED_FOLDS
-        ]
+        chosen = [text for i, text in enumerate(fitted_on) if row_key(seed, str(i)) % SOLVED_FOLDS]
         assert 0 < len(chosen) < len(fitted_on)
         batches = paired_positions(pair, chosen, fit.corpus)
         alone = (

@@ -34,7 +34,7 @@ def declared(folder: Path, **fields: Any) -> Experiment:
             "dataset": {"generate": {"rows": 12, "hops": [2], "distractors": 1}},
             "conditions": ["no_inject", "zero_replacement"],
             "seeds": [1, 2],
-            "decoding": {"max_new_tokens": 3},
+            "decoding": {"max_new_tokens": 3, "max_prompt_tokens": 400},
             "positive_control": {"rows": 8},
             **fields,
         }

@@ -158,7 +158,7 @@ def test_a_context_that_is_cut_off_whole_is_not_called_empty() -> None:
     with refused(PairError, "row a", "after the first 2 tokens", "max_prompt_tokens"):
         _run(
             ["placeholder_only"],
-            prompts={"task": "Which city of the city? {context}"},
+            prompts={"task": "{question} Which city of the city? {context}"},
             decoding={"max_prompt_tokens": 2},
         )
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from statebridge.engine.doctor.readiness import Check, check_readiness
+from statebridge.engine.layer_search.search import run_layer_search
 from statebridge.engine.run import run_experiment
 from statebridge.errors import StatebridgeError
 from statebridge.experiment import Experiment, parse_experiment
@@ -126,3 +127,136 @@ def test_a_layer_that_is_not_there_is_one_mistake(folder: Path) -> None:
         folder, conditions=["no_inject"], receiver={"model": str(folder / "receiver"), "layer": 9}
     )
     assert [check.what for check in check_readiness(experiment) if not check.ready] == ["layers"]
+
+
+# ---------------------------------------------------------------- whatever else a run refuses
+
+
+def missing(experiment: Experiment, out: Path | None = None) -> dict[str, str]:
+    """The checks that are not ready, with their details."""
+    checks = [check for check in check_readiness(experiment, out) if not check.ready]
+    assert len({check.what for check in checks}) == len(checks)
+    return {check.what: check.detail for check in checks}
+
+
+TRANSLATED = {"conditions": ["no_inject", "replace"]}
+CORPUS = {"generate": {"rows": 40, "seed": 9}, "max_tokens": 40}
+
+
+FEW = {"generate": {"rows": 12, "seed": 9}, "max_tokens": 1}
+
+
+def fitted(**fit: Any) -> dict[str, Any]:
+    return {**TRANSLATED, "translators": {"fit": {"corpus": CORPUS, **fit}}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "what", "words"),
+    [
+        ({"rows": [ROWS[0] | {"scoring": "exactly"}]}, "dataset", "exactly"),
+        (fitted(kind="low_rank", rank=17), "translators", "rank 17 is above 16"),
+        (
+            {
+                **TRANSLATED,
+                "translators": {"fit": {"kind": "ridge", "corpus": FEW}},
+            },
+            "translators",
+            "positions, but a map from width 16 to 16 of kind ridge needs at least 17",
+        ),
+        (
+            fitted(causal={"rows": {"generate": {"rows": 9, "seed": 8}}}),
+            "translators",
+            "prompt tokens of sender are more than decoding.max_prompt_tokens (256)",
+        ),
+        (fitted(training={"warmup_steps": 10**6}), "translators", "within warmup_steps 1000000"),
+        (
+            {"conditions": ["no_inject"], "sender": {"model": "sender", "layer": 0}},
+            "sender",
+            "is a folder here, and reads as the id of a model on the hub; write ./sender",
+        ),
+        (
+            {
+                "conditions": ["no_inject", RAW],
+                "layer_search": {"sender_layers": [0, 9], "receiver_layers": [1]},
+                "rows": [ROWS[0] | {"id": str(n)} for n in range(60)],
+            },
+            "layers",
+            "layer_search.sender_layers: layer 9 of sender is out of range",
+        ),
+        (
+            {
+                "conditions": ["no_inject", RAW],
+                "layer_search": {"sender_layers": [0, 1], "receiver_layers": [1]},
+            },
+            "dataset",
+            "and each needs 10; run more rows",
+        ),
+    ],
+)
+def test_the_doctor_makes_every_check_of_the_run(
+    fields: dict[str, Any],
+    what: str,
+    words: str,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(folder)
+    experiment = declared(folder, **({"conditions": ["no_inject"]} | fields))
+    found = missing(experiment)
+    assert list(found) == [what]
+    assert words in found[what]
+    carry_out = run_layer_search if experiment.layer_search else run_experiment
+    with pytest.raises(StatebridgeError) as caught:
+        carry_out(experiment, tmp_path / "run")
+    assert words in str(caught.value)
+    assert not list(tmp_path.glob("run/translators/*"))
+
+
+def test_all_mistakes_are_found_at_once(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    experiment = declared(
+        folder,
+        conditions=["no_inject", {"name": "k", "source": "zero", "channel": "kv"}],
+        rows=[ROWS[0] | {"scoring": "exactly"}],
+        sender={"model": str(folder / "nowhere"), "layer": 0},
+        execution={"device": "cuda:7"},
+    )
+    found = missing(experiment, tmp_path)
+    assert list(found) == ["names", "dataset", "sender", "device", "disk"]
+    assert "unknown channel 'kv'" in found["names"]
+    assert "holds notes.txt and no manifest.json" in found["disk"]
+
+
+def test_an_unknown_channel_is_one_mistake(folder: Path) -> None:
+    condition = {"name": "k", "source": "zero", "channel": "kv"}
+    assert list(missing(declared(folder, conditions=["no_inject", condition]))) == ["names"]
+
+
+def test_another_run_in_the_directory_is_found(folder: Path, tmp_path: Path) -> None:
+    run_experiment(declared(folder, conditions=["no_inject"]), tmp_path)
+    assert missing(declared(folder, conditions=["no_inject"], limit=1), tmp_path) == {}
+    other = declared(folder, conditions=["no_inject"], decoding={"max_new_tokens": 4})
+    assert "was started with another experiment.decoding" in missing(other, tmp_path)["disk"]
+
+
+def test_the_time_has_fits_texts_and_controls(folder: Path) -> None:
+    experiment = declared(
+        folder,
+        **fitted(kind="ridge") | {"conditions": ["no_inject", "replace", "nl_relay"]},
+        positive_control={"rows": 2},
+        sender_checks=True,
+    )
+    checks = {check.what: check for check in check_readiness(experiment)}
+    parts = checks["time"].detail.partition("(rough): ")[2]
+    words = ("fits", "texts", "rows", "sender checks", "positive control")
+    assert [part.rsplit(" ", 2)[0] for part in parts.split(", ")] == list(words)
+    assert checks["taught pair"].detail == "in place"
+
+
+def test_cautions_are_ready_and_say_so(folder: Path) -> None:
+    checks = list(check_readiness(declared(folder, conditions=["no_inject"], limit=9)))
+    assert [check.detail for check in checks if check.is_caution] == [
+        "limit is 9, and the dataset has 2 rows: all of them run."
+    ]
+    assert all(check.ready for check in checks)

@@ -78,6 +78,18 @@ def test_groups_fit_the_memory_that_is_free(monkeypatch: pytest.MonkeyPatch) -> 
         assert choose_max_lanes(workload) == lanes
 
 
+def test_a_group_on_a_cpu_takes_no_longer_than_it_should(monkeypatch: pytest.MonkeyPatch) -> None:
+    workload = _workload(["no_inject"])
+    monkeypatch.setattr(groups, "free_bytes", lambda _: 10**15)
+    weights = sum(part.numel() for part in workload.pair.receiver.module.parameters())
+    each = groups.lane_operations(workload, weights)
+    prompt = max(workload.plan.prompts.lengths)
+    assert each == 2 * weights * (prompt / 2 + 3)
+    for operations, lanes in ((7.5 * each, 7), (each / 2, 1), (1e18, groups.CPU_LANES_SMALL)):
+        monkeypatch.setattr(groups, "CPU_GROUP_OPERATIONS", operations)
+        assert choose_max_lanes(workload) == lanes
+
+
 @pytest.fixture
 def _shortened() -> Iterator[None]:
     before = torch.get_float32_matmul_precision()

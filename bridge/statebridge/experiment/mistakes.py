@@ -1,0 +1,198 @@
+"""Mistakes that pydantic finds in an experiment, in the words of the file."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from statebridge.errors import nearest
+from statebridge.experiment.conditions import NAME, Condition
+from statebridge.experiment.experiment import DEVICE, Experiment
+from statebridge.experiment.yaml_text import Lines, kind
+
+Path = tuple[str | int, ...]
+
+
+def in_words(
+    error: ValidationError, where: str, lines: Lines, changes: Mapping[str, Any] | None = None
+) -> str:
+    """Return the mistake that is nearest to what was meant, on one line, and count the others.
+
+    Args:
+        error: What pydantic found.
+        where: Name of the file, or `experiment`.
+        lines: Line of each field of the file; empty where there is none.
+        changes: Fields that were changed after the file was read, with their values.
+    """
+    errors = error.errors()
+    first = max(errors, key=_precision)
+    location, problem = _field_path(first), _problem(first)
+    if not location:  # a check over several fields names the one that is wrong itself
+        named, colon, rest = problem.partition(": ")
+        parts = tuple(named.split("."))
+        if colon and parts[0] in {*Experiment.model_fields, "sweep"}:
+            location, problem = parts, rest
+    changed = _change_of(location, changes or {})
+    if changed is not None:
+        where += f" with {changed}={reprlib.repr((changes or {})[changed])}"
+    else:
+        location, line = _as_written(location, lines)
+        where += f", line {line}" if line else ""
+    field = ".".join(str(part) for part in location) or "experiment"
+    # Where one path begins another, it is one mistake, tried as each member of a union.
+    paths = {_field_path(other) for other in errors}
+    own = _field_path(first) or location
+    more = sum(any(a != b for a, b in zip(path, own, strict=False)) for path in paths)
+    text = f"{where}: {field}: {problem}"
+    text += f" (and {more} more mistake{'s' if more > 1 else ''})" if more else ""
+    # A field name can hold a line feed or a terminal's control characters.
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def _problem(error: ErrorDetails) -> str:
+    name, given, location = error["type"], error["input"], _field_path(error)
+    if name == "value_error":
+        return str(error["msg"]).removeprefix("Value error, ")
+    if name == "extra_forbidden":
+        return f"unknown field; {nearest(str(location[-1]), known_fields(location[:-1]))}"
+    if name == "missing":
+        return "missing"
+    problem = _right(name, error.get("ctx", {}), location)
+    if problem is None:
+        problem = error["msg"][0].lower() + error["msg"][1:]
+    if not isinstance(given, dict | list | tuple):
+        return f"{problem}, not {reprlib.repr(given)}"
+    return f"{problem}, not {kind(given)}" if name.endswith("_type") else problem
+
+
+_RIGHT = {
+    "string_type": "give text",
+    "bool": "give true or false",
+    "int": "give a whole number",
+    "float": "give a number",
+    "decimal": "give a number",
+    "finite": "give a finite number",
+    "list": "give a list, such as [a, b]",
+    "tuple": "give a list, such as [1, 2]",
+    "path": "give the path of a file",
+}
+"""Words for a kind of mistake, by the beginning of pydantic's name for it."""
+
+_MEANT: dict[Path, str] = {
+    ("conditions",): "give the name of a condition or preset, or a list of conditions",
+    ("translators",): "give a file for each seed, or fit: {...}, or sets: {...}",
+    ("translators", "sets"): "give translators by the name of their set",
+}
+"""Words for a field that may hold several things."""
+
+_FORMS = {
+    NAME: "give lower-case letters, digits, _, - and ., with a letter or digit first",
+    DEVICE: "give auto, cpu, cuda or cuda:N",
+}
+
+
+def _right(name: str, found: Mapping[str, Any], location: Path) -> str | None:
+    """Return what would be right; None for a mistake that has no words here."""
+    bounds = {
+        "greater_than_equal": f"give a number of at least {found.get('ge', 0):g}",
+        "greater_than": f"give a number above {found.get('gt', 0):g}",
+        "less_than_equal": f"give a number of at most {found.get('le', 0):g}",
+        "less_than": f"give a number below {found.get('lt', 0):g}",
+        "literal_error": f"give {found.get('expected')}",
+        "too_short": f"is empty; give at least {found.get('min_length')}",
+        "string_too_short": f"give at least {found.get('min_length')} character",
+        "string_too_long": f"give at most {found.get('max_length')} characters",
+        "string_pattern_mismatch": _FORMS.get(str(found.get("pattern"))),
+    }
+    if name in bounds:
+        return bounds[name]
+    if name.endswith("_type") and location in _MEANT:
+        return _MEANT[location]
+    if name.startswith(("dict_", "model_", "dataclass_")):
+        fields = known_fields(location)
+        return f"give fields ({', '.join(fields[:4])}{', ...' if len(fields) > 4 else ''})"
+    return next((words for start, words in _RIGHT.items() if name.startswith(start)), None)
+
+
+def _precision(error: ErrorDetails) -> tuple[int, bool, bool]:
+    """Rank a mistake: pydantic reports one for each member of a union, we name the nearest.
+
+    The deepest is of the member that was meant; a type that does not fit says only that
+    another member was. A name that is unknown explains one that is missing.
+    """
+    name = error["type"]
+    return len(_field_path(error)), not name.endswith("_type"), name == "extra_forbidden"
+
+
+_UNION_LABELS = frozenset({"files", "Condition", "str", "int", "float", "constrained-str"})
+
+
+def _field_path(error: ErrorDetails) -> Path:
+    # pydantic puts the tried member of a union into the path; a reader knows only fields.
+    # An unknown field is the user's own word, whatever it looks like.
+    own_word = len(error["loc"]) - 1 if error["type"] == "extra_forbidden" else None
+    return tuple(
+        part
+        for place, part in enumerate(error["loc"])
+        if place == own_word
+        # `translators: {sets: ...}` is called sets before its own field of that name.
+        or not (_is_union_label(part) or error["loc"][: place + 1] == ("translators", "sets"))
+    )
+
+
+def _is_union_label(part: str | int) -> bool:
+    return isinstance(part, str) and (part in _UNION_LABELS or "[" in part or "constrained" in part)
+
+
+def _change_of(location: Path, changes: Mapping[str, Any]) -> str | None:
+    """Return the change in which a mistake is, the longest that begins its path."""
+    path = [str(part) for part in location]
+    found = [
+        change
+        for change in changes
+        if all(a == b for a, b in zip(change.split("."), path, strict=False))
+        and len(change.split(".")) <= max(len(path), 1)
+    ]
+    return max(found, key=len, default=None) if path else None
+
+
+def _as_written(location: Path, lines: Lines) -> tuple[Path, int | None]:
+    """Return the path as the file has it, with the line of its nearest part."""
+    if location[:1] == ("layer_search",) and ("layer_search",) not in lines and ("sweep",) in lines:
+        location = ("sweep", *location[1:])
+    parts: Sequence[str] = [str(part) for part in location]
+    while parts and tuple(parts) not in lines:
+        parts = parts[:-1]
+    return location, lines.get(tuple(parts))
+
+
+def known_fields(location: Path) -> list[str]:
+    """Return the fields that are known at a place of an experiment."""
+    model: type[BaseModel] = Experiment
+    for part in location:
+        if part == "conditions" or isinstance(part, int):
+            model = Condition
+            continue
+        if part == "fit":
+            continue  # `translators: {fit: ...}` is read as the fit itself
+        field = model.model_fields.get("layer_search" if part == "sweep" else str(part))
+        inner = model_of(field.annotation) if field else None
+        if inner is None:
+            break
+        model = inner
+    return list(model.model_fields)
+
+
+def model_of(annotation: Any) -> type[BaseModel] | None:
+    """Return the model that a field's annotation names, alone or in a union, list or mapping."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = model_of(argument)
+        if found is not None:
+            return found
+    return None
