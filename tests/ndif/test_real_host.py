@@ -213,7 +213,7 @@ def test_killed_in_the_middle_it_goes_on(
     thread = Thread(target=lambda: first.append(call(there(fields), "remote")))
     thread.start()
     written = tmp_path / "remote" / "rows.jsonl"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 400
     while not (written.exists() and written.stat().st_size) and time.monotonic() < deadline:
         time.sleep(0.05)
     for pid in _pids(victim):
