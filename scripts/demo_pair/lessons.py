@@ -74,6 +74,12 @@ def _every_wording() -> Iterator[str]:
             yield from (f" {name}" for name in kind.names)
 
 
+def names_of_worlds() -> list[str]:
+    """Return every name of the worlds, sorted."""
+    kinds = (kind for world in WORLDS for kind in _BY_NAME[world].kinds)
+    return sorted({name for kind in kinds for name in kind.names})
+
+
 @dataclass(frozen=True, slots=True)
 class Fact:
     """A sentence read back: link `step` of its domain leads from `a` to `b`."""

@@ -10,7 +10,7 @@ import math
 import random
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import cycle
 
 import torch
@@ -24,6 +24,7 @@ from scripts.demo_pair.lessons import (
     identities,
     training_rows,
 )
+from scripts.demo_pair.spelling import SpelledNames
 from scripts.demo_pair.untaught import Shape
 from statebridge.experiment.experiment import Prompts
 from statebridge.records import DatasetRow
@@ -100,17 +101,40 @@ COURSES = {
 }
 
 
+SPELLING_COURSES = {
+    side: replace(
+        course,
+        steps=150,
+        phases=(Phase(1.0, distractors=(2, 4), single=0.1, further=2),),
+        matrix_rate=0.0015,
+        rate=7e-4,
+        warm_up=20,
+        seed=1,
+        report_every=25,
+    )
+    for side, course in COURSES.items()
+}
+"""The last stretch, in which the vectors of names are linear in their spelling."""
+
+
 def teach(
-    course: Course, tokenizer: PreTrainedTokenizerFast, model: GPTNeoXForCausalLM
+    course: Course,
+    tokenizer: PreTrainedTokenizerFast,
+    model: GPTNeoXForCausalLM,
+    names: SpelledNames | None = None,
 ) -> Iterator[Progress]:
     """Teach a model in place; yield a line of the log every `report_every` steps and at the end.
 
     At the end the weights are rounded to what float16 can hold, before they are measured.
-    The same course gives the same weights, bit by bit, on one machine with one thread.
+    The same course gives the same weights, bit by bit, on one machine with one thread. With
+    `names`, their vectors are made and kept linear in spelling.
     """
     rows = held_out_rows(course.held_out)
     batches = _batches(course, tokenizer, identities(rows))
     optimisers, schedules = _optimisers(course, model, 0)
+    table = model.get_input_embeddings().weight
+    if names is not None:
+        names.start(table)
     start = time.monotonic()
     sums = [0.0] * 6
     since = 0
@@ -129,6 +153,8 @@ def teach(
         for optimiser, schedule in zip(optimisers, schedules, strict=True):
             optimiser.step()
             schedule.step()
+        if names is not None:
+            names.keep(table)
         sums = [total + each.item() for total, each in zip(sums, losses, strict=True)]
         since += 1
         if step == course.steps:
@@ -180,7 +206,7 @@ def _batches(
     sources = {
         count: training_rows(1000 * (course.seed + 1) + count, count, forbidden) for count in counts
     }
-    stacked = False
+    stacked = not any(phase.stack for phase in course.phases)
     for phase in course.phases:
         stacked = stacked or phase.stack
         blind = course.blind if stacked else 0.0

@@ -15,6 +15,10 @@ _WORLD = {
     "wording": "plain",
 }
 """Settings of the rows that the pair was taught to read."""
+MAP_NAMES = [0.0, 0.6]
+"""Part of each list of names that the pair's translators have seen."""
+NEW_NAMES = [0.6, 1.0]
+_HALF_NEW = [0.3, 1.0]
 
 
 TAUGHT_CELLS = 2 + 2 * len(SEEDS)
@@ -24,6 +28,8 @@ TAUGHT_CELLS = 2 + 2 * len(SEEDS)
 def taught_control_fields(rows: int) -> dict[str, Any]:
     """Return the fields of a control on the taught pair: one private channel and its bounds.
 
+    Every name in its rows is new to the translators, so that none can look an answer up.
+
     Args:
         rows: How many of the pair's own rows to run.
 
@@ -32,7 +38,7 @@ def taught_control_fields(rows: int) -> dict[str, Any]:
     """
     return {
         **_sides(),
-        "dataset": {"generate": {"rows": rows, "seed": 0, **_WORLD}},
+        "dataset": {"generate": {"rows": rows, "seed": 0, "names": NEW_NAMES, **_WORLD}},
         "translators": {seed: str(path) for seed, path in taught_translators().items()},
         "conditions": ["question_only", "skyline", "private_last", "private_last_shuffled"],
         "decoding": {"max_new_tokens": 8},
@@ -47,6 +53,8 @@ def _sides() -> dict[str, Any]:
 def demo_experiment() -> dict[str, Any]:
     """Return the fields of the demo's experiment, with folders of this installation.
 
+    About half of its rows have an answer that its translators have not seen.
+
     Raises:
         PairError: The taught pair is not there.
     """
@@ -54,13 +62,15 @@ def demo_experiment() -> dict[str, Any]:
     return {
         "name": "demo",
         **_sides(),
-        "dataset": {"generate": {"rows": ROWS, "seed": 0, **_WORLD}},
+        "dataset": {"generate": {"rows": ROWS, "seed": 0, "names": _HALF_NEW, **_WORLD}},
         "translators": {
             "sets": {
                 "aligned": {
                     "fit": {
                         "kind": "ridge",
-                        "corpus": {"generate": {"rows": 300, "seed": 5, **_WORLD}},
+                        "corpus": {
+                            "generate": {"rows": 300, "seed": 5, "names": MAP_NAMES, **_WORLD}
+                        },
                     }
                 },
                 "causal": {seed: str(path) for seed, path in taught_translators().items()},

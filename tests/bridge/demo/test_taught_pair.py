@@ -21,10 +21,12 @@ from scripts.demo_pair.lessons import (
     build_tokenizer,
     held_out_rows,
     identities,
+    names_of_worlds,
     questions_on,
     read_facts,
     training_rows,
 )
+from scripts.demo_pair.spelling import FEATURES, SpelledNames
 from scripts.demo_pair.teaching import COURSES, Phase, accuracy, teach
 from scripts.demo_pair.untaught import Shape, new_model
 
@@ -181,6 +183,40 @@ def test_teaching_lowers_the_loss(tokenizer):
     log = list(teach(course, tokenizer, new_model(course.shape, len(tokenizer), 0)))
     # Untaught it is the logarithm of some 1,000 tokens; words follow each other in few ways.
     assert log[0].loss_all > log[-1].loss_all + 0.5
+
+
+def _distance_from_spelling(table: torch.Tensor, names: SpelledNames) -> float:
+    """Longest difference of a name's vector from its nearest one that is linear in spelling."""
+    kept = table.detach().clone()
+    names.keep(kept)
+    return float((kept - table.detach()).norm(dim=1).max())
+
+
+def test_names_become_and_stay_linear_in_their_spelling(tokenizer):
+    names = SpelledNames(tokenizer, names_of_worlds())
+    course = replace(_quick(0), steps=3, phases=(Phase(1.0, (1,), 0.5, 1),))
+    model = new_model(course.shape, len(tokenizer), 0)
+    table = model.get_input_embeddings().weight
+    lengths, others = table[names.ids].detach().norm(dim=1).mean(), table[:2].detach().clone()
+    assert _distance_from_spelling(table, names) > 0.1
+    names.start(table)
+    assert _distance_from_spelling(table, names) < 1e-5
+    assert table[names.ids].norm(dim=1).mean().item() == pytest.approx(lengths.item(), rel=0.2)
+    assert torch.equal(table[:2], others)
+    list(teach(course, tokenizer, model, names))
+    assert not torch.equal(table[:2], others)
+    # The last step rounds to float16.
+    assert _distance_from_spelling(table, names) < 1e-3
+
+
+def test_spellings_differ_for_every_two_names(tokenizer):
+    names = SpelledNames(tokenizer, names_of_worlds())
+    table = torch.randn(len(tokenizer), 96, generator=torch.Generator().manual_seed(0))
+    names.start(table)
+    vectors = torch.nn.functional.normalize(table[names.ids], dim=1)
+    alike = vectors @ vectors.T - torch.eye(len(vectors))
+    assert alike.max() < 0.9
+    assert torch.linalg.matrix_rank(vectors, rtol=1e-4) == FEATURES + 1
 
 
 @pytest.mark.parametrize("side", SIDES)

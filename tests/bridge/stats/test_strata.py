@@ -209,3 +209,14 @@ def test_asking_for_a_split_that_is_not_recorded_says_so() -> None:
         "not stratified by answer_seen: the results hold no record of what their maps were "
         "trained on" in found.warnings
     )
+
+
+def test_a_stratum_of_equal_deltas_is_no_outlier() -> None:
+    rows = [f"r{i:03}" for i in range(135)]
+    # 115 times 0.1 has no exact mean: its rounding must not be divided by a variance of nothing.
+    deltas = np.array([0.1] * 115 + [0.1 + 0.01 * (i % 4) for i in range(20)])
+    p, reason = InteractionTest(99).p_value(
+        "part", rows, ["a"] * 115 + ["b"] * 20, deltas, zero_one=False
+    )
+    assert reason is None
+    assert p == pytest.approx(0.01)
