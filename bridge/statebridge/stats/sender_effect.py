@@ -130,7 +130,7 @@ class _Family:
     """The intervals of all checks of a run."""
 
     level: float
-    """Of each interval."""
+    """Level of each interval."""
     resamples: int
     several: bool
 
