@@ -48,8 +48,8 @@ def score_view(results: ResultSet) -> Table:
 
 _TWO_SCALES = (
     "KL is measured from the receiver alone with the same prompt: question_only or "
-    "placeholder_only for what is written into these, no_inject for all others, texts and skyline included. The two "
-    "are no common scale."
+    "placeholder_only for what is written into these, no_inject for all others, texts and "
+    "skyline included. The two are no common scale."
 )
 
 
