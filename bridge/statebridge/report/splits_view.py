@@ -23,8 +23,8 @@ from statebridge.tables import Column, Table
 from statebridge.tables.table import Value
 
 LEAST_ROWS = 30
-"""Unseen rows that a verdict needs: with fewer, no difference in a 0/1 metric under about a third
-is found with 80 % power (exact McNemar test, alpha 0.05)."""
+"""Unseen rows that a verdict needs: with fewer, no gain in a 0/1 metric under about a quarter of
+the rows is found with 80 % power (exact McNemar test of one comparison, alpha 0.05)."""
 
 
 def split_verdicts(results: ResultSet, comparison: Comparison | None) -> list[Verdict]:
