@@ -36,6 +36,9 @@ class ProfiledLayer(Record):
     unseen: ProbeScore | None
     """Answers held out: no row with such an answer was fitted on. None where the model's
     embeddings, through which new answers are named, are not on this machine."""
+    across: ProbeScore | None
+    """Answers held out, and named by the receiver's embeddings: what an affine map fitted on other
+    answers can bring to the receiver. None for the receiver's own layers."""
 
 
 class ModelProfile(Record):

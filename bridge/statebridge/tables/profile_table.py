@@ -18,7 +18,11 @@ def profile_table(profile: LayerProfile) -> Table:
         Column("in_use", "in use", "boolean"),
         Column("rows", "rows", "integer"),
     ]
-    for name, header in (("probe", "probe"), ("unseen", "probe, unseen answers")):
+    for name, header in (
+        ("probe", "probe"),
+        ("unseen", "probe, unseen answers"),
+        ("across", "unseen, into the receiver"),
+    ):
         columns += [
             Column(name, header, "number", digits=3),
             Column(f"{name}_interval", "95 % interval", "range", digits=3, printed=False),
@@ -47,6 +51,7 @@ def _row(model: ModelProfile, layer: ProfiledLayer) -> tuple[Value, ...]:
         len(layer.checks.rows),
         *_probe(layer.seen),
         *_probe(layer.unseen),
+        *_probe(layer.across),
         *(value for place in _PLACES for value in _patched(effects.get(place))),
     )
 
@@ -75,7 +80,8 @@ def _notes(profile: LayerProfile) -> tuple[str, ...]:
         "Probe: share of held-out rows whose answer a ridge regression from the last token's state "
         f"ranks first among the {answers} answers of the dataset (five folds; chance is one in "
         f"{answers}); beside it the same where the answers were dealt out to other rows. Unseen "
-        "answers: no row with the answer was fitted on. It is named by its embedding. A "
+        "answers: no row with the answer was fitted on. It is named by its embedding in the model "
+        "itself, or, into the receiver, by that in the receiver. A "
         "probe that finds the answer shows that an affine map can bring it; a reader that is not "
         "linear may find more.",
         "Patched: change of the answer's log-probability in nats, of the row's own (gold) and of "

@@ -9,7 +9,7 @@ the sending layer alone does not say whether another layer holds more.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -19,14 +19,14 @@ from statebridge.engine.executors.memory import halving
 from statebridge.engine.planning.groups import choose_max_lanes
 from statebridge.engine.planning.prepare import prepare
 from statebridge.engine.sender_checks.checks import run_sender_checks
-from statebridge.engine.sender_checks.plan import plan_sender_checks
+from statebridge.engine.sender_checks.plan import SenderCheckPlan, plan_sender_checks
 from statebridge.engine.sender_checks.probe import Floats, probe
 from statebridge.engine.similarity.layer_similarity import block_indices
 from statebridge.experiment.experiment import Experiment
 from statebridge.models.pair import Pair
 from statebridge.models.traced_model import TracedModel
 from statebridge.records import DatasetRow, Side
-from statebridge.results.layer_profile import LayerProfile, ModelProfile, ProfiledLayer
+from statebridge.results.layer_profile import LayerProfile, ModelProfile, ProbeScore, ProfiledLayer
 
 TOGETHER = 16
 """Prompts in one pass; the last states of all layers are taken from it."""
@@ -57,46 +57,78 @@ def layer_profile(
         ExperimentError: A single row runs.
         NumericError: A state or a log-probability is not finite.
     """
-    sides: tuple[tuple[Side, TracedModel, str, Layers], ...] = (
-        ("sender", pair.sender, experiment.prompts.to_sender, sender_layers),
-        ("receiver", pair.receiver, experiment.prompts.task, receiver_layers),
+    sender = _read(experiment, "sender", pair.sender, experiment.prompts.to_sender, rows)
+    receiver = _read(experiment, "receiver", pair.receiver, experiment.prompts.task, rows)
+    sides = (
+        (sender, block_indices(pair.sender, sender_layers)),
+        (receiver, block_indices(pair.receiver, receiver_layers)),
     )
-    blocks = [block_indices(model, layers) for _, model, _, layers in sides]
-    total, done = sum(map(len, blocks)), 0
+    total, done = sum(len(blocks) for _, blocks in sides), 0
     profiles = []
-    for (side, model, template, _), chosen in zip(sides, blocks, strict=True):
-        work = _reading(experiment, model, template, rows)
-        plan = replace(plan_sender_checks(work), replacements=("patch",))
-        kept = tuple(found for found in plan.sets if found.name in ("last", "context"))
-        states = _last_states(work, model, chosen)
-        answers = [row.answer.strip() for row in rows[: work.plan.limit]]
-        vectors = _embeddings(model, plan.answers) if experiment.remote is None else None
-        seed, max_lanes = experiment.seeds[0], choose_max_lanes(work)
+    for read, blocks in sides:
         layers = []
-        for place, layer in enumerate(chosen):
+        for layer, states in zip(blocks, _last_states(read, blocks), strict=True):
             progress("profile", done, total)
-            at_layer = replace(work, pair=_with_itself(replace(model, layer=layer)))
-            checks = replace(plan, workload=at_layer, sets=kept)
-            layers.append(
-                ProfiledLayer(
-                    layer=layer,
-                    checks=run_sender_checks(checks, max_lanes),
-                    seen=probe(states[place], answers, vectors, seed, held_out="rows"),
-                    unseen=(
-                        None
-                        if vectors is None
-                        else probe(states[place], answers, vectors, seed, held_out="answers")
-                    ),
-                )
-            )
+            layers.append(_layer(read, layer, states, receiver if read is sender else None))
             done += 1
+        name, in_use = read.model.name, read.model.layer
         profiles.append(
-            ModelProfile(
-                side=side, model=model.name, layer_in_use=model.layer, layers=tuple(layers)
-            )
+            ModelProfile(side=read.side, model=name, layer_in_use=in_use, layers=tuple(layers))
         )
     progress("profile", total, total)
     return LayerProfile(models=tuple(profiles))
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A model that has read the prompts.
+
+    Attributes:
+        answers: Answer of each row.
+        vectors: (rows, width) embeddings of the answers; None where they are not here.
+    """
+
+    side: Side
+    model: TracedModel
+    plan: SenderCheckPlan
+    answers: Sequence[str]
+    vectors: Floats | None
+    seed: int
+
+
+def _read(
+    experiment: Experiment,
+    side: Side,
+    model: TracedModel,
+    template: str,
+    rows: Sequence[DatasetRow],
+) -> _Read:
+    work = _reading(experiment, model, template, rows)
+    plan = plan_sender_checks(work)
+    kept = tuple(found for found in plan.sets if found.name in ("last", "context"))
+    vectors = _embeddings(model, plan.answers) if experiment.remote is None else None
+    answers = [row.answer.strip() for row in rows[: work.plan.limit]]
+    plan = replace(plan, sets=kept, replacements=("patch",))
+    return _Read(side, model, plan, answers, vectors, experiment.seeds[0])
+
+
+def _layer(read: _Read, layer: int, states: Floats, receiver: _Read | None) -> ProfiledLayer:
+    """Return one layer's patches and probes; those into the receiver where it is given."""
+    work = read.plan.workload
+    at_layer = replace(work, pair=_with_itself(replace(read.model, layer=layer)))
+
+    def unseen(of: _Read | None) -> ProbeScore | None:
+        if of is None or of.vectors is None:
+            return None
+        return probe(states, read.answers, of.vectors, read.seed, held_out="answers")
+
+    return ProfiledLayer(
+        layer=layer,
+        checks=run_sender_checks(replace(read.plan, workload=at_layer), choose_max_lanes(work)),
+        seen=probe(states, read.answers, read.vectors, read.seed, held_out="rows"),
+        unseen=unseen(read),
+        across=unseen(receiver),
+    )
 
 
 def _with_itself(model: TracedModel) -> Pair:
@@ -124,12 +156,13 @@ def _reading(
     return prepare(declared, _with_itself(model), rows, {})
 
 
-def _last_states(work: Workload, model: TracedModel, layers: Sequence[int]) -> list[Floats]:
+def _last_states(read: _Read, layers: Sequence[int]) -> list[Floats]:
     """Return the states of each prompt's last token, (rows, width) for each layer."""
-    prompts = work.plan.prompts.sender[: work.plan.limit]
+    model, plan = read.model, read.plan.workload.plan
+    prompts = plan.prompts.sender[: plan.limit]
     found: dict[int, list[Floats]] = {}
 
-    def read(rows: Sequence[int]) -> list[None]:
+    def capture(rows: Sequence[int]) -> list[None]:
         batch = model.pack([prompts[row] for row in rows])
         states = model.capture_layers(batch, layers)
         last = torch.stack([each[:, -1] for each in states]).double().cpu().numpy()
@@ -138,7 +171,7 @@ def _last_states(work: Workload, model: TracedModel, layers: Sequence[int]) -> l
 
     order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
     for start in range(0, len(order), TOGETHER):
-        halving(read, order[start : start + TOGETHER], "row")
+        halving(capture, order[start : start + TOGETHER], "row")
     return [
         np.stack([found[row][place] for row in range(len(prompts))]) for place in range(len(layers))
     ]

@@ -70,12 +70,18 @@ def test_probes_read_the_last_state(found: LayerProfile) -> None:
     ]
     own = torch.stack(states).double().numpy()
     answers = [row["answer"] for row in ROWS]
-    weight = oracle.sender.get_input_embeddings().weight.detach().double()
-    ids = [answer_ids(oracle.tokenizer, task_prompt(row), row["answer"]) for row in ROWS]
-    vectors = torch.stack([weight[of_answer].mean(dim=0) for of_answer in ids]).numpy()
+
+    def embedded(model: Any) -> Any:
+        weight = model.get_input_embeddings().weight.detach().double()
+        ids = [answer_ids(oracle.tokenizer, task_prompt(row), row["answer"]) for row in ROWS]
+        return torch.stack([weight[of_answer].mean(dim=0) for of_answer in ids]).numpy()
+
     here = found.models[0].layers[1]
+    vectors = embedded(oracle.sender)
     assert here.seen == probe(own, answers, vectors, 3, held_out="rows")
     assert here.unseen == probe(own, answers, vectors, 3, held_out="answers")
+    assert here.across == probe(own, answers, embedded(oracle.receiver), 3, held_out="answers")
+    assert found.models[1].layers[0].across is None
 
 
 def test_the_table_has_a_row_for_each_layer(found: LayerProfile) -> None:
