@@ -75,27 +75,29 @@ def _problem(response: httpx.Response) -> dict[str, Any] | None:
 
 @contextmanager
 def environment_checked() -> Iterator[None]:
-    """Turn what httpx raises on the environment's proxies into an error of ours.
+    """Turn what httpx raises on the environment's proxies and certificates into one of ours.
 
     Raises:
         InputError: Names the variables that are set.
     """
     try:
         yield
-    except (httpx.InvalidURL, ValueError) as error:
+    except (httpx.InvalidURL, ValueError, OSError, ImportError) as error:
         # The address of a proxy may hold a password.
         named = [
             f"{name}={value}" if name.lower() == "no_proxy" else name
             for name, value in os.environ.items()
-            if name.lower() in _PROXIES
+            if name.lower() in _READ
         ]
         raise InputError(
-            f"the environment's proxies cannot be used ({error}): {', '.join(named)}; write each "
-            "proxy as http://host:port, and hosts of NO_PROXY without brackets and masks (::1)"
+            f"the environment's proxies or certificates cannot be used ({error}): "
+            f"{', '.join(named)}; write a proxy as http://host:port, hosts of NO_PROXY without "
+            "brackets and masks (::1), and give the path of a file of certificates"
         ) from None
 
 
-_PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+_READ = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "ssl_cert_file", "ssl_cert_dir")
+"""Variables that httpx reads, in lower case."""
 
 
 def unreachable(connection: Connection, error: Exception, seconds: float) -> UnreachableError:

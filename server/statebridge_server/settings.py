@@ -58,6 +58,12 @@ class ListedModel(_Declared):
             return str(Path(model).expanduser().absolute())
         return model
 
+    @model_validator(mode="after")
+    def _revision_has_a_hub(self) -> ListedModel:
+        if self.revision is not None and is_model_folder(self.model):
+            raise ValueError(f"revision goes with a model of the hub; {self.model} is a folder")
+        return self
+
     @property
     def public_name(self) -> str:
         """Name of the model for clients."""

@@ -105,6 +105,24 @@ def test_hosts_without_proxy_that_httpx_cannot_read(
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SSL_CERT_FILE", "/nowhere.pem"),
+        ("ALL_PROXY", "socks5://user:secret@proxy.example.org:1"),
+        ("HTTPS_PROXY", "ftp://proxy.example.org"),
+    ],
+)
+def test_an_environment_that_httpx_cannot_use_is_named(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(InputError) as caught:
+        Client("https://gpu.example.org")
+    assert name in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
 def test_a_proxy_in_between_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
     connection = resolve_connection("http://gpu.example.org", api_key="sb_x")
     for name in ("NO_PROXY", "no_proxy"):

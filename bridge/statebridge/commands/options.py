@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 
 from statebridge.errors import ExperimentError
 from statebridge.experiment.yaml_text import read_yaml
@@ -85,8 +84,8 @@ def read_layers(text: str) -> list[int | float | str]:
     """
     wrong = ExperimentError(f"layers {text!r}: give a list such as 0.25,0.5,8")
     try:
-        layers = yaml.safe_load(f"[{text}]")
-    except (yaml.YAMLError, ValueError, RecursionError):
+        layers, _ = read_yaml(f"[{text}]", "layers")
+    except ExperimentError:
         raise wrong from None
     if not isinstance(layers, list) or not layers:
         raise wrong

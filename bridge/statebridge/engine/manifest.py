@@ -34,6 +34,10 @@ def identity_of(workload: Workload, dataset_sha256: str) -> dict[str, Any]:
         "path": plan.experiment.path,
         "dataset": {"sha256": dataset_sha256, "rows": len(plan.rows)},
         "prompts": _prompts(workload),
+        "configurations": {
+            "sender": _configuration(pair.sender),
+            "receiver": _configuration(pair.receiver),
+        },
         "pair": {"sender": _side(pair.sender), "receiver": _side(pair.receiver)},
         "versions": recorded_versions(_PACKAGES),
         "device": _device(pair.receiver.device),
@@ -118,6 +122,14 @@ def _prompts(workload: Workload) -> dict[str, str]:
     if prompts.sender is not prompts.receiver:
         known["sender"] = prompts.sender
     return {name: digest(ids) for name, ids in known.items()}
+
+
+def _configuration(model: TracedModel) -> str:
+    """Return the SHA-256 of a model's settings: equal weights compute otherwise under others."""
+    config = model.module.config.to_dict()
+    for name in ("_name_or_path", "transformers_version"):
+        config.pop(name, None)
+    return digest([config, model.end_ids, model.pad_id])
 
 
 def _side(model: TracedModel) -> dict[str, Any]:

@@ -103,6 +103,7 @@ def _right(name: str, found: Mapping[str, Any], location: Path) -> str | None:
         "less_than_equal": f"give a number of at most {found.get('le', 0):g}",
         "less_than": f"give a number below {found.get('lt', 0):g}",
         "literal_error": f"give {found.get('expected')}",
+        "string_unicode": "give whole characters (it holds half of a surrogate pair)",
         "too_short": f"is empty; give at least {found.get('min_length')}",
         "string_too_short": f"give at least {found.get('min_length')} character",
         "string_too_long": f"give at most {found.get('max_length')} characters",

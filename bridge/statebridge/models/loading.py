@@ -98,6 +98,11 @@ def load_model(
                 f"model {side.model}: no config.json in that folder; give a folder written by "
                 "save_pretrained, or a hub id"
             )
+        if (folder / "adapter_config.json").is_file():
+            raise PairError(
+                f"model {side.model}: holds an adapter (adapter_config.json), which is not used; "
+                "merge it into the weights (merge_and_unload of PEFT) and give that folder"
+            )
         source = str(folder)
     tokenizer = _from_hub(
         transformers.AutoTokenizer.from_pretrained, "tokenizer", source, side.revision

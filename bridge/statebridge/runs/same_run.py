@@ -141,8 +141,8 @@ def _differences(
 ) -> Iterator[tuple[str, tuple[Any, Any]]]:
     for key, value in identity.items():
         before = earlier.get(key)
-        # Manifests of earlier versions state no hashes of prompts.
-        if _same(before, value) or (key == "prompts" and before is None):
+        # Manifests of earlier versions state no such hashes.
+        if _same(before, value) or (key in {"prompts", "configurations"} and before is None):
             continue
         if isinstance(value, dict) and isinstance(before, dict):
             for part in {**before, **value}:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from statebridge.engine.run import run_experiment
-from statebridge.errors import PairError, TranslatorError
+from statebridge.errors import PairError, ResultError, TranslatorError
 from statebridge.experiment import parse_experiment
 from statebridge.models.pair import Pair
 from statebridge.results.run_results import read_run
@@ -112,7 +112,7 @@ def test_a_translator_of_another_origin_is_refused(
     fields = {"conditions": ["no_inject", "replace"], "seeds": [1], "translators": {1: str(file)}}
     with pytest.raises(TranslatorError) as caught:
         _run(tmp_path / "run", **fields)
-    assert str(caught.value).startswith(f"{file}: its card says that it was fitted for the ")
+    assert str(caught.value).startswith(f"translator {file.name}: its card states that it was")
     assert words in str(caught.value)
 
 
@@ -144,3 +144,17 @@ def test_prompts_are_a_part_of_what_a_run_is(
         lambda template, rows, written=None: ["Today: A:"] * len(rows),
     )
     assert _run(tmp_path / "other")["prompts"] != first
+
+
+def test_the_settings_of_a_model_are_a_part_of_what_a_run_is(tmp_path: Path) -> None:
+    """The same weights with another config.json compute something else."""
+    _run(tmp_path)
+    config = PAIR.receiver.module.config
+    before = config.layer_norm_eps
+    config.layer_norm_eps = 1e-3
+    try:
+        with pytest.raises(ResultError, match=r"started with another configurations\.receiver"):
+            _run(tmp_path)
+    finally:
+        config.layer_norm_eps = before
+    _run(tmp_path)

@@ -60,6 +60,11 @@ def test_json_with_a_sign_of_two_parts_is_read() -> None:
     assert fields["name"] == "x"
 
 
+def test_half_of_a_sign_is_refused() -> None:
+    found = refusal('{"name": "sent \\ud83d"}')
+    assert "name: give whole characters (it holds half of a surrogate pair)" in found
+
+
 def test_a_mistake_in_json_has_its_line() -> None:
     text = json.dumps({**_fields(), "limit": 0}, indent=1)
     line = text[: text.index('"limit"')].count("\n") + 1

@@ -59,9 +59,13 @@ def test_decoding_that_a_checkpoint_brings_is_not_used_and_said(
         (caution,) = brought.cautions
         assert caution.startswith(f"generation_config.json sets {setting}: {json.dumps(value)}, ")
     prompts = plain.pack([[5, 6, 7], [9, 10, 11]])
-    settings = {"max_new_tokens": 6, "do_sample": False, "num_beams": 1}
-    texts = [model.generate_with_states(prompts, None, settings) for model in (plain, brought)]
-    assert texts[0] == texts[1]
+    texts = [
+        model.module.generate(
+            prompts.ids, attention_mask=prompts.mask.long(), do_sample=False, max_new_tokens=6
+        )
+        for model in (plain, brought)
+    ]
+    assert torch.equal(*texts)
 
 
 def test_weights_that_the_model_does_not_take_are_said(tmp_path: Path) -> None:
@@ -73,6 +77,12 @@ def test_weights_that_the_model_does_not_take_are_said(tmp_path: Path) -> None:
     assert caution.startswith(
         "the checkpoint's weight gpt_neox.layers.0.attention.lora_A.weight (and 1 more) is not used"
     )
+
+
+def test_an_adapter_beside_the_weights_is_refused(tmp_path: Path) -> None:
+    (_saved(tmp_path) / "adapter_config.json").write_text("{}")
+    with pytest.raises(PairError, match=r"holds an adapter .*, which is not used; merge it"):
+        _load(tmp_path)
 
 
 @pytest.mark.filterwarnings("ignore:Module .* has a submodule")

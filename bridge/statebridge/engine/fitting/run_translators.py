@@ -148,7 +148,7 @@ def check_origin(translator: Translator, path: Path, pair: Pair) -> None:
         revisions = {origin.revision, model.revision} - {None}
         if not same_model or len(revisions) > 1 or origin.layer != model.layer_path:
             raise TranslatorError(
-                f"{path}: its card says that it was fitted for the {side} "
+                f"translator {path.name}: its card states that it was fitted for the {side} "
                 f"{_at(origin.model, origin.revision, origin.layer)}, and the experiment's is "
                 f"{_at(model.name, model.revision, model.layer_path)}; give the file of this pair, "
                 "these layers and this direction, or let it be fitted: fit: {...}"
