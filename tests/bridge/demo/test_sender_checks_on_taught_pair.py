@@ -34,7 +34,7 @@ KEPT = 0.85
 def sender() -> TracedModel:
     folder = str(taught_pair_folders()["sender"])
     side = ModelAtLayer(model=folder, layer=-1)
-    return load_model(side, dtype="float32", device="cpu", remote=None)
+    return load_model(side, device="cpu")
 
 
 def effects_at(sender: TracedModel, layer: int) -> dict[tuple[str, str], AnswerChange]:
