@@ -127,7 +127,7 @@ def gather(results: ResultSet, **parts: Unpack[ReportParts]) -> ReportContent:
     if figures:
         drawings = gallery(held, comparison, audit_report, layer_runs=parts.get("layer_runs", ()))
         drawings.append(accuracy_against_cost(cost if isinstance(cost, str) else cost.scores))
-    main, others, strata, notes = _comparison_tables(comparison, judged)
+    main, others, strata, notes = _comparison_tables(held, comparison, judged)
     cells = held.cells
     return ReportContent(
         title=parts.get("title") or _title(results),
@@ -211,11 +211,11 @@ def _judged_comparison(results: ResultSet, given: Comparison | None) -> Comparis
 
 
 def _comparison_tables(
-    comparison: Comparison | None, judged: Comparison | None
+    results: ResultSet, comparison: Comparison | None, judged: Comparison | None
 ) -> tuple[list[Table], list[Table], list[Table], list[str]]:
     if comparison is None:
         return [], [], [], []
-    first = judging_metric(comparison)
+    first = judging_metric(results, comparison)
     main, others = [], []
     strata: list[Table] = []
     for baseline in comparison.baselines:

@@ -91,7 +91,7 @@ def _judge(control: ResultSet, channel: _Channel) -> PositiveControlView:
             None, "The positive control is not finished; run the experiment again.", ()
         )
     comparison, setting = compare(control), settings[0]
-    metric = judging_metric(comparison)
+    metric = judging_metric(control, comparison)
     names = (channel.condition, setting.floor, metric, setting.direction)
     against_floor = comparison.difference(*names)
     own = least_clear(own_rows_of(comparison, setting, metric)).get(channel.condition)

@@ -13,7 +13,8 @@ from statebridge.figures.wording import (
     plain,
     signed,
 )
-from statebridge.records import Direction
+from statebridge.records import Direction, ResultSet
+from statebridge.scoring import primary_metric
 from statebridge.stats import Comparison, Difference, FailureChain, GapClosed, Share
 from statebridge.stats.comparison import measures_change
 from statebridge.stats.pairing import is_zero_one
@@ -34,12 +35,16 @@ SENSITIVE = "gold_logprob"
 """The metric that shows most per row where answers show little."""
 
 JUDGED_BY = ("task_correct", "word_boundary_contains", SENSITIVE)
-"""Metrics that a verdict rests on, the first that the results hold."""
+"""Metrics that a verdict may rest on where a comparison lacks the primary one."""
 
 
-def judging_metric(comparison: Comparison) -> str:
-    """Return the metric that the verdict rests on: containment, else gold log-probability."""
-    return next((m for m in JUDGED_BY if m in comparison.metrics), comparison.metrics[0])
+def judging_metric(results: ResultSet, comparison: Comparison) -> str:
+    """Return the metric that the verdict rests on: the primary one of the results' task.
+
+    Where the comparison lacks it, the first of the others by which a verdict makes sense.
+    """
+    order = (primary_metric(results), *JUDGED_BY)
+    return next((m for m in order if m in comparison.metrics), comparison.metrics[0])
 
 
 def sentence(d: Difference) -> str:

@@ -39,7 +39,7 @@ def split_verdicts(results: ResultSet, comparison: Comparison | None) -> list[Ve
         return [replace(one, cautions=(*one.cautions, *cautions)) for one in found]
     new, known = _over(results, unseen), _over(results, seen)
     settings = comparison.settings.model_copy(update={"stratify_by": ()})
-    first = judging_metric(comparison)
+    first = judging_metric(results, comparison)
     metrics = [m for m in dict.fromkeys([first, SENSITIVE]) if m in comparison.metrics]
     judged = compare(new, also=comparison.baselines, metrics=metrics, settings=settings)
     beside = compare(known, also=comparison.baselines, metrics=[first], settings=settings)

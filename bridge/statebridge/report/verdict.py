@@ -223,7 +223,7 @@ def _verdict(
     words: str,
 ) -> Verdict:
     direction, baseline = setting.direction, setting.floor
-    metric = None if comparison is None else judging_metric(comparison)
+    metric = None if comparison is None else judging_metric(results, comparison)
     warned = tuple(cautions(results, groups, comparison, baseline, metric))
     if comparison is None or metric is None:
         return Verdict(
