@@ -354,8 +354,9 @@ def test_a_run_keeps_its_checks_and_makes_missing_ones(tmp_path: Path) -> None:
     rows.write_text("".join(json.dumps(row) + "\n" for row in mixed_rows(8, seed=5)))
     declared = {
         "name": "tiny",
-        "sender": {"model": "tiny-sender", "layer": 1},
-        "receiver": {"model": "tiny-receiver", "layer": 2},
+        "sender": {"model": "tiny-sender", "layer": pair.sender.layer},
+        "receiver": {"model": "tiny-receiver", "layer": pair.receiver.layer},
+        "dtype": "float64",
         "dataset": {"path": str(rows)},
         "conditions": ["question_only", READING[1]],
         "decoding": {"max_new_tokens": 2},
