@@ -94,6 +94,10 @@ def word_tokenizer() -> Any:
     )
 
 
+LONGEST = 4096
+"""Tokens of a prompt, at most."""
+
+
 def random_pair(
     name: str, *, device: str = "cpu", dtype: torch.dtype = torch.float32, tokenizer: Any = None
 ) -> Pair:
@@ -155,7 +159,7 @@ dataset: {{path: x}}
 translators: {{42: a, 123: b, 456: c}}
 conditions: {conditions}
 seeds: {list(seeds)}
-decoding: {{max_new_tokens: {new_tokens}}}
+decoding: {{max_new_tokens: {new_tokens}, max_prompt_tokens: {LONGEST}}}
 """
     )
     return prepare(experiment, pair, rows, random_translators(pair))
@@ -189,6 +193,7 @@ def random_experiment(
             "dataset": {"path": folder / "rows.jsonl"},
             "translators": files,
             "conditions": conditions,
-            "decoding": decoding,
+            "dtype": str(pair.receiver.dtype).removeprefix("torch."),
+            "decoding": {"max_prompt_tokens": LONGEST, **decoding},
         }
     )

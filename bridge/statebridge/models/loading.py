@@ -68,6 +68,22 @@ def loaded_name(model: str) -> str:
     return Path(model).expanduser().name if is_model_folder(model) else model
 
 
+def declared_blocks(side: ModelAtLayer) -> int | None:
+    """Return the number of blocks that a model's configuration declares, before it is loaded.
+
+    None where it cannot be read: `load_model` states what is wrong.
+    """
+    folder = is_model_folder(side.model)
+    source = str(Path(side.model).expanduser()) if folder else side.model
+    try:
+        config = transformers.AutoConfig.from_pretrained(
+            source, revision=side.revision, trust_remote_code=False
+        )
+        return int(config.get_text_config().num_hidden_layers)
+    except Exception:
+        return None
+
+
 def load_model(
     side: ModelAtLayer, *, dtype: str = "float32", device: str = "auto", host: Host = HERE
 ) -> TracedModel:

@@ -9,8 +9,9 @@ import torch
 
 from statebridge.errors import PairError
 from statebridge.experiment.experiment import Execution, Experiment, ModelAtLayer
+from statebridge.models.families import resolve_layer
 from statebridge.models.hosts import Host, find_host
-from statebridge.models.loading import load_model, loaded_name, resolve_device
+from statebridge.models.loading import declared_blocks, load_model, loaded_name, resolve_device
 from statebridge.models.traced_model import TracedModel
 
 Side = Literal["sender", "receiver"]
@@ -119,6 +120,9 @@ def load_pair(experiment: Experiment) -> Pair:
         )
         return _at_layer(model, declared, side)
 
+    for side in _SIDES:
+        # Loading takes a while, so what can be known is found out first.
+        _check_index(getattr(experiment, side), side)
     sender = load("sender")
     same_model = (experiment.sender.model, experiment.sender.revision) == (
         experiment.receiver.model,
@@ -128,6 +132,16 @@ def load_pair(experiment: Experiment) -> Pair:
     if same_model and same_host and same_device(devices["sender"], devices["receiver"]):
         return Pair(sender, _at_layer(sender, experiment.receiver, "receiver"))
     return Pair(sender, load("receiver"))
+
+
+def _check_index(declared: ModelAtLayer, side: Side) -> None:
+    blocks = None if isinstance(declared.layer, str) else declared_blocks(declared)
+    if blocks is not None:
+        names = [f"block {index}" for index in range(blocks)]
+        try:
+            resolve_layer(declared.layer, names, loaded_name(declared.model))
+        except PairError as error:
+            raise PairError(f"{side}.layer: {error}") from None
 
 
 def _at_layer(model: TracedModel, declared: ModelAtLayer, side: Side) -> TracedModel:

@@ -17,8 +17,8 @@ from statebridge.report import write_layer_search_report
 from statebridge.results.layer_search import LANES, PLAN, LayerSearchResults, read_layer_search
 from statebridge.results.run_results import read_run
 from statebridge.stats import Settings
-from tests.bridge.layer_search.declared import EXPERIMENT, LAYERS, tiny_layer_search
-from tests.bridge.layer_search.tiny_layer_search import carried_out, tiny_pair
+from tests.bridge.layer_search.declared import EXPERIMENT, LAYERS
+from tests.bridge.layer_search.tiny_layer_search import carried_out, of_tiny_pair, tiny_pair
 
 QUICK = Settings(stratify_by=(), resamples=100)
 # The floor's lanes are taken from another run, so the others meet in other batches: float32
@@ -67,7 +67,7 @@ def test_there_is_a_run_for_each_pair_of_layers(results: LayerSearchResults) -> 
 
 
 def test_each_run_is_what_it_would_be_alone(results: LayerSearchResults, tmp_path: Path) -> None:
-    pair, experiment = tiny_pair(), tiny_layer_search()
+    pair, experiment = tiny_pair(), of_tiny_pair()
     at = Pair(pair.sender.at_layer(2), pair.receiver.at_layer(3))
     sides = {
         side: getattr(experiment, side).model_copy(update={"layer": layer})
@@ -171,9 +171,9 @@ def test_what_cannot_be_split_or_scored_is_refused(tmp_path: Path) -> None:
 
 def test_a_layer_search_is_no_run_and_a_run_is_no_layer_search(tmp_path: Path) -> None:
     with pytest.raises(ExperimentError, match="start the file with `statebridge layer-search`"):
-        run_experiment(tiny_layer_search(), tmp_path / "out", pair=tiny_pair())
+        run_experiment(of_tiny_pair(), tmp_path / "out", pair=tiny_pair())
     with pytest.raises(ExperimentError, match="declare the layers to search"):
-        run_layer_search(tiny_layer_search(layer_search=None), tmp_path / "out", pair=tiny_pair())
+        run_layer_search(of_tiny_pair(layer_search=None), tmp_path / "out", pair=tiny_pair())
     assert not (tmp_path / "out").exists()
 
 

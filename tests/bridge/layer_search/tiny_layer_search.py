@@ -8,6 +8,7 @@ from typing import Any
 
 from statebridge.engine.commit import Progress
 from statebridge.engine.layer_search.search import LayerSearchSummary, run_layer_search
+from statebridge.experiment import Experiment
 from statebridge.models.pair import Pair
 from tests.bridge.engine.tiny_experiment import engine_pair, neox_pair
 from tests.bridge.layer_search.declared import tiny_layer_search
@@ -23,4 +24,10 @@ def carried_out(
     out: Path, progress: Progress = lambda *_: None, **changes: Any
 ) -> LayerSearchSummary:
     """Run the layer search into a directory."""
-    return run_layer_search(tiny_layer_search(**changes), out, pair=tiny_pair(), progress=progress)
+    return run_layer_search(of_tiny_pair(**changes), out, pair=tiny_pair(), progress=progress)
+
+
+def of_tiny_pair(**changes: Any) -> Experiment:
+    """The layer search as declared for the loaded pair."""
+    sides = {side: {"model": f"tiny-{side}", "layer": 0} for side in ("sender", "receiver")}
+    return tiny_layer_search(**sides, **changes)

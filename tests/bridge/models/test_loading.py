@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,18 @@ def test_one_model_on_both_sides_is_loaded_once(folder: Path, tmp_path: Path) ->
     assert apart.sender.module is not apart.receiver.module
 
 
+@pytest.mark.parametrize("side", ["sender", "receiver"])
+def test_a_layer_that_is_not_there_is_found_before_loading(
+    side: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("statebridge.models.pair.load_model", None)
+    sides = {name: {"model": str(folder), "layer": 0} for name in ("sender", "receiver")}
+    sides[side]["layer"] = 99
+    fields = {"name": "x", "dataset": {"path": "a"}, "conditions": ["no_inject"], **sides}
+    with pytest.raises(PairError, match=rf"^{side}\.layer: layer 99 of tiny is out of range"):
+        load_pair(parse_experiment(json.dumps(fields)))
+
+
 # ---------------------------------------------------------------- special tokens
 
 
@@ -130,7 +143,7 @@ def test_a_pad_token_that_the_model_has_no_row_for_is_not_used() -> None:
 def test_a_block_of_another_width_is_refused() -> None:
     module = _tiny()
     module.config.hidden_size = 24
-    with pytest.raises(PairError, match=r"gpt_neox\.layers\.0 puts out shape \(1, 1, 16\)"):
+    with pytest.raises(PairError, match=r"gpt_neox\.layers\.0 puts out \(1, 1, 16\)"):
         _wrap(module, tiny_tokenizer())
 
 

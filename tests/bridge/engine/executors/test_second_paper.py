@@ -133,8 +133,8 @@ def test_a_tokenizer_without_a_template_is_one_line(tmp_path: Path) -> None:
     pair.sender.tokenizer.chat_template = None
     declared = {
         "name": "x",
-        "sender": {"model": "a", "layer": 0},
-        "receiver": {"model": "b", "layer": 0},
+        "sender": {"model": "tiny-sender", "layer": 0},
+        "receiver": {"model": "tiny-receiver", "layer": 0},
         "dataset": {"generate": {"task": "countries", "rows": 2}},
         "conditions": METHODS,
         "prompts": {"chat": "required"},
