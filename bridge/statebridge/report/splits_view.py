@@ -35,9 +35,8 @@ def split_verdicts(results: ResultSet, comparison: Comparison | None) -> list[Ve
     unseen, seen = rows_by_split(results)
     if comparison is None or len(unseen) < LEAST_ROWS or not seen:
         found = verdicts(results, comparison)
-        if unseen and not seen:
-            nothing = "No map of this run was trained on the answer of an evaluated row."
-            found[:1] = [replace(one, findings=(*one.findings, nothing)) for one in found[:1]]
+        nothing_seen = tuple(all_new(results))
+        found[:1] = [replace(one, findings=(*one.findings, *nothing_seen)) for one in found[:1]]
         return _with_cautions(found, results)
     new, known = _over(results, unseen), _over(results, seen)
     settings = comparison.settings.model_copy(update={"stratify_by": ()})
@@ -144,6 +143,13 @@ def split_cautions(results: ResultSet) -> Iterator[str]:
     if overlap is not None and overlap.together is not None:
         yield from _leaked(overlap.together)
     yield from _repeated(results)
+
+
+def all_new(results: ResultSet) -> Iterator[str]:
+    """Yield that every evaluated answer is new to the maps, where it is so."""
+    unseen, seen = rows_by_split(results)
+    if unseen and not seen:
+        yield "No map of this run was trained on the answer of an evaluated row."
 
 
 def too_few_unseen(results: ResultSet) -> Iterator[str]:
