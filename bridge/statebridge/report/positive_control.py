@@ -14,7 +14,7 @@ from statebridge.report.sentences import (
     own_rows_of,
     sentence,
 )
-from statebridge.report.splits_view import too_few_unseen
+from statebridge.report.splits_view import all_new, too_few_unseen
 from statebridge.stats import Comparison, compare
 from statebridge.stats.setting import ChannelSetting, channel_settings
 
@@ -80,8 +80,8 @@ def positive_control_views(results: ResultSet) -> tuple[PositiveControlView, ...
     if results.taught_pair is None:
         return (own,)
     taught = _judge(results.taught_pair, _TAUGHT_PAIR)
-    seen = too_few_unseen(results.taught_pair)
-    return own, replace(taught, findings=(*taught.findings, *seen))
+    answers = [*all_new(results.taught_pair), *too_few_unseen(results.taught_pair)]
+    return own, replace(taught, findings=(*taught.findings, *answers))
 
 
 def _judge(control: ResultSet, channel: _Channel) -> PositiveControlView:

@@ -184,11 +184,24 @@ def by_logprob(channels: Sequence[Difference]) -> list[str]:
     """Say what the channels do to the gold answer's log-probability; nothing without channels."""
     if not channels:
         return []
-    clauses = [f"{d.condition} {_delta(d)}, {_verdict_word(d)}" for d in channels]
     return [
         f"By {metric_label(SENSITIVE)}, more sensitive per row than containment: "
-        f"{'; '.join(clauses)}."
+        f"{_clauses(channels)}."
     ]
+
+
+def on_seen_rows(channels: Sequence[Difference], rows: int) -> list[str]:
+    """Say what maps do on rows whose answers they were trained on; nothing without maps."""
+    if not channels:
+        return []
+    return [
+        f"On the other {rows} rows, whose answers a map was trained on, by "
+        f"{metric_label(channels[0].metric)}: {_clauses(channels)}."
+    ]
+
+
+def _clauses(channels: Sequence[Difference]) -> str:
+    return "; ".join(f"{d.condition} {_delta(d)}, {_verdict_word(d)}" for d in channels)
 
 
 def controls_sentence(controls: Sequence[Difference]) -> list[str]:

@@ -14,10 +14,10 @@ from statebridge.data.training_texts import repeats
 from statebridge.experiment.conditions import Condition
 from statebridge.figures.wording import joined
 from statebridge.records import CellResult, DatasetRow, ResultSet
-from statebridge.report.sentences import SENSITIVE, judging_metric, sentence
+from statebridge.report.sentences import SENSITIVE, judging_metric, on_seen_rows
 from statebridge.report.verdict import SETTING_WORDS, Verdict, verdicts
 from statebridge.results.training_overlap import SetOverlap, TrainingOverlap, read_overlap
-from statebridge.stats import Comparison, compare
+from statebridge.stats import Comparison, Difference, compare
 from statebridge.stats.setting import channel_settings
 from statebridge.tables import Column, Table
 from statebridge.tables.table import Value
@@ -32,11 +32,12 @@ def split_verdicts(results: ResultSet, comparison: Comparison | None) -> list[Ve
 
     `comparison` is in the default mode; None where there was nothing to compare with.
     """
-    cautions = tuple(split_cautions(results))
     unseen, seen = rows_by_split(results)
     if comparison is None or len(unseen) < LEAST_ROWS or not seen:
         found = verdicts(results, comparison)
-        return [replace(one, cautions=(*one.cautions, *cautions)) for one in found]
+        nothing_seen = tuple(all_new(results))
+        found[:1] = [replace(one, findings=(*one.findings, *nothing_seen)) for one in found[:1]]
+        return _with_cautions(found, results)
     new, known = _over(results, unseen), _over(results, seen)
     settings = comparison.settings.model_copy(update={"stratify_by": ()})
     first = judging_metric(results, comparison)
@@ -47,15 +48,25 @@ def split_verdicts(results: ResultSet, comparison: Comparison | None) -> list[Ve
         f"On the {len(unseen)} of {len(unseen) + len(seen)} rows whose answers no map of this run "
         "was trained on. "
     )
-    return [
+    found = [
         replace(
             verdict,
             headline=opening + verdict.headline,
-            findings=(*verdict.findings, *_on_seen_rows(known, beside, verdict, len(seen))),
-            cautions=(*verdict.cautions, *cautions),
+            findings=(
+                *verdict.findings,
+                *on_seen_rows(_of_maps(known, beside, verdict), len(seen)),
+            ),
         )
         for verdict in verdicts(new, judged)
     ]
+    return _with_cautions(found, results)
+
+
+def _with_cautions(found: list[Verdict], results: ResultSet) -> list[Verdict]:
+    """Add the cautions of all rows, once: to the first verdict."""
+    cautions = tuple(split_cautions(results))
+    first = [replace(one, cautions=(*one.cautions, *cautions)) for one in found[:1]]
+    return first + found[1:]
 
 
 def rows_by_split(results: ResultSet) -> tuple[frozenset[str], frozenset[str]]:
@@ -98,10 +109,8 @@ def _over(results: ResultSet, rows: Set[str]) -> ResultSet:
     return replace(results, cells=[cell for cell in cells if cell.lanes])
 
 
-def _on_seen_rows(
-    results: ResultSet, comparison: Comparison, verdict: Verdict, rows: int
-) -> Iterator[str]:
-    """Say what the maps do on the rows whose answers they were trained on."""
+def _of_maps(results: ResultSet, comparison: Comparison, verdict: Verdict) -> list[Difference]:
+    """Return the differences of the channels that translate, in the setting of a verdict."""
     channels = {
         cell.condition.name
         for cell in results.cells
@@ -113,10 +122,11 @@ def _on_seen_rows(
         if setting.direction == verdict.direction
         and verdict.setting in ("", SETTING_WORDS[setting.prompt])
     }
-    for d in comparison.differences:
-        of_verdict = d.direction == verdict.direction and d.baseline in floors
-        if of_verdict and d.condition in channels:
-            yield f"On the {rows} rows whose answers a map was trained on, {sentence(d)}"
+    return [
+        d
+        for d in comparison.differences
+        if d.direction == verdict.direction and d.baseline in floors and d.condition in channels
+    ]
 
 
 def split_cautions(results: ResultSet) -> Iterator[str]:
@@ -133,6 +143,13 @@ def split_cautions(results: ResultSet) -> Iterator[str]:
     if overlap is not None and overlap.together is not None:
         yield from _leaked(overlap.together)
     yield from _repeated(results)
+
+
+def all_new(results: ResultSet) -> Iterator[str]:
+    """Yield that every evaluated answer is new to the maps, where it is so."""
+    unseen, seen = rows_by_split(results)
+    if unseen and not seen:
+        yield "No map of this run was trained on the answer of an evaluated row."
 
 
 def too_few_unseen(results: ResultSet) -> Iterator[str]:

@@ -40,8 +40,9 @@ def test_a_look_up_of_training_answers_is_no_gain() -> None:
         "On the 60 of 200 rows whose answers no map of this run was trained on. "
     )
     assert "ain over question_only" not in verdict.headline
-    (beside,) = [one for one in verdict.findings if one.startswith("On the 140 rows whose answers")]
-    assert "private_last: 1.0000 against 0.0000" in beside
+    (beside,) = [one for one in verdict.findings if one.startswith("On the other 140 rows")]
+    assert "private_last +1.0000 (95 % interval [" in beside
+    assert beside.endswith("better.")
 
 
 def test_a_gain_on_new_rows_is_one() -> None:
@@ -63,6 +64,7 @@ def test_too_few_new_rows_leave_all_rows_and_say_so() -> None:
 def test_rows_that_are_all_new_need_no_split() -> None:
     verdict = judged(split(80, 0, on_unseen=70, on_seen=0))
     assert verdict.headline.startswith("Gain over question_only")
+    assert "No map of this run was trained on the answer of an evaluated row." in verdict.findings
     assert not any("trained on" in one for one in verdict.cautions)
 
 
