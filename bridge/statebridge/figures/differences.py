@@ -126,7 +126,7 @@ _FILLED = (
     "of one condition alone; the verdicts are corrected for their number. "
 )
 _OWN_PROMPT = (
-    "KL is taken from the baseline itself, so it is never below zero and is not tested against it."
+    "Against the baseline that KL is measured from, it is never below zero and is not tested."
 )
 _METRICS_ACROSS = 3
 

@@ -1,8 +1,9 @@
 """Shares of a loss or of a gap, with Fieller's intervals.
 
 The failure chain: replacing the receiver's states loses accuracy. Rescaling the replaced states
-to the receiver's norms wins some back: that part was norm mismatch. What is still missing to the
-baseline is lost although the norm is right: direction error.
+to the receiver's norms wins some back; that part is named norm mismatch. What is still missing to
+the baseline is lost although the norm is right, and is named direction error. These are the parts
+of this order of steps, not of two causes.
 
 The gap closed: with the receiver alone at the floor and the receiver that reads everything at
 the skyline,
