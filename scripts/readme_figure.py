@@ -23,7 +23,7 @@ LINES = (
     ("causal_last_shuffled", "control: another row's state", GREY),
     ("private_last", "channel: fitted map", BLUE),
     ("private_last_matched", "channel: fitted map, receiver's norm", BLUE),
-    ("causal_last", "channel: map trained on these answers", BLUE),
+    ("causal_last", "channel: map trained through receiver", BLUE),
     ("skyline", "skyline: receiver reads the context", BLACK),
 )
 """Conditions from the lowest bound to the highest, with label and colour."""

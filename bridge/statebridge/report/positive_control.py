@@ -36,8 +36,8 @@ _SAME_MODEL = _Channel(
 _TAUGHT_PAIR = _Channel(
     "private_last",
     "private_last_shuffled",
-    "The taught pair in the private setting, its maps trained through the receiver, positive "
-    "control of the installation",
+    "The taught pair in the private setting, with names that are new to its maps, positive control "
+    "of the installation",
 )
 
 
