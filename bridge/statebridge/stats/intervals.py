@@ -67,11 +67,6 @@ def mean_and_sd(values: Floats) -> tuple[float, float]:
     return mean, math.sqrt(squares / (len(values) - 1))
 
 
-def with_pseudo_rows(row_deltas: Floats) -> Floats:
-    """Return the row deltas of a 0/1 metric and one gained and one lost pseudo-row."""
-    return np.concatenate([row_deltas, [1.0, -1.0]])
-
-
 FEW_LEAVING = 8
 """With fewer rows that leave the commonest delta, an interval is wider than its level needs."""
 LEAST_SEEDS = 3

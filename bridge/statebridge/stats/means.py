@@ -186,7 +186,7 @@ class StudentisedMean:
         root = np.sqrt(np.where(varied, variance, 1.0) / rows)
         side = np.where(centred_means > 0.0, math.inf, -math.inf)
         self._t_values = np.sort(np.where(varied, centred_means / root, side))
-        weight = min(1.0, rows / _FULL_WEIGHT)
+        weight = min(1.0, math.sqrt(rows / _FULL_WEIGHT))
         self._low_from = self.value - weight * (self.value - deltas.min()) / (rows + weight)
         self._high_from = self.value + weight * (deltas.max() - self.value) / (rows + weight)
 

@@ -129,7 +129,7 @@ def test_studentised_limits_are_a_plain_bootstrap_t_moved_out(rows: int) -> None
     samples = deltas[draw.integers(0, rows, (40_000, rows))]
     t_values = (samples.mean(axis=1) - mean) / samples.std(axis=1, ddof=1)
     low_t, high_t = np.quantile(t_values, [0.025, 0.975])
-    weight = min(1.0, rows / 100)
+    weight = min(1.0, math.sqrt(rows / 100))
     down = np.append(deltas, deltas.min()), np.append(deltas, deltas.max())
     weights = np.append(np.ones(rows), weight)
     # Bootstrap error of a 2.5 % quantile, 1.4 % of a standard error in each of the two, and t has
