@@ -186,10 +186,12 @@ class Reader:
 
     def _sentence(self, part: str, metric: str, baseline: str, text: str) -> str:
         """Read one finding; return the baseline that later ones are against."""
-        split = re.match(r"On the \d+ rows [^,]*, ", text)
+        split = re.match(
+            r"On the other \d+ rows, whose answers a map was trained on, by (.+?): ", text
+        )
         if split is not None:
             # Rows that a map has seen, beside a verdict on those that it has not.
-            self._sentence(f"{part}, seen", metric, baseline, text[split.end() :])
+            self._clauses(f"{part}, seen", baseline, metric_of(split[1]), text, split.end())
             return baseline
         gap = re.match(rf"By (.+), the gap from ({NAME}) to ({NAME}) is ({NUMBER})", text)
         if gap is not None:
@@ -205,7 +207,7 @@ class Reader:
             text,
         )
         if whole is not None:
-            if "seen" not in part.split(", ") and not self.headlines[-1].baseline:
+            if not self.headlines[-1].baseline:
                 self.headlines[-1].baseline = whole[4]
             counts = re.search(r"(\d+) rows gained and (\d+) lost", text)
             meaning = text.rpartition("lost")[2] if counts else text
@@ -240,11 +242,14 @@ class Reader:
                 by = metric_of(listed[1][3:].partition(",")[0])
             elif listed[1].startswith("Against"):
                 against = listed[1].split()[1]
-            for clause in text[listed.end() :].rstrip(".").split("; "):
-                one = re.match(rf"({NAME}) ({NUMBER}) (.*)", clause)
-                if one is not None:
-                    self._clause((part, one[1], against, by), one[2], one[3], text)
+            self._clauses(part, against, by, text, listed.end())
         return baseline
+
+    def _clauses(self, part: str, against: str, metric: str, text: str, start: int) -> None:
+        for clause in text[start:].rstrip(".").split("; "):
+            one = re.match(rf"({NAME}) ({NUMBER}) (.*)", clause)
+            if one is not None:
+                self._clause((part, one[1], against, metric), one[2], one[3], text)
 
     def _clause(self, key: Key, delta: str, rest: str, where: str) -> None:
         self.add(

@@ -59,6 +59,23 @@ def test_no_statement_contradicts_another(
     assert contradictions(report_of(private_study(channel, shuffled, floor), tmp_path)) == []
 
 
+def test_a_verdict_on_unseen_rows_contradicts_nothing(tmp_path: Path) -> None:
+    table = private_study(40, 2)
+    ids = [lane.row_id for lane in table.cells[0].lanes]
+    for one in table.cells:
+        labels = {row_id: "no" if place % 2 else "yes" for place, row_id in enumerate(ids)}
+        one.row_facts = {"answer_seen": labels}
+    html = report_of(table, tmp_path)
+    assert "On the 32 of 64 rows whose answers no map of this run was trained on." in html
+    assert contradictions(html) == []
+    text = (
+        "On the other 32 rows, whose answers a map was trained on, by word-boundary containment: "
+    )
+    private = html.index("private_last +", html.index(text, html.index("Private setting")))
+    wrong = f"{html[:private]}private_last −{html[private + len('private_last +') :]}"
+    assert any("outside its interval" in line for line in contradictions(wrong))
+
+
 def test_the_reader_finds_nothing_wrong_in_what_is_right(page: str) -> None:
     assert contradictions(page) == []
 
