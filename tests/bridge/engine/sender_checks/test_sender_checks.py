@@ -361,7 +361,6 @@ def test_a_run_keeps_its_checks_and_makes_missing_ones(tmp_path: Path) -> None:
         "conditions": ["question_only", READING[1]],
         "decoding": {"max_new_tokens": 2},
         "limit": 6,
-        "dtype": "float64",
         "sender_checks": True,
     }
     experiment = parse_experiment(json.dumps(declared))
