@@ -191,8 +191,8 @@ def test_equal_probabilities_go_by_the_token_id() -> None:
     [
         ({"temperature": 0}, "0 is no temperature; .* leave sample out for greedy"),
         ({"temperature": -1}, "-1 is no temperature"),
-        ({"top_p": 0}, "greater than 0"),
-        ({"top_p": 1.5}, "less than or equal to 1"),
+        ({"top_p": 0}, "top_p: give a number above 0, not 0"),
+        ({"top_p": 1.5}, "top_p: give a number of at most 1"),
     ],
 )
 def test_settings_that_make_no_sense(sample: dict[str, float], message: str) -> None:
