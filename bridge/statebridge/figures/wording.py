@@ -56,7 +56,7 @@ def interval_text(interval: Interval | None, digits: int = 4) -> str:
 
 
 def interval_kind(intervals: Iterable[Interval | None]) -> str:
-    """Describe how the intervals of a figure or table were made, in one clause."""
+    """Describe what the intervals of a figure or table hold for and how they were made."""
     there = [interval for interval in intervals if interval is not None]
     if not there:
         return "no interval"
@@ -64,7 +64,9 @@ def interval_kind(intervals: Iterable[Interval | None]) -> str:
     methods = dict.fromkeys(interval.method for interval in there)
     ordered = sorted(methods, key=list(METHOD_NAMES).index)
     level = " and ".join(f"{level:.4g}" for level in (100 * level for level in levels))
-    return f"{level} % intervals ({'; '.join(METHOD_NAMES[method] for method in ordered)})"
+    scopes = " or ".join(dict.fromkeys(interval.scope for interval in there))
+    names = "; ".join(METHOD_NAMES[method] for method in ordered)
+    return f"{level} % intervals for {scopes} ({names})"
 
 
 def extent(cells: Sequence[CellResult]) -> str:

@@ -142,7 +142,7 @@ class _Family:
         rows = len(deltas)
         if found is None or not self.several or rows >= _ENOUGH_ROWS:
             return found
-        share = (1.0 - rows / _ENOUGH_ROWS) / (rows + 1)
+        share = (1.0 - math.sqrt(rows / _ENOUGH_ROWS)) / (rows + 1)
         mean = float(deltas.mean())
         low = found.low - share * (mean - float(deltas.min()))
         high = found.high + share * (float(deltas.max()) - mean)
