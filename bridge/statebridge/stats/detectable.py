@@ -16,6 +16,7 @@ from scipy import optimize, stats
 
 from statebridge.stats.intervals import Floats
 
+_FEW = 12
 _NEGLIGIBLE = 1e-7
 """Numbers of differing rows that are rarer than this are left out of a power."""
 
@@ -53,7 +54,8 @@ def detectable_share(
     a share d of rows, of which a share (1 + delta / d) / 2 is for the better. Over the binomial
     number of rows that differ, the power of McNemar's exact test is summed. Rows that differ
     under some seeds only enter as fewer rows of one size, with the same first two moments of
-    the sign-flip test's total.
+    the sign-flip test's total; where under `_FEW` rows differ, at least as still fewer rows that
+    differ under all seeds, since the test is then held to wider limits.
 
     Args:
         row_sums: Deltas of each row summed over the runs, shape (rows,).
@@ -67,8 +69,17 @@ def detectable_share(
     rows = len(row_sums)
     sizes = np.abs(row_sums)
     total, squares = float(sizes.sum()), float((sizes**2).sum())
-    differing = total**2 / squares / rows if total else 0.0
-    size = squares / total / runs if total else 1.0
+    if total == 0:
+        return _smallest(rows, 0.0, 1.0, alpha, power)
+    found = _smallest(rows, total**2 / squares / rows, squares / total / runs, alpha, power)
+    if np.count_nonzero(sizes) >= _FEW:
+        return found
+    whole = _smallest(rows, squares / runs**2 / rows, 1.0, alpha, power)
+    return None if found is None or whole is None else max(found, whole)
+
+
+def _smallest(rows: int, differing: float, size: float, alpha: float, power: float) -> float | None:
+    """The smallest difference that is found if a share of the rows differs, each by `size`."""
 
     def shortfall(delta: float) -> float:
         each = max(size, delta)

@@ -30,7 +30,7 @@ METHOD_NAMES: dict[IntervalMethod, str] = {
 
 TEST_NAMES: dict[PMethod, str] = {
     "exact_mcnemar": "exact McNemar test",
-    "exact_mcnemar_over_seeds": "exact McNemar test over seeds",
+    "exact_mcnemar_over_seeds": "exact McNemar test over seeds, no smaller than by the interval",
     "mcnemar_continuity_corrected": "McNemar test with continuity correction",
     "mcnemar_continuity_corrected_min_over_seeds": (
         "smallest over seeds of the McNemar test with continuity correction"

@@ -10,6 +10,7 @@ from statebridge.stats import Settings, compare
 from statebridge.stats.detectable import detectable_mean, detectable_share
 from statebridge.stats.hypothesis_tests import exact_mcnemar_over_seeds
 from statebridge.stats.intervals import Floats
+from statebridge.stats.means import BoundedMean
 from tests.bridge.stats.tables import METRIC, cell, results
 
 
@@ -56,6 +57,8 @@ def found_share(rows: int, runs: int, discordance: float, family: int, tries: in
         gained = draw.random(rows) < (1 + size / (share * each)) / 2
         sums = np.where(gained, drawn, -drawn)
         p = exact_mcnemar_over_seeds(sums.astype(np.int64))
+        if runs > 1 and p <= 0.05 / family:
+            p = max(p, 2.0 * BoundedMean(sums / runs).p_above(0.0))
         hits += p <= 0.05 / family and sums.sum() > 0
     return hits / tries
 
@@ -86,7 +89,7 @@ def test_a_share_of_that_size_is_found_that_often(
 ) -> None:
     # Four standard errors of 400 tries are 8 points. The audit found 37 to 43 %, and 74 to 76 %
     # alone, where Holm's correction and the exact test were left out.
-    assert 0.72 <= found_share(rows, runs, discordance, family, 400) <= 0.90
+    assert 0.72 <= found_share(rows, runs, discordance, family, 400) <= 0.92
 
 
 @pytest.mark.soak
@@ -94,8 +97,8 @@ def test_a_share_of_that_size_is_found_that_often(
 def test_power_over_many_cells(rows: int, runs: int, discordance: float, family: int) -> None:
     found = found_share(rows, runs, discordance, family, 4000)
     print(f"\n| {rows} | {runs} | {discordance:.0%} | {family} | {found:.1%} |", end="")
-    # Above 83 % with several seeds only: rows that differ under some of them enter approximately.
-    assert 0.77 <= found <= (0.83 if runs == 1 else 0.92)
+    # With several seeds at least as often: rows that differ under some of them enter cautiously.
+    assert 0.77 <= found <= (0.83 if runs == 1 else 1.0)
 
 
 def test_a_family_makes_the_detectable_size_larger() -> None:

@@ -13,8 +13,9 @@ import pytest
 
 from statebridge.results.sender_checks import AnswerMeasure, CheckedRow, SenderCheck, SenderRow
 from statebridge.stats import Settings, compare
+from statebridge.stats.difference import _p_value
 from statebridge.stats.hypothesis_tests import exact_mcnemar, holm
-from statebridge.stats.intervals import Floats
+from statebridge.stats.intervals import Floats, mean_of
 from statebridge.stats.own_row import own_row_differences
 from statebridge.stats.pairing import Pairing
 from statebridge.stats.sender_effect import sender_effects
@@ -145,6 +146,35 @@ def test_interaction_over_many_cells(name: str) -> None:
     rate, shown = interaction_rate(name, 2000, 499)
     print(f"\n| interaction | {name} | {rate:.1%} | {shown:.0%} |", end="")
     assert rate <= most(2000)
+
+
+# --- Several seeds
+
+
+def seeds_rate(rows: int, seeds: int, lost: float, tries: int) -> float:
+    """Rows are lost under all seeds, and as many gains are under one seed each: a mean of 0."""
+    draw, wrong = np.random.default_rng(26), 0
+    for _ in range(tries):
+        place = draw.random(rows)
+        sums = np.where(place < lost, -seeds, np.where(place < lost * (1 + seeds), 1, 0))
+        evidence = mean_of(sums / seeds, zero_one=True)
+        p, _ = _p_value(sums.astype(float), seeds, evidence, zero_one=True)
+        wrong += p is not None and p <= 0.05
+    return wrong / tries
+
+
+def test_losses_of_all_seeds_and_gains_of_one_cancel() -> None:
+    # Sign flips alone: 13.6 %.
+    assert seeds_rate(64, 5, 0.03, 100) <= most(100)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("lost", [0.03, 0.1])
+@pytest.mark.parametrize(("rows", "seeds"), [(32, 3), (32, 5), (64, 5), (200, 5), (396, 3)])
+def test_several_seeds_over_many_cells(rows: int, seeds: int, lost: float) -> None:
+    rate = seeds_rate(rows, seeds, lost, 1500)
+    print(f"\n| seeds | {rows} rows, {seeds} seeds, {lost:.0%} lost | {rate:.1%} |", end="")
+    assert rate <= most(1500)
 
 
 # --- Families
