@@ -103,6 +103,33 @@ def test_the_interval_covers_and_its_low_end_is_a_bound() -> None:
         assert bounded >= 100 * (0.975 - 3 * 0.016)
 
 
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    ("symbols", "rows"), [(2, 64), (2, 200), (8, 16), (8, 32), (32, 4), (32, 8), (128, 2)]
+)
+@pytest.mark.parametrize("name", KNOWN)
+def test_the_interval_covers_for_many_numbers(name: str, symbols: int, rows: int) -> None:
+    """The figures of docs/capacity.md: 100 rows or more in all."""
+    made = {
+        "noiseless": _symmetric(1.0, symbols=symbols),
+        "symmetric": _symmetric(0.6, symbols=symbols),
+        "erasure": _symmetric(0.5, unnamed=0.5, symbols=symbols),
+        "both": _symmetric(0.4, unnamed=0.3, symbols=symbols),
+        "useless": _useless(symbols),
+    }
+    chances, samples = made[name], 400
+    true, covered, bounded = _bits(chances), 0, 0
+    draws = np.random.default_rng(7)
+    for trial in range(samples):
+        counts = np.stack([draws.multinomial(rows, p) for p in chances])
+        _, low, high = bits_at_least(counts, key=(trial,))
+        covered += low - 1e-9 <= true <= high + 1e-9
+        bounded += low <= true + 1e-9
+    # Three standard errors below 95 and 97.5 %.
+    assert covered / samples >= 0.95 - 3 * 0.011
+    assert bounded / samples >= 0.975 - 3 * 0.008
+
+
 def test_the_same_counts_give_the_same_interval() -> None:
     counts = _symmetric(0.6) * 20
     assert bits_at_least(counts, key=("a",)) == bits_at_least(counts, key=("a",))
