@@ -102,12 +102,10 @@ def test_any_other_fit_is_made(runs: Runs, change: dict[str, Any]) -> None:
     assert runs.fitted(**change)[1]
 
 
-def test_another_layer_or_other_weights_are_another_fit(
-    runs: Runs, pair: Pair, pair_folder: Path
-) -> None:
+def test_another_layer_or_other_weights_are_another_fit(runs: Runs, pair_folder: Path) -> None:
     assert runs.fitted()[1]
-    runs.pair = Pair(pair.sender.at_layer(0), pair.receiver)
-    assert runs.fitted()[1]
+    sender = declared(pair_folder).sender.model_copy(update={"layer": 0})
+    assert runs.fitted(sender=sender.model_dump())[1]
     runs.pair = load_pair(declared(pair_folder))
     next(iter(runs.pair.sender.module.parameters())).data[0, 0] += 1
     assert runs.fitted()[1]

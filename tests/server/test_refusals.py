@@ -77,7 +77,7 @@ def assert_problem(answer: httpx.Response, status: int, expected: str) -> None:
         ({"seeds": list(range(30))}, "rows times cells"),
         ({"surprise": 1}, "unknown field"),
         ({"name": "a\u0000b"}, "printable characters"),
-        ({"name": "\ud800"}, "YAML"),
+        ({"name": "\ud800"}, "half of a surrogate pair"),
         ({"conditions": ["replase"]}, "replace"),
     ],
 )
