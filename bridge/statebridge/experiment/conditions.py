@@ -39,6 +39,10 @@ TEXT_PROMPTS: frozenset[Prompt] = frozenset({"relay", "debate"})
 PRIVATE_PROMPTS: frozenset[Prompt] = frozenset({"question_only", "placeholder"})
 """Prompts without the context, which the sender alone then reads."""
 
+SenderContext = Literal["empty", "neutral"]
+"""Context that the sender reads in place of the row's own: an `empty` one (the *null* control), or
+a `neutral` text of as many tokens, which says nothing of any row. The question stays."""
+
 Positions = (
     Literal["all", "last", "question", "placeholder"]
     | Annotated[tuple[Annotated[int, NO_BOOLEAN], ...], Field(min_length=1)]
@@ -79,6 +83,9 @@ class Condition(BaseModel):
     """Prompt positions read; a single one is broadcast over all positions written, of several
     the first goes to the first that is written, as they are listed."""
     prompt: Prompt = "task"
+    sender_context: SenderContext | None = None
+    """For `translated` and `sender`: context that the sender reads in place of the row's. What is
+    sent passes the same map, and says nothing of the row's context."""
     lone_rows: Literal["self", "drop", "nearest"] = "self"
     """For `shuffled`: a row whose prompt length nobody shares takes itself, is dropped, or takes
     a row of the nearest length (positions `last` or `question`, which lengths do not bind)."""
@@ -105,17 +112,7 @@ class Condition(BaseModel):
             raise ValueError(f"rounds goes with prompt: debate, not {self.prompt}")
         if self.operator in ("mean", "sum") and self.weight != 1.0:
             raise ValueError(f"operator {self.operator} has no weight; use add or blend")
-        if self.lone_rows != "self" and not self.shuffled:
-            raise ValueError(f"lone_rows: {self.lone_rows} goes with source shuffled")
-        if self.lone_rows == "nearest" and self.source_positions not in ("last", "question"):
-            raise ValueError(
-                "lone_rows: nearest goes with source_positions last or question: prompts of two "
-                "lengths do not meet position by position"
-            )
-        if self.translator is not None and not self.translates:
-            raise ValueError(f"translator goes with source translated, not {self.source}")
-        if self.align != "equal" and not self.raw:
-            raise ValueError("align goes with source sender")
+        self._check_whose()
         self._check_named_positions()
         read, written = count(self.source_positions), count(self.positions)
         if not self.source_facts.reads_positions:
@@ -127,6 +124,25 @@ class Condition(BaseModel):
                 f"{describe(self.positions)}: read as many positions as are written, or one"
             )
         return self
+
+    def _check_whose(self) -> None:
+        """Refuse fields that do not go with whose content the source sends."""
+        if self.lone_rows != "self" and not self.shuffled:
+            raise ValueError(f"lone_rows: {self.lone_rows} goes with source shuffled")
+        if self.lone_rows == "nearest" and self.source_positions not in ("last", "question"):
+            raise ValueError(
+                "lone_rows: nearest goes with source_positions last or question: prompts of two "
+                "lengths do not meet position by position"
+            )
+        if self.sender_context is not None and (self.shuffled or not self.reads_sender):
+            raise ValueError(
+                f"sender_context goes with a source that sends the row's own states (translated, "
+                f"sender), not {self.source}"
+            )
+        if self.translator is not None and not self.translates:
+            raise ValueError(f"translator goes with source translated, not {self.source}")
+        if self.align != "equal" and not self.raw:
+            raise ValueError("align goes with source sender")
 
     def _check_named_positions(self) -> None:
         for positions in (self.positions, self.source_positions):
@@ -203,7 +219,7 @@ class Condition(BaseModel):
     @property
     def carries_sender(self) -> bool:
         """Whether what is written are the sender's states of the row itself."""
-        return self.source_facts.role == "channel"
+        return self.source_facts.role == "channel" and self.sender_context is None
 
     @property
     def writes_own_state(self) -> bool:

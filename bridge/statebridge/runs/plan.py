@@ -15,7 +15,7 @@ from typing import Any
 
 from statebridge.data.training_texts import answer_names
 from statebridge.experiment.cells import Cell
-from statebridge.experiment.conditions import Condition, Positions, Prompt
+from statebridge.experiment.conditions import Condition, Positions, Prompt, SenderContext
 from statebridge.experiment.experiment import Experiment
 from statebridge.records import DatasetRow
 
@@ -39,6 +39,7 @@ class PromptTable:
         private: Receiver's ids of the prompts without the context, of those in use.
         slots: Positions of the placeholders, if the placeholder prompt is in use.
         cut: Rows whose prompt was cut on either side, the prompts in use considered.
+        contexts: Sender's ids with another context in place of the row's, of those in use.
     """
 
     sender: tuple[TokenIds, ...]
@@ -46,6 +47,7 @@ class PromptTable:
     private: Mapping[Prompt, tuple[TokenIds, ...]] = field(default_factory=dict)
     slots: tuple[Span, ...] = ()
     cut: frozenset[int] = frozenset()
+    contexts: Mapping[SenderContext, tuple[TokenIds, ...]] = field(default_factory=dict)
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -55,6 +57,10 @@ class PromptTable:
     def read(self, prompt: Prompt) -> tuple[TokenIds, ...]:
         """Return the receiver's ids of a prompt; a text's row is planned by its task prompt."""
         return self.private.get(prompt, self.receiver)
+
+    def sent(self, context: SenderContext | None, row: int) -> TokenIds:
+        """Return the sender's ids of a row with its own context (None) or another one."""
+        return (self.sender if context is None else self.contexts[context])[row]
 
     def ids_match(self, row: int) -> bool:
         """Whether sender and receiver read the same token ids."""
@@ -83,10 +89,15 @@ class PromptTable:
         return tuple(span for span in found if span is not None) or None
 
 
+def shared_start(first: Sequence[int], second: Sequence[int]) -> int:
+    """Return the number of tokens that two prompts share at their beginnings."""
+    pairs = zip(first, second, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
 def shared_end(first: TokenIds, second: TokenIds) -> int:
     """Return the number of tokens that two prompts share at their ends."""
-    pairs = zip(reversed(first), reversed(second), strict=False)
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    return shared_start(first[::-1], second[::-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +194,14 @@ class Plan:
         if cell.condition.lone_rows == "nearest" and row in donors.nearest:
             return donors.nearest[row]
         return donors.of_row[row]
+
+    def origin(self, cell: Cell, row: int) -> int:
+        """Return the row whose content a row gets in a cell: its donor, or itself."""
+        return self.donor(cell, row) if cell.condition.shuffled else row
+
+    def sent(self, cell: Cell, row: int) -> TokenIds:
+        """Return the sender's ids of what a row gets in a cell that reads the sender."""
+        return self.prompts.sent(cell.condition.sender_context, self.origin(cell, row))
 
     def donor_uses(self, cell: Cell) -> dict[str, Any]:
         """Return facts of a shuffled cell's donors, for the manifest.

@@ -50,7 +50,13 @@ def prepare(
     reads_sender = any(c.reads_sender or c.positions == "question" for c in conditions)
     used = {condition.prompt for condition in conditions}
     prompts = build_prompts(
-        pair, rows, experiment.prompts, experiment.decoding, sender=reads_sender, used=used
+        pair,
+        rows,
+        experiment.prompts,
+        experiment.decoding,
+        sender=reads_sender,
+        used=used,
+        contexts={c.sender_context for c in conditions if c.sender_context is not None},
     )
     limit = min(experiment.limit or len(rows), len(rows))
     row_ids = [row.row_id for row in rows]

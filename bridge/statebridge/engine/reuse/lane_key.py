@@ -88,9 +88,10 @@ class LaneKeys:
         if condition.writes and not condition.private:
             parts["match"] = [prompts.ids_match(row), prompts.lengths_match(row)]
         if condition.reads_sender:
-            origin = work.plan.donor(cell, row) if condition.shuffled else row
-            parts["sent"] = [len(prompts.sender[row]), prompts.sender[origin]]
+            own = prompts.sent(condition.sender_context, row)
+            parts["sent"] = [len(own), work.plan.sent(cell, row)]
             if condition.shuffled:
+                origin = work.plan.donor(cell, row)
                 parts["donor"] = [work.plan.rows[origin].row_id, origin == row]
         return bytes.fromhex(digest(parts))
 
@@ -118,7 +119,7 @@ class LaneKeys:
             "common": self._common,
             # Whose states a lone row takes shows in the donor.
             "condition": condition.model_dump(
-                mode="json", exclude={"name", "translator", "lone_rows"}
+                mode="json", exclude={"name", "translator", "lone_rows"}, exclude_none=True
             ),
             "decoding": decoding,
         }
