@@ -33,6 +33,10 @@ class StatesChannel:
     def check(self, workload: Workload, cells: Sequence[Cell]) -> None:
         """Refuse prompts of text, positions that do not meet, and widths that do not fit."""
         for condition in (cell.condition for cell in cells):
+            if condition.site == "kv":
+                raise ExperimentError(
+                    f"condition {condition.name}: site kv goes with channel kv, not states"
+                )
             if condition.uses_text:
                 raise ExperimentError(
                     f"condition {condition.name}: channel states takes prompt "

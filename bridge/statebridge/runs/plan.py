@@ -17,6 +17,7 @@ from statebridge.data.training_texts import answer_names
 from statebridge.experiment.cells import Cell
 from statebridge.experiment.conditions import Condition, Positions, Prompt, SenderContext
 from statebridge.experiment.experiment import Experiment
+from statebridge.experiment.layer_choice import LayerShare
 from statebridge.records import DatasetRow
 
 TokenIds = tuple[int, ...]
@@ -161,6 +162,7 @@ class Plan:
         other_answers: By row that runs, where any are measured.
         others: Token ids of those texts, by the prompt that they follow, as `answers`.
         end_ids: Tokens that end an answer; empty where the end is not measured.
+        measured_on: Rows on which the importance of layers is measured, by their choice.
         max_lanes: Most lanes that run at the same time.
         groups: All groups, in the order in which they are committed; empty until rows are
             grouped.
@@ -176,17 +178,28 @@ class Plan:
     other_answers: tuple[OtherAnswers, ...] = ()
     others: Mapping[Prompt, tuple[tuple[TokenIds, ...], ...]] = field(default_factory=dict)
     end_ids: TokenIds = ()
+    measured_on: Mapping[LayerShare, tuple[int, ...]] = field(default_factory=dict)
     max_lanes: int = 1
     groups: tuple[Group, ...] = ()
 
     def included(self, cell: Cell, row: int) -> bool:
-        """Whether the row runs in the cell (a strict shuffle leaves lone rows out)."""
+        """Whether the row runs in the cell.
+
+        A strict shuffle leaves lone rows out, a choice of layers the rows that it is made on.
+        """
+        layers = cell.condition.layers
+        if isinstance(layers, LayerShare) and layers.held_out and row in self.rows_of(layers):
+            return False
         if not cell.condition.shuffled or cell.condition.lone_rows == "self":
             return True
         donors = self.donors[seed_of(cell)]
         if cell.condition.lone_rows == "nearest":
             return row not in donors.lone or row in donors.nearest
         return row not in donors.lone
+
+    def rows_of(self, choice: LayerShare) -> tuple[int, ...]:
+        """Return the rows on which the importance of layers is measured for a choice."""
+        return self.measured_on.get(choice, ())
 
     def donor(self, cell: Cell, row: int) -> int:
         """Return the row whose states the row gets in a shuffled cell."""

@@ -21,6 +21,7 @@ import torch
 from statebridge.channels.workload import Workload
 from statebridge.experiment.cells import Cell
 from statebridge.experiment.conditions import Prompt
+from statebridge.experiment.layer_choice import LayerShare
 from statebridge.experiment.random_streams import STREAMS, PerRow
 from statebridge.models.loading import weights_sha256
 from statebridge.models.traced_model import TracedModel
@@ -129,6 +130,11 @@ class LaneKeys:
             parts["sender_layer"] = work.pair.sender.layer_path
         if condition.reads_sender or relays:
             parts["sender"] = self._sender
+        if isinstance(condition.layers, LayerShare):
+            read, sent = work.plan.prompts.read(condition.prompt), work.plan.prompts.sender
+            rows = work.plan.rows_of(condition.layers)
+            drawn = cell.seed if condition.layers.by == "random" else None
+            parts["layers"] = [drawn, [[sent[row], read[row]] for row in rows]]
         if condition.translates:
             parts["translator"] = self._translators[work.plan.translator_key(cell)]
         if relays:
