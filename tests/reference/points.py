@@ -38,6 +38,7 @@ class Point:
     source_positions: Any = "all"
     prompt: str = "task"
     lone_rows: str = "self"
+    sender_context: str | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Texts:
     sender: str = TASK
     question_only: str = QUESTION_ONLY
     placeholder: int = 0
+    neutral: str = " This page was left blank on purpose."
 
 
 @dataclass(frozen=True)
@@ -88,10 +90,37 @@ def context_tokens(tokenizer: Any, template: str, row: Row, max_tokens: int) -> 
     return list(range(found[0], found[-1] + 1)) if found else []
 
 
-def read_row(pair: OraclePair, row: Row, prompt: str, texts: Texts, chosen: Settings) -> Reading:
+def other_context(tokenizer: Any, texts: Texts, row: Row, kind: str, limit: int) -> list[int]:
+    """Return what the sender reads with no context, or with neutral tokens in its place."""
+    without = encode(tokenizer, texts.sender.format(**(dict(row) | {"context": ""})), limit)
+    if kind == "empty":
+        return without
+    whole = encode(tokenizer, texts.sender.format(**row), limit)
+    first = 0
+    while first < min(len(whole), len(without)) and whole[first] == without[first]:
+        first += 1
+    after = naive_shared_end(whole[first:], without[first:])
+    words = tokenizer(texts.neutral, add_special_tokens=False)["input_ids"]
+    last = len(whole) - after
+    return [
+        words[(place - first) % len(words)] if first <= place < last else token
+        for place, token in enumerate(whole)
+    ]
+
+
+def read_row(
+    pair: OraclePair,
+    row: Row,
+    prompt: str,
+    texts: Texts,
+    chosen: Settings,
+    context: str | None = None,
+) -> Reading:
     """Return what both sides read under a prompt."""
     limit = chosen.max_prompt_tokens
     sent = encode(pair.reads_with, texts.sender.format(**row), limit)
+    if context is not None:
+        sent = other_context(pair.reads_with, texts, row, context, limit)
     template = texts.question_only if prompt == "question_only" else texts.task
     text = template.format(**row)
     received, slots = encode(pair.tokenizer, text, limit), []
@@ -142,7 +171,9 @@ def run_point(
     """
     chosen = Settings(**settings)
     ids = [row["id"] for row in rows]
-    readings = [read_row(pair, row, point.prompt, texts, chosen) for row in rows]
+    readings = [
+        read_row(pair, row, point.prompt, texts, chosen, point.sender_context) for row in rows
+    ]
     donors: dict[int, int] = {}
     if point.source.startswith("shuffled"):
         assert seed is not None
@@ -167,8 +198,9 @@ def run_point(
             found["donor_row_id"] = ids[donor]
             found["donor_self_fallback"] = donor == index
         if point.source != "none" and point.prompt == "task":
-            found["token_ids_match"] = reading.sent == reading.received
-            found["seq_len_match"] = len(reading.sent) == len(reading.received)
+            own = read_row(pair, row, point.prompt, texts, chosen)
+            found["token_ids_match"] = own.sent == own.received
+            found["seq_len_match"] = len(own.sent) == len(own.received)
         written = None
         if point.source != "none":
             written, norms = _written(pair, point, reading, readings[donor], translate, draw)

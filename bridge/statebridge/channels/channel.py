@@ -17,6 +17,7 @@ from statebridge.channels.operators import Written
 from statebridge.channels.workload import Workload
 from statebridge.errors import ExperimentError
 from statebridge.experiment.cells import Cell
+from statebridge.models.key_values import KeyValues
 from statebridge.models.token_batch import TokenBatch
 from statebridge.records import LaneResult, Side, Turn
 from statebridge.registry import Registry
@@ -28,6 +29,9 @@ LaneRow = tuple[Cell, int, LaneResult]
 WriteStates = Callable[[Cell, Sequence[int], torch.Tensor, TokenBatch], Written]
 """Called with a cell, row indices, the receiver's own states (rows, positions, width) at its
 layer and the receiver's prompts; returns the states to write."""
+
+Messages = Callable[[Cell, Sequence[int]], KeyValues]
+"""Called with a cell and row indices; returns the rows' messages on the receiver's device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,11 @@ class Operations(Protocol):
         self, cells: Sequence[Cell], rows: Sequence[int], states: WriteStates
     ) -> list[LaneRow]:
         """Let the receiver answer its known prompts in all lanes, with states written."""
+
+    def prepend(
+        self, cells: Sequence[Cell], rows: Sequence[int], messages: Messages
+    ) -> list[LaneRow]:
+        """Let the receiver answer its known prompts in all lanes, behind keys and values."""
 
     def write_text(
         self,

@@ -56,7 +56,8 @@ def check_meeting(workload: Workload, cells: Sequence[Cell]) -> None:
             # A donor may come after the rows that run.
             donors = {plan.donor(cell, index) for cell in own} if condition.shuffled else {index}
             for donor in sorted(donors):
-                length, row_id = len(prompts.sender[donor]), plan.rows[donor].row_id
+                length = len(prompts.sent(condition.sender_context, donor))
+                row_id = plan.rows[donor].row_id
                 check_positions(condition.source_positions, length, condition.name, row_id)
                 _check_donor(workload, condition, index, donor)
 
@@ -95,9 +96,19 @@ def _check_donor(workload: Workload, condition: Condition, index: int, donor: in
     """Refuse positions of the sender's row `donor` that have no place in the receiver's `index`."""
     plan, pair = workload.plan, workload.pair
     prompts, row_id, own_id = plan.prompts, plan.rows[donor].row_id, plan.rows[index].row_id
-    sent, received = len(prompts.sender[donor]), len(prompts.read(condition.prompt)[index])
+    sent = len(prompts.sent(condition.sender_context, donor))
+    received = len(prompts.read(condition.prompt)[index])
     # Equal lengths alone could be those of two tokenizers that cut the text at other places.
     alike = sent == received and prompts.ids_match(donor)
+    if condition.sender_context == "empty" and condition.source_positions in (
+        "all",
+        "placeholder",
+    ):
+        raise PairError(
+            f"row {row_id}: without its context the sender reads {sent} tokens, so condition "
+            f"{condition.name} cannot write position by position; use sender_context: neutral, "
+            "or positions last or question"
+        )
     if condition.source_positions == "question":
         span = prompts.span(condition.prompt, "question", index)
         if span is not None and -span[0] > sent:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import string
 from collections.abc import Collection, Sequence
+from dataclasses import replace
+from itertools import cycle, islice
 
 from statebridge.channels.prompt_limit import LimitedPrompts, limited_prompts
 from statebridge.channels.token_ids import check_window, fill, tokenise
 from statebridge.errors import PairError
-from statebridge.experiment.conditions import Prompt
+from statebridge.experiment.conditions import Prompt, SenderContext
 from statebridge.experiment.experiment import Decoding, Prompts
 from statebridge.models.pair import Pair
 from statebridge.models.traced_model import TracedModel
 from statebridge.records import DatasetRow
-from statebridge.runs.plan import PromptTable, Span, TokenIds
+from statebridge.runs.plan import PromptTable, Span, TokenIds, shared_end, shared_start
 
 TEXTLESS: tuple[Prompt, ...] = ("task", "question_only", "placeholder")
 """The receiver's prompts that hold no text of a model."""
@@ -27,8 +29,11 @@ def build_prompts(
     *,
     sender: bool,
     used: Collection[Prompt],
+    contexts: Collection[SenderContext] = (),
 ) -> PromptTable:
     """Tokenise the prompts in use for the receiver and, where `sender`, for the sender too.
+
+    `contexts` are the other contexts that the sender reads.
 
     The receiver's task prompt is always made: donors are chosen by its length.
 
@@ -39,7 +44,9 @@ def build_prompts(
     row_ids = [row.row_id for row in rows]
     cut: set[int] = set()
 
-    def read(model: TracedModel, template: str, new_tokens: int) -> LimitedPrompts:
+    def read(
+        model: TracedModel, template: str, new_tokens: int, rows: Sequence[DatasetRow] = rows
+    ) -> LimitedPrompts:
         found = limited_prompts(model, template, rows, prompts, decoding)
         cut.update(found.cut)
         check_window(model, [len(ids) for ids in found.ids], row_ids, new_tokens)
@@ -65,7 +72,36 @@ def build_prompts(
     sent = read(pair.sender, prompts.to_sender, 0).ids
     # The same object where ids agree, so that rows are compared at once.
     sent = task if sent == task else sent
-    return PromptTable(sent, task, private, slots, frozenset(cut))
+    others: dict[SenderContext, tuple[TokenIds, ...]] = {}
+    if contexts:
+        if "{context}" not in prompts.to_sender:
+            raise PairError(
+                "prompts: the sender's template has no {context}, so sender_context changes nothing"
+            )
+        without = [replace(row, context="") for row in rows]
+        others["empty"] = read(pair.sender, prompts.to_sender, 0, without).ids
+        others["neutral"] = _neutral_prompts(pair.sender, prompts.neutral, sent, others["empty"])
+    return PromptTable(sent, task, private, slots, frozenset(cut), others)
+
+
+def _neutral_prompts(
+    model: TracedModel, text: str, own: Sequence[TokenIds], empty: Sequence[TokenIds]
+) -> tuple[TokenIds, ...]:
+    """Return prompts as long as the rows' own, with a neutral text in place of the context.
+
+    What a row's prompt shares with its prompt of an empty context stays, so nothing of the
+    context does. The text is repeated, and cut where the context's tokens end.
+    """
+    ids = model.tokenizer(text, add_special_tokens=False)["input_ids"]
+    if not ids:
+        raise PairError(f"prompts.neutral_text: {text!r} has no tokens in {model.name}'s tokenizer")
+    made = []
+    for whole, without in zip(own, empty, strict=True):
+        start = shared_start(whole, without)
+        end = min(shared_end(whole, without), len(whole) - start, len(without) - start)
+        filled = islice(cycle(ids), len(whole) - start - end)
+        made.append((*whole[:start], *filled, *whole[len(whole) - end :]))
+    return tuple(made)
 
 
 def _placeholder_prompts(

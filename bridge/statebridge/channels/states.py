@@ -18,10 +18,11 @@ from statebridge.channels.prompts import TEXTLESS
 from statebridge.channels.workload import Workload
 from statebridge.errors import ExperimentError
 from statebridge.experiment.cells import Cell
+from statebridge.experiment.conditions import SenderContext
 from statebridge.experiment.sources import SOURCES
 from statebridge.models.token_batch import TokenBatch
 from statebridge.models.traced_model import check_finite
-from statebridge.runs.plan import TranslatorKey
+from statebridge.runs.plan import TokenIds, TranslatorKey
 from statebridge.translators import Translator
 
 
@@ -32,6 +33,10 @@ class StatesChannel:
     def check(self, workload: Workload, cells: Sequence[Cell]) -> None:
         """Refuse prompts of text, positions that do not meet, and widths that do not fit."""
         for condition in (cell.condition for cell in cells):
+            if condition.site == "kv":
+                raise ExperimentError(
+                    f"condition {condition.name}: site kv goes with channel kv, not states"
+                )
             if condition.uses_text:
                 raise ExperimentError(
                     f"condition {condition.name}: channel states takes prompt "
@@ -55,6 +60,10 @@ class StatesChannel:
         return operations.write_states(cells, rows, states)
 
 
+Sent = int | tuple[SenderContext, int]
+"""A prompt of the sender: a row index, or another context and the row whose question it has."""
+
+
 @dataclass(frozen=True, slots=True)
 class SenderStates:
     """The sender's states of a group's rows and of their donors, on the receiver's device.
@@ -62,13 +71,13 @@ class SenderStates:
     Attributes:
         batch: Their prompts.
         states: (rows and donors, positions, sender width).
-        place: Index in the batch by row index.
+        place: Index in the batch by row index, of other contexts by context and row index.
         translated: States in the receiver's width, by translator.
     """
 
     batch: TokenBatch
     states: torch.Tensor
-    place: Mapping[int, int]
+    place: Mapping[Sent, int]
     translated: Mapping[TranslatorKey, torch.Tensor]
 
 
@@ -123,7 +132,8 @@ class Request:
                 f"condition {self.cell.name}: its source {self.cell.condition.source} asks for the "
                 "sender's states and does not declare reads_sender; set it to True"
             )
-        places = [self.sent.place[row] for row in rows]
+        context = self.cell.condition.sender_context
+        places = [self.sent.place[row if context is None else (context, row)] for row in rows]
         index = torch.tensor(places, device=self.own.device)
         return self.sent, index, self.sent.batch.select(places)
 
@@ -145,11 +155,11 @@ def capture_sender(
 
     None where no cell reads the sender.
     """
-    needed = _rows_to_send(workload, cells, rows)
+    needed = prompts_to_send(workload, cells, rows)
     if not needed:
         return None
     sender, receiver = workload.pair.sender, workload.pair.receiver
-    prompts = [workload.plan.prompts.sender[row] for row in needed]
+    prompts = list(needed.values())
     batch = sender.pack(prompts)
     moved = sender.capture(batch).to(receiver.device)
     if sender.device != receiver.device:
@@ -160,22 +170,24 @@ def capture_sender(
     for key in sorted(keys):
         translated[key] = translate(workload.translators[key], moved)
         check_finite(translated[key], batch.mask, f"translator {key[0]} of seed {key[1]}")
-    return SenderStates(batch, moved, {row: i for i, row in enumerate(needed)}, translated)
+    return SenderStates(batch, moved, {sent: i for i, sent in enumerate(needed)}, translated)
 
 
-def _rows_to_send(workload: Workload, cells: Sequence[Cell], rows: Sequence[int]) -> list[int]:
-    """Return the rows whose sender states a group needs: its own and the donors."""
+def prompts_to_send(
+    workload: Workload, cells: Sequence[Cell], rows: Sequence[int]
+) -> dict[Sent, TokenIds]:
+    """Return the sender's prompts that a group needs: of its rows, donors, other contexts."""
     plan = workload.plan
-    needed: dict[int, None] = {}
+    needed: dict[Sent, TokenIds] = {}
     for cell in cells:
+        context = cell.condition.sender_context
         if not cell.condition.reads_sender:
             continue
-        if not cell.condition.shuffled:
-            needed.update(dict.fromkeys(rows))
-        else:
-            included = (row for row in rows if plan.included(cell, row))
-            needed.update(dict.fromkeys(plan.donor(cell, row) for row in included))
-    return list(needed)
+        for row in rows:
+            if plan.included(cell, row):
+                origin = plan.origin(cell, row)
+                needed[origin if context is None else (context, origin)] = plan.sent(cell, row)
+    return needed
 
 
 def translate(translator: Translator, states: torch.Tensor) -> torch.Tensor:

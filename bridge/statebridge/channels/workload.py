@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -24,12 +25,14 @@ class Workload:
     Attributes:
         translators: By name of their set and seed.
         noise: By prompt and seed, where a condition draws.
+        found: What channels measured once for all groups, by a key of their own.
     """
 
     plan: Plan
     pair: Pair
     translators: Mapping[TranslatorKey, Translator]
     noise: Mapping[tuple[Prompt, int], Noise]
+    found: dict[Any, Any] = field(default_factory=dict)
 
     def noise_of(self, cell: Cell, row: int) -> torch.Tensor:
         """Return the row's draw in a random cell, (positions of its prompt, width)."""

@@ -8,6 +8,10 @@ With h the receiver's own state at the injection layer and s the source state, b
     mean    (s + h) / 2
     sum     s + h
 
+or, at the site of keys and values,
+
+    append  the message in front of the receiver's prompt, at positions of its own
+
 where `match_norm` first rescales s to ‖h‖ at every position. The published conditions of
 arXiv 2606.03280 and the methods of arXiv 2501.14082 are points of it (see
 `statebridge.experiment.presets`).
@@ -25,9 +29,11 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from statebridge.experiment.declared import NO_BOOLEAN, NameIn
+from statebridge.experiment.layer_choice import Layers, LayerShare
 from statebridge.experiment.sources import SOURCES, Source
 
-Operator = Literal["add", "blend", "mean", "sum"]
+Operator = Literal["add", "blend", "mean", "sum", "append"]
+Site = Literal["residual", "kv"]
 Prompt = Literal["task", "relay", "question_only", "placeholder", "debate"]
 """Prompt of the receiver: context and question; a text that the sender wrote and the question;
 the question alone; context and question with a placeholder for each token of the context; or, in
@@ -38,6 +44,10 @@ TEXT_PROMPTS: frozenset[Prompt] = frozenset({"relay", "debate"})
 
 PRIVATE_PROMPTS: frozenset[Prompt] = frozenset({"question_only", "placeholder"})
 """Prompts without the context, which the sender alone then reads."""
+
+SenderContext = Literal["empty", "neutral"]
+"""Context that the sender reads in place of the row's own: an `empty` one (the *null* control), or
+a `neutral` text of as many tokens, which says nothing of any row. The question stays."""
 
 Positions = (
     Literal["all", "last", "question", "placeholder"]
@@ -79,6 +89,9 @@ class Condition(BaseModel):
     """Prompt positions read; a single one is broadcast over all positions written, of several
     the first goes to the first that is written, as they are listed."""
     prompt: Prompt = "task"
+    sender_context: SenderContext | None = None
+    """For `translated` and `sender`: context that the sender reads in place of the row's. What is
+    sent passes the same map, and says nothing of the row's context."""
     lone_rows: Literal["self", "drop", "nearest"] = "self"
     """For `shuffled`: a row whose prompt length nobody shares takes itself, is dropped, or takes
     a row of the nearest length (positions `last` or `question`, which lengths do not bind)."""
@@ -89,7 +102,15 @@ class Condition(BaseModel):
     rounds: Annotated[int, Field(ge=2, le=10), NO_BOOLEAN] = 2
     """Number of answers that each model gives in a debate."""
     channel: Annotated[str, Field(pattern=NAME, max_length=80)] | None = None
-    """Name of the channel; by default `text` where the prompt holds text, and `states`."""
+    """Name of the channel; by default that of the site, and `text` where the prompt holds text."""
+    site: Site | None = None
+    """Where is read and written: the output of a block (`residual`, the default), or the keys and
+    values of all blocks (`kv`)."""
+    layers: Layers | None = None
+    """For site `kv`: the layers that the message has; all by default."""
+    reposition: Literal["keep"] | None = None
+    """For site `kv`: `keep` leaves keys as the sender rotated them, and the receiver's tokens take
+    the positions behind the message; it is the default."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Condition:
@@ -105,17 +126,8 @@ class Condition(BaseModel):
             raise ValueError(f"rounds goes with prompt: debate, not {self.prompt}")
         if self.operator in ("mean", "sum") and self.weight != 1.0:
             raise ValueError(f"operator {self.operator} has no weight; use add or blend")
-        if self.lone_rows != "self" and not self.shuffled:
-            raise ValueError(f"lone_rows: {self.lone_rows} goes with source shuffled")
-        if self.lone_rows == "nearest" and self.source_positions not in ("last", "question"):
-            raise ValueError(
-                "lone_rows: nearest goes with source_positions last or question: prompts of two "
-                "lengths do not meet position by position"
-            )
-        if self.translator is not None and not self.translates:
-            raise ValueError(f"translator goes with source translated, not {self.source}")
-        if self.align != "equal" and not self.raw:
-            raise ValueError("align goes with source sender")
+        self._check_whose()
+        self._check_site()
         self._check_named_positions()
         read, written = count(self.source_positions), count(self.positions)
         if not self.source_facts.reads_positions:
@@ -127,6 +139,48 @@ class Condition(BaseModel):
                 f"{describe(self.positions)}: read as many positions as are written, or one"
             )
         return self
+
+    def _check_whose(self) -> None:
+        """Refuse fields that do not go with whose content the source sends."""
+        if self.lone_rows != "self" and not self.shuffled:
+            raise ValueError(f"lone_rows: {self.lone_rows} goes with source shuffled")
+        single = self.source_positions in ("last", "question")
+        if self.lone_rows == "nearest" and not single and self.site != "kv":
+            raise ValueError(
+                "lone_rows: nearest goes with source_positions last or question: prompts of two "
+                "lengths do not meet position by position"
+            )
+        if self.sender_context is not None and (self.shuffled or not self.reads_sender):
+            raise ValueError(
+                f"sender_context goes with a source that sends the row's own states (translated, "
+                f"sender), not {self.source}"
+            )
+        if self.translator is not None and not self.translates:
+            raise ValueError(f"translator goes with source translated, not {self.source}")
+        if self.align != "equal" and not self.raw:
+            raise ValueError("align goes with source sender")
+
+    def _check_site(self) -> None:
+        """Refuse fields that do not go with where the condition writes."""
+        if self.site != "kv":
+            appends = self.operator == "append" or None
+            given = {"layers": self.layers, "reposition": self.reposition, "append": appends}
+            for name, value in given.items():
+                if value is not None:
+                    raise ValueError(f"{name} goes with site: kv")
+            return
+        if self.operator != "append" or self.weight != 1.0 or self.match_norm:
+            raise ValueError("site kv takes operator: append, and no weight or match_norm")
+        if not self.raw:
+            raise ValueError(
+                f"site kv sends the sender's keys and values as they are; use source sender or "
+                f"shuffled_sender, not {self.source}"
+            )
+        if (self.positions, self.source_positions, self.align) != ("all", "all", "equal"):
+            raise ValueError(
+                "site kv sends all positions of the sender's prompt; leave positions, "
+                "source_positions and align out"
+            )
 
     def _check_named_positions(self) -> None:
         for positions in (self.positions, self.source_positions):
@@ -148,7 +202,8 @@ class Condition(BaseModel):
     @property
     def channel_name(self) -> str:
         """Name of the channel that carries the condition."""
-        return self.channel or ("text" if self.uses_text else "states")
+        by_site = "kv" if self.site == "kv" else "states"
+        return self.channel or ("text" if self.uses_text else by_site)
 
     @property
     def source_facts(self) -> type[Source]:
@@ -158,7 +213,8 @@ class Condition(BaseModel):
     @property
     def seeded(self) -> bool:
         """Whether the condition differs between seeds (through a translator or a draw)."""
-        return self.source_facts.seeded
+        drawn = isinstance(self.layers, LayerShare) and self.layers.by == "random"
+        return self.source_facts.seeded or drawn
 
     @property
     def shuffled(self) -> bool:
@@ -203,7 +259,7 @@ class Condition(BaseModel):
     @property
     def carries_sender(self) -> bool:
         """Whether what is written are the sender's states of the row itself."""
-        return self.source_facts.role == "channel"
+        return self.source_facts.role == "channel" and self.sender_context is None
 
     @property
     def writes_own_state(self) -> bool:

@@ -100,10 +100,11 @@ class Causal(Declared):
             raise ValueError(f"through: {error}") from None
         except ValueError:
             raise ValueError(f"through: {self.through} is a preset; name one condition") from None
-        if condition.source != "translated":
+        if condition.source != "translated" or condition.sender_context is not None:
             raise ValueError(
-                f"through: {condition.name} writes source {condition.source}; a map can only be "
-                "trained through a condition of source translated"
+                f"through: {condition.name} writes source {condition.source}"
+                f"{'' if condition.sender_context is None else ' of another context'}; a map can "
+                "only be trained through a condition of source translated"
             )
         return self
 

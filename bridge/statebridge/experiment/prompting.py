@@ -36,6 +36,9 @@ class Prompts(Declared):
     placeholder_token: Annotated[str, Field(min_length=1)] | None = None
     """Text of the one token that stands for each of the context's in the `placeholder` prompt;
     the pad token if not given, which is the end token where the tokenizer has none."""
+    neutral_text: Annotated[str, Field(min_length=1)] | None = None
+    """Text that a condition of `sender_context: neutral` puts in place of the context, repeated
+    and cut to as many tokens; a sentence on a blank page if not given."""
     relay_sender: str = "{context}\n\nKey facts:"
     relay_receiver: str = "{relay}\nQ: {question}\nA:"
     debate_sender: str = (
@@ -47,6 +50,11 @@ class Prompts(Declared):
     chat: Chat = "none"
     """Put every prompt through the model's chat template, as one user's turn: `none` of them,
     those of a model that has a template (`auto`), or all (`required`)."""
+
+    @property
+    def neutral(self) -> str:
+        """The text in place of a context that says nothing of any row."""
+        return self.neutral_text or " This page was left blank on purpose."
 
     @property
     def to_sender(self) -> str:

@@ -10,11 +10,13 @@ A block's output is a tensor or a tuple that begins with it, by family; both are
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
 import nnsight
 import torch
+from transformers import DynamicCache
 
 from statebridge.errors import NumericError, PairError
 from statebridge.models.families import (
@@ -24,6 +26,7 @@ from statebridge.models.families import (
     resolve_layer,
 )
 from statebridge.models.hosts import HERE, JOB_BYTES, Host
+from statebridge.models.key_values import KeyValues, attention
 from statebridge.models.token_batch import TokenBatch
 
 
@@ -37,12 +40,28 @@ class Pass:
             prefill alone; None writes nothing.
         keep: Number of last positions to give logits of; 0 gives those of all positions.
         generate: Keyword arguments of `generate`; None is a forward pass.
+        message: Keys and values in front of the inputs, which take the positions behind; never
+            in a remote job.
     """
 
     inputs: Mapping[str, torch.Tensor]
     states: torch.Tensor | None = None
     keep: int = 0
     generate: Mapping[str, Any] | None = None
+    message: KeyValues | None = None
+
+    def arguments(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """Return the inputs of the pass, and its settings."""
+        inputs = dict(self.inputs)
+        settings = {"use_cache": False, "logits_to_keep": self.keep}
+        settings = settings if self.generate is None else dict(self.generate)
+        if self.message is not None:
+            own = inputs.get("attention_mask", torch.ones_like(inputs["input_ids"]))
+            inputs["attention_mask"], places = self.message.before(own)
+            if self.generate is None:
+                inputs["position_ids"] = places
+            settings |= {"past_key_values": self.message.cache(), "use_cache": True}
+        return inputs, settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +219,17 @@ class TracedModel:
             check_finite(states, batch.mask.to(states.device), f"{self.name} {path}")
         return found
 
+    def key_values(self, batch: TokenBatch) -> KeyValues:
+        """Return the keys, after the rotation, and values of all blocks at the prompts' positions.
+
+        Raises:
+            NumericError: A state after the last block is not finite.
+        """
+        cache = DynamicCache()
+        self.at_layer(len(self.block_paths) - 1).capture(batch, cache)
+        layers = tuple((layer.keys, layer.values) for layer in cache.layers)
+        return KeyValues(layers, batch.lengths)
+
     def resume_with_states(
         self, batch: TokenBatch, states: torch.Tensor, *, keep: int = 1, cache: Any = None
     ) -> torch.Tensor:
@@ -256,7 +286,11 @@ class TracedModel:
         return next(self.run_passes([Pass(inputs, states, keep)]))
 
     def generation(
-        self, prompts: TokenBatch, states: torch.Tensor | None, settings: Mapping[str, Any]
+        self,
+        prompts: TokenBatch,
+        states: torch.Tensor | None,
+        settings: Mapping[str, Any],
+        message: KeyValues | None = None,
     ) -> Pass:
         """Return the pass that generates after prompts with Hugging Face's `generate`.
 
@@ -265,10 +299,11 @@ class TracedModel:
             states: (rows, positions, width), in place of the layer's output in the prefill; None
                 writes nothing.
             settings: Keyword arguments of `generate`.
+            message: Keys and values in front of the prompts.
         """
         inputs = {"input_ids": prompts.ids, "attention_mask": prompts.mask.long()}
         ends = {"pad_token_id": self.pad_id, "eos_token_id": list(self.end_ids) or None}
-        return Pass(inputs, states, generate={**settings, **ends})
+        return Pass(inputs, states, generate={**settings, **ends}, message=message)
 
     def run_passes(self, passes: Sequence[Pass]) -> Iterator[torch.Tensor]:
         """Carry passes out in order, as few jobs: logits beyond `JOB_BYTES` begin another.
@@ -305,16 +340,18 @@ class TracedModel:
 
     def _run_job(self, passes: Sequence[Pass]) -> list[torch.Tensor]:
         nnsight_model, path = self.model, self.layer_path
-        plain = [(dict(p.inputs), p.states, p.keep, p.generate) for p in passes]
-        with torch.no_grad(), self.host.errors(self.name):
+        plain = [(p.states, p.generate is None, *p.arguments()) for p in passes]
+        sent = any(each.message is not None for each in passes)
+        attending = attention(self.module) if sent else nullcontext()
+        with torch.no_grad(), self.host.errors(self.name), attending:
             job = self.host.job(self.model)
             # nnsight 0.8 sends the body with each statement on one line, and finds the traces in
             # it by their line numbers here: no statement and no comment may take another line.
             with nnsight_model.session(**job):
                 results = []
-                for inputs, states, keep, generate in plain:
-                    if generate is None:
-                        with nnsight_model.trace(inputs, use_cache=False, logits_to_keep=keep):
+                for states, forward, inputs, settings in plain:
+                    if forward:
+                        with nnsight_model.trace(inputs, **settings):
                             if states is not None:
                                 block = nnsight_model.get(path)
                                 out = block.output
@@ -323,7 +360,7 @@ class TracedModel:
                                 block.output = (new, *out[1:]) if isinstance(out, tuple) else new
                             result = nnsight_model.output.logits
                     else:
-                        with nnsight_model.trace(inputs, fn="generate", **generate) as tracer:
+                        with nnsight_model.trace(inputs, fn="generate", **settings) as tracer:
                             if states is not None:
                                 block = nnsight_model.get(path)
                                 out = block.output

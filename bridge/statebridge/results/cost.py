@@ -196,7 +196,8 @@ def _combination(condition: Condition) -> Combination:
 def _kind(condition: Condition) -> Kind | None:
     if not condition.writes:
         return "text" if condition.uses_text else "alone"
-    return "activation" if condition.carries_sender else None
+    # Keys and values have another cost than one state for each position.
+    return "activation" if condition.carries_sender and condition.site != "kv" else None
 
 
 def _by_condition(cells: Sequence[CellResult]) -> dict[str, list[CellResult]]:

@@ -85,21 +85,21 @@ class LayerSearchResults:
     """In the order of the plan."""
 
 
-def split_rows(row_ids: Sequence[str], share: float, seed: int) -> Split:
+def split_rows(row_ids: Sequence[str], share: float, seed: int, least: int = LEAST_ROWS) -> Split:
     """Split rows into those to choose on and those to report on, by a hash of seed and row id.
 
     A row's part does not depend on which other rows there are.
 
     Raises:
-        ResultError: A part would hold fewer than ten rows.
+        ResultError: A part would hold fewer than `least` rows.
     """
     choosing = tuple(row_id for row_id in row_ids if _place(seed, row_id) < share)
     chosen = set(choosing)
     reporting = tuple(row_id for row_id in row_ids if row_id not in chosen)
-    if min(len(choosing), len(reporting)) < LEAST_ROWS:
+    if min(len(choosing), len(reporting)) < least:
         raise ResultError(
             f"layer_search.choose: of {len(row_ids)} rows {len(choosing)} would be chosen on and "
-            f"{len(reporting)} reported on, and each needs {LEAST_ROWS}; run more rows, or give "
+            f"{len(reporting)} reported on, and each needs {least}; run more rows, or give "
             "another share"
         )
     return Split(share=share, seed=seed, choosing=choosing, reporting=reporting)

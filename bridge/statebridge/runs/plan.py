@@ -15,8 +15,9 @@ from typing import Any
 
 from statebridge.data.training_texts import answer_names
 from statebridge.experiment.cells import Cell
-from statebridge.experiment.conditions import Condition, Positions, Prompt
+from statebridge.experiment.conditions import Condition, Positions, Prompt, SenderContext
 from statebridge.experiment.experiment import Experiment
+from statebridge.experiment.layer_choice import LayerShare
 from statebridge.records import DatasetRow
 
 TokenIds = tuple[int, ...]
@@ -39,6 +40,7 @@ class PromptTable:
         private: Receiver's ids of the prompts without the context, of those in use.
         slots: Positions of the placeholders, if the placeholder prompt is in use.
         cut: Rows whose prompt was cut on either side, the prompts in use considered.
+        contexts: Sender's ids with another context in place of the row's, of those in use.
     """
 
     sender: tuple[TokenIds, ...]
@@ -46,6 +48,7 @@ class PromptTable:
     private: Mapping[Prompt, tuple[TokenIds, ...]] = field(default_factory=dict)
     slots: tuple[Span, ...] = ()
     cut: frozenset[int] = frozenset()
+    contexts: Mapping[SenderContext, tuple[TokenIds, ...]] = field(default_factory=dict)
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -55,6 +58,10 @@ class PromptTable:
     def read(self, prompt: Prompt) -> tuple[TokenIds, ...]:
         """Return the receiver's ids of a prompt; a text's row is planned by its task prompt."""
         return self.private.get(prompt, self.receiver)
+
+    def sent(self, context: SenderContext | None, row: int) -> TokenIds:
+        """Return the sender's ids of a row with its own context (None) or another one."""
+        return (self.sender if context is None else self.contexts[context])[row]
 
     def ids_match(self, row: int) -> bool:
         """Whether sender and receiver read the same token ids."""
@@ -83,10 +90,15 @@ class PromptTable:
         return tuple(span for span in found if span is not None) or None
 
 
+def shared_start(first: Sequence[int], second: Sequence[int]) -> int:
+    """Return the number of tokens that two prompts share at their beginnings."""
+    pairs = zip(first, second, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
 def shared_end(first: TokenIds, second: TokenIds) -> int:
     """Return the number of tokens that two prompts share at their ends."""
-    pairs = zip(reversed(first), reversed(second), strict=False)
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    return shared_start(first[::-1], second[::-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +162,7 @@ class Plan:
         other_answers: By row that runs, where any are measured.
         others: Token ids of those texts, by the prompt that they follow, as `answers`.
         end_ids: Tokens that end an answer; empty where the end is not measured.
+        measured_on: Rows on which the importance of layers is measured, by their choice.
         max_lanes: Most lanes that run at the same time.
         groups: All groups, in the order in which they are committed; empty until rows are
             grouped.
@@ -165,11 +178,18 @@ class Plan:
     other_answers: tuple[OtherAnswers, ...] = ()
     others: Mapping[Prompt, tuple[tuple[TokenIds, ...], ...]] = field(default_factory=dict)
     end_ids: TokenIds = ()
+    measured_on: Mapping[LayerShare, tuple[int, ...]] = field(default_factory=dict)
     max_lanes: int = 1
     groups: tuple[Group, ...] = ()
 
     def included(self, cell: Cell, row: int) -> bool:
-        """Whether the row runs in the cell (a strict shuffle leaves lone rows out)."""
+        """Whether the row runs in the cell.
+
+        A strict shuffle leaves lone rows out, a choice of layers the rows that it is made on.
+        """
+        layers = cell.condition.layers
+        if isinstance(layers, LayerShare) and layers.held_out and row in self.rows_of(layers):
+            return False
         if not cell.condition.shuffled or cell.condition.lone_rows == "self":
             return True
         donors = self.donors[seed_of(cell)]
@@ -177,12 +197,24 @@ class Plan:
             return row not in donors.lone or row in donors.nearest
         return row not in donors.lone
 
+    def rows_of(self, choice: LayerShare) -> tuple[int, ...]:
+        """Return the rows on which the importance of layers is measured for a choice."""
+        return self.measured_on.get(choice, ())
+
     def donor(self, cell: Cell, row: int) -> int:
         """Return the row whose states the row gets in a shuffled cell."""
         donors = self.donors[seed_of(cell)]
         if cell.condition.lone_rows == "nearest" and row in donors.nearest:
             return donors.nearest[row]
         return donors.of_row[row]
+
+    def origin(self, cell: Cell, row: int) -> int:
+        """Return the row whose content a row gets in a cell: its donor, or itself."""
+        return self.donor(cell, row) if cell.condition.shuffled else row
+
+    def sent(self, cell: Cell, row: int) -> TokenIds:
+        """Return the sender's ids of what a row gets in a cell that reads the sender."""
+        return self.prompts.sent(cell.condition.sender_context, self.origin(cell, row))
 
     def donor_uses(self, cell: Cell) -> dict[str, Any]:
         """Return facts of a shuffled cell's donors, for the manifest.

@@ -77,6 +77,19 @@ RAW: dict[str, Point] = {
     "activation_replace": replace(_LAST, source="sender"),
     "activation_replace_shuffled": replace(_LAST, source="shuffled_sender", lone_rows="nearest"),
 }
+# The sender without the row's context, through the same map.
+ELSEWHERE: dict[str, Point] = {
+    "private_last_null": replace(_LAST, sender_context="empty"),
+    "private_last_neutral": replace(_LAST, sender_context="neutral"),
+    "private_last_matched_null": replace(_LAST, match_norm=True, sender_context="empty"),
+    "private_last_matched_neutral": replace(_LAST, match_norm=True, sender_context="neutral"),
+    "activation_replace_null": replace(_LAST, source="sender", sender_context="empty"),
+    "activation_replace_neutral": replace(_LAST, source="sender", sender_context="neutral"),
+    "question_null": replace(_QUESTION, sender_context="empty"),
+    "question_neutral": replace(_QUESTION, sender_context="neutral"),
+    "slots_neutral": replace(_SLOTS, sender_context="neutral"),
+    "shared_neutral": Point("translated", weight=0.5, sender_context="neutral"),
+}
 ODD: dict[str, Point] = {
     "question_random": Point(
         "random", match_norm=True, positions="question", prompt="question_only"
@@ -156,6 +169,7 @@ def _written(point: Point) -> dict[str, Any]:
         "match_norm": point.match_norm,
         "positions": point.positions,
         "source_positions": point.source_positions,
+        "sender_context": point.sender_context,
     }
     if point.source.startswith("shuffled"):
         fields["lone_rows"] = point.lone_rows

@@ -56,9 +56,18 @@ ACTIVATIONS = (
 )
 
 
+KV = {
+    "kv-all": "kv_all",
+    "kv-comm": "kvcomm",
+    "kv-random": "kv_random",
+    "kv-middle": "kv_middle",
+}
+
+
 def test_the_presets_are_the_published_and_the_private_ones() -> None:
     private = {"private", "private-all", "activations", "positive-control"}
-    assert set(PRESETS) == {"published", "published-strict", *private}
+    strict = {"published-strict", "private-strict", "activations-strict"}
+    assert set(PRESETS) == {"published", *strict, *private, "kv", *KV}
     names = {preset: [c.name for c in conditions] for preset, conditions in PRESETS.items()}
     assert names["published"] == list(PUBLISHED)
     assert names["published-strict"] == [*names["published"], STRICT]
@@ -66,9 +75,23 @@ def test_the_presets_are_the_published_and_the_private_ones() -> None:
     assert sorted(names["private-all"]) == sorted((*PRIVATE, *FURTHER))
     bounds = ["question_only", "skyline"]
     assert names["activations"] == [*bounds, "private_relay", *ACTIVATIONS]
+    for preset in ("private", "activations"):
+        assert names[f"{preset}-strict"][: len(names[preset])] == names[preset]
+    elsewhere = {*names["private-strict"][len(PRIVATE) :], *names["activations-strict"][-2:]}
+    assert {CONDITIONS[name].sender_context for name in elsewhere} == {"empty", "neutral"}
+    assert {CONDITIONS[name].role for name in elsewhere} == {"control"}
     control = ["private_last_self", "activation_replace", "activation_replace_shuffled"]
     assert names["positive-control"] == [*bounds, *control]
-    assert set(CONDITIONS) == {*PUBLISHED, STRICT, *PRIVATE, *FURTHER, *ACTIVATIONS, "debate"}
+    for preset, own in KV.items():
+        controls = [f"{own}_shuffled", f"{own}_null", f"{own}_neutral"]
+        assert names[preset] == [*bounds, own, *controls]
+        assert [CONDITIONS[name].role for name in controls] == ["control"] * 3
+        assert CONDITIONS[own].is_shuffled_twin(CONDITIONS[controls[0]])
+        assert len({CONDITIONS[name].layers for name in (own, *controls)}) == 1
+    prepended = {name for preset in KV for name in names[preset][2:]}
+    assert set(names["kv"]) == {*bounds, *prepended}
+    known = {*PUBLISHED, STRICT, *PRIVATE, *FURTHER, *ACTIVATIONS, *elsewhere, *prepended, "debate"}
+    assert set(CONDITIONS) == known
     published = (CONDITIONS[name] for name in (*PUBLISHED, STRICT))
     assert {c.name for c in published if not c.seeded} == DETERMINISTIC
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -11,6 +13,7 @@ from statebridge.engine.decoding.lane_attention import lane_attention
 from statebridge.engine.decoding.lane_cache import LaneCache
 from statebridge.engine.decoding.processors import ban_repeated_ngrams, penalise_repetition
 from statebridge.engine.decoding.sampling import Draws
+from statebridge.models.key_values import KeyValues, attention
 from statebridge.models.token_batch import TokenBatch, to_device, to_host
 from statebridge.models.traced_model import TracedModel
 
@@ -35,16 +38,44 @@ class Prefilled:
         batch: The prompts.
         cache: Keys and values of all blocks, with room for the new tokens.
         logits: (lanes, vocabulary) at each prompt's last token.
+        front: (lanes, n) bool, the real positions of the messages in front of the prompts; None
+            where there are none.
     """
 
     batch: TokenBatch
     cache: LaneCache
     logits: torch.Tensor
+    front: torch.Tensor | None = None
 
     def keep(self, lanes: list[int]) -> Prefilled:
         """Return some of the lanes; the cache is narrowed in place."""
         self.cache.keep(lanes, self.logits.device)
-        return Prefilled(self.batch.select(lanes), self.cache, self.logits[lanes])
+        front = None if self.front is None else self.front[lanes]
+        return Prefilled(self.batch.select(lanes), self.cache, self.logits[lanes], front)
+
+    @property
+    def padded(self) -> bool:
+        """Whether attention needs a mask."""
+        return self.batch.padded or self.front is not None
+
+    @property
+    def seen(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """(lanes, n) mask of the messages; (lanes,) positions of message and prompt together."""
+        device = self.logits.device
+        lengths = to_device(torch.tensor(self.batch.lengths), device)
+        if self.front is None:
+            return torch.empty((len(lengths), 0), dtype=torch.bool, device=device), lengths
+        return self.front, lengths + self.front.sum(dim=1)
+
+    @contextmanager
+    def attending(self, model: TracedModel) -> Iterator[dict[str, Any]]:
+        """Let the model attend to the lanes' cache; yields what it is called with."""
+        if self.front is None:
+            with lane_attention(model, self.cache) as extra:
+                yield extra
+        else:
+            with attention(model.module):
+                yield {}
 
 
 def decode_dynamic(
@@ -68,14 +99,14 @@ def decode_dynamic(
     sequence[:, :prompt] = batch.ids
     mask = torch.ones((count, prompt + steps), dtype=torch.bool, device=device)
     mask[:, :prompt] = batch.mask
-    lengths = to_device(torch.tensor(batch.lengths), device)
+    front, lengths = lanes.seen
     active = torch.arange(count, device=device)
     done = torch.zeros(count, dtype=torch.bool, device=device)
     new_tokens = torch.zeros((count, steps), dtype=torch.int64, device=device)
     new_counts = torch.full((count,), steps, dtype=torch.int64, device=device)
 
     logits, cache = lanes.logits.clone(), lanes.cache
-    with torch.no_grad(), lane_attention(model, cache) as extra:
+    with torch.no_grad(), lanes.attending(model) as extra:
         for step in range(steps):
             end = prompt + step
             # Nothing else uses the logits, so in float32 they are changed in place.
@@ -100,10 +131,11 @@ def decode_dynamic(
                     cache.keep(kept.tolist(), device)
                     sequence, mask, done = sequence[kept], mask[kept], done[kept]
                     lengths, active, chosen = lengths[kept], active[kept], chosen[kept]
+                    front = front[kept]
             logits = model.module(
                 input_ids=chosen[:, None],
                 position_ids=(lengths + step)[:, None],
-                attention_mask=_visible(mask[:, : end + 1], extra) if batch.padded else None,
+                attention_mask=_visible(front, mask[:, : end + 1], extra) if lanes.padded else None,
                 past_key_values=cache,
                 use_cache=True,
                 **extra,
@@ -112,7 +144,8 @@ def decode_dynamic(
     return [row[: row[-1]] for row in found]
 
 
-def _visible(mask: torch.Tensor, extra: Mapping[str, object]) -> torch.Tensor:
+def _visible(front: torch.Tensor, mask: torch.Tensor, extra: Mapping[str, object]) -> torch.Tensor:
+    mask = torch.cat((front, mask), dim=1)
     # In four dimensions a mask is taken as it is, not worked out anew at every step.
     return mask[:, None, None, :] if extra else mask.long()
 
@@ -127,17 +160,18 @@ def answer_logits(model: TracedModel, lanes: Prefilled, inputs: torch.Tensor) ->
         (lanes, n, vocabulary).
     """
     added = inputs.shape[1]
-    lengths = to_device(torch.tensor(lanes.batch.lengths), inputs.device)
+    front, lengths = lanes.seen
     positions = lengths[:, None] + torch.arange(added, device=inputs.device)
     if model.window is not None:
         # Only the padding of a shorter answer can be beyond the window.
         positions = positions.clamp(max=model.window - 1)
     mask = torch.nn.functional.pad(lanes.batch.mask, (0, added), value=True)
-    with torch.no_grad(), lane_attention(model, lanes.cache) as extra:
+    mask = torch.cat((front, mask), dim=1)
+    with torch.no_grad(), lanes.attending(model) as extra:
         logits: torch.Tensor = model.module(
             input_ids=inputs,
             position_ids=positions,
-            attention_mask=mask.long() if lanes.batch.padded else None,
+            attention_mask=mask.long() if lanes.padded else None,
             past_key_values=lanes.cache,
             use_cache=True,
             **extra,
@@ -146,11 +180,24 @@ def answer_logits(model: TracedModel, lanes: Prefilled, inputs: torch.Tensor) ->
     return logits
 
 
-def prefill(model: TracedModel, batch: TokenBatch, room: int) -> Prefilled:
-    """Run prompts through the whole model, nothing written, with room for `room` tokens."""
-    cache = LaneCache(len(model.block_paths), batch.ids.shape[1] + room)
-    with torch.no_grad():
-        output = model.module(
-            **batch.inputs(), past_key_values=cache, use_cache=True, logits_to_keep=1
-        )
-    return Prefilled(batch, cache, output.logits[:, -1])
+def prefill(
+    model: TracedModel, batch: TokenBatch, room: int, message: KeyValues | None = None
+) -> Prefilled:
+    """Run prompts through the whole model, with room for `room` tokens.
+
+    Nothing is written; a message of keys and values may be in front of them.
+    """
+    inputs, front = batch.inputs(), None
+    if message is not None:
+        front = message.mask
+        inputs["attention_mask"], inputs["position_ids"] = message.before(batch.mask)
+    before = 0 if front is None else front.shape[1]
+    cache = LaneCache(len(model.block_paths), before + batch.ids.shape[1] + room)
+    for layer, entries in zip(
+        cache.layers, () if message is None else message.layers, strict=False
+    ):
+        layer.update(*entries)
+    attending = nullcontext() if message is None else attention(model.module)
+    with torch.no_grad(), attending:
+        output = model.module(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    return Prefilled(batch, cache, output.logits[:, -1], front)

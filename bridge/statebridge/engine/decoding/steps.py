@@ -77,7 +77,7 @@ def decode_lanes(
     step = step or step_on(device)
     if step == "graph" and device.type != "cuda":
         raise ValueError(f"a CUDA graph cannot be captured on {device}; it needs a GPU")
-    if step != "dynamic":
+    if step != "dynamic" and lanes.front is None:
         from statebridge.engine.cuda_graphs.decode import decode_static  # noqa: PLC0415 - chosen
         from statebridge.engine.cuda_graphs.hold import StepHold  # noqa: PLC0415
 

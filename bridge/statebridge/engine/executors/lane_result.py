@@ -59,7 +59,7 @@ def lane_row(
             "seq_len_match": prompts.lengths_match(row),
         }
     if cell.condition.reads_sender:
-        fields["prompt_len_sender"] = len(prompts.sender[row])
+        fields["prompt_len_sender"] = len(prompts.sent(cell.condition.sender_context, row))
     if cell.condition.shuffled:
         donor = workload.plan.donor(cell, row)
         fields |= {

@@ -13,13 +13,14 @@ from itertools import groupby
 
 import torch
 
-from statebridge.channels.channel import CHANNELS, LaneRow, Reading, WriteStates
+from statebridge.channels.channel import CHANNELS, LaneRow, Messages, Reading, WriteStates
 from statebridge.channels.workload import Workload
 from statebridge.engine.executors.lane_result import NO_NORMS, lane_row, row_norms
 from statebridge.engine.executors.measures import GoldMeasures, measure_gold
 from statebridge.engine.executors.memory import halving
 from statebridge.engine.executors.other_measures import OtherMeasures, other_measures, other_texts
 from statebridge.experiment.cells import Cell
+from statebridge.models.key_values import KeyValues
 from statebridge.models.traced_model import Pass, TracedModel
 from statebridge.records import Side
 from statebridge.runs.plan import Group, Plan, TokenIds
@@ -82,6 +83,38 @@ class PlainPath:
             )
         ]
 
+    def prepend(
+        self, cells: Sequence[Cell], rows: Sequence[int], messages: Messages
+    ) -> list[LaneRow]:
+        """Let the receiver answer behind keys and values; see `Operations`."""
+        work, plan, read = self.workload, self.workload.plan, cells[0].condition.prompt
+        prompts = [plan.prompts.read(read)[row] for row in rows]
+        answers = [plan.answers[read][row] for row in rows]
+        others = [plan.others[read][row] if plan.others else () for row in rows]
+        alone = next(self._ask([_Asked(rows, prompts, answers, baseline=True)]))
+        baseline, results = alone.logits[:, 0], []
+        for cell in cells:
+            included = [i for i, row in enumerate(rows) if plan.included(cell, row)]
+            if not included:
+                continue
+            message = messages(cell, [rows[place] for place in included])
+            # A message of one length in a pass: nothing is padded.
+            for same in _by_length(message.lengths):
+                places = [included[i] for i in same]
+                asked = _Asked(
+                    [rows[place] for place in places],
+                    [prompts[place] for place in places],
+                    [answers[place] for place in places],
+                    [others[place] for place in places],
+                    message=message.select(same),
+                )
+                measured = next(self._ask([asked])).measured(baseline[places])
+                results += [
+                    lane_row(work, cell, row, tokens=tokens, gold=gold, others=beside)
+                    for row, (tokens, gold, beside) in zip(asked.rows, measured, strict=True)
+                ]
+        return results
+
     def answer(
         self, cells: Sequence[Cell], rows: Sequence[int], readings: Sequence[Reading]
     ) -> list[LaneRow]:
@@ -89,7 +122,7 @@ class PlainPath:
         work = self.workload
         task = [work.plan.prompts.receiver[row] for row in rows]
         asked = [_Asked(rows, task, [(0,)] * len(rows), baseline=True)]
-        groups = _by_length([reading.prompt for reading in readings])
+        groups = _by_length([len(reading.prompt) for reading in readings])
         for places in groups:
             some = [readings[place] for place in places]
             asked.append(
@@ -130,7 +163,7 @@ class PlainPath:
     ) -> list[list[int]]:
         """Return the tokens that a model writes after prompts; see `Operations`."""
         model = self.workload.model(side)
-        groups = _by_length(prompts)
+        groups = _by_length([len(prompt) for prompt in prompts])
         passes = [
             self._generation(model, [prompts[i] for i in same], None, new_tokens) for same in groups
         ]
@@ -148,7 +181,9 @@ class PlainPath:
             passes += [_forward(receiver, each, texts) for texts in each.texts(plan)]
             if each.generates(plan):
                 new = plan.experiment.decoding.max_new_tokens
-                passes.append(self._generation(receiver, each.prompts, each.states, new))
+                passes.append(
+                    self._generation(receiver, each.prompts, each.states, new, each.message)
+                )
         results = zip(passes, receiver.run_passes(passes), strict=True)
         for each in asked:
             logits, *more = [next(results)[1] for _ in each.texts(plan)]
@@ -163,6 +198,7 @@ class PlainPath:
         prompts: Sequence[TokenIds],
         states: torch.Tensor | None,
         new_tokens: int,
+        message: KeyValues | None = None,
     ) -> Pass:
         """Return the pass that generates greedily after prompts of one length."""
         decoding = self.workload.plan.experiment.decoding
@@ -173,12 +209,12 @@ class PlainPath:
             "repetition_penalty": decoding.repetition_penalty,
             "no_repeat_ngram_size": decoding.no_repeat_ngram_size,
         }
-        return model.generation(model.pack(prompts), states, settings)
+        return model.generation(model.pack(prompts), states, settings, message)
 
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """Prompts of one length, the answers after them, and the states written at the prompt."""
+    """Prompts of one length, the answers after them, and what is written at or before them."""
 
     rows: Sequence[int]
     prompts: Sequence[TokenIds]
@@ -187,6 +223,7 @@ class _Asked:
     states: torch.Tensor | None = None
     baseline: bool = False
     """Whether only the logits after the prompt are wanted."""
+    message: KeyValues | None = None
 
     def texts(self, plan: Plan) -> list[Sequence[TokenIds]]:
         """Return the texts after the prompts, those of one pass together, the answers first."""
@@ -231,12 +268,13 @@ def _forward(model: TracedModel, asked: _Asked, texts: Sequence[TokenIds]) -> Pa
         [*prompt, *text[:-1], *[model.pad_id] * (longest - len(text))]
         for prompt, text in zip(asked.prompts, texts, strict=True)
     ]
-    return Pass({"input_ids": torch.tensor(rows, device=model.device)}, asked.states, longest)
+    inputs = {"input_ids": torch.tensor(rows, device=model.device)}
+    return Pass(inputs, asked.states, longest, message=asked.message)
 
 
-def _by_length(prompts: Sequence[TokenIds]) -> list[list[int]]:
-    order = sorted(range(len(prompts)), key=lambda place: (len(prompts[place]), place))
-    return [list(same) for _, same in groupby(order, key=lambda place: len(prompts[place]))]
+def _by_length(lengths: Sequence[int]) -> list[list[int]]:
+    order = sorted(range(len(lengths)), key=lambda place: (lengths[place], place))
+    return [list(same) for _, same in groupby(order, key=lambda place: lengths[place])]
 
 
 def remote_jobs(plan: Plan) -> int:

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from transformers import DynamicCache
 
-from statebridge.channels.channel import CHANNELS, LaneRow, Reading, WriteStates
+from statebridge.channels.channel import CHANNELS, LaneRow, Messages, Reading, WriteStates
 from statebridge.channels.workload import Workload
 from statebridge.engine.decoding.lane_attention import attends_by_lane
 from statebridge.engine.decoding.lane_cache import LaneCache
@@ -258,6 +259,39 @@ class SharedPath:
                 rows, tokens, gold, more, readings, strict=True
             )
         ]
+
+    def prepend(
+        self, cells: Sequence[Cell], rows: Sequence[int], messages: Messages
+    ) -> list[LaneRow]:
+        """Let the receiver answer behind keys and values; see `Operations`.
+
+        One cell runs at a time, so that a message is held once however many cells send it.
+        """
+        plan, receiver = self.workload.plan, self.workload.pair.receiver
+        read = cells[0].condition.prompt
+        prompts, answers = plan.prompts.read(read), plan.answers[read]
+        logits = receiver.next_logits(receiver.pack([prompts[row] for row in rows]))
+        against = dict(zip(rows, logits, strict=True))
+
+        def run(cell: Cell, some: Sequence[int]) -> list[LaneRow]:
+            own = [answers[row] for row in some]
+            others = [plan.others[read][row] if plan.others else () for row in some]
+            batch = receiver.pack([prompts[row] for row in some])
+            lanes = prefill(receiver, batch, self._room(own, others), messages(cell, some))
+            gold = self._measure(lanes, own, torch.stack([against[row] for row in some]))
+            more = self._measure_others(lanes, some, own, others, gold)
+            tokens = self._decode(lanes, [(cell, row) for row in some], [True] * len(some))
+            return [
+                lane_row(self.workload, cell, row, tokens=one, gold=measured, others=beside)
+                for row, one, measured, beside in zip(some, tokens, gold, more, strict=True)
+            ]
+
+        results: list[LaneRow] = []
+        for cell in cells:
+            included = [row for row in rows if plan.included(cell, row)]
+            if included:
+                results += halving(partial(run, cell), included, "lane")
+        return results
 
     def write_text(
         self,

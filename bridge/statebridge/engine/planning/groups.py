@@ -15,6 +15,7 @@ from statebridge.engine.decoding.lane_attention import attends_by_lane
 from statebridge.engine.decoding.steps import buffered_prompt
 from statebridge.experiment.cells import Cell
 from statebridge.experiment.conditions import Prompt
+from statebridge.models.key_values import cache_heads
 from statebridge.runs.plan import Group, Plan
 
 MEMORY_SHARE = 0.5
@@ -39,9 +40,10 @@ def lane_bytes(workload: Workload) -> int:
     config = receiver.module.config.get_text_config()
     decoding = workload.plan.experiment.decoding
     prompt, new = max(workload.plan.prompts.lengths, default=1), decoding.max_new_tokens
+    if any(cell.condition.site == "kv" for cell in workload.plan.cells):
+        prompt += max(map(len, workload.plan.prompts.sender))  # the message
     item = torch.finfo(receiver.dtype).bits // 8
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    head_width = getattr(config, "head_dim", None) or receiver.width // config.num_attention_heads
+    heads, head_width = cache_heads(config)
     position = int(2 * heads * head_width * item)  # its keys and values in one block
     depth, shared = len(receiver.block_paths), 0
     if attends_by_lane(receiver):

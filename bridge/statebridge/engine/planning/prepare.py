@@ -14,13 +14,16 @@ from statebridge.channels.token_ids import answers_after, fill, others_after
 from statebridge.channels.workload import Workload
 from statebridge.data.training_texts import answer_names
 from statebridge.engine.planning.other_answers import end_ids, other_answers
-from statebridge.errors import PairError
+from statebridge.errors import ExperimentError, PairError, ResultError
 from statebridge.experiment.cells import experiment_cells
 from statebridge.experiment.conditions import Prompt
 from statebridge.experiment.experiment import DEFAULT_SET, Experiment
+from statebridge.experiment.layer_choice import LayerShare
+from statebridge.experiment.layer_search import Choose
 from statebridge.models.families import turning_point
 from statebridge.models.pair import Pair
 from statebridge.records import DatasetRow
+from statebridge.results.layer_search import split_rows
 from statebridge.runs.plan import OtherAnswers, Plan, PromptTable, TokenIds, TranslatorKey
 from statebridge.translators import Translator
 
@@ -50,7 +53,13 @@ def prepare(
     reads_sender = any(c.reads_sender or c.positions == "question" for c in conditions)
     used = {condition.prompt for condition in conditions}
     prompts = build_prompts(
-        pair, rows, experiment.prompts, experiment.decoding, sender=reads_sender, used=used
+        pair,
+        rows,
+        experiment.prompts,
+        experiment.decoding,
+        sender=reads_sender,
+        used=used,
+        contexts={c.sender_context for c in conditions if c.sender_context is not None},
     )
     limit = min(experiment.limit or len(rows), len(rows))
     row_ids = [row.row_id for row in rows]
@@ -73,6 +82,7 @@ def prepare(
             for seed in (experiment.seeds if shuffles else ())
         },
     )
+    plan = replace(plan, measured_on=_measured_on(plan))
     _check_turns(plan, pair, sent=reads_sender)
     workload = Workload(plan, pair, {}, _noise(experiment, pair, row_ids, prompts))
     return with_translators(workload, translators)
@@ -115,7 +125,8 @@ def _check_turns(plan: Plan, pair: Pair, *, sent: bool) -> None:
     ]
     sides = [(pair.receiver, read, new)] if plan.experiment.path == "shared" else []
     if sent:
-        sides.append((pair.sender, [len(ids) for ids in plan.prompts.sender], 0))
+        prompts = plan.prompts.sender, *plan.prompts.contexts.values()
+        sides.append((pair.sender, [len(ids) for found in prompts for ids in found], 0))
     for model, lengths, more in sides:
         turn = turning_point(model.module)
         if turn is not None and min(lengths) <= turn < max(lengths) + more:
@@ -134,6 +145,31 @@ def stand_ins(experiment: Experiment, pair: Pair) -> dict[TranslatorKey, Transla
     return {
         (name, seed): fitting for name in experiment.translator_sets for seed in experiment.seeds
     }
+
+
+def _measured_on(plan: Plan) -> dict[LayerShare, tuple[int, ...]]:
+    """Return the rows on which the importance of layers is measured, for each choice of layers.
+
+    They are of the half that a layer search chooses on, unless a choice asks for the first rows.
+    """
+    found: dict[LayerShare, tuple[int, ...]] = {}
+    ids = [row.row_id for row in plan.rows[: plan.limit]]
+    for choice in (cell.condition.layers for cell in plan.cells):
+        if not isinstance(choice, LayerShare) or choice.by != "importance":
+            continue
+        chosen = list(range(plan.limit))
+        if choice.held_out:
+            settings = Choose()
+            try:
+                split = split_rows(ids, settings.share, settings.seed, least=1)
+            except ResultError:
+                raise ExperimentError(
+                    f"layers: importance is measured on held-out rows, and {len(ids)} leave none; "
+                    "run more rows, or choose layers by another rule"
+                ) from None
+            chosen = [place for place, row_id in enumerate(ids) if row_id in split.choosing]
+        found[choice] = tuple(chosen[: choice.rows])
+    return found
 
 
 def _answers(

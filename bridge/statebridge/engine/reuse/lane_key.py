@@ -21,6 +21,7 @@ import torch
 from statebridge.channels.workload import Workload
 from statebridge.experiment.cells import Cell
 from statebridge.experiment.conditions import Prompt
+from statebridge.experiment.layer_choice import LayerShare
 from statebridge.experiment.random_streams import STREAMS, PerRow
 from statebridge.models.loading import weights_sha256
 from statebridge.models.traced_model import TracedModel
@@ -88,9 +89,10 @@ class LaneKeys:
         if condition.writes and not condition.private:
             parts["match"] = [prompts.ids_match(row), prompts.lengths_match(row)]
         if condition.reads_sender:
-            origin = work.plan.donor(cell, row) if condition.shuffled else row
-            parts["sent"] = [len(prompts.sender[row]), prompts.sender[origin]]
+            own = prompts.sent(condition.sender_context, row)
+            parts["sent"] = [len(own), work.plan.sent(cell, row)]
             if condition.shuffled:
+                origin = work.plan.donor(cell, row)
                 parts["donor"] = [work.plan.rows[origin].row_id, origin == row]
         return bytes.fromhex(digest(parts))
 
@@ -118,7 +120,7 @@ class LaneKeys:
             "common": self._common,
             # Whose states a lone row takes shows in the donor.
             "condition": condition.model_dump(
-                mode="json", exclude={"name", "translator", "lone_rows"}
+                mode="json", exclude={"name", "translator", "lone_rows"}, exclude_none=True
             ),
             "decoding": decoding,
         }
@@ -128,6 +130,11 @@ class LaneKeys:
             parts["sender_layer"] = work.pair.sender.layer_path
         if condition.reads_sender or relays:
             parts["sender"] = self._sender
+        if isinstance(condition.layers, LayerShare):
+            read, sent = work.plan.prompts.read(condition.prompt), work.plan.prompts.sender
+            rows = work.plan.rows_of(condition.layers)
+            drawn = cell.seed if condition.layers.by == "random" else None
+            parts["layers"] = [drawn, [[sent[row], read[row]] for row in rows]]
         if condition.translates:
             parts["translator"] = self._translators[work.plan.translator_key(cell)]
         if relays:

@@ -14,6 +14,7 @@ import pytest
 from statebridge.experiment import PRESETS
 from tests.bridge.engine.private_points import (
     ALL,
+    ELSEWHERE,
     LAST_ONLY,
     ODD,
     PAIRS,
@@ -64,8 +65,9 @@ def test_the_preset_is_the_points_here_and_the_relay() -> None:
     names = [condition.name for condition in PRESETS["private-all"]]
     assert sorted(names) == sorted([*ALL, "private_relay"])
     assert [c.name for c in PRESETS["private"]] == list(LAST_ONLY)
-    points = ALL | RAW
-    for condition in {*PRESETS["private-all"], *PRESETS["activations"]}:
+    points = ALL | RAW | ELSEWHERE
+    strict = {*PRESETS["private-strict"], *PRESETS["activations-strict"]}
+    for condition in {*PRESETS["private-all"], *strict}:
         if condition.name != "private_relay":
             point = points[condition.name]
             fields = {name: getattr(condition, name) for name in Point.__dataclass_fields__}
@@ -125,6 +127,36 @@ def _odd(points: Any, texts: Texts, count: int = 6, **fields: Any) -> None:
 @pytest.mark.slow
 def test_points_that_no_preset_has_equal_the_oracle() -> None:
     _odd(ODD, Texts())
+
+
+def test_null_and_neutral_controls_equal_the_oracle() -> None:
+    _odd(ELSEWHERE, Texts())
+
+
+def test_a_neutral_text_of_the_user_equals_the_oracle() -> None:
+    names = ("private_last_neutral", "question_neutral")
+    points = {name: ELSEWHERE[name] for name in names}
+    texts = Texts(sender="{context}\nQ: {question}\nA:", neutral="the city")
+    _odd(points, texts, prompts={"sender": texts.sender, "neutral_text": "the city"})
+
+
+def test_controls_say_nothing_of_the_context() -> None:
+    """Rows that differ in the words of their contexts alone give the same control rows."""
+    pair, (row, *_) = neox_pair(), ROWS[2:]
+    contexts = "the city of Lima is in Peru", "the city of Oslo is in Asia"
+    found = [
+        run_engine(
+            engine_pair(pair),
+            dataset_rows([dict(row) | {"context": text}]),
+            translators_of(pair, (42,)),
+            conditions=["private_last", "private_last_null", "private_last_neutral"],
+            decode=False,
+        ).rows
+        for text in contexts
+    ]
+    own, *controls = zip(*(list(run.values()) for run in found), strict=True)
+    assert own[0] != own[1]
+    assert all(one == other for one, other in controls)
 
 
 def test_prompts_of_other_words_equal_the_oracle() -> None:

@@ -217,19 +217,19 @@ def test_all_mistakes_are_found_at_once(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     experiment = declared(
         folder,
-        conditions=["no_inject", {"name": "k", "source": "zero", "channel": "kv"}],
+        conditions=["no_inject", {"name": "k", "source": "zero", "channel": "wire"}],
         rows=[ROWS[0] | {"scoring": "exactly"}],
         sender={"model": str(folder / "nowhere"), "layer": 0},
         execution={"device": "cuda:7"},
     )
     found = missing(experiment, tmp_path)
     assert list(found) == ["names", "dataset", "sender", "device", "disk"]
-    assert "unknown channel 'kv'" in found["names"]
+    assert "unknown channel 'wire'" in found["names"]
     assert "holds notes.txt and no manifest.json" in found["disk"]
 
 
 def test_an_unknown_channel_is_one_mistake(folder: Path) -> None:
-    condition = {"name": "k", "source": "zero", "channel": "kv"}
+    condition = {"name": "k", "source": "zero", "channel": "wire"}
     assert list(missing(declared(folder, conditions=["no_inject", condition]))) == ["names"]
 
 

@@ -1,0 +1,154 @@
+"""Keys and values of prompts, as a message that a model has in front of its own prompt.
+
+Source: KVComm (arXiv 2510.03346). Keys are taken after the rotation and are not rotated again; a
+receiver's tokens take the positions behind the message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+NAME = "statebridge_message"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyValues:
+    """Keys and values of several rows' messages, padded on the left.
+
+    Attributes:
+        layers: For each block its keys and values, (rows, key-value heads, positions, head width)
+            each; a shortened block has one position, each row's first.
+        lengths: Number of real positions of each row.
+    """
+
+    layers: tuple[tuple[torch.Tensor, torch.Tensor], ...]
+    lengths: tuple[int, ...]
+
+    @property
+    def mask(self) -> torch.Tensor:
+        """(rows, positions) bool: the real positions of a block that is whole."""
+        width, device = max(self.lengths), self.layers[0][0].device
+        missing = width - torch.tensor(self.lengths, device=device)
+        return torch.arange(width, device=device) >= missing[:, None]
+
+    def to(self, device: torch.device) -> KeyValues:
+        """Return the same on another device."""
+        layers = tuple((keys.to(device), values.to(device)) for keys, values in self.layers)
+        return KeyValues(layers, self.lengths)
+
+    def select(self, rows: Sequence[int]) -> KeyValues:
+        """Return some rows, padded to the longest of them."""
+        lengths = tuple(self.lengths[row] for row in rows)
+        spare = max(self.lengths) - max(lengths)
+        index = torch.tensor(list(rows), device=self.layers[0][0].device)
+
+        def taken(entries: torch.Tensor) -> torch.Tensor:
+            start = spare if entries.shape[2] == max(self.lengths) else 0
+            return entries.index_select(0, index)[:, :, start:]
+
+        return KeyValues(tuple((taken(k), taken(v)) for k, v in self.layers), lengths)
+
+    def shortened(self, whole: Collection[int]) -> KeyValues:
+        """Return the message with only its first position in all blocks but some.
+
+        The first key is the sink of attention (arXiv 2510.03346). Block 0 is always whole: a
+        model takes its positions from there.
+        """
+        width, (keys, _) = max(self.lengths), self.layers[0]
+        if width == 0:
+            return self
+        first = (width - torch.tensor(self.lengths, device=keys.device)).clamp(max=width - 1)
+        rows = torch.arange(len(self.lengths), device=keys.device)
+
+        def sink(entries: torch.Tensor) -> torch.Tensor:
+            return entries[rows, :, first][:, :, None]
+
+        return KeyValues(
+            tuple(
+                (keys, values) if block in whole or block == 0 else (sink(keys), sink(values))
+                for block, (keys, values) in enumerate(self.layers)
+            ),
+            self.lengths,
+        )
+
+    def before(self, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the mask of message and prompts, and the positions of the prompts' tokens.
+
+        Args:
+            mask: (rows, n), True or 1 at the prompts' real tokens.
+
+        Returns:
+            (rows, positions of the message + n), and (rows, n).
+        """
+        whole = torch.cat((self.mask.to(mask.device), mask.bool()), dim=1).long()
+        places = (whole.cumsum(dim=1) - 1).clamp(min=0)
+        return whole, places[:, whole.shape[1] - mask.shape[1] :]
+
+    def cache(self) -> DynamicCache:
+        """Return a cache that begins with the message, which stays as it is."""
+        cache = DynamicCache()
+        for block, (keys, values) in enumerate(self.layers):
+            cache.update(keys, values, block)
+        return cache
+
+
+def cache_heads(config: Any) -> tuple[int, int]:
+    """Return the key-value heads of a block and their width, from a model's configuration."""
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return int(heads), int(width)
+
+
+def sliding_window(config: Any) -> int | None:
+    """Return the positions that a block with a sliding window sees; None where no block has one."""
+    kinds = getattr(config, "layer_types", None)
+    if kinds is not None and "sliding_attention" not in kinds:
+        return None
+    window = getattr(config, "sliding_window", None)
+    return None if window is None else int(window)
+
+
+@contextmanager
+def attention(module: Any, name: str = NAME) -> Iterator[None]:
+    """Let a model attend in another way: by default so that blocks may have shortened messages.
+
+    A model has one mask for all blocks, as wide as block 0. A message is padded on the left, so
+    the mask's last columns are those of a shortened block's entries.
+    """
+    configs = {id(part.config): part.config for part in module.modules() if hasattr(part, "config")}
+    before = [(config, config._attn_implementation) for config in configs.values()]
+    for config, _ in before:
+        config._attn_implementation = name
+    try:
+        yield
+    finally:
+        for config, former in before:
+            config._attn_implementation = former
+
+
+def _attend(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    **more: Any,
+) -> tuple[torch.Tensor, None]:
+    if attention_mask is not None:
+        attention_mask = attention_mask[..., -key.shape[2] :]
+    attended: tuple[torch.Tensor, None] = sdpa_attention_forward(
+        module, query, key, value, attention_mask, **more
+    )
+    return attended
+
+
+AttentionInterface.register(NAME, _attend)
+AttentionMaskInterface.register(NAME, sdpa_mask)

@@ -1,0 +1,319 @@
+"""Keys and values in front of the receiver's prompt, held to plain forwards of one row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from functools import cache
+from typing import Any
+
+import nnsight
+import pytest
+import torch
+
+from statebridge.channels.layer_choice import chosen_layers, measured_importance, scores
+from statebridge.errors import ExperimentError, StatebridgeError
+from statebridge.experiment.layer_choice import LayerShare
+from statebridge.models.key_values import KeyValues
+from statebridge.models.traced_model import Pass, TracedModel
+from tests.bridge.engine.private_points import CLOSE
+from tests.bridge.engine.tiny_experiment import EngineRun, dataset_rows, engine_pair, run_engine
+from tests.reference.decoding import answer_ids, encode
+from tests.reference.key_values import answer_behind, read_cache
+from tests.reference.oracle import OraclePair, Settings
+from tests.reference.points import QUESTION_ONLY, TASK, Texts, chosen_donors, other_context
+from tests.tiny_models import (
+    mixed_rows,
+    tiny_gemma,
+    tiny_llama,
+    tiny_llama_tokenizer,
+    tiny_neox,
+    tiny_qwen,
+    tiny_tokenizer,
+)
+
+FAMILIES: Mapping[str, Callable[[int], Any]] = {
+    "neox": lambda seed: tiny_neox(seed, layers=4, hidden=32, heads=4, rotary_pct=0.5),
+    "llama": lambda seed: tiny_llama(seed, layers=4, hidden=32),
+    "qwen3": lambda seed: tiny_qwen(seed, version=3, layers=4, hidden=32),
+    "gemma3": lambda seed: tiny_gemma(seed, version=3, layers=4, hidden=32, sliding_window=300),
+}
+ROWS = mixed_rows(9, seed=5)
+NEW = 6
+
+
+def _pair(family: str, sender: int = 1) -> OraclePair:
+    """Two models of one shape, as two fine-tunes of one base."""
+    make = FAMILIES[family]
+    return OraclePair(make(sender), make(2), 1, 1, tiny_tokenizer())
+
+
+def _traced(module: Any) -> TracedModel:
+    tokenizer = tiny_tokenizer()
+    model = nnsight.TransformersModel(module, task="text-generation", tokenizer=tokenizer)
+    return TracedModel.wrap(model, tokenizer, 1)
+
+
+def _logits(model: TracedModel, prompts: list[list[int]], message: KeyValues | None) -> Any:
+    batch = model.pack(prompts)
+    inputs = {"input_ids": batch.ids, "attention_mask": batch.mask.long()}
+    return next(model.run_passes([Pass(inputs, message=message)]))
+
+
+SENT, READ = [0, 5, 9, 200, 31, 44, 7], [0, 17, 300, 8]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_all_layers_equal_a_plain_forward_over_both(family: str) -> None:
+    module = FAMILIES[family](3)
+    model = _traced(module)
+    with torch.no_grad():
+        plain = module(input_ids=torch.tensor([SENT + READ])).logits[:, len(SENT) :]
+    found = _logits(model, [READ], model.key_values(model.pack([SENT])))
+    # The same sums in another order, in float32.
+    torch.testing.assert_close(found, plain, rtol=1e-4, atol=2e-5)
+
+
+def test_a_message_of_no_keys_changes_nothing() -> None:
+    model = _traced(FAMILIES["llama"](3))
+    whole = model.key_values(model.pack([SENT]))
+    empty = KeyValues(tuple((k[:, :, :0], v[:, :, :0]) for k, v in whole.layers), (0,))
+    for message in (empty, empty.shortened({1})):
+        assert torch.equal(_logits(model, [READ], message), _logits(model, [READ], None))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_messages_of_several_lengths_are_those_of_each_row(family: str) -> None:
+    sender, model = _traced(FAMILIES[family](1)), _traced(FAMILIES[family](2))
+    sent = [SENT, SENT[:2], SENT[1:6], SENT[:1]]
+    both = sender.key_values(sender.pack(sent)).shortened({0, 2})
+    found = _logits(model, [READ] * 4, both)
+    for row, ids in enumerate(sent):
+        alone = _logits(model, [READ], sender.key_values(sender.pack([ids])).shortened({2}))
+        torch.testing.assert_close(found[row], alone[0], rtol=1e-4, atol=2e-5)
+        chosen = both.select([row])
+        assert chosen.lengths == (len(ids),)
+        assert [k.shape[2] for k, _ in chosen.layers] == [len(ids), 1, len(ids), 1]
+        torch.testing.assert_close(_logits(model, [READ], chosen), alone, rtol=1e-4, atol=2e-5)
+
+
+# ---------------------------------------------------------------- whole runs
+
+POINTS: dict[str, dict[str, Any]] = {
+    "kv_all": {},
+    "kv_all_null": {"sender_context": "empty"},
+    "kv_all_neutral": {"sender_context": "neutral"},
+    "kv_all_shuffled": {"source": "shuffled_sender", "lone_rows": "nearest"},
+    "kv_middle": {"layers": {"share": 0.5, "by": "middle"}},
+    "kv_list": {"layers": [-1]},
+    "kv_list_task": {"layers": [2, 3], "prompt": "task"},
+}
+WHOLE: dict[str, Collection[int]] = {"kv_middle": (1, 2), "kv_list": (3,), "kv_list_task": (2, 3)}
+
+
+def _declared(name: str, **fields: Any) -> dict[str, Any]:
+    base = {"source": "sender", "site": "kv", "operator": "append", "prompt": "question_only"}
+    return {"name": f"my_{name}", **base, **fields}
+
+
+def _run(pair: OraclePair, count: int, path: str, **fields: Any) -> EngineRun:
+    declared = {
+        "conditions": [_declared(name, **point) for name, point in POINTS.items()],
+        "rng": "published",
+        "decoding": {"max_new_tokens": NEW},
+        "execution": {"path": path},
+        "seeds": [42],
+    }
+    return run_engine(engine_pair(pair), dataset_rows(ROWS[:count]), {}, **(declared | fields))
+
+
+@cache
+def _expected(family: str, count: int) -> dict[tuple[str, str], Any]:
+    pair, rows, limit = _pair(family), ROWS[:count], Settings().max_prompt_tokens
+    tokenizer = pair.tokenizer
+    lengths = [len(encode(tokenizer, TASK.format(**row), limit)) for row in rows]
+    donors = chosen_donors(lengths, [row["id"] for row in rows], 42, "nearest")
+    found = {}
+    for name, point in POINTS.items():
+        shuffled = point.get("source") == "shuffled_sender"
+        for index, row in enumerate(rows):
+            if shuffled and index not in donors:
+                continue
+            origin = rows[donors[index]] if shuffled else row
+            sent = encode(tokenizer, TASK.format(**origin), limit)
+            if "sender_context" in point:
+                context = point["sender_context"]
+                sent = other_context(tokenizer, Texts(), row, context, limit)
+            text = (TASK if point.get("prompt") == "task" else QUESTION_ONLY).format(**row)
+            cell = f"my_{name}/seed42" if shuffled else f"my_{name}"
+            found[cell, row["id"]] = answer_behind(
+                pair.receiver,
+                read_cache(pair.sender, sent),
+                encode(tokenizer, text, limit),
+                WHOLE.get(name, range(4)),
+                answer_ids(tokenizer, text, row["answer"]),
+                end=tokenizer.eos_token_id,
+                new=NEW,
+            )
+    return found
+
+
+WAYS = [("shared", 1), ("shared", 7), ("plain", 7)]
+
+
+@pytest.mark.parametrize(
+    ("family", "path", "together"),
+    [
+        ("neox", "shared", 7),
+        ("llama", "plain", 7),
+        *(
+            pytest.param(family, *way, marks=pytest.mark.slow)
+            for family in ("neox", "llama", "qwen3")
+            for way in WAYS
+            if (family, *way) not in [("neox", "shared", 7), ("llama", "plain", 7)]
+        ),
+    ],
+)
+def test_every_row_equals_the_oracle(family: str, path: str, together: int) -> None:
+    run = _run(_pair(family), 7, path, rows_together=together)
+    expected = _expected(family, 7)
+    assert run.rows.keys() == expected.keys()
+    for key, row in run.rows.items():
+        assert row.token_ids == expected[key].tokens, key
+        assert row.gold_logprob == pytest.approx(expected[key].gold_logprob, **CLOSE), key
+    lengths = {row.prompt_len_sender for (cell, _), row in run.rows.items() if cell == "my_kv_all"}
+    assert len(lengths) > 1, "messages of one length say nothing of padding"
+
+
+def test_the_paths_agree_where_a_sliding_window_sees_all() -> None:
+    conditions = [_declared("kv_all"), _declared("kv_middle", **POINTS["kv_middle"])]
+    shared, plain = (
+        _run(_pair("gemma3"), 4, path, conditions=conditions) for path in ("shared", "plain")
+    )
+    assert len(shared.rows) == 8
+    for key, row in shared.rows.items():
+        assert row.token_ids == plain.rows[key].token_ids
+        assert row.gold_logprob == pytest.approx(plain.rows[key].gold_logprob, **CLOSE)
+
+
+# ---------------------------------------------------------------- the choice of layers
+
+
+def test_importance_is_the_attention_to_all_keys_but_the_first() -> None:
+    module = FAMILIES["llama"](3)
+    model = _traced(module)
+    found = measured_importance(model, READ, model.key_values(model.pack([SENT])))
+    assert module.config._attn_implementation == "sdpa"
+    module.config._attn_implementation = "eager"
+    with torch.no_grad():
+        whole = module(input_ids=torch.tensor([SENT + READ]), output_attentions=True)
+    count = len(SENT)
+    for layer, weights in enumerate(whole.attentions):
+        of_tokens = [
+            float(weights[0, head, place, 1:count].sum())
+            for head in range(weights.shape[1])
+            for place in range(count, count + len(READ))
+        ]
+        assert found[layer] == pytest.approx(sum(of_tokens) / len(of_tokens), rel=1e-5)
+
+
+def _chosen(layers: Any, seed: int | None = None, of: tuple[float, ...] = ()) -> list[int]:
+    return sorted(chosen_layers(layers, 6, seed, lambda: of))
+
+
+def test_layers_are_chosen_as_declared() -> None:
+    assert _chosen(None) == _chosen("all") == [0, 1, 2, 3, 4, 5]
+    assert _chosen((-1, 2)) == [2, 5]
+    assert _chosen(LayerShare(share=0.4, by="middle")) == [2, 3]
+    random = [_chosen(LayerShare(share=0.5, by="random"), seed) for seed in range(20)]
+    assert {len(layers) for layers in random} == {3}
+    assert len({tuple(layers) for layers in random}) > 5
+    # int(0.3 · 6) = 1 layer, the one that is attended to most; of two equal ones the first.
+    assert _chosen(LayerShare(), of=(0.1, 0.9, 0.2, 0.9, 0.3, 0.1)) == [1]
+    deep = LayerShare(share=0.5, alpha=0.0, mu=1.0, sigma=1.0)
+    assert _chosen(deep, of=(9.0, 0, 0, 0, 0, 0)) == [3, 4, 5]
+
+
+def test_scores_mix_attention_and_depth() -> None:
+    choice = LayerShare(alpha=0.25, mu=0.5, sigma=1.0)
+    edge, centre, attended = 0.0, 0.75, 0.25
+    assert scores(choice, (2.0, 2.0, 4.0)) == pytest.approx([edge, centre, attended])
+
+
+def test_held_out_rows_are_left_out_of_the_choice() -> None:
+    share = {"share": 0.5, "by": "importance", "rows": 2}
+    names = {"own": {}, "theirs": {"held_out": False}}
+    conditions = [_declared(n, layers=share | more) for n, more in names.items()]
+    run = _run(_pair("llama"), 9, "shared", conditions=conditions, decode=False)
+    plan = run.workload.plan
+    ours, theirs = (cell.condition.layers for cell in plan.cells)
+    assert isinstance(ours, LayerShare)
+    assert isinstance(theirs, LayerShare)
+    measured = {ROWS[row]["id"] for row in plan.rows_of(ours)}
+    assert len(measured) == 2
+    assert plan.rows_of(theirs) == (0, 1)
+    every = {row["id"] for row in ROWS}
+    assert {row for cell, row in run.rows if cell == "my_own"} == every - measured
+    assert {row for cell, row in run.rows if cell == "my_theirs"} == every
+    assert len(run.workload.found) == 2, "importance is measured once for all groups"
+
+
+def test_a_single_row_leaves_none_to_measure_on() -> None:
+    with pytest.raises(ExperimentError, match="1 leave none"):
+        _run(_pair("llama"), 1, "shared", conditions=[_declared("k", layers={"share": 0.5})])
+
+
+# ---------------------------------------------------------------- refusals
+
+
+def _other_heads() -> OraclePair:
+    return OraclePair(
+        tiny_llama(1, layers=4, hidden=32, kv_heads=4), FAMILIES["llama"](2), 1, 1, tiny_tokenizer()
+    )
+
+
+def _other_depth() -> OraclePair:
+    return OraclePair(
+        tiny_llama(1, layers=3, hidden=32), FAMILIES["llama"](2), 1, 1, tiny_tokenizer()
+    )
+
+
+def _other_tokenizer() -> OraclePair:
+    make = FAMILIES["llama"]
+    return OraclePair(make(1), make(2), 1, 1, tiny_llama_tokenizer(), tiny_tokenizer())
+
+
+def _short_window() -> OraclePair:
+    sender = tiny_llama(1, layers=4, hidden=32)
+    receiver = tiny_llama(2, layers=4, hidden=32, max_position_embeddings=20)
+    return OraclePair(sender, receiver, 1, 1, tiny_tokenizer())
+
+
+def _short_sight() -> OraclePair:
+    sender, receiver = (
+        tiny_gemma(seed, version=3, layers=4, hidden=32, sliding_window=16) for seed in (1, 2)
+    )
+    return OraclePair(sender, receiver, 1, 1, tiny_tokenizer())
+
+
+@pytest.mark.parametrize(
+    ("pair", "fields", "words"),
+    [
+        (_other_heads, {}, "no map between 4 blocks of 4 key-value heads of width 8"),
+        (_other_depth, {}, "no map between 3 blocks of 2 key-value heads of width 8"),
+        (_other_tokenizer, {}, "have different tokenizers, and channel kv needs one"),
+        (_short_window, {}, "reach beyond the context window of tiny-receiver (20)"),
+        (_short_sight, {}, "some of its layers would not see the message"),
+        (lambda: _pair("llama"), {"layers": [4]}, "layer 4 is out of range"),
+        (lambda: _pair("llama"), {"channel": "states"}, "goes with channel kv"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_a_line(pair: Any, fields: Any, words: str) -> None:
+    with pytest.raises(StatebridgeError) as caught:
+        _run(pair(), 3, "shared", conditions=[_declared("kv", **fields)], decode=False)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_remote_run_is_refused() -> None:
+    with pytest.raises(ExperimentError, match="cannot enter a remote job"):
+        _run(_pair("llama"), 3, "plain", conditions=[_declared("kv")], remote="local")

@@ -1,0 +1,77 @@
+"""Outputs of KVComm's own code on small models (arXiv 2510.03346), made again here.
+
+`middle_mask_fixed` is their code with the mask that keeps shortened blocks causal, as ours are.
+The shared data's README names every patch.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nnsight
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from statebridge.engine.decoding.lanes import DecodingSettings, prefill
+from statebridge.engine.decoding.steps import decode_lanes
+from statebridge.models.traced_model import Pass, TracedModel
+from tests.shared_data import SHARED, needs_shared
+
+OUTPUTS = SHARED / "peers" / "outputs"
+SETTINGS = ("all/llama6-llama6", "all/neox-neox", "middle_mask_fixed/llama6-llama6")
+
+pytestmark = [needs_shared, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with their models, which are drawn from seeds."""
+    folder = tmp_path_factory.mktemp("peers")
+    command = [sys.executable, str(OUTPUTS / "make_peer_models.py"), "--out", str(folder)]
+    subprocess.run(command, check=True, capture_output=True)
+    return folder
+
+
+def _model(folder: Path) -> TracedModel:
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    module = AutoModelForCausalLM.from_pretrained(folder).eval()
+    model = nnsight.TransformersModel(module, task="text-generation", tokenizer=tokenizer)
+    return TracedModel.wrap(model, tokenizer, 1)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_messages_give_what_their_code_gives(models: Path, name: str) -> None:
+    recorded = json.loads((OUTPUTS / "kvcomm.json").read_text(encoding="utf-8"))["settings"][name]
+    items: list[dict[str, Any]] = recorded["items"]
+    model = _model(models / recorded["receiver"])
+    whole = recorded["layers_effective_sender_indices"]
+    sent = model.key_values(model.pack([item["sender_ids"] for item in items])).shortened(whole)
+    # On the shared path all items run together, padded; on the plain path each runs alone.
+    batch = model.pack([item["receiver_ids"] for item in items])
+    lanes = prefill(model, batch, 16, sent)
+    together = lanes.logits.clone()
+    decoded = decode_lanes(model, lanes, DecodingSettings(16, 1.0, 0))
+    for place, item in enumerate(items):
+        own, ids = sent.select([place]), model.pack([item["receiver_ids"]])
+        lengths = [keys.shape[2] for keys, _ in own.layers]
+        assert lengths == item["key_lengths_before_receiver"]
+        alone, generated = model.run_passes(
+            [
+                Pass({"input_ids": ids.ids}, keep=1, message=own),
+                model.generation(ids, None, {"max_new_tokens": 16, "do_sample": False}, own),
+            ]
+        )
+        top = item["first_logits_top20"]
+        for logits in (alone[0, -1], together[place]):
+            # The tolerance of the shared data's README: their sums are in another order.
+            expected = torch.tensor(top["values"])
+            torch.testing.assert_close(logits[top["ids"]], expected, rtol=0, atol=1e-4)
+        # A tie within rounding may go the other way; of these items none is one.
+        assert min(item["step_top1_minus_top2"]) > 1e-3
+        assert decoded[place] == item["generated_ids"]
+        assert generated[0, ids.ids.shape[1] :].tolist() == item["generated_ids"]
