@@ -73,6 +73,8 @@ class LaneResult:
     own; a zero state has cosine 0. Not part of the published files."""
     donor_row_id: str | None = None
     donor_self_fallback: bool | None = None
+    message_layers: tuple[int, ...] | None = None
+    """Layers that a message of keys and values has whole; the others have its first entry."""
     relay: str | None = None
     """The sender's text that the receiver read last."""
     relay_prompt_len: int | None = None

@@ -27,10 +27,12 @@ class KeyValues:
         layers: For each block its keys and values, (rows, key-value heads, positions, head width)
             each; a shortened block has one position, each row's first.
         lengths: Number of real positions of each row.
+        whole: Blocks that are not shortened; None for all.
     """
 
     layers: tuple[tuple[torch.Tensor, torch.Tensor], ...]
     lengths: tuple[int, ...]
+    whole: tuple[int, ...] | None = None
 
     @property
     def mask(self) -> torch.Tensor:
@@ -42,7 +44,7 @@ class KeyValues:
     def to(self, device: torch.device) -> KeyValues:
         """Return the same on another device."""
         layers = tuple((keys.to(device), values.to(device)) for keys, values in self.layers)
-        return KeyValues(layers, self.lengths)
+        return KeyValues(layers, self.lengths, self.whole)
 
     def select(self, rows: Sequence[int]) -> KeyValues:
         """Return some rows, padded to the longest of them."""
@@ -54,7 +56,7 @@ class KeyValues:
             start = spare if entries.shape[2] == max(self.lengths) else 0
             return entries.index_select(0, index)[:, :, start:]
 
-        return KeyValues(tuple((taken(k), taken(v)) for k, v in self.layers), lengths)
+        return KeyValues(tuple((taken(k), taken(v)) for k, v in self.layers), lengths, self.whole)
 
     def shortened(self, whole: Collection[int]) -> KeyValues:
         """Return the message with only its first position in all blocks but some.
@@ -67,16 +69,18 @@ class KeyValues:
             return self
         first = (width - torch.tensor(self.lengths, device=keys.device)).clamp(max=width - 1)
         rows = torch.arange(len(self.lengths), device=keys.device)
+        kept = tuple(sorted({0, *whole}))
 
         def sink(entries: torch.Tensor) -> torch.Tensor:
             return entries[rows, :, first][:, :, None]
 
         return KeyValues(
             tuple(
-                (keys, values) if block in whole or block == 0 else (sink(keys), sink(values))
+                (keys, values) if block in kept else (sink(keys), sink(values))
                 for block, (keys, values) in enumerate(self.layers)
             ),
             self.lengths,
+            kept,
         )
 
     def before(self, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -180,6 +180,10 @@ def test_every_row_equals_the_oracle(family: str, path: str, together: int) -> N
     for key, row in run.rows.items():
         assert row.token_ids == expected[key].tokens, key
         assert row.gold_logprob == pytest.approx(expected[key].gold_logprob, **CLOSE), key
+    whole = {cell: row.message_layers for (cell, _), row in run.rows.items()}
+    for name in POINTS:
+        cell = f"{name}/seed42" if name.endswith("shuffled") else name
+        assert whole[f"my_{cell}"] == tuple(sorted({0, *WHOLE.get(name, range(4))}))
     lengths = {row.prompt_len_sender for (cell, _), row in run.rows.items() if cell == "my_kv_all"}
     assert len(lengths) > 1, "messages of one length say nothing of padding"
 

@@ -11,6 +11,7 @@ from statebridge.channels.workload import Workload
 from statebridge.engine.executors.measures import GoldMeasures
 from statebridge.engine.executors.other_measures import NOT_MEASURED, OtherMeasures
 from statebridge.experiment.cells import Cell
+from statebridge.models.key_values import KeyValues
 from statebridge.records import LaneResult
 
 NO_NORMS: Mapping[str, float] = {}
@@ -29,6 +30,12 @@ def row_norms(written: Written) -> list[Mapping[str, float]]:
     return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
+def message_facts(message: KeyValues) -> Mapping[str, Any]:
+    """Return the facts of a message, by their names in a `LaneResult`."""
+    every = tuple(range(len(message.layers)))
+    return {"message_layers": every if message.whole is None else message.whole}
+
+
 def lane_row(
     workload: Workload,
     cell: Cell,
@@ -37,7 +44,7 @@ def lane_row(
     tokens: list[int] | None,
     gold: GoldMeasures,
     others: OtherMeasures = NOT_MEASURED,
-    norms: Mapping[str, float] = NO_NORMS,
+    written: Mapping[str, Any] = NO_NORMS,
     reading: Reading | None = None,
 ) -> LaneRow:
     """Return a lane with its result.
@@ -45,13 +52,13 @@ def lane_row(
     Args:
         row: Index in the dataset.
         tokens: New token ids; None where nothing was decoded.
-        norms: As `row_norms` returns them.
+        written: Facts of what was written, by their names in a `LaneResult`.
         others: Log-probabilities beside that of the gold answer.
         reading: The receiver's prompt, where it holds text that a model wrote.
     """
     source = workload.plan.rows[row]
     prompts = workload.plan.prompts
-    fields: dict[str, Any] = dict(norms)
+    fields: dict[str, Any] = dict(written)
     # Sender and receiver read different prompts where the context is private.
     if cell.condition.writes and not cell.condition.private:
         fields |= {

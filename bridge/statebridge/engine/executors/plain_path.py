@@ -15,7 +15,7 @@ import torch
 
 from statebridge.channels.channel import CHANNELS, LaneRow, Messages, Reading, WriteStates
 from statebridge.channels.workload import Workload
-from statebridge.engine.executors.lane_result import NO_NORMS, lane_row, row_norms
+from statebridge.engine.executors.lane_result import NO_NORMS, lane_row, message_facts, row_norms
 from statebridge.engine.executors.measures import GoldMeasures, measure_gold
 from statebridge.engine.executors.memory import halving
 from statebridge.engine.executors.other_measures import OtherMeasures, other_measures, other_texts
@@ -76,7 +76,9 @@ class PlainPath:
         lanes = self._ask(asked)
         baseline = next(lanes).logits[:, 0]
         return [
-            lane_row(work, cell, rows[place], tokens=tokens, norms=of_row, gold=gold, others=beside)
+            lane_row(
+                work, cell, rows[place], tokens=tokens, written=of_row, gold=gold, others=beside
+            )
             for (cell, places, norms), found in zip(of_cells, lanes, strict=True)
             for place, of_row, (tokens, gold, beside) in zip(
                 places, norms, found.measured(baseline[places]), strict=True
@@ -98,6 +100,7 @@ class PlainPath:
             if not included:
                 continue
             message = messages(cell, [rows[place] for place in included])
+            facts = message_facts(message)
             # A message of one length in a pass: nothing is padded.
             for same in _by_length(message.lengths):
                 places = [included[i] for i in same]
@@ -110,7 +113,9 @@ class PlainPath:
                 )
                 measured = next(self._ask([asked])).measured(baseline[places])
                 results += [
-                    lane_row(work, cell, row, tokens=tokens, gold=gold, others=beside)
+                    lane_row(
+                        work, cell, row, tokens=tokens, gold=gold, others=beside, written=facts
+                    )
                     for row, (tokens, gold, beside) in zip(asked.rows, measured, strict=True)
                 ]
         return results

@@ -27,7 +27,7 @@ from statebridge.engine.decoding.lanes import (
 )
 from statebridge.engine.decoding.sampling import ANSWER, Draws, row_uniforms
 from statebridge.engine.decoding.steps import decode_lanes
-from statebridge.engine.executors.lane_result import NO_NORMS, lane_row, row_norms
+from statebridge.engine.executors.lane_result import NO_NORMS, lane_row, message_facts, row_norms
 from statebridge.engine.executors.measures import GoldMeasures, answer_inputs, measure_gold
 from statebridge.engine.executors.memory import halving
 from statebridge.engine.executors.other_measures import OtherMeasures, other_measures, other_texts
@@ -151,7 +151,7 @@ class SharedPath:
                 self.workload,
                 *drawn[i],
                 tokens=tokens[i],
-                norms=norms[i],
+                written=norms[i],
                 gold=gold[i],
                 others=more[i],
             )
@@ -277,12 +277,21 @@ class SharedPath:
             own = [answers[row] for row in some]
             others = [plan.others[read][row] if plan.others else () for row in some]
             batch = receiver.pack([prompts[row] for row in some])
-            lanes = prefill(receiver, batch, self._room(own, others), messages(cell, some))
+            message = messages(cell, some)
+            lanes = prefill(receiver, batch, self._room(own, others), message)
             gold = self._measure(lanes, own, torch.stack([against[row] for row in some]))
             more = self._measure_others(lanes, some, own, others, gold)
             tokens = self._decode(lanes, [(cell, row) for row in some], [True] * len(some))
             return [
-                lane_row(self.workload, cell, row, tokens=one, gold=measured, others=beside)
+                lane_row(
+                    self.workload,
+                    cell,
+                    row,
+                    tokens=one,
+                    gold=measured,
+                    others=beside,
+                    written=message_facts(message),
+                )
                 for row, one, measured, beside in zip(some, tokens, gold, more, strict=True)
             ]
 

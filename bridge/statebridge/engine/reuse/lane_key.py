@@ -29,7 +29,7 @@ from statebridge.runs.directory import FORMAT
 from statebridge.runs.reuse import LaneKey
 from statebridge.translators import Translator
 
-KEY_FORMAT = 4
+KEY_FORMAT = 5
 """To be raised whenever the same inputs give another result or another set of fields."""
 
 
