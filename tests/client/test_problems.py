@@ -68,7 +68,7 @@ def test_a_refusal_of_the_key_says_which_setting_to_look_at() -> None:
     assert "set STATEBRIDGE_API_KEY, or give a key file" in str(refused(problem(401)))
     for status in (401, 403):
         output = str(refused(problem(status), key="sb_secret"))
-        assert "check the key in STATEBRIDGE_API_KEY" in output
+        assert "check the key in api_key" in output
         assert "sb_secret" not in output
 
 

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 
 from statebridge.errors import ExperimentError
-from statebridge.experiment.yaml_text import read_yaml
 
 ExperimentFile = Annotated[
     Path, typer.Argument(metavar="FILE", help="Experiment file, YAML or JSON.", show_default=False)
@@ -57,6 +56,9 @@ def read_changes(changes: list[str] | None) -> dict[str, Any]:
     Raises:
         ExperimentError: An option is not FIELD=VALUE.
     """
+    # Not with the file: `--help` needs no pydantic.
+    from statebridge.experiment.yaml_text import read_yaml
+
     found: dict[str, Any] = {}
     for change in changes or []:
         field, equals, text = change.partition("=")
@@ -82,6 +84,9 @@ def read_layers(text: str) -> list[int | float | str]:
     Raises:
         ExperimentError: The text is not such a list.
     """
+    # Not with the file: `--help` needs no pydantic.
+    from statebridge.experiment.yaml_text import read_yaml
+
     wrong = ExperimentError(f"layers {text!r}: give a list such as 0.25,0.5,8")
     try:
         layers, _ = read_yaml(f"[{text}]", "layers")
