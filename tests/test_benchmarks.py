@@ -164,6 +164,7 @@ def test_the_ways_to_attend_agree_where_they_are_timed() -> None:
         torch.testing.assert_close(result, found["kernel"], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU: it would run for long")
 def test_the_gpu_script_says_in_one_line_that_there_is_no_gpu(tmp_path: Path) -> None:
     import sys

@@ -72,6 +72,7 @@ def test_the_block_holds_back_a_posix_module() -> None:
     assert "No module named 'fcntl'" in run_blocked("import fcntl").stderr
 
 
+@pytest.mark.slow
 def test_every_portable_module_imports_without_posix() -> None:
     names = [".".join(filter(None, ("statebridge", _name(path)))) for path in LIGHT]
     for path in _files("client"):
@@ -82,6 +83,7 @@ def test_every_portable_module_imports_without_posix() -> None:
     assert done.stdout.strip() == "all", done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", ["--help", "report --help", "demo --help", "submit --help"])
 def test_the_command_line_starts_without_posix(words: str) -> None:
     done = run_blocked("from statebridge.commands import main; main()", *words.split())

@@ -45,6 +45,7 @@ def test_wrong_fields(changes: dict[str, Any], words: tuple[str, ...], command: 
     assert all(word in err for word in words), err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "words"),
     [

@@ -175,6 +175,7 @@ def test_fit_writes_translators_with_cards(call: Any, tmp_path: Path) -> None:
     assert weights[0] != weights[1]
 
 
+@pytest.mark.slow
 def test_fitted_files_can_be_named(call: Any, tmp_path: Path) -> None:
     assert call("fit", "e.yaml", "--out", tmp_path / "fitted").code == 0
     declared = {seed: str(tmp_path / "fitted" / f"seed{seed}.safetensors") for seed in (42, 123)}

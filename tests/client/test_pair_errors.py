@@ -206,6 +206,7 @@ def _checkpoint(**changes: Any) -> dict[str, Any]:
     return {**fields, "normalize": True, "state_dict": state, **changes}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "code", "words"),
     [

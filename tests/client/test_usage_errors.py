@@ -70,6 +70,7 @@ def test_help_and_version_are_no_errors(
     assert called(monkeypatch, capsys, "--version")[1].startswith("statebridge ")
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_is_no_error() -> None:
     code = "from statebridge.commands import main; main()"
     # Unbuffered, so that the second write meets the closed pipe whatever the timing.

@@ -53,6 +53,7 @@ def test_decoding_by_hand(penalty: float, ngram: int) -> None:
         assert tokens == slow_greedy(model, ids, 24, penalty, ngram, 0)
 
 
+@pytest.mark.slow
 def test_the_end_token_stops_and_is_kept() -> None:
     rows = [row.token_ids or () for row in cell(pair("neox"), "no_inject", **FULL)]
     ended = [tokens for tokens in rows if tokens[-1] == 0]

@@ -56,6 +56,7 @@ def test_every_condition_runs(kind: str, dtype: torch.dtype, direction: str) -> 
     assert sum(index is not None for index in changed) > len(dataset) / 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["neox", "llama"])
 def test_self_injection_is_the_baseline(kind: str) -> None:
     of = pair(kind)
@@ -87,6 +88,7 @@ def test_zero_replacement_writes_zeros() -> None:
     assert [row.gold_logprob for row in rows] == [pytest.approx(rows[0].gold_logprob)] * len(rows)
 
 
+@pytest.mark.slow
 def test_norms_and_weights_of_the_written_states() -> None:
     of = pair("neox", torch.float64)
     cells = {c: cell(of, c, decode=False) for c in CONDITIONS if c not in ("nl_relay", STRICT)}
@@ -126,6 +128,7 @@ def test_norms_and_weights_of_the_written_states() -> None:
         )
 
 
+@pytest.mark.slow
 def test_relay_is_what_the_sender_says() -> None:
     of = pair("llama").reversed()
     for row, result in zip(

@@ -217,6 +217,7 @@ def holder(database: Database, token: str) -> Principal | None:
     return authenticate(None if key_id is None else find_key(database, key_id), token)
 
 
+@pytest.mark.slow
 def test_the_store_of_keys(database: Database) -> None:
     token, key = create_key(database, "Ann", "submit")
     found = holder(database, token)

@@ -167,6 +167,7 @@ def test_a_deleted_job_leaves_nothing_behind(work: Jobs, monkeypatch: pytest.Mon
     assert work.lanes() == LANES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["a bit", "cut", "empty", "other row"])
 def test_damaged_lanes_are_computed_again(
     damage: str, sqlite_work: Jobs, monkeypatch: pytest.MonkeyPatch

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence, Set
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 
 from statebridge.experiment.random_streams import STREAMS, Answers
 from statebridge.runs.plan import Donors
@@ -83,6 +82,8 @@ def _nearest_apart(
             alike[names] = sorted({column for name in names for column in with_name[name]})
         cost[place, alike[names]] += shared
         cost[place, column_of[row]] = self_given
+    from scipy.optimize import linear_sum_assignment  # noqa: PLC0415 - half a second of every start
+
     places, columns = linear_sum_assignment(cost)
     return {rows[p]: ordered[c] for p, c in zip(places, columns, strict=True)}
 

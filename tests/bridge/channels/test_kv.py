@@ -62,6 +62,7 @@ def _logits(model: TracedModel, prompts: list[list[int]], message: KeyValues | N
 SENT, READ = [0, 5, 9, 200, 31, 44, 7], [0, 17, 300, 8]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_all_layers_equal_a_plain_forward_over_both(family: str) -> None:
     module = FAMILIES[family](3)
@@ -81,6 +82,7 @@ def test_a_message_of_no_keys_changes_nothing() -> None:
         assert torch.equal(_logits(model, [READ], message), _logits(model, [READ], None))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_messages_of_several_lengths_are_those_of_each_row(family: str) -> None:
     sender, model = _traced(FAMILIES[family](1)), _traced(FAMILIES[family](2))
@@ -160,6 +162,7 @@ def _expected(family: str, count: int) -> dict[tuple[str, str], Any]:
 WAYS = [("shared", 1), ("shared", 7), ("plain", 7)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "path", "together"),
     [
@@ -299,6 +302,7 @@ def _short_sight() -> OraclePair:
     return OraclePair(sender, receiver, 1, 1, tiny_tokenizer())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("pair", "fields", "words"),
     [

@@ -26,6 +26,7 @@ def run(*words: object) -> str:
     return result.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("figures_as_svg_alone")
 def test_the_taught_pair_carries_bits_and_its_controls_none(tmp_path: Path) -> None:
     fields = taught_control_fields(rows=4) | {"name": "bits", "seeds": [42]}

@@ -132,6 +132,7 @@ def test_a_partial_pass(name: str) -> None:
         assert exact_partial(shape(name), LENGTH, layer) == pytest.approx(work, rel=TOLERANCE)
 
 
+@pytest.mark.slow
 @families
 @pytest.mark.parametrize("cache", [True, False])
 def test_generation(name: str, cache: bool) -> None:

@@ -72,6 +72,7 @@ def test_replacing_used_states_alone_takes_the_sender_to_chance(
         assert at_end["first", how].right_after >= KEPT
 
 
+@pytest.mark.slow
 def test_in_early_blocks_the_answer_is_in_the_context_states(
     sender: TracedModel,
 ) -> None:

@@ -48,6 +48,7 @@ def tokenizer():
     return build_tokenizer()
 
 
+@pytest.mark.slow
 def test_every_name_and_answer_is_one_token(tokenizer):
     names = {
         name
@@ -178,6 +179,7 @@ def test_teaching_again_gives_the_same_weights_bit_by_bit(tokenizer):
     assert other != first
 
 
+@pytest.mark.slow
 def test_teaching_lowers_the_loss(tokenizer):
     course = replace(_quick(0), steps=60, report_every=20)
     log = list(teach(course, tokenizer, new_model(course.shape, len(tokenizer), 0)))

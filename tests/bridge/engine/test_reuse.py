@@ -187,6 +187,7 @@ def _stop_after(groups: int) -> Callable[[str, int, int], None]:
     return progress
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", range(5))
 def test_a_killed_run_ends_the_same_without_its_store(
     after: int, translators: dict[int, Path], earlier: Lanes, tmp_path: Path

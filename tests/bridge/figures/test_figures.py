@@ -77,6 +77,7 @@ NAMES = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_caption_states_rows_seeds_and_kind_of_interval(
     drawings: dict[str, Drawing], name: str
@@ -89,6 +90,7 @@ def test_a_caption_states_rows_seeds_and_kind_of_interval(
     assert "interval" in drawing.caption
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_no_text_is_cut_off(drawings: dict[str, Drawing], name: str) -> None:
     figure = drawings[name].figure

@@ -91,6 +91,7 @@ class _KilledError(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_a_killed_layer_search_goes_on_to_the_same_bytes(searched: Path, tmp_path: Path) -> None:
     seen: list[tuple[str, int]] = []
 

@@ -81,6 +81,7 @@ def test_opens_from_disk_without_asking_for_anything(browser: Browser, path: Pat
     assert count(browser) == f"{ROWS} of {ROWS} rows"
 
 
+@pytest.mark.slow
 def test_figures_are_painted_under_the_policy(browser: Browser, tmp_path: Path) -> None:
     small = made_run(["no_inject", "replace"], rows=4)
     page = report(small, tmp_path, figures=True)

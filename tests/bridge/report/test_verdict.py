@@ -139,6 +139,7 @@ def test_no_text_is_judged_by_log_probability() -> None:
     assert any("No row has a prediction (a run without decoding)" in c for c in verdict.cautions)
 
 
+@pytest.mark.slow
 def test_text_and_log_probability_are_both_given() -> None:
     run = made_run()
     (verdict,) = verdicts(run, compare(run, ["no_inject", "nl_relay"], settings=QUICK))

@@ -55,6 +55,7 @@ GROWN: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grown", GROWN.values(), ids=GROWN)
 def test_a_larger_experiment_extends_the_run(
     grown: dict[str, Any], files: dict[int, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -101,6 +101,7 @@ def _rows(path: Path) -> bytes:
     return (path / ROWS).read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
 def test_stopped_and_torn_anywhere_it_ends_the_same(
     seed: int, translator: Path, undisturbed: Path, tmp_path: Path

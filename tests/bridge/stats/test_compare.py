@@ -327,6 +327,7 @@ def shuffled(table: ResultSet, key: int) -> ResultSet:
     return ResultSet(cells, dataset)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=8)
 @given(st.integers(0, 2**32 - 1))
 def test_order_of_cells_and_rows_never_matters(key: int) -> None:

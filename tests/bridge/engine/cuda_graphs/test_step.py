@@ -66,6 +66,7 @@ def _addresses(state: LaneState) -> list[tuple[int, torch.Size]]:
     return [(tensor.data_ptr(), tensor.shape) for tensor in tensors]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "shared", "sampled"),
     [

@@ -91,6 +91,7 @@ def _naive(model: Any, tokenizer: Any, text: str, numbers: list[float]) -> list[
     return new
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_sampled_row_is_the_naive_one(seed: int) -> None:
     pair, run = neox_pair(), _run()

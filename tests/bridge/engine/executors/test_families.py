@@ -98,6 +98,7 @@ def _traced(module: Any, layer: int) -> TracedModel:
     return TracedModel.wrap(model, tiny_tokenizer(), layer)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_blocks_are_found_and_captured_right(family: str) -> None:
     module = _model(family, 1)

@@ -172,6 +172,7 @@ def _holds(states: torch.Tensor, written: torch.Tensor) -> bool:
     return bool(torch.isclose(states[:, :length], written, **EXACT).all(dim=2).all(dim=1).any())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["shared", "plain"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_self_injection_writes_the_captured_state_bit_for_bit(

@@ -75,6 +75,7 @@ def _run(**fields: Any) -> EngineRun:
     return run_engine(engine_pair(neox_pair()), _rows(), translators, **declared | fields)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["shared", "plain"])
 def test_each_text_is_scored_as_the_oracle_does(path: str) -> None:
     found = _run(execution={"path": path})

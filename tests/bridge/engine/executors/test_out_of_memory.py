@@ -68,6 +68,7 @@ def _more_than(limit: int, refusal: Callable[[], Exception], seen: list[int]) ->
     return refuse
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "side", "kind"),
     [

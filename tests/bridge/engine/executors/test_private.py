@@ -129,6 +129,7 @@ def test_points_that_no_preset_has_equal_the_oracle() -> None:
     _odd(ODD, Texts())
 
 
+@pytest.mark.slow
 def test_null_and_neutral_controls_equal_the_oracle() -> None:
     _odd(ELSEWHERE, Texts())
 
@@ -159,6 +160,7 @@ def test_controls_say_nothing_of_the_context() -> None:
     assert all(one == other for one, other in controls)
 
 
+@pytest.mark.slow
 def test_prompts_of_other_words_equal_the_oracle() -> None:
     # The sender reads a longer prompt than the task's; a word stands for the context's tokens.
     texts = Texts(
@@ -219,6 +221,7 @@ def test_divergence_is_from_the_same_prompt_without_a_baseline(path: str) -> Non
             assert found > 1e-3, "nothing was changed, so this says nothing"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "rows_together", "tolerance"),
     [

@@ -84,6 +84,7 @@ def by_norm(states: torch.Tensor) -> torch.Tensor:
     return states[states.norm(dim=1).argsort()]
 
 
+@pytest.mark.slow
 def test_the_pairs_are_the_last_tokens_of_each_model(folder: Path) -> None:
     declared = experiment(folder)
     pair = load_pair(declared)

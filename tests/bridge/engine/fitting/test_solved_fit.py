@@ -61,6 +61,7 @@ def test_each_seed_has_the_map_of_its_passages(pair: Pair, kind: str, positions:
     assert not torch.allclose(first, second, rtol=1e-2, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_more_seeds_take_no_more_passes_and_change_no_bit(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -140,6 +140,7 @@ def _pythia() -> TracedModel:
     return _model(PreTrainedTokenizerFast.from_pretrained(SHARED / "tokenizer"))
 
 
+@pytest.mark.slow
 @needs_shared
 @pytest.mark.parametrize(
     ("file", "rows", "long"), [("musique_gold", 300, 194), ("hotpotqa_gold", 397, 130)]

@@ -150,6 +150,7 @@ def fitted(**fit: Any) -> dict[str, Any]:
     return {**TRANSLATED, "translators": {"fit": {"corpus": CORPUS, **fit}}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fields", "what", "words"),
     [

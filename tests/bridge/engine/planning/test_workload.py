@@ -75,6 +75,7 @@ def _row(row_id: str, context: str, answer: str = "Peru") -> DatasetRow:
 # ---------------------------------------------------------------- gold answers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("cut", [1, 5, 256])
 def test_the_gold_answer_of_a_cut_prompt_is_the_answer(path: str, cut: int) -> None:

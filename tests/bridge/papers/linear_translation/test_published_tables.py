@@ -47,6 +47,7 @@ def clustered(results: ResultSet) -> Comparison:
     return compare(results, BASELINES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("condition", "baseline"), PRINTED)
 def test_pooled_deltas_and_intervals(published: Comparison, condition: str, baseline: str) -> None:
     found = published.difference(condition, baseline, "word_boundary_contains")

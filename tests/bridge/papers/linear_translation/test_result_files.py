@@ -440,6 +440,7 @@ def test_the_published_folder() -> None:
     assert all(cell.complete for cell in results.cells)
 
 
+@pytest.mark.slow
 def test_reading_and_comparing_need_no_torch() -> None:
     program = (
         "import sys; import statebridge.stats; "

@@ -104,6 +104,7 @@ def test_skyline_reads_everything(through: str, tmp_path: Path) -> None:
         torch.testing.assert_close(skyline[place], alone, atol=1e-10, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("condition", "kind", "options"),
     [

@@ -50,6 +50,7 @@ def weights_hash(pair: Pair) -> str:
 # --------------------------------------------------------------------------- what it does
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "options"),
     [("affine", {}), ("gated", {}), ("low_rank", {"rank": 3}), ("mlp_1hidden", {"hidden_dim": 9})],
@@ -70,6 +71,7 @@ def test_every_kind_learns(
     assert not any(parameter.requires_grad for parameter in trained.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "through", ["private_last", "private_question", "private_placeholder", "replace", "additive"]
 )
@@ -201,6 +203,7 @@ def test_record(rows: FrozenRows, pair: Pair) -> None:
     assert seen == [(step, 12) for step in range(1, 13)] + [(12, 12)]
 
 
+@pytest.mark.slow
 def test_best_epoch_is_kept_and_training_stops_early(rows: FrozenRows, pair: Pair) -> None:
     # Steps this long leave every minimum at once: the start stays the best.
     wild = with_settings(rows, epochs=50, patience=2, learning_rate=3.0, warmup_steps=0)
