@@ -174,11 +174,15 @@ def capacity(
     Raises:
         StatebridgeError: As `statebridge.run` does, or more symbols than there are.
     """
+    from statebridge.experiment.dataset import MOST_SYMBOLS
     from statebridge.experiment.given import read_experiment
     from statebridge.tasks.symbols import symbol_dataset
 
-    if not symbols or rows < 1:
-        raise ExperimentError(f"capacity: symbols {list(symbols)}, rows {rows}; give 1 or more")
+    if not symbols or rows < 1 or not all(2 <= count <= MOST_SYMBOLS for count in symbols):
+        raise ExperimentError(
+            f"capacity: symbols {', '.join(map(str, symbols)) or 'none'}, rows {rows}; give "
+            f"numbers of symbols from 2 to {MOST_SYMBOLS}, and at least one row"
+        )
     given = read_experiment(experiment, overrides)
     changes: dict[str, Any] = {
         "dataset": symbol_dataset(given.dataset, symbols, rows),

@@ -24,7 +24,8 @@ TASKS: Registry[Generate] = Registry(
 
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1), NO_BOOLEAN]
 Hops = Annotated[int, Field(ge=2, le=4), NO_BOOLEAN]
-Symbols = Annotated[int, Field(ge=2, le=1024), NO_BOOLEAN]
+MOST_SYMBOLS = 1024
+Symbols = Annotated[int, Field(ge=2, le=MOST_SYMBOLS), NO_BOOLEAN]
 Part = Annotated[float, Field(ge=0, le=1), NO_BOOLEAN]
 
 

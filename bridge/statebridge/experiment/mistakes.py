@@ -129,7 +129,7 @@ def _precision(error: ErrorDetails) -> tuple[int, bool, bool]:
     return len(_field_path(error)), not name.endswith("_type"), name == "extra_forbidden"
 
 
-_UNION_LABELS = frozenset({"files", "Condition", "str", "int", "float", "constrained-str"})
+_UNION_LABELS = frozenset({"files", "str", "int", "float", "constrained-str"})
 
 
 def _field_path(error: ErrorDetails) -> Path:
@@ -146,7 +146,10 @@ def _field_path(error: ErrorDetails) -> Path:
 
 
 def _is_union_label(part: str | int) -> bool:
-    return isinstance(part, str) and (part in _UNION_LABELS or "[" in part or "constrained" in part)
+    # A class is capitalised; fields, and the names that a file gives, are not.
+    return isinstance(part, str) and (
+        part in _UNION_LABELS or part[:1].isupper() or "[" in part or "constrained" in part
+    )
 
 
 def _change_of(location: Path, changes: Mapping[str, Any]) -> str | None:

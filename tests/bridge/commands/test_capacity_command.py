@@ -72,3 +72,9 @@ def test_any_experiment_runs_over_words_as_symbols(tmp_path: Path) -> None:
 def test_symbols_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="give numbers such as 2,8,32"):
         run(tmp_path / "x.yaml", "--out", tmp_path / "run", "--symbols", "two")
+
+
+@pytest.mark.parametrize("symbols", ["1", "2,1025"])
+def test_a_number_of_symbols_out_of_range_is_refused(symbols: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="give numbers of symbols from 2 to 1024"):
+        run(tmp_path / "x.yaml", "--out", tmp_path / "run", "--symbols", symbols)

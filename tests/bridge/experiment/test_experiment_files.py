@@ -50,6 +50,10 @@ FIT = BASE + "translators:\n  fit:\n    corpus: {path: text.txt}\n"
             "conditions.0.positions.1: give a whole number, not 'x'",
         ),
         (
+            BASE + "conditions:\n- {name: a, channel: kv, layers: {share: 3}}\n",
+            "conditions.0.layers.share: give a number of at most 1, not 3",
+        ),
+        (
             BASE + "conditions:\n- {name: a, source: none, weight: 2}\n",
             "conditions.0: source none writes nothing",
         ),

@@ -97,6 +97,19 @@ def test_local_simulation_gives_the_same_rows() -> None:
     assert simulated.rows == here.rows
 
 
+def test_more_logits_than_a_job_may_bring_are_several_jobs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fields = PUBLISHED | {"conditions": ["no_inject", "zero_replacement"]}
+    few, _, receiver = _remote_pair(neox_pair())
+    together = run_engine(few, ROWS[:3], {}, remote="http://fake.example", **fields)
+    monkeypatch.setattr("statebridge.models.traced_model.JOB_BYTES", 1)
+    many, _, other = _remote_pair(neox_pair())
+    apart = run_engine(many, ROWS[:3], {}, remote="http://fake.example", **fields)
+    assert apart.rows == together.rows
+    assert other.jobs > receiver.jobs
+
+
 def test_a_host_that_goes_away_is_one_line() -> None:
     pair, _, receiver = _remote_pair(neox_pair())
     receiver.refuse_after = receiver.jobs + 2
