@@ -23,11 +23,11 @@ from statebridge.progress import ShowProgress, show_progress
 if TYPE_CHECKING:
     from statebridge.engine.capture import Captured
     from statebridge.engine.doctor.readiness import Check
-    from statebridge.experiment.given import ExperimentLike
+    from statebridge.experiment.reading.given import ExperimentLike
     from statebridge.models.pair import Pair
     from statebridge.models.traced_model import TracedModel
-    from statebridge.stats.capacity import Capacity
     from statebridge.stats.held_out_choice import HeldOutChoice
+    from statebridge.stats.information.capacity import Capacity
     from statebridge.translators import Translator
 
 ENGINE_PACKAGES = ("torch", "transformers", "nnsight", "safetensors", "psutil")
@@ -64,7 +64,7 @@ def fit(
         EnvironmentFault: The engine is not installed, or a file cannot be written.
     """
     from statebridge.experiment.experiment import DEFAULT_SET, Fit
-    from statebridge.experiment.given import read_experiment
+    from statebridge.experiment.reading.given import read_experiment
 
     declared = read_experiment(experiment, overrides)
     out = Path(out)
@@ -128,7 +128,7 @@ def layer_search(
         ExperimentError: The experiment declares no layers to search.
         EnvironmentFault: The engine is not installed.
     """
-    from statebridge.experiment.given import read_experiment
+    from statebridge.experiment.reading.given import read_experiment
 
     declared = read_experiment(experiment, overrides)
     need_engine()
@@ -175,7 +175,7 @@ def capacity(
         StatebridgeError: As `statebridge.run` does, or more symbols than there are.
     """
     from statebridge.experiment.dataset import MOST_SYMBOLS
-    from statebridge.experiment.given import read_experiment
+    from statebridge.experiment.reading.given import read_experiment
     from statebridge.tasks.symbols import symbol_dataset
 
     if not symbols or rows < 1 or not all(2 <= count <= MOST_SYMBOLS for count in symbols):
@@ -200,7 +200,7 @@ def capacity(
     need_engine()
     from statebridge.engine.run import run_experiment
     from statebridge.results.read_results import read_sources
-    from statebridge.stats.capacity import capacity as measured
+    from statebridge.stats.information.capacity import capacity as measured
 
     with shown(progress) as show:
         run_experiment(declared, out, pair=pair, progress=show)
@@ -225,7 +225,7 @@ def doctor(
         ExperimentError: The experiment declares something wrong.
         EnvironmentFault: The engine is not installed.
     """
-    from statebridge.experiment.given import read_experiment
+    from statebridge.experiment.reading.given import read_experiment
 
     declared = read_experiment(experiment, overrides)
     need_engine()

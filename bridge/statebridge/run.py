@@ -18,7 +18,7 @@ from statebridge.errors import ResultError, nearest
 
 if TYPE_CHECKING:
     from statebridge.experiment import Experiment
-    from statebridge.experiment.given import ExperimentLike
+    from statebridge.experiment.reading.given import ExperimentLike
     from statebridge.models.pair import Pair
     from statebridge.progress import ShowProgress
     from statebridge.records import Direction, ResultSet
@@ -375,7 +375,7 @@ def run(
         StatebridgeError: Whatever is wrong, before a row is run where it can be known then.
     """
     from statebridge.actions import need_engine, shown
-    from statebridge.experiment.given import read_experiment
+    from statebridge.experiment.reading.given import read_experiment
 
     declared = read_experiment(experiment, overrides)
     need_engine()

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from statebridge.experiment.given import ExperimentLike
+from statebridge.experiment.reading.given import ExperimentLike
 from statebridge.results.service_records import (
     CorpusInfo,
     DatasetInfo,

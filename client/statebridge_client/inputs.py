@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 from statebridge.data import FieldMap
 from statebridge.data.files import atomic_writer, make_folder
 from statebridge.errors import DatasetError
-from statebridge.experiment.given import ExperimentLike
+from statebridge.experiment.reading.given import ExperimentLike
 from statebridge.results.service_records import (
     CorpusInfo,
     CorpusList,

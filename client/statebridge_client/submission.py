@@ -24,8 +24,8 @@ from typing import Any
 from statebridge.errors import ExperimentError
 from statebridge.experiment.declared import is_model_folder
 from statebridge.experiment.experiment import Dataset, Experiment, Fit, TranslatorSets
-from statebridge.experiment.files import declared_files, set_field
-from statebridge.experiment.given import ExperimentLike, as_declared, read_experiment
+from statebridge.experiment.reading.files import declared_files, set_field
+from statebridge.experiment.reading.given import ExperimentLike, as_declared, read_experiment
 from statebridge.results.service_records import ExperimentStatus
 from statebridge_client.call import Call, model_of
 from statebridge_client.sender import Steps

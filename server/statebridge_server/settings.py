@@ -26,8 +26,8 @@ from pydantic_settings import (
 from statebridge.errors import InputError, nearest
 from statebridge.experiment.declared import is_model_folder
 from statebridge.experiment.experiment import Device, Dtype, Remote
-from statebridge.experiment.mistakes import model_of
-from statebridge.experiment.yaml_text import read_yaml
+from statebridge.experiment.reading.mistakes import model_of
+from statebridge.experiment.reading.yaml_text import read_yaml
 
 CONFIG_VARIABLE = "STATEBRIDGE_CONFIG"
 """Variable with the settings file, used without `--config`."""

@@ -15,7 +15,7 @@ from statebridge.demo.experiment import TAUGHT_CELLS
 from statebridge.errors import ExperimentError, nearest
 from statebridge.experiment import PRESETS, experiment_cells
 from statebridge.experiment.experiment import Experiment, Fit
-from statebridge.experiment.files import check_fields
+from statebridge.experiment.reading.files import check_fields
 from statebridge_server.references import References
 from statebridge_server.settings import ListedPair, Settings
 from statebridge_server.store.database import Database

@@ -57,7 +57,7 @@ def read_changes(changes: list[str] | None) -> dict[str, Any]:
         ExperimentError: An option is not FIELD=VALUE.
     """
     # Not with the file: `--help` needs no pydantic.
-    from statebridge.experiment.yaml_text import read_yaml
+    from statebridge.experiment.reading.yaml_text import read_yaml
 
     found: dict[str, Any] = {}
     for change in changes or []:
@@ -85,7 +85,7 @@ def read_layers(text: str) -> list[int | float | str]:
         ExperimentError: The text is not such a list.
     """
     # Not with the file: `--help` needs no pydantic.
-    from statebridge.experiment.yaml_text import read_yaml
+    from statebridge.experiment.reading.yaml_text import read_yaml
 
     wrong = ExperimentError(f"layers {text!r}: give a list such as 0.25,0.5,8")
     try:

@@ -9,7 +9,7 @@ from statebridge.figures.style import GREY, house_style, literal, new_figure, se
 from statebridge.figures.wording import rows_text
 from statebridge.records import Direction
 from statebridge.results.by_condition import row_label
-from statebridge.stats.capacity import LEVEL, Capacity, ChannelUse
+from statebridge.stats.information.capacity import LEVEL, Capacity, ChannelUse
 
 
 def capacity_curve(capacity: Capacity) -> Drawing:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from statebridge.stats.bits import message_bits
 from statebridge.stats.compare import CONTINUOUS_METRICS, PUBLISHED_METRICS, compare
 from statebridge.stats.comparison import (
     Comparison,
@@ -23,6 +22,7 @@ from statebridge.stats.comparison import (
     Stratum,
     Verdict,
 )
+from statebridge.stats.information.bits import message_bits
 
 __all__ = [
     "CONTINUOUS_METRICS",

@@ -9,7 +9,6 @@ from statebridge.errors import ResultError, nearest
 from statebridge.experiment.conditions import Prompt
 from statebridge.records import Direction, ResultSet
 from statebridge.scoring.measures import MEASURES
-from statebridge.stats.bits import MEASURE, message_bits
 from statebridge.stats.comparison import (
     MODES,
     Comparison,
@@ -23,7 +22,8 @@ from statebridge.stats.comparison import (
     Stratification,
 )
 from statebridge.stats.difference import clustered_difference
-from statebridge.stats.intervals import on_threads
+from statebridge.stats.inference.intervals import on_threads
+from statebridge.stats.information.bits import MEASURE, message_bits
 from statebridge.stats.own_row import own_row_differences
 from statebridge.stats.pairing import PairedCondition, Pairing
 from statebridge.stats.setting import ChannelSetting, channel_settings

@@ -30,7 +30,7 @@ IntervalMethod = Literal[
 """How an interval was made; each is described where it is computed.
 
 `mover_mid_p`, `mover_exact` (equivalence tests), `studentised_bootstrap`: rows are the clusters
-(`statebridge.stats.means`). `fieller_*`: a share, by the same two methods
+(`statebridge.stats.inference.means`). `fieller_*`: a share, by the same two methods
 (`statebridge.stats.shares`). `pooled_percentile_bootstrap`: as published, seeds of a row taken as
 independent (`statebridge.papers.linear_translation.bootstrap`). `tost_normal`: the interval that
 the published equivalence test amounts to.

@@ -17,14 +17,14 @@ from statebridge.stats.comparison import (
     Settings,
     better_sign,
 )
-from statebridge.stats.hypothesis_tests import (
+from statebridge.stats.inference.hypothesis_tests import (
     cohens_dz,
     discordant_odds_ratio,
     equivalence,
     exact_mcnemar,
     exact_mcnemar_over_seeds,
 )
-from statebridge.stats.intervals import (
+from statebridge.stats.inference.intervals import (
     FEW_LEAVING,
     LEAST_SEEDS,
     Floats,
@@ -36,7 +36,7 @@ from statebridge.stats.intervals import (
     over_seeds,
     rows_leaving,
 )
-from statebridge.stats.means import Mean, is_constant
+from statebridge.stats.inference.means import Mean, is_constant
 from statebridge.stats.pairing import ClusteredRows, PairedCondition, PairedRun, is_zero_one
 
 

@@ -24,7 +24,7 @@ from statebridge.results.layer_search import Layers, LayerSearchResults, Split, 
 from statebridge.scoring.aggregate import row_values
 from statebridge.stats.compare import compare
 from statebridge.stats.comparison import Comparison, Settings
-from statebridge.stats.intervals import Floats, keyed_generator
+from statebridge.stats.inference.intervals import Floats, keyed_generator
 
 RESAMPLES = 2000
 """Number of resamples of the choosing rows, to see how firm the choice is."""

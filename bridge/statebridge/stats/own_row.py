@@ -17,7 +17,7 @@ from statebridge.records import Direction, ResultSet
 from statebridge.results.donors import same_answer_rows
 from statebridge.stats.comparison import Difference, Settings, measures_change
 from statebridge.stats.difference import clustered_difference
-from statebridge.stats.intervals import on_threads
+from statebridge.stats.inference.intervals import on_threads
 from statebridge.stats.pairing import PairedCondition, Pairing
 from statebridge.stats.setting import ChannelSetting
 from statebridge.stats.verdicts import judged

@@ -19,7 +19,7 @@ from statebridge.records import CellResult, Direction, ResultSet
 from statebridge.scoring.aggregate import row_values
 from statebridge.scoring.measures import MEASURES
 from statebridge.stats.comparison import measures_change
-from statebridge.stats.intervals import Floats
+from statebridge.stats.inference.intervals import Floats
 
 _COMPARABLE_DECODING = ("max_new_tokens", "repetition_penalty", "no_repeat_ngram_size")
 

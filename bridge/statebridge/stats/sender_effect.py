@@ -17,7 +17,7 @@ from statebridge.results.sender_checks import (
     SenderChecks,
 )
 from statebridge.stats.comparison import RESAMPLES, Interval
-from statebridge.stats.intervals import Floats, clustered_interval
+from statebridge.stats.inference.intervals import Floats, clustered_interval
 
 NEGLIGIBLE = 0.1
 """Nats: a change of the answer's probability by a tenth. An interval that lies within shows no

@@ -14,10 +14,10 @@ is 0 for a channel that carries nothing and 1 for one that carries all that the 
 have read itself.
 
 The interval of a share holds every share at which the mean of part − share × whole may be zero, by
-the same method as the interval of the part (`statebridge.stats.means`). A share is therefore clear
-of 0 exactly where the difference from the floor is, and clear of 1 exactly where the difference
-from the ceiling is. Where the whole is less than `LEAST_ERRORS` standard errors above zero there
-is no share: its interval would be of any width.
+the same method as the interval of the part (`statebridge.stats.inference.means`). A share is
+therefore clear of 0 exactly where the difference from the floor is, and clear of 1 exactly where
+the difference from the ceiling is. Where the whole is less than `LEAST_ERRORS` standard errors
+above zero there is no share: its interval would be of any width.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ import numpy as np
 from statebridge.errors import ResultError
 from statebridge.records import Direction
 from statebridge.stats.comparison import RESAMPLES, FailureChain, GapClosed, Interval, Share
-from statebridge.stats.intervals import Floats, clustered_interval, mean_and_sd
-from statebridge.stats.means import BoundedMean, Mean, Resamples, ratio_limits
+from statebridge.stats.inference.intervals import Floats, clustered_interval, mean_and_sd
+from statebridge.stats.inference.means import BoundedMean, Mean, Resamples, ratio_limits
 from statebridge.stats.pairing import PairedCondition, Pairing, is_zero_one
 from statebridge.stats.setting import ChannelSetting
 

@@ -26,8 +26,13 @@ from statebridge.stats.comparison import (
     Stratification,
     Stratum,
 )
-from statebridge.stats.hypothesis_tests import holm_by_family
-from statebridge.stats.intervals import Floats, clustered_interval, keyed_generator, on_threads
+from statebridge.stats.inference.hypothesis_tests import holm_by_family
+from statebridge.stats.inference.intervals import (
+    Floats,
+    clustered_interval,
+    keyed_generator,
+    on_threads,
+)
 from statebridge.stats.pairing import PairedCondition, is_zero_one
 
 _BINS = 4

@@ -21,9 +21,9 @@ from statebridge.stats.comparison import (
     better_sign,
     measures_change,
 )
-from statebridge.stats.detectable import detectable_mean, detectable_share
-from statebridge.stats.hypothesis_tests import holm_by_family
-from statebridge.stats.means import BoundedMean
+from statebridge.stats.inference.detectable import detectable_mean, detectable_share
+from statebridge.stats.inference.hypothesis_tests import holm_by_family
+from statebridge.stats.inference.means import BoundedMean
 from statebridge.stats.pairing import PairedCondition, is_zero_one
 
 

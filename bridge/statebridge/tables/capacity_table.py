@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import log2
 
-from statebridge.stats.capacity import LEVEL, Capacity, ChannelUse
+from statebridge.stats.information.capacity import LEVEL, Capacity, ChannelUse
 from statebridge.tables.table import Column, Range, Table, Value
 
 NAME_AS_TEXT = "(the name as text)"
@@ -41,7 +41,7 @@ def capacity_table(capacity: Capacity) -> Table:
         notes=(
             "right, named: shares of rows whose text names the right symbol, any symbol. Bits at "
             f"least: Fano's bound with its {LEVEL:.0%} interval over rows; the estimate is "
-            "shrunken and has no interval (statebridge.stats.channel_bits).",
+            "shrunken and has no interval (statebridge.stats.information.channel_bits).",
             "A control sends nothing of its own row, so it has no bytes. Bytes of states are those "
             "of the numbers as they are sent, uncompressed.",
         ),

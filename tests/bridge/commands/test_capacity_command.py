@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from statebridge.commands.capacity import capacity
 from statebridge.demo.experiment import taught_control_fields
 from statebridge.errors import InputError
-from statebridge.stats.capacity import Capacity
+from statebridge.stats.information.capacity import Capacity
 from tests.tiny_models import save_pair_folder, tiny_neox, tiny_tokenizer
 
 APP = typer.Typer()

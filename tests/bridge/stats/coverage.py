@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from statebridge.stats.hypothesis_tests import tost
-from statebridge.stats.intervals import clustered_interval, mean_of, over_seeds
-from statebridge.stats.means import Resamples
+from statebridge.stats.inference.hypothesis_tests import tost
+from statebridge.stats.inference.intervals import clustered_interval, mean_of, over_seeds
+from statebridge.stats.inference.means import Resamples
 from statebridge.stats.shares import LEAST_ERRORS, bounded_rest
 from tests.bridge.stats.simulated import (
     Sample,

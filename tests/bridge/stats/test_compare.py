@@ -13,8 +13,8 @@ from statebridge.errors import ResultError
 from statebridge.papers.linear_translation.bootstrap import stable_seed
 from statebridge.records import CellResult, DatasetRow, ResultSet
 from statebridge.stats import Comparison, Difference, SeedDifference, Settings, compare
-from statebridge.stats.detectable import detectable_share
-from statebridge.stats.hypothesis_tests import holm
+from statebridge.stats.inference.detectable import detectable_share
+from statebridge.stats.inference.hypothesis_tests import holm
 from tests.bridge.stats.tables import METRIC, SEEDS, cell, measured, numbered, results
 
 QUICK = Settings(resamples=200, permutations=99)

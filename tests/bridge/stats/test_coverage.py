@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from statebridge.papers.linear_translation.bootstrap import published_interval
-from statebridge.stats.hypothesis_tests import published_tost
-from statebridge.stats.intervals import Floats, clustered_interval
+from statebridge.stats.inference.hypothesis_tests import published_tost
+from statebridge.stats.inference.intervals import Floats, clustered_interval
 from tests.bridge.stats.coverage import (
     Limits,
     Measured,

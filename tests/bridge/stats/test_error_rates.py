@@ -14,8 +14,8 @@ import pytest
 from statebridge.results.sender_checks import AnswerMeasure, CheckedRow, SenderCheck, SenderRow
 from statebridge.stats import Settings, compare
 from statebridge.stats.difference import _p_value
-from statebridge.stats.hypothesis_tests import exact_mcnemar, holm
-from statebridge.stats.intervals import Floats, mean_of
+from statebridge.stats.inference.hypothesis_tests import exact_mcnemar, holm
+from statebridge.stats.inference.intervals import Floats, mean_of
 from statebridge.stats.own_row import own_row_differences
 from statebridge.stats.pairing import Pairing
 from statebridge.stats.sender_effect import sender_effects

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from statebridge.errors import ResultError
 from statebridge.records import CellResult, ResultSet
 from statebridge.stats import FailureChain, GapClosed, Settings, compare
-from statebridge.stats.intervals import clustered_interval
+from statebridge.stats.inference.intervals import clustered_interval
 from statebridge.stats.pairing import Pairing
 from statebridge.stats.setting import channel_settings
 from statebridge.stats.shares import failure_chain, share_of

@@ -9,7 +9,7 @@ from statsmodels.stats.oneway import anova_oneway
 from statebridge.records import CellResult, DatasetRow
 from statebridge.stats import Settings, compare
 from statebridge.stats.comparison import PROMPT_LENGTH
-from statebridge.stats.intervals import Floats
+from statebridge.stats.inference.intervals import Floats
 from statebridge.stats.strata import FEWEST, InteractionTest, ordered_labels, stratum_labels
 from tests.bridge.stats.tables import METRIC, cell, numbered, results
 

@@ -11,7 +11,7 @@ import pytest
 from statebridge.errors import ResultError
 from statebridge.records import CellResult, ResultSet
 from statebridge.stats import Comparison, Difference, Settings, compare
-from statebridge.stats.hypothesis_tests import holm
+from statebridge.stats.inference.hypothesis_tests import holm
 from tests.bridge.stats.tables import METRIC, SEEDS, cell, measured, results
 
 QUICK = Settings(resamples=300, permutations=99, stratify_by=())

@@ -88,7 +88,7 @@ def published_interval(
 
     The resampled means are sorted and read at places int(0.025 (B - 1)) and
     int(0.975 (B - 1)). Rows of several seeds are treated as independent, which makes the
-    interval too narrow; see `statebridge.stats.intervals` for the default.
+    interval too narrow; see `statebridge.stats.inference.intervals` for the default.
     """
     if len(deltas) == 0 or resamples < 1:
         raise ValueError("a bootstrap needs at least one delta and one resample")

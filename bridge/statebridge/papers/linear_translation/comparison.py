@@ -29,8 +29,11 @@ from statebridge.stats.comparison import (
     Settings,
 )
 from statebridge.stats.difference import add_counts, run_counts, same_sign
-from statebridge.stats.hypothesis_tests import continuity_corrected_mcnemar, published_tost
-from statebridge.stats.intervals import Floats, on_threads
+from statebridge.stats.inference.hypothesis_tests import (
+    continuity_corrected_mcnemar,
+    published_tost,
+)
+from statebridge.stats.inference.intervals import Floats, on_threads
 from statebridge.stats.pairing import PairedCondition, PairedRun, is_zero_one
 
 _LEVEL = 0.95

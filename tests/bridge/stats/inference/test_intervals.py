@@ -7,7 +7,7 @@ import pytest
 import statsmodels.api as sm
 from scipy import stats
 
-from statebridge.stats.intervals import (
+from statebridge.stats.inference.intervals import (
     carrying_rows,
     clustered_interval,
     keyed_generator,

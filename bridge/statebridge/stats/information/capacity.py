@@ -21,8 +21,8 @@ from statebridge.records import CellResult, DatasetRow, Direction, Record, Resul
 from statebridge.results.by_condition import ConditionCells, condition_cells
 from statebridge.results.cost import ConditionCost, condition_costs
 from statebridge.scoring.metrics import normalize
-from statebridge.stats.channel_bits import bits_at_least, estimated_bits
-from statebridge.stats.intervals import Floats
+from statebridge.stats.inference.intervals import Floats
+from statebridge.stats.information.channel_bits import bits_at_least, estimated_bits
 
 SYMBOLS = "symbols"
 LEVEL = 0.95
@@ -43,7 +43,7 @@ class ChannelUse(Record):
     named: float
     """Share whose text names any of the K symbols."""
     bits_at_least: float
-    """Fano's bound; see `statebridge.stats.channel_bits`, also for the estimate."""
+    """Fano's bound; see `statebridge.stats.information.channel_bits`, also for the estimate."""
     low: float
     """Ends of the 95 % interval of `bits_at_least`."""
     high: float

@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 from statebridge.errors import nearest
 from statebridge.experiment.conditions import NAME, Condition
 from statebridge.experiment.experiment import DEVICE, Experiment
-from statebridge.experiment.yaml_text import Lines, kind
+from statebridge.experiment.reading.yaml_text import Lines, kind
 
 Path = tuple[str | int, ...]
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize, stats
 
-from statebridge.stats.intervals import Floats
+from statebridge.stats.inference.intervals import Floats
 
 _FEW = 12
 _NEGLIGIBLE = 1e-7

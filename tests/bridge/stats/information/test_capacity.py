@@ -12,7 +12,7 @@ from statebridge.errors import ResultError
 from statebridge.experiment.presets import CONDITIONS
 from statebridge.figures import capacity_curve
 from statebridge.records import CellResult, LaneResult, ResultSet
-from statebridge.stats.capacity import NamedSymbol, capacity
+from statebridge.stats.information.capacity import NamedSymbol, capacity
 from statebridge.tables import capacity_table, to_markdown
 from statebridge.tasks.symbols import symbol_rows
 

@@ -7,10 +7,10 @@ import pytest
 from statsmodels.stats.power import TTestPower
 
 from statebridge.stats import Settings, compare
-from statebridge.stats.detectable import detectable_mean, detectable_share
-from statebridge.stats.hypothesis_tests import exact_mcnemar_over_seeds
-from statebridge.stats.intervals import Floats
-from statebridge.stats.means import BoundedMean
+from statebridge.stats.inference.detectable import detectable_mean, detectable_share
+from statebridge.stats.inference.hypothesis_tests import exact_mcnemar_over_seeds
+from statebridge.stats.inference.intervals import Floats
+from statebridge.stats.inference.means import BoundedMean
 from tests.bridge.stats.tables import METRIC, cell, results
 
 

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from statebridge.errors import ExperimentError
 from statebridge.experiment.declared import is_model_folder
 from statebridge.experiment.experiment import Experiment
-from statebridge.experiment.mistakes import in_words
-from statebridge.experiment.yaml_text import Lines, kind, read_yaml
+from statebridge.experiment.reading.mistakes import in_words
+from statebridge.experiment.reading.yaml_text import Lines, kind, read_yaml
 
 MAX_BYTES = 1_000_000
 """An experiment file is a page of text; anything larger is a mistake."""

@@ -1,8 +1,8 @@
 """The mean over rows: its limits at any level, and one-sided p-values that agree with them.
 
-Two kinds of rows, two methods; `statebridge.stats.intervals` chooses. Each gives the interval, the
-p-value and the equivalence test of a mean from one reference distribution, so that they cannot
-contradict each other. docs/statistics.md has what they cover in simulations.
+Two kinds of rows, two methods; `statebridge.stats.inference.intervals` chooses. Each gives the
+interval, the p-value and the equivalence test of a mean from one reference distribution, so that
+they cannot contradict each other. docs/statistics.md has what they cover in simulations.
 
 `BoundedMean`: deltas of a 0/1 metric, which lie in [-1, 1]. The mean is that of the gained parts
 less that of the lost parts. Each part is a proportion: its limits are the mid-P binomial ones,

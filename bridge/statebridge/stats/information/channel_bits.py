@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from statebridge.errors import ResultError
-from statebridge.stats.intervals import Floats, keyed_generator
+from statebridge.stats.inference.intervals import Floats, keyed_generator
 
 DRAWS = 10_000
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from statebridge.errors import ExperimentError
-from statebridge.experiment.given import read_experiment
+from statebridge.experiment.reading.given import read_experiment
 from tests.bridge.experiment.refusal import PLAIN, parsed, refusal
 
 SWEEP = PLAIN.replace("layer: 1}", "layer: 1}\nseeds: [1]")

@@ -9,7 +9,7 @@ from typing import Any
 
 from statebridge.errors import ExperimentError
 from statebridge.experiment.experiment import Experiment, Fit, TranslatorSets
-from statebridge.experiment.files import check_fields, load_experiment
+from statebridge.experiment.reading.files import check_fields, load_experiment
 
 ExperimentLike = str | Path | Experiment | Mapping[str, Any]
 """Path of a file, what was read from one, or its fields."""

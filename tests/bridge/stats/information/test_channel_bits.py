@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from statebridge.errors import ResultError
-from statebridge.stats.channel_bits import bits_at_least, estimated_bits
+from statebridge.stats.information.channel_bits import bits_at_least, estimated_bits
 
 K = 16
 

@@ -5,10 +5,10 @@ McNemar's test is of a 0/1 metric between a condition and its baseline, on the s
 
 Equivalence (is the difference within a declared margin?) is by two one-sided tests (TOST,
 D. J. Schuirmann, 1987) of the mean row delta, rows as clusters, each row's deltas averaged over
-its seeds first. By default the tests are those of `statebridge.stats.means`, so that they agree
-with the interval; of a 0/1 metric with exact binomial limits. The published reanalysis takes mean
-over standard error against the normal distribution, which declares equivalence too often where a
-condition only loses rows (7 to 9 % at a nominal 5 % with 396 rows).
+its seeds first. By default the tests are those of `statebridge.stats.inference.means`, so that they
+agree with the interval; of a 0/1 metric with exact binomial limits. The published reanalysis takes
+mean over standard error against the normal distribution, which declares equivalence too often where
+a condition only loses rows (7 to 9 % at a nominal 5 % with 396 rows).
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from statebridge.stats.comparison import (
     IntervalMethod,
     MarginVerdict,
 )
-from statebridge.stats.intervals import Floats, interval_of, mean_and_sd, mean_of
-from statebridge.stats.means import Mean
+from statebridge.stats.inference.intervals import Floats, interval_of, mean_and_sd, mean_of
+from statebridge.stats.inference.means import Mean
 
 
 def exact_mcnemar(gained: int, lost: int) -> float:

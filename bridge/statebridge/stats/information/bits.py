@@ -27,7 +27,7 @@ from statebridge.errors import ResultError
 from statebridge.records import Direction, ResultSet
 from statebridge.results.cost import RowCost, condition_costs
 from statebridge.stats.comparison import Estimate, Interval, MessageBits, Settings
-from statebridge.stats.intervals import Floats, clustered_interval
+from statebridge.stats.inference.intervals import Floats, clustered_interval
 from statebridge.stats.own_row import shuffled_twins, with_another_row
 from statebridge.stats.pairing import Pairing
 from statebridge.stats.setting import ChannelSetting, channel_settings

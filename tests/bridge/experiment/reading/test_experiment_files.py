@@ -11,7 +11,7 @@ import pytest
 from statebridge.errors import ExperimentError
 from statebridge.experiment import Experiment, load_experiment
 from statebridge.experiment.experiment import Fit
-from statebridge.experiment.files import MAX_BYTES
+from statebridge.experiment.reading.files import MAX_BYTES
 from tests.bridge.experiment.refusal import BASE, PLAIN, parsed, refusal
 
 SETS = (

@@ -2,8 +2,8 @@
 
 Several seeds of one row are not independent, so a row's deltas are first averaged over its
 seeds, and the rows are the sample. The inference is to other rows, with these seeds.
-`over_seeds` widens it to other rows and other seeds. `statebridge.stats.means` has the two
-methods, and docs/statistics.md what they cover.
+`over_seeds` widens it to other rows and other seeds. `statebridge.stats.inference.means` has the
+two methods, and docs/statistics.md what they cover.
 
 A random draw is keyed by what it is about: the order of files, rows, calls and threads never
 matters, and one more cell never changes another cell's numbers.
@@ -23,7 +23,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from statebridge.stats.comparison import RESAMPLES, Interval, IntervalMethod
-from statebridge.stats.means import BoundedMean, Mean, Resamples, is_constant
+from statebridge.stats.inference.means import BoundedMean, Mean, Resamples, is_constant
 
 
 def keyed_generator(*names: object) -> np.random.Generator:

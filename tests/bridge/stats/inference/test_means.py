@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import optimize, stats
 
-from statebridge.stats.means import BoundedMean, Floats, Mean, Resamples, ratio_limits
+from statebridge.stats.inference.means import BoundedMean, Floats, Mean, Resamples, ratio_limits
 
 RESAMPLES = 999
 

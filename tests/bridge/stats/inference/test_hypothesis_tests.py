@@ -10,7 +10,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import ttost_paired, ztest
 
-from statebridge.stats.hypothesis_tests import (
+from statebridge.stats.inference.hypothesis_tests import (
     cohens_dz,
     continuity_corrected_mcnemar,
     discordant_odds_ratio,
@@ -21,7 +21,7 @@ from statebridge.stats.hypothesis_tests import (
     published_tost,
     tost,
 )
-from statebridge.stats.intervals import Floats
+from statebridge.stats.inference.intervals import Floats
 
 COUNTS = [(0, 1), (1, 0), (3, 9), (9, 3), (28, 30), (16, 11), (1, 35), (120, 9)]
 

@@ -11,9 +11,9 @@ import pytest
 from statebridge.experiment.presets import CONDITIONS
 from statebridge.records import ResultSet
 from statebridge.stats import Settings, compare, message_bits
-from statebridge.stats.bits import ratio_estimate
 from statebridge.stats.comparison import Interval, MessageBits
-from statebridge.stats.intervals import Floats, clustered_interval
+from statebridge.stats.inference.intervals import Floats, clustered_interval
+from statebridge.stats.information.bits import ratio_estimate
 from tests.bridge.results.made_costs import METHODS, made_costs
 from tests.bridge.stats.tables import measured, results
 

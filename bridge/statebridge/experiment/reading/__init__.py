@@ -1,0 +1,1 @@
+"""Experiment files: reading, settings given beside a file, and mistakes in the file's own words."""

@@ -1,0 +1,1 @@
+"""Intervals, tests and detectable differences for one sample or two: no knowledge of a run."""
