@@ -11,9 +11,14 @@ The public names are those of `__init__.pyi`, loaded on first use. Names of the 
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import lazy_loader
+
+# Read when torch loads its OpenMP library. Threads that spin while they wait take the processors
+# from those that work (docs/benchmarks.md, "Beside other work").
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _loaded, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 

@@ -19,6 +19,7 @@ from statebridge.experiment.declared import is_model_folder
 from statebridge.experiment.experiment import ModelAtLayer
 from statebridge.models.hosts import HERE, Host
 from statebridge.models.onednn_layers import take_onednn
+from statebridge.models.threads import take_usable_processors
 from statebridge.models.traced_model import TracedModel, check_finite_weights
 
 
@@ -100,6 +101,7 @@ def load_model(
         NumericError: A weight is not finite.
     """
     where = resolve_device(device)
+    take_usable_processors()
     check_marked_folder(side.model)
     name, source = loaded_name(side.model), side.model
     if is_model_folder(side.model):
