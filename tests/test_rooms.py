@@ -23,6 +23,7 @@ ARROWS: dict[str, str] = {
     "errors": "",
     "progress": "",
     "registry": "errors",
+    "plugins": "errors registry",
     "experiment": "errors registry",
     "records": "experiment",
     "cost": "errors",
@@ -45,7 +46,7 @@ ARROWS: dict[str, str] = {
     "translators": "errors experiment data results",
     "channels": "errors registry experiment records runs models translators",
     "engine": (
-        "errors registry experiment records data tasks scoring runs results demo models "
+        "errors registry plugins experiment records data tasks scoring runs results demo models "
         "translators channels"
     ),
     "actions": "errors progress experiment tasks results stats models translators engine",
@@ -53,8 +54,8 @@ ARROWS: dict[str, str] = {
         "errors progress experiment scoring results stats validation tables report engine actions"
     ),
     "commands": (
-        "errors progress experiment data tasks scoring results stats validation audit papers "
-        "tables figures report models engine actions run"
+        "errors progress plugins experiment data tasks scoring results stats validation audit "
+        "papers tables figures report models channels engine actions run"
     ),
 }
 # The same for the wings of the engine. Decoding asks for CUDA graphs inside of a function, where

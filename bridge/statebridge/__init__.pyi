@@ -12,6 +12,7 @@ from .experiment import load_experiment as load_experiment
 from .experiment import parse_experiment as parse_experiment
 from .models.pair import Pair as Pair
 from .models.pair import load_pair as load_pair
+from .plugins import load_plugin as load_plugin
 from .records import CellResult as CellResult
 from .records import DatasetRow as DatasetRow
 from .records import LaneResult as LaneResult

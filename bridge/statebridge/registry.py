@@ -28,11 +28,18 @@ from importlib.metadata import entry_points
 from importlib.util import find_spec
 from inspect import signature
 from threading import RLock
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from statebridge.errors import EnvironmentFault, InputError, StatebridgeError, nearest
 
 T = TypeVar("T")
+
+_REGISTRIES: list[Registry[Any]] = []
+
+
+def registries() -> tuple[Registry[Any], ...]:
+    """Return the registries that are imported, in the order of their definition."""
+    return tuple(_REGISTRIES)
 
 
 class Registry(Generic[T]):
@@ -62,12 +69,13 @@ class Registry(Generic[T]):
         base: type | None = None,
         methods: Mapping[str, tuple[str, ...]] | None = None,
     ) -> None:
-        self._kind, self._package, self._module = kind, package, module
+        self.kind, self._package, self._module = kind, package, module
         self._group, self._error = group, error
         self._base, self._methods = base, methods or {}
         self._things: dict[str, T] = {}
         self._lock = RLock()
         self._loaded = False
+        _REGISTRIES.append(self)
 
     def add(self, name: str) -> Callable[[T], T]:
         """Return a decorator that adds what it decorates under `name`.
@@ -81,7 +89,7 @@ class Registry(Generic[T]):
         """
         if not isinstance(name, str):
             raise self._error(
-                f"{self._kind} {_module_of(name)}.{getattr(name, '__qualname__', name)}: give it a "
+                f"{self.kind} {_module_of(name)}.{getattr(name, '__qualname__', name)}: give it a "
                 f'name, as in add("name")'
             )
 
@@ -90,7 +98,7 @@ class Registry(Generic[T]):
             former = self._things.get(name, thing)
             if former is not thing and not _is_definition_of(former, thing):
                 raise self._error(
-                    f"{self._kind} {name!r} is there already, from {_module_of(former)}; "
+                    f"{self.kind} {name!r} is there already, from {_module_of(former)}; "
                     f"give that of {_module_of(thing)} another name"
                 )
             self._things[name] = thing
@@ -103,10 +111,10 @@ class Registry(Generic[T]):
         if self._base is None and not self._methods:
             return
         if not isinstance(thing, type):
-            raise self._error(f"{self._kind} {name!r}: give the class, not {thing!r}")
+            raise self._error(f"{self.kind} {name!r}: give the class, not {thing!r}")
         if self._base is not None and not issubclass(thing, self._base):
             raise self._error(
-                f"{self._kind} {name!r}: derive {thing.__qualname__} from "
+                f"{self.kind} {name!r}: derive {thing.__qualname__} from "
                 f"{_module_of(self._base)}.{self._base.__qualname__}"
             )
         lacking = [
@@ -116,7 +124,7 @@ class Registry(Generic[T]):
         ]
         if lacking:
             raise self._error(
-                f"{self._kind} {name!r}: {thing.__qualname__} needs the method "
+                f"{self.kind} {name!r}: {thing.__qualname__} needs the method "
                 f"{' and '.join(lacking)}"
             )
 
@@ -136,7 +144,7 @@ class Registry(Generic[T]):
         if name not in self._things:
             where = f"{field}: " if field else ""
             raise self._error(
-                f"{where}unknown {self._kind} {name!r}; {nearest(name, [*self._things, *also])}"
+                f"{where}unknown {self.kind} {name!r}; {nearest(name, [*self._things, *also])}"
             )
         return self._things[name]
 
@@ -149,6 +157,14 @@ class Registry(Generic[T]):
         """Return all things."""
         self._load()
         return tuple(self._things.values())
+
+    def added_elsewhere(self) -> dict[str, T]:
+        """Return the things by name that no module of ours added; nothing is imported for it."""
+        return {
+            name: thing
+            for name, thing in self._things.items()
+            if _module_of(thing).split(".")[0] != _OURS
+        }
 
     def __contains__(self, name: object) -> bool:
         """Return whether something has the name."""
@@ -165,7 +181,7 @@ class Registry(Generic[T]):
                     entry.load()
                 except Exception as error:
                     raise EnvironmentFault(
-                        f"{self._kind} {entry.name!r}, installed as {entry.value}, cannot be "
+                        f"{self.kind} {entry.name!r}, installed as {entry.value}, cannot be "
                         f"imported: {error}; repair or uninstall it"
                     ) from error
             self._loaded = True
@@ -192,6 +208,9 @@ def _takes(method: object, arguments: tuple[str, ...]) -> bool:
     except (TypeError, ValueError):
         return False
     return True
+
+
+_OURS = __name__.split(".")[0]
 
 
 def _module_of(thing: object) -> str:

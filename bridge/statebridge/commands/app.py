@@ -6,6 +6,7 @@ import io
 import os
 import sys
 from importlib.metadata import entry_points, version
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -17,8 +18,10 @@ from statebridge.commands import (
     dataset,
     doctor,
     fit,
+    init,
     layer_profile,
     layer_search,
+    ls,
     report,
     results,
     run,
@@ -30,11 +33,11 @@ app = typer.Typer(
     name="statebridge",
     help="Test whether one language model can tell another something through its hidden states.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     # Boxes take half a second's loading, and text in square brackets is lost.
     rich_markup_mode=None,
 )
+app.command()(init.init)
 app.command()(run.run)
 app.command("layer-search")(layer_search.layer_search)
 app.command("sweep", hidden=True)(layer_search.layer_search)  # its earlier name
@@ -50,6 +53,7 @@ app.command()(audit.audit)
 app.command()(report.report)
 app.command()(results.export)
 app.command()(doctor.schema)
+app.command()(ls.ls)
 app.add_typer(dataset.app, name="dataset")
 
 
@@ -76,12 +80,30 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _load_plugins(files: list[Path] | None) -> None:
+    for file in files or ():
+        from statebridge.plugins import load_plugin
+
+        load_plugin(file)
+
+
 @app.callback()
 def _options(
     version: Annotated[
         bool,
         typer.Option("--version", callback=_print_version, is_eager=True, help="Print and exit."),
     ] = False,
+    plugins: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--plugin",
+            metavar="FILE",
+            callback=_load_plugins,
+            help="Python file that adds channels, sources, tasks or other parts of your own; given "
+            "before the command; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None: ...
 
 
@@ -127,5 +149,7 @@ def _refuse_usage(error: Any) -> NoReturn:
     message = " ".join(error.format_message().split())
     context = getattr(error, "ctx", None)
     where = "statebridge" if context is None else context.command_path
+    if "--plugin" in message:
+        message = "--plugin FILE comes before the command: statebridge --plugin FILE run"
     print(f"error: {message.rstrip('.')}; see {where} --help", file=sys.stderr)
     sys.exit(error.exit_code)

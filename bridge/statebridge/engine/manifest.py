@@ -20,6 +20,7 @@ from statebridge.models.families import shape_from_config
 from statebridge.models.loading import weights_sha256
 from statebridge.models.pair import Pair
 from statebridge.models.traced_model import TracedModel
+from statebridge.plugins import parts_added
 from statebridge.results.training_overlap import FIELD, training_overlap
 from statebridge.runs.directory import FORMAT
 from statebridge.runs.plan import TokenIds
@@ -29,8 +30,11 @@ from statebridge.translators.storage import recorded_versions
 def identity_of(workload: Workload, dataset_sha256: str) -> dict[str, Any]:
     """Return what makes a run the same one, but for its translators."""
     plan, pair = workload.plan, workload.pair
+    experiment = plan.experiment.model_dump(mode="json", exclude={"execution"})
     return {
-        "experiment": plan.experiment.model_dump(mode="json", exclude={"execution"}),
+        "experiment": experiment,
+        # Parts that a plug-in or another distribution adds, by the hash of their code.
+        "added_parts": parts_added(experiment) or None,
         "path": plan.experiment.path,
         "dataset": {"sha256": dataset_sha256, "rows": len(plan.rows)},
         "prompts": _prompts(workload),

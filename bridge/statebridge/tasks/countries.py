@@ -80,7 +80,7 @@ def countries_rows(rows: int, seed: int = 0) -> list[DatasetRow]:
 
 @TASKS.add("countries")
 def declared_countries(settings: GeneratedRows) -> list[DatasetRow]:
-    """Return the rows that an experiment file declares."""
+    """Return rows that ask for the country of a landmark that a person visits."""
     return countries_rows(settings.rows, seed=settings.seed)
 
 

@@ -38,7 +38,7 @@ PEOPLE = NAMES["people"]
 
 @TASKS.add("symbols")
 def declared_symbols(settings: GeneratedRows) -> list[DatasetRow]:
-    """Return the rows that an experiment file declares."""
+    """Return rows whose answer is one of a declared number of symbols, equally often."""
     return symbol_rows(settings.rows, settings.symbols or COUNTS, settings.seed)
 
 

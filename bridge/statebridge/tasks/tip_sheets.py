@@ -91,7 +91,7 @@ def tip_sheets_rows(rows: int, seed: int = 0) -> list[DatasetRow]:
 
 @TASKS.add("tip_sheets")
 def declared_tip_sheets(settings: GeneratedRows) -> list[DatasetRow]:
-    """Return the rows that an experiment file declares."""
+    """Return rows that ask which of three companies a note speaks well of."""
     return tip_sheets_rows(settings.rows, seed=settings.seed)
 
 

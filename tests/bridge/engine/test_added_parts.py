@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,16 @@ import pytest
 
 from statebridge.channels.channel import CHANNELS
 from statebridge.demo.experiment import taught_control_fields
+from statebridge.engine import manifest
 from statebridge.engine.executors.executor import EXECUTORS
 from statebridge.engine.executors.in_process import InProcess
 from statebridge.engine.run import run_experiment
-from statebridge.errors import ExperimentError, StatebridgeError
+from statebridge.errors import ExperimentError, ResultError, StatebridgeError
 from statebridge.experiment import Experiment
 from statebridge.experiment.sources import SOURCES, Source
 from statebridge.registry import Registry
 from statebridge.results.run_results import read_run
+from statebridge.runs.directory import read_manifest
 
 
 class NoMethod(Source):
@@ -115,6 +118,19 @@ def test_states_of_another_form_are_refused(answer: Any, words: str, tmp_path: P
         _run(tmp_path, conditions=["no_inject", condition])
     assert str(caught.value).startswith("condition mine: source test_answers returned ")
     assert words in str(caught.value)
+
+
+def test_a_run_is_another_one_with_another_file_of_a_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _Answers.answer = staticmethod(lambda request: (request.own, request.batch))
+    conditions = ["no_inject", {"name": "mine", "source": "test_answers"}]
+    _run(tmp_path, conditions=conditions)
+    digest = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    assert (read_manifest(tmp_path) or {})["added_parts"] == {"source test_answers": digest}
+    monkeypatch.setattr(manifest, "parts_added", lambda _: {"source test_answers": "0" * 64})
+    with pytest.raises(ResultError, match=r"another added_parts.source test_answers \("):
+        _run(tmp_path, conditions=conditions)
 
 
 class _Odd(InProcess):

@@ -54,6 +54,7 @@ class LaneKeys:
             "device": identity["device"],
             "path": experiment.path,
             "remote": experiment.remotes if experiment.runs_remotely else None,
+            **({"added_parts": added} if (added := identity.get("added_parts")) else {}),
             "decode": experiment.decode,
             "receiver": model_digest(pair.receiver, hashes["receiver"]),
         }

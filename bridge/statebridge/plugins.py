@@ -1,0 +1,105 @@
+"""Plug-ins: a Python file of a user whose decorators add parts, and what a run records of them."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterator
+from importlib.util import module_from_spec, spec_from_file_location
+from inspect import getsource
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from statebridge.errors import InputError
+from statebridge.registry import registries
+
+
+def load_plugin(file: str | Path) -> ModuleType:
+    """Import a Python file that adds channels, sources, tasks or other parts by their decorators.
+
+        statebridge.load_plugin("opposite.py")
+
+    Only what the person at this machine names is imported: nothing of an experiment file or of a
+    request leads here. A file that was imported before is not imported again.
+
+    Raises:
+        InputError: No such file, it is no Python file, its name is that of another module, or it
+            fails while it is imported.
+    """
+    path = Path(file).expanduser().resolve()
+    spec = spec_from_file_location(path.stem, path) if path.suffix == ".py" else None
+    if spec is None or spec.loader is None or not path.is_file():
+        raise InputError(f"plug-in {file}: no such Python file; give a path that ends in .py")
+    earlier = sys.modules.get(path.stem)
+    if earlier is not None:
+        if _file_of(earlier) == path:
+            return earlier
+        raise InputError(
+            f"plug-in {file}: a module {path.stem} is imported already; give the file another name"
+        )
+    module = module_from_spec(spec)
+    sys.modules[path.stem] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[path.stem]
+        line = _line_of(error, path)
+        raise InputError(
+            f"plug-in {file}{line}: {type(error).__name__}: {error}; repair the file"
+        ) from error
+    return module
+
+
+def parts_added(declared: Any) -> dict[str, str]:
+    """Return what an experiment uses that is not part of Statebridge.
+
+    Args:
+        declared: The experiment, as plain data. A part is used where its name occurs in it.
+
+    Returns:
+        The SHA-256 of each part's file by kind and name of the part: "source opposite". Of a part
+        that was defined in a notebook, that of its own source.
+    """
+    names = set(_strings(declared))
+    return {
+        f"{registry.kind} {name}": _sha256(thing)
+        for registry in registries()
+        for name, thing in registry.added_elsewhere().items()
+        if name in names
+    }
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for part in value.values():
+            yield from _strings(part)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _strings(part)
+
+
+def _sha256(thing: Any) -> str:
+    module = sys.modules.get(getattr(thing, "__module__", type(thing).__module__))
+    file = None if module is None else _file_of(module)
+    source = file.read_bytes() if file else getsource(thing).encode()
+    return hashlib.sha256(source).hexdigest()
+
+
+def _file_of(module: ModuleType) -> Path | None:
+    file = getattr(module, "__file__", None)
+    return Path(file).resolve() if file else None
+
+
+def _line_of(error: BaseException, path: Path) -> str:
+    """Return the line of the file at which an import failed; nothing where that is not known."""
+    if isinstance(error, SyntaxError):
+        return f", line {error.lineno}"
+    line, trace = "", error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == str(path):
+            line = f", line {trace.tb_lineno}"
+        trace = trace.tb_next
+    return line

@@ -1,0 +1,82 @@
+"""Plug-ins: a file of one's own is imported by name, and a run records what it used of it."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from statebridge.commands.app import app
+from statebridge.errors import InputError
+from statebridge.experiment.sources import SOURCES
+from statebridge.plugins import load_plugin, parts_added
+
+SOURCE = '''
+from statebridge.experiment.sources import SOURCES, Source
+
+
+@SOURCES.add("halved_for_test")
+class Halved(Source):
+    """The row's translated states, halved."""
+
+    role = "control"
+    seeded = reads_sender = translates = True
+
+    def states(self, request):
+        states, prompts = request.translated_states(request.rows)
+        return states / 2, prompts
+'''
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Iterator[Path]:
+    path = tmp_path / "halved_for_test.py"
+    path.write_text(SOURCE, encoding="utf-8")
+    yield path
+    sys.modules.pop(path.stem, None)
+    SOURCES._things.pop("halved_for_test", None)
+
+
+def test_a_plugin_adds_its_part_once(file: Path) -> None:
+    assert load_plugin(file) is load_plugin(str(file))
+    assert "halved_for_test" in SOURCES
+
+
+def test_the_command_line_takes_a_plugin(file: Path) -> None:
+    found = CliRunner().invoke(app, ["--plugin", str(file), "ls", "sources"])
+    assert "halved_for_test  The row's translated states, halved." in found.stdout
+
+
+def test_a_used_part_is_recorded_with_the_hash_of_its_file(file: Path) -> None:
+    load_plugin(file)
+    declared: dict[str, Any] = {"conditions": [{"name": "x", "source": "halved_for_test"}]}
+    digest = hashlib.sha256(SOURCE.encode()).hexdigest()
+    assert parts_added(declared) == {"source halved_for_test": digest}
+    assert parts_added({"conditions": ["replace"]}) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("absent.py", None, "no such Python file; give a path that ends in .py"),
+        ("notes.txt", "", "no such Python file"),
+        ("json.py", "", "a module json is imported already; give the file another name"),
+        ("wrong_for_test.py", "x = 1\ny = x.none\n", "line 2: AttributeError"),
+        ("unread_for_test.py", "x = = 1\n", "line 1: SyntaxError"),
+    ],
+)
+def test_a_file_that_is_no_plugin_is_refused(
+    tmp_path: Path, name: str, text: str | None, words: str
+) -> None:
+    path = tmp_path / name
+    if text is not None:
+        path.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError) as caught:
+        load_plugin(path)
+    assert words in str(caught.value)
+    assert sys.modules.get(path.stem) is sys.modules.get("json" if name == "json.py" else "")
