@@ -17,7 +17,7 @@ from statebridge.channels.states import Sent, prompts_to_send
 from statebridge.channels.workload import Workload
 from statebridge.errors import ExperimentError, PairError
 from statebridge.experiment.cells import Cell
-from statebridge.experiment.layer_choice import LayerShare
+from statebridge.experiment.message import LayerShare
 from statebridge.models.families import FAMILIES, turning_point
 from statebridge.models.key_values import KeyValues, cache_heads, sliding_window
 from statebridge.runs.plan import TokenIds

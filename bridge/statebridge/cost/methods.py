@@ -146,16 +146,38 @@ class Ledger:
             operations[combination],
         )
 
-    def _generate(self, shape: ModelShape, prompt: int, new: int) -> int:
+    def key_values(self, lengths: Lengths, positions: int, whole: int | None = None) -> MethodCost:
+        """One pass of all of the sender's blocks; the receiver generates behind its entries.
+
+        The entries are there whether the receiver keeps those of its own tokens or not.
+
+        Args:
+            positions: Positions of the message, `lengths.message` latent steps included, each of
+                which is one pass of one position.
+            whole: Blocks of the receiver in which it has all positions; in the others it has one.
+                None for all blocks.
+        """
+        partial = published_partial if self.accounting == "published" else exact_partial
+        prompt, last = lengths.sender_prompt, self.sender.layers - 1
+        steps = (partial(self.sender, 1, last, prompt + i) for i in range(lengths.message))
+        depth, new = self.receiver.layers, (lengths.receiver_prompt, lengths.answer)
+        all_whole = self._generate(self.receiver, *new, positions)
+        none_whole = self._generate(self.receiver, *new, min(1, positions))
+        # Both counts are linear in the positions of each block.
+        more = (all_whole - none_whole) * (depth if whole is None else whole) // depth
+        return MethodCost(partial(self.sender, prompt, last) + sum(steps), none_whole + more)
+
+    def _generate(self, shape: ModelShape, prompt: int, new: int, past: int = 0) -> int:
+        """Operations of new tokens after a prompt that has `past` positions in front of it."""
         forward = published_forward if self.accounting == "published" else exact_forward
         if not new:
             return 0
         if self.cache:
-            steps = sum(forward(shape, 1, past) for past in range(prompt, prompt + new - 1))
-            return forward(shape, prompt) + steps
+            steps = (forward(shape, 1, past + prompt + done) for done in range(new - 1))
+            return forward(shape, prompt, past) + sum(steps)
         if self.accounting == "published":
-            return new * forward(shape, prompt)
-        return sum(forward(shape, prompt + done) for done in range(new))
+            return new * forward(shape, prompt, past)
+        return sum(forward(shape, prompt + done, past) for done in range(new))
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from statebridge.experiment.declared import NO_BOOLEAN, NameIn
-from statebridge.experiment.layer_choice import Layers, LayerShare
+from statebridge.experiment.message import Layers, LayerShare
 from statebridge.experiment.sources import SOURCES, Source
 
 Operator = Literal["add", "blend", "mean", "sum", "append"]

@@ -12,7 +12,7 @@ import torch
 
 from statebridge.channels.layer_choice import chosen_layers, measured_importance, scores
 from statebridge.errors import ExperimentError, StatebridgeError
-from statebridge.experiment.layer_choice import LayerShare
+from statebridge.experiment.message import LayerShare
 from statebridge.models.key_values import KeyValues
 from statebridge.models.traced_model import Pass, TracedModel
 from tests.bridge.engine.private_points import CLOSE
@@ -187,6 +187,13 @@ def test_every_row_equals_the_oracle(family: str, path: str, together: int) -> N
     for name in POINTS:
         cell = f"{name}/seed42" if name.endswith("shuffled") else name
         assert whole[f"my_{cell}"] == tuple(sorted({0, *WHOLE.get(name, range(4))}))
+    # Keys and values of 2 or 4 heads of width 8, in float32; a block that is not whole has one.
+    position = 2 * 8 * 4 * (4 if family == "neox" else 2)
+    for (cell, _), row in run.rows.items():
+        whole_layers, positions = len(row.message_layers or ()), row.message_positions or 0
+        assert row.message_bytes == position * (whole_layers * (positions - 1) + 4), cell
+        if cell in ("my_kv_all", "my_kv_all_neutral", "my_kv_middle"):
+            assert positions == row.prompt_len_sender
     lengths = {row.prompt_len_sender for (cell, _), row in run.rows.items() if cell == "my_kv_all"}
     assert len(lengths) > 1, "messages of one length say nothing of padding"
 

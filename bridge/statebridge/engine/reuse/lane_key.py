@@ -21,7 +21,7 @@ import torch
 from statebridge.channels.workload import Workload
 from statebridge.experiment.cells import Cell
 from statebridge.experiment.conditions import Prompt
-from statebridge.experiment.layer_choice import LayerShare
+from statebridge.experiment.message import LayerShare
 from statebridge.experiment.random_streams import STREAMS, PerRow
 from statebridge.models.loading import weights_sha256
 from statebridge.models.traced_model import TracedModel
@@ -29,7 +29,7 @@ from statebridge.runs.directory import FORMAT
 from statebridge.runs.reuse import LaneKey
 from statebridge.translators import Translator
 
-KEY_FORMAT = 5
+KEY_FORMAT = 6
 """To be raised whenever the same inputs give another result or another set of fields."""
 
 

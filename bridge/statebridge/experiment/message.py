@@ -1,4 +1,4 @@
-"""Which layers a message of keys and values has: the declaration of a choice."""
+"""Declarations of a message: what is in front of the receiver's prompt."""
 
 from __future__ import annotations
 
