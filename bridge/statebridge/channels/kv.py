@@ -13,13 +13,15 @@ from typing import Any
 from statebridge.channels.channel import CHANNELS, LaneRow, Operations
 from statebridge.channels.layer_choice import chosen_layers, measured_importance
 from statebridge.channels.prompts import TEXTLESS
-from statebridge.channels.states import Sent, prompts_to_send
+from statebridge.channels.states import prompts_to_send
 from statebridge.channels.workload import Workload
 from statebridge.errors import ExperimentError, PairError
 from statebridge.experiment.cells import Cell
 from statebridge.experiment.message import LayerShare
 from statebridge.models.families import FAMILIES, turning_point
+from statebridge.models.input_vectors import LatentMap, latent_step, roll_out
 from statebridge.models.key_values import KeyValues, cache_heads, sliding_window
+from statebridge.models.rotary import check_rotary, moved
 from statebridge.runs.plan import TokenIds
 
 
@@ -36,6 +38,8 @@ class KeyValueChannel:
                     f"{', '.join(TEXTLESS)}"
                 )
         _check_pair(workload)
+        if any(cell.condition.reposition == "rotate" for cell in cells):
+            check_rotary(workload.pair.sender.module)
         for cell in cells:
             _check_layers(workload, cell)
             _check_lengths(workload, cell)
@@ -45,15 +49,15 @@ class KeyValueChannel:
     ) -> list[LaneRow]:
         """Run the sender once for all cells that send the same prompts, and prepend its cache."""
         work = operations.workload
-        by_prompts: dict[tuple[Sent, ...], list[Cell]] = {}
+        by_pass: dict[Any, list[Cell]] = {}
         for cell in cells:
             needed = prompts_to_send(work, [cell], rows)
             if needed:
-                by_prompts.setdefault(tuple(needed), []).append(cell)
+                by_pass.setdefault((tuple(needed), _latent_steps(cell)), []).append(cell)
         results: list[LaneRow] = []
-        for same in by_prompts.values():
+        for same in by_pass.values():
             needed = prompts_to_send(work, same[:1], rows)
-            sent = _sent(work, list(needed.values()))
+            sent = _sent(work, list(needed.values()), same[0])
             place = {prompt: i for i, prompt in enumerate(needed.values())}
 
             def messages(
@@ -62,18 +66,45 @@ class KeyValueChannel:
                 sent: KeyValues = sent,
                 place: dict[TokenIds, int] = place,
             ) -> KeyValues:
-                layers = _layers(work, cell)
                 chosen = sent.select([place[work.plan.sent(cell, row)] for row in some])
-                return chosen.shortened(layers)
+                return _kept(work, cell, chosen).shortened(_layers(work, cell))
 
             results += operations.prepend(same, rows, messages)
         return results
 
 
-def _sent(work: Workload, prompts: Sequence[TokenIds]) -> KeyValues:
+def _latent_steps(cell: Cell) -> tuple[int, LatentMap | None, int | None]:
+    """Return the number of latent steps, their map, and the seed that it is drawn by."""
+    rollout = cell.condition.rollout
+    if rollout is None or rollout.steps == 0:
+        return 0, None, None
+    return rollout.steps, rollout.by, cell.seed if cell.condition.latent_seeded else None
+
+
+def _sent(work: Workload, prompts: Sequence[TokenIds], cell: Cell) -> KeyValues:
     """Return the sender's keys and values after prompts, on the receiver's device."""
-    sender = work.pair.sender
-    return sender.key_values(sender.pack(prompts)).to(work.pair.receiver.device)
+    sender, (steps, by, seed) = work.pair.sender, _latent_steps(cell)
+    batch = sender.pack(prompts)
+    if by is None:
+        found = sender.key_values(batch)
+    else:
+        key: Any = ("latent step", by, seed)
+        if key not in work.found:
+            work.found[key] = latent_step(sender, by, seed)
+        found = roll_out(sender, batch, steps, work.found[key])
+    return found.to(work.pair.receiver.device)
+
+
+def _kept(work: Workload, cell: Cell, sent: KeyValues) -> KeyValues:
+    """Return the entries that a cell sends: all, or those of the latent steps alone."""
+    rollout = cell.condition.rollout
+    if rollout is None or rollout.keep == "both":
+        return sent
+    latents = sent.last(rollout.steps)
+    if cell.condition.reposition != "rotate" or rollout.steps == 0:
+        return latents
+    starts = [length - rollout.steps for length in sent.lengths]
+    return moved(work.pair.sender.module, latents, starts)
 
 
 def _layers(work: Workload, cell: Cell) -> frozenset[int]:
@@ -81,7 +112,7 @@ def _layers(work: Workload, cell: Cell) -> frozenset[int]:
 
     def importance() -> list[float]:
         """Return each layer's importance, measured once for all groups: row by row, own content."""
-        key: Any = ("kv importance", layers, prompt)
+        key: Any = ("kv importance", layers, prompt, _latent_steps(cell), cell.condition.rollout)
         if key not in work.found:
             assert isinstance(layers, LayerShare)  # noqa: S101 - nothing else asks for it
             rows = work.plan.rows_of(layers)
@@ -89,7 +120,7 @@ def _layers(work: Workload, cell: Cell) -> frozenset[int]:
                 measured_importance(
                     work.pair.receiver,
                     work.plan.prompts.read(prompt)[row],
-                    _sent(work, [work.plan.prompts.sender[row]]),
+                    _kept(work, cell, _sent(work, [work.plan.prompts.sender[row]], cell)),
                 )
                 for row in rows
             ]
@@ -148,6 +179,21 @@ def _check_layers(workload: Workload, cell: Cell) -> None:
             )
 
 
+def _check_rollout(workload: Workload, cell: Cell, row: int, positions: int) -> None:
+    sender = workload.pair.sender
+    turn = turning_point(sender.module)
+    for limit, words in (
+        (sender.window, "reach beyond the context window"),
+        (turn, "reach beyond the length at which positions are encoded otherwise"),
+    ):
+        if limit is not None and positions > limit:
+            raise PairError(
+                f"row {workload.plan.rows[row].row_id}, condition {cell.condition.name}: the "
+                f"sender's prompt and its latent steps ({positions} positions) {words} of "
+                f"{sender.name} ({limit}); lower decoding.max_prompt_tokens or rollout.steps"
+            )
+
+
 def _check_lengths(workload: Workload, cell: Cell) -> None:
     """Refuse rows whose message and prompt reach beyond what the receiver sees."""
     plan, receiver = workload.plan, workload.pair.receiver
@@ -157,7 +203,12 @@ def _check_lengths(workload: Workload, cell: Cell) -> None:
     for row in range(plan.limit):
         if not plan.included(cell, row):
             continue
-        message = len(plan.sent(cell, row))
+        read = len(plan.sent(cell, row))
+        message = read
+        if condition.rollout is not None:
+            steps = condition.rollout.steps
+            message = steps + (read if condition.rollout.keep == "both" else 0)
+            _check_rollout(workload, cell, row, read + steps)
         prompt = len(plan.prompts.read(condition.prompt)[row])
         beside = plan.others[condition.prompt][row] if plan.others else ()
         answers = plan.answers[condition.prompt][row], *beside

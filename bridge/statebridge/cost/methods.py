@@ -146,7 +146,14 @@ class Ledger:
             operations[combination],
         )
 
-    def key_values(self, lengths: Lengths, positions: int, whole: int | None = None) -> MethodCost:
+    def key_values(
+        self,
+        lengths: Lengths,
+        positions: int,
+        whole: int | None = None,
+        *,
+        latent_matrix: bool = False,
+    ) -> MethodCost:
         """One pass of all of the sender's blocks; the receiver generates behind its entries.
 
         The entries are there whether the receiver keeps those of its own tokens or not.
@@ -156,6 +163,7 @@ class Ledger:
                 which is one pass of one position.
             whole: Blocks of the receiver in which it has all positions; in the others it has one.
                 None for all blocks.
+            latent_matrix: Whether a matrix maps the state before each latent step.
         """
         partial = published_partial if self.accounting == "published" else exact_partial
         prompt, last = lengths.sender_prompt, self.sender.layers - 1
@@ -165,7 +173,9 @@ class Ledger:
         none_whole = self._generate(self.receiver, *new, min(1, positions))
         # Both counts are linear in the positions of each block.
         more = (all_whole - none_whole) * (depth if whole is None else whole) // depth
-        return MethodCost(partial(self.sender, prompt, last) + sum(steps), none_whole + more)
+        maps = 2 * self.sender.width**2 * lengths.message * latent_matrix
+        own = partial(self.sender, prompt, last) + sum(steps) + maps
+        return MethodCost(own, none_whole + more)
 
     def _generate(self, shape: ModelShape, prompt: int, new: int, past: int = 0) -> int:
         """Operations of new tokens after a prompt that has `past` positions in front of it."""

@@ -29,7 +29,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from statebridge.experiment.declared import NO_BOOLEAN, NameIn
-from statebridge.experiment.message import Layers, LayerShare
+from statebridge.experiment.message import Layers, LayerShare, Rollout
 from statebridge.experiment.sources import SOURCES, Source
 
 Operator = Literal["add", "blend", "mean", "sum", "append"]
@@ -108,9 +108,12 @@ class Condition(BaseModel):
     values of all blocks (`kv`)."""
     layers: Layers | None = None
     """For site `kv`: the layers that the message has; all by default."""
-    reposition: Literal["keep"] | None = None
-    """For site `kv`: `keep` leaves keys as the sender rotated them, and the receiver's tokens take
-    the positions behind the message; it is the default."""
+    reposition: Literal["keep", "rotate"] | None = None
+    """For site `kv`: `keep`, the default, leaves keys as the sender rotated them; `rotate` moves
+    latent steps that are sent alone to positions from 0. The receiver's tokens take as many
+    positions further on as the message has."""
+    rollout: Rollout | None = None
+    """For site `kv`: latent steps of the sender, whose keys and values are sent too."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Condition:
@@ -164,7 +167,12 @@ class Condition(BaseModel):
         """Refuse fields that do not go with where the condition writes."""
         if self.site != "kv":
             appends = self.operator == "append" or None
-            given = {"layers": self.layers, "reposition": self.reposition, "append": appends}
+            given = {
+                "layers": self.layers,
+                "reposition": self.reposition,
+                "rollout": self.rollout,
+                "append": appends,
+            }
             for name, value in given.items():
                 if value is not None:
                     raise ValueError(f"{name} goes with site: kv")
@@ -180,6 +188,11 @@ class Condition(BaseModel):
             raise ValueError(
                 "site kv sends all positions of the sender's prompt; leave positions, "
                 "source_positions and align out"
+            )
+        if self.reposition == "rotate" and (self.rollout is None or self.rollout.keep == "both"):
+            raise ValueError(
+                "reposition: rotate goes with rollout: {keep: latents}; every other message begins "
+                "at position 0 as it is"
             )
 
     def _check_named_positions(self) -> None:
@@ -214,7 +227,12 @@ class Condition(BaseModel):
     def seeded(self) -> bool:
         """Whether the condition differs between seeds (through a translator or a draw)."""
         drawn = isinstance(self.layers, LayerShare) and self.layers.by == "random"
-        return self.source_facts.seeded or drawn
+        return self.source_facts.seeded or drawn or self.latent_seeded
+
+    @property
+    def latent_seeded(self) -> bool:
+        """Whether the map of latent steps is drawn by the seed."""
+        return self.rollout is not None and self.rollout.by == "random"
 
     @property
     def shuffled(self) -> bool:

@@ -35,6 +35,23 @@ class LayerShare(BaseModel):
     """Width of the Gaussian, in layers."""
 
 
+class Rollout(BaseModel):
+    """Latent steps of the sender behind its prompt (LatentMAS, arXiv 2511.20639).
+
+    In each step the last position's state after the final norm becomes the next input vector, at
+    the mean norm of the input embedding.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    steps: Annotated[int, Field(ge=0, le=1000), NO_BOOLEAN] = 10
+    by: Literal["realigned", "identity", "random"] = "realigned"
+    """Map from the state to the input vector: least squares from output to input embedding; none;
+    or, drawn by the seed, a random matrix with the singular values of the first."""
+    keep: Literal["both", "latents"] = "both"
+    """Entries that are sent: those of prompt and latent steps, or of the latent steps alone."""
+
+
 Layers = (
     Literal["all"]
     | Annotated[tuple[Annotated[int, NO_BOOLEAN], ...], Field(min_length=1)]

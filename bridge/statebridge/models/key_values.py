@@ -77,6 +77,12 @@ class KeyValues:
         layers = tuple((taken(keys), taken(values)) for keys, values in self.layers)
         return KeyValues(layers, lengths, self.whole, payload)
 
+    def last(self, count: int) -> KeyValues:
+        """Return the last positions of messages that have at least so many, all of them whole."""
+        start = max(self.lengths) - count
+        layers = tuple((keys[:, :, start:], values[:, :, start:]) for keys, values in self.layers)
+        return KeyValues(layers, (count,) * len(self.lengths))
+
     def shortened(self, whole: Collection[int]) -> KeyValues:
         """Return the message with only its first position in all blocks but some.
 

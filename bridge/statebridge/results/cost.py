@@ -125,9 +125,17 @@ class _Costs:
         return cost.sender, cost.receiver, cost.combination
 
     def _key_values(
-        self, sent: int, read: int, new: int, positions: int, whole: int
+        self,
+        sent: int,
+        read: int,
+        new: int,
+        positions: int,
+        whole: int,
+        steps: int,
+        matrix: bool,
     ) -> tuple[int, int]:
-        cost = self._ledger.key_values(Lengths(sent, read, new), positions, whole)
+        lengths = Lengths(sent, read, new, message=steps)
+        cost = self._ledger.key_values(lengths, positions, whole, latent_matrix=matrix)
         return cost.sender, cost.receiver
 
 
@@ -181,7 +189,9 @@ def _lane(condition: Condition, row: LaneResult, costs: _Costs, layer: int) -> t
     sent = _known(row, "prompt_len_sender")
     if _kind(condition) == "message":
         positions, whole = _known(row, "message_positions"), len(_known(row, "message_layers"))
-        return costs.key_values(sent, read, new, positions, whole)
+        rollout = condition.rollout
+        latent = (rollout.steps, rollout.by != "identity") if rollout else (0, False)
+        return costs.key_values(sent, read, new, positions, whole, *latent)
     sender, receiver, once = costs.activation(sent, read, new, layer, _combination(condition))
     return sender, receiver + once * int(_read(condition, row))
 

@@ -41,7 +41,10 @@ def lane_bytes(workload: Workload) -> int:
     decoding = workload.plan.experiment.decoding
     prompt, new = max(workload.plan.prompts.lengths, default=1), decoding.max_new_tokens
     if any(cell.condition.site == "kv" for cell in workload.plan.cells):
-        prompt += max(map(len, workload.plan.prompts.sender))  # the message
+        # The message, latent steps included.
+        prompt += max(map(len, workload.plan.prompts.sender))
+        rollouts = (cell.condition.rollout for cell in workload.plan.cells)
+        prompt += max(rollout.steps if rollout else 0 for rollout in rollouts)
     item = torch.finfo(receiver.dtype).bits // 8
     heads, head_width = cache_heads(config)
     position = int(2 * heads * head_width * item)  # its keys and values in one block

@@ -130,6 +130,8 @@ class LaneKeys:
             parts["sender_layer"] = work.pair.sender.layer_path
         if condition.reads_sender or relays:
             parts["sender"] = self._sender
+        if condition.latent_seeded:
+            parts["latent_seed"] = cell.seed
         if isinstance(condition.layers, LayerShare):
             read, sent = work.plan.prompts.read(condition.prompt), work.plan.prompts.sender
             rows = work.plan.rows_of(condition.layers)

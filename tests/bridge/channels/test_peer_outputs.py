@@ -1,7 +1,8 @@
-"""Outputs of KVComm's own code on small models (arXiv 2510.03346), made again here.
+"""Outputs of the peers' own code on small models, made again here.
 
-`middle_mask_fixed` is their code with the mask that keeps shortened blocks causal, as ours are.
-The shared data's README names every patch.
+KVComm (arXiv 2510.03346): `middle_mask_fixed` is their code with the mask that keeps shortened
+blocks causal, as ours are. LatentMAS (arXiv 2511.20639): the first agent's latent steps; over
+random weights a rollout multiplies rounding errors. The shared data's README names every patch.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from statebridge.engine.decoding.lanes import DecodingSettings, prefill
 from statebridge.engine.decoding.steps import decode_lanes
+from statebridge.models.input_vectors import LatentMap, latent_step, roll_out
 from statebridge.models.traced_model import Pass, TracedModel
 from tests.shared_data import SHARED, needs_shared
 
@@ -75,3 +77,32 @@ def test_messages_give_what_their_code_gives(models: Path, name: str) -> None:
         assert min(item["step_top1_minus_top2"]) > 1e-3
         assert decoded[place] == item["generated_ids"]
         assert generated[0, ids.ids.shape[1] :].tolist() == item["generated_ids"]
+
+
+@pytest.mark.parametrize("by", ["identity", "realigned"])
+def test_latent_steps_are_those_of_their_code(models: Path, by: LatentMap) -> None:
+    recorded = json.loads((OUTPUTS / "latentmas.json").read_text(encoding="utf-8"))["settings"]
+    setting = recorded[f"m5_{by.removesuffix('ed')}/qwen3"]
+    model = _model(models / "qwen3")
+    step = latent_step(model, by)
+    assert step.norm == pytest.approx(setting["target_norm"], rel=1e-5)
+    if step.matrix is not None:
+        expected = torch.tensor(setting["realign_matrix"]["first4x4"])
+        torch.testing.assert_close(step.matrix[:4, :4], expected, rtol=1e-4, atol=1e-5)
+    items = setting["items"]
+    made: list[torch.Tensor] = []
+
+    def noted(states: torch.Tensor) -> torch.Tensor:
+        made.append(step(states))
+        return made[-1]
+
+    prompts = [item["agents"][0]["input_ids"] for item in items]
+    message = roll_out(model, model.pack(prompts), 5, noted)
+    for place, item in enumerate(items):
+        assert message.lengths[place] == item["cache_length_after_each_agent"][0]
+        of_agent = [latent for latent in item["latents"] if latent["agent"] == 0]
+        for latent, vectors in zip(of_agent, made, strict=True):
+            expected = torch.tensor(latent["embed_first4"])
+            # A step multiplies the rounding of the one before by two to ten.
+            tolerance = 1e-4 * 4 ** latent["step"]
+            torch.testing.assert_close(vectors[place, :4], expected, rtol=0, atol=tolerance)
