@@ -75,6 +75,10 @@ class LaneResult:
     donor_self_fallback: bool | None = None
     message_layers: tuple[int, ...] | None = None
     """Layers that a message of keys and values has whole; the others have its first entry."""
+    message_positions: int | None = None
+    """Positions that a message takes in front of the receiver's prompt."""
+    message_bytes: int | None = None
+    """Bytes of a message as it was sent, in the dtype of the weights."""
     relay: str | None = None
     """The sender's text that the receiver read last."""
     relay_prompt_len: int | None = None

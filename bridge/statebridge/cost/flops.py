@@ -37,13 +37,13 @@ def published_forward(shape: ModelShape, tokens: int, past: int = 0) -> int:
     return _published(shape, tokens, past, shape.layers, logits=True)
 
 
-def published_partial(shape: ModelShape, tokens: int, layer: int) -> int:
+def published_partial(shape: ModelShape, tokens: int, layer: int, past: int = 0) -> int:
     """Return the same for embedding and blocks 0 to `layer`, without logits.
 
     Raises:
         InputError: The count is negative, or there is no such block.
     """
-    return _published(shape, tokens, 0, _blocks(shape, layer), logits=False)
+    return _published(shape, tokens, past, _blocks(shape, layer), logits=False)
 
 
 def exact_forward(

@@ -146,16 +146,72 @@ class Ledger:
             operations[combination],
         )
 
-    def _generate(self, shape: ModelShape, prompt: int, new: int) -> int:
+    def key_values(
+        self,
+        lengths: Lengths,
+        positions: int,
+        whole: int | None = None,
+        *,
+        latent_matrix: bool = False,
+    ) -> MethodCost:
+        """One pass of all of the sender's blocks; the receiver generates behind its entries.
+
+        The entries are there whether the receiver keeps those of its own tokens or not.
+
+        Args:
+            positions: Positions of the message, `lengths.message` latent steps included, each of
+                which is one pass of one position.
+            whole: Blocks of the receiver in which it has all positions; in the others it has one.
+                None for all blocks.
+            latent_matrix: Whether a matrix maps the state before each latent step.
+        """
+        partial = published_partial if self.accounting == "published" else exact_partial
+        prompt, last = lengths.sender_prompt, self.sender.layers - 1
+        steps = (partial(self.sender, 1, last, prompt + i) for i in range(lengths.message))
+        depth, new = self.receiver.layers, (lengths.receiver_prompt, lengths.answer)
+        all_whole = self._generate(self.receiver, *new, positions)
+        none_whole = self._generate(self.receiver, *new, min(1, positions))
+        # Both counts are linear in the positions of each block.
+        more = (all_whole - none_whole) * (depth if whole is None else whole) // depth
+        maps = 2 * self.sender.width**2 * lengths.message * latent_matrix
+        own = partial(self.sender, prompt, last) + sum(steps) + maps
+        return MethodCost(own, none_whole + more)
+
+    def soft_tokens(self, lengths: Lengths, positions: int, *, written: bool) -> MethodCost:
+        """Mixtures of input vectors, which the receiver reads in front of its prompt.
+
+        Each is one product of probabilities with the receiver's table. The tokens that two
+        vocabularies share are not known here; the smaller vocabulary bounds them.
+
+        Args:
+            positions: Vectors that are sent.
+            written: Whether the sender writes them one after the other (it then also mixes its own
+                vectors and looks for the nearest), and not at the positions of its prompt.
+        """
+        partial = published_partial if self.accounting == "published" else exact_partial
+        shape, prompt = self.sender, lengths.sender_prompt
+        shared = min(shape.vocabulary, self.receiver.vocabulary)
+        mixing = 2 * positions * shared * self.receiver.width
+        if written:
+            own = self._generate(shape, prompt, positions)
+            own += 4 * positions * shape.vocabulary * shape.width
+        else:
+            own = partial(shape, prompt, shape.layers - 1)
+            own += 2 * positions * shape.vocabulary * shape.width
+        read = self._generate(self.receiver, positions + lengths.receiver_prompt, lengths.answer)
+        return MethodCost(own, read, mixing)
+
+    def _generate(self, shape: ModelShape, prompt: int, new: int, past: int = 0) -> int:
+        """Operations of new tokens after a prompt that has `past` positions in front of it."""
         forward = published_forward if self.accounting == "published" else exact_forward
         if not new:
             return 0
         if self.cache:
-            steps = sum(forward(shape, 1, past) for past in range(prompt, prompt + new - 1))
-            return forward(shape, prompt) + steps
+            steps = (forward(shape, 1, past + prompt + done) for done in range(new - 1))
+            return forward(shape, prompt, past) + sum(steps)
         if self.accounting == "published":
-            return new * forward(shape, prompt)
-        return sum(forward(shape, prompt + done) for done in range(new))
+            return new * forward(shape, prompt, past)
+        return sum(forward(shape, prompt + done, past) for done in range(new))
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,11 +28,28 @@ class KeyValues:
             each; a shortened block has one position, each row's first.
         lengths: Number of real positions of each row.
         whole: Blocks that are not shortened; None for all.
+        payload: Bytes that each row's message took on its way, where it was sent in another form.
     """
 
     layers: tuple[tuple[torch.Tensor, torch.Tensor], ...]
     lengths: tuple[int, ...]
     whole: tuple[int, ...] | None = None
+    payload: tuple[int, ...] | None = None
+
+    @property
+    def sent_bytes(self) -> tuple[int, ...]:
+        """Bytes of each row's message as it was sent; padding is not sent."""
+        if self.payload is not None:
+            return self.payload
+        width, whole = max(self.lengths), 0
+        sinks = 0
+        for entries in (part for layer in self.layers for part in layer):
+            bytes_of_position = entries.shape[1] * entries.shape[3] * entries.element_size()
+            if entries.shape[2] == width:
+                whole += bytes_of_position
+            else:
+                sinks += bytes_of_position
+        return tuple(n * whole + min(n, 1) * sinks for n in self.lengths)
 
     @property
     def mask(self) -> torch.Tensor:
@@ -44,7 +61,7 @@ class KeyValues:
     def to(self, device: torch.device) -> KeyValues:
         """Return the same on another device."""
         layers = tuple((keys.to(device), values.to(device)) for keys, values in self.layers)
-        return KeyValues(layers, self.lengths, self.whole)
+        return KeyValues(layers, self.lengths, self.whole, self.payload)
 
     def select(self, rows: Sequence[int]) -> KeyValues:
         """Return some rows, padded to the longest of them."""
@@ -56,7 +73,15 @@ class KeyValues:
             start = spare if entries.shape[2] == max(self.lengths) else 0
             return entries.index_select(0, index)[:, :, start:]
 
-        return KeyValues(tuple((taken(k), taken(v)) for k, v in self.layers), lengths, self.whole)
+        payload = None if self.payload is None else tuple(self.payload[row] for row in rows)
+        layers = tuple((taken(keys), taken(values)) for keys, values in self.layers)
+        return KeyValues(layers, lengths, self.whole, payload)
+
+    def last(self, count: int) -> KeyValues:
+        """Return the last positions of messages that have at least so many, all of them whole."""
+        start = max(self.lengths) - count
+        layers = tuple((keys[:, :, start:], values[:, :, start:]) for keys, values in self.layers)
+        return KeyValues(layers, (count,) * len(self.lengths))
 
     def shortened(self, whole: Collection[int]) -> KeyValues:
         """Return the message with only its first position in all blocks but some.

@@ -37,8 +37,9 @@ WAYS: tuple[Way, ...] = (
     ("exact", True),
 )
 
-Kind = Literal["alone", "text", "activation"]
-"""The receiver alone, a text that is read, or states that are written."""
+Kind = Literal["alone", "text", "activation", "message"]
+"""The receiver alone, a text that is read, states that are written, or a message in front of the
+receiver's prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,8 @@ class _Costs:
         self.sent_width = shapes["sender"].width
         self.generation = cache(self._generation)
         self.activation = cache(self._activation)
+        self.key_values = cache(self._key_values)
+        self.soft_tokens = cache(self._soft_tokens)
 
     def _generation(self, side: str, prompt: int, new: int) -> int:
         shape = self._ledger.sender if side == "sender" else self._ledger.receiver
@@ -121,6 +124,31 @@ class _Costs:
     ) -> tuple[int, int, int]:
         cost = self._ledger.activation(Lengths(sent, read, new), layer, combination)
         return cost.sender, cost.receiver, cost.combination
+
+    def _key_values(
+        self,
+        sent: int,
+        read: int,
+        new: int,
+        positions: int,
+        whole: int,
+        steps: int,
+        matrix: bool,
+    ) -> tuple[int, int]:
+        lengths = Lengths(sent, read, new, message=steps)
+        cost = self._ledger.key_values(lengths, positions, whole, latent_matrix=matrix)
+        return cost.sender, cost.receiver
+
+    def _soft_tokens(
+        self,
+        sent: int,
+        read: int,
+        new: int,
+        positions: int,
+        written: bool,
+    ) -> tuple[int, int]:
+        cost = self._ledger.soft_tokens(Lengths(sent, read, new), positions, written=written)
+        return cost.sender + cost.combination, cost.receiver
 
 
 def _cost(
@@ -141,11 +169,7 @@ def _cost(
         sender[way] = fmean(lane[0] for lane in lanes)
         receiver[way] = fmean(lane[1] for lane in lanes)
     width = next(iter(ledgers.values())).sent_width
-    sent = []
-    for row in rows:
-        read = _read(condition, row) if condition.reads_sender else 0
-        states = activation_bytes(width, int(read), dtype)
-        sent.append(states + sum(text_bytes(turn.text) for turn in row.turns or ()))
+    sent = [_sent_bytes(condition, row, width, dtype) for row in rows]
     new = fmean(
         len(row.token_ids or ()) + sum(turn.new_tokens for turn in row.turns or ()) for row in rows
     )
@@ -175,8 +199,25 @@ def _lane(condition: Condition, row: LaneResult, costs: _Costs, layer: int) -> t
             receiver += spent if turn.model == "receiver" else 0
         return sender, receiver
     sent = _known(row, "prompt_len_sender")
+    if _kind(condition) == "message":
+        positions = _known(row, "message_positions")
+        if condition.soft_tokens is not None:
+            written = condition.soft_tokens.by == "cipher"
+            return costs.soft_tokens(sent, read, new, positions, written)
+        whole = len(_known(row, "message_layers"))
+        rollout = condition.rollout
+        latent = (rollout.steps, rollout.by != "identity") if rollout else (0, False)
+        return costs.key_values(sent, read, new, positions, whole, *latent)
     sender, receiver, once = costs.activation(sent, read, new, layer, _combination(condition))
     return sender, receiver + once * int(_read(condition, row))
+
+
+def _sent_bytes(condition: Condition, row: LaneResult, width: int, dtype: str) -> int:
+    if _kind(condition) == "message":
+        return int(_known(row, "message_bytes"))
+    read = _read(condition, row) if condition.reads_sender else 0
+    states = activation_bytes(width, int(read), dtype)
+    return states + sum(text_bytes(turn.text) for turn in row.turns or ())
 
 
 def _read(condition: Condition, row: LaneResult) -> int | str:
@@ -196,8 +237,9 @@ def _combination(condition: Condition) -> Combination:
 def _kind(condition: Condition) -> Kind | None:
     if not condition.writes:
         return "text" if condition.uses_text else "alone"
-    # Keys and values have another cost than one state for each position.
-    return "activation" if condition.carries_sender and condition.site != "kv" else None
+    if not condition.carries_sender:
+        return None
+    return "message" if condition.operator == "append" else "activation"
 
 
 def _by_condition(cells: Sequence[CellResult]) -> dict[str, list[CellResult]]:

@@ -17,7 +17,7 @@ from statebridge.data.training_texts import answer_names
 from statebridge.experiment.cells import Cell
 from statebridge.experiment.conditions import Condition, Positions, Prompt, SenderContext
 from statebridge.experiment.experiment import Experiment
-from statebridge.experiment.layer_choice import LayerShare
+from statebridge.experiment.message import LayerShare
 from statebridge.records import DatasetRow
 
 TokenIds = tuple[int, ...]

@@ -22,6 +22,8 @@ RECORDED: dict[str, Kind] = {
     "receiver_norm_mean": "number",
     "injected_norm_mean": "number",
     "source_cosine_mean": "number",
+    "message_positions": "integer",
+    "message_bytes": "integer",
     "donor_row_id": "text",
     "donor_self_fallback": "boolean",
     "relay": "text",

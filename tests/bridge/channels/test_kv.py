@@ -2,55 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection
 from functools import cache
 from typing import Any
 
-import nnsight
 import pytest
 import torch
 
 from statebridge.channels.layer_choice import chosen_layers, measured_importance, scores
 from statebridge.errors import ExperimentError, StatebridgeError
-from statebridge.experiment.layer_choice import LayerShare
+from statebridge.experiment.message import LayerShare
 from statebridge.models.key_values import KeyValues
 from statebridge.models.traced_model import Pass, TracedModel
+from tests.bridge.channels.prepended import FAMILIES, ROWS, declared, pair_of, run, traced
 from tests.bridge.engine.private_points import CLOSE
-from tests.bridge.engine.tiny_experiment import EngineRun, dataset_rows, engine_pair, run_engine
+from tests.bridge.engine.tiny_experiment import EngineRun
 from tests.reference.decoding import answer_ids, encode
 from tests.reference.key_values import answer_behind, read_cache
 from tests.reference.oracle import OraclePair, Settings
 from tests.reference.points import QUESTION_ONLY, TASK, Texts, chosen_donors, other_context
-from tests.tiny_models import (
-    mixed_rows,
-    tiny_gemma,
-    tiny_llama,
-    tiny_llama_tokenizer,
-    tiny_neox,
-    tiny_qwen,
-    tiny_tokenizer,
-)
+from tests.tiny_models import tiny_gemma, tiny_llama, tiny_llama_tokenizer, tiny_tokenizer
 
-FAMILIES: Mapping[str, Callable[[int], Any]] = {
-    "neox": lambda seed: tiny_neox(seed, layers=4, hidden=32, heads=4, rotary_pct=0.5),
-    "llama": lambda seed: tiny_llama(seed, layers=4, hidden=32),
-    "qwen3": lambda seed: tiny_qwen(seed, version=3, layers=4, hidden=32),
-    "gemma3": lambda seed: tiny_gemma(seed, version=3, layers=4, hidden=32, sliding_window=300),
-}
-ROWS = mixed_rows(9, seed=5)
 NEW = 6
-
-
-def _pair(family: str, sender: int = 1) -> OraclePair:
-    """Two models of one shape, as two fine-tunes of one base."""
-    make = FAMILIES[family]
-    return OraclePair(make(sender), make(2), 1, 1, tiny_tokenizer())
-
-
-def _traced(module: Any) -> TracedModel:
-    tokenizer = tiny_tokenizer()
-    model = nnsight.TransformersModel(module, task="text-generation", tokenizer=tokenizer)
-    return TracedModel.wrap(model, tokenizer, 1)
 
 
 def _logits(model: TracedModel, prompts: list[list[int]], message: KeyValues | None) -> Any:
@@ -66,7 +39,7 @@ SENT, READ = [0, 5, 9, 200, 31, 44, 7], [0, 17, 300, 8]
 @pytest.mark.parametrize("family", FAMILIES)
 def test_all_layers_equal_a_plain_forward_over_both(family: str) -> None:
     module = FAMILIES[family](3)
-    model = _traced(module)
+    model = traced(module)
     with torch.no_grad():
         plain = module(input_ids=torch.tensor([SENT + READ])).logits[:, len(SENT) :]
     found = _logits(model, [READ], model.key_values(model.pack([SENT])))
@@ -75,7 +48,7 @@ def test_all_layers_equal_a_plain_forward_over_both(family: str) -> None:
 
 
 def test_a_message_of_no_keys_changes_nothing() -> None:
-    model = _traced(FAMILIES["llama"](3))
+    model = traced(FAMILIES["llama"](3))
     whole = model.key_values(model.pack([SENT]))
     empty = KeyValues(tuple((k[:, :, :0], v[:, :, :0]) for k, v in whole.layers), (0,))
     for message in (empty, empty.shortened({1})):
@@ -85,7 +58,7 @@ def test_a_message_of_no_keys_changes_nothing() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_messages_of_several_lengths_are_those_of_each_row(family: str) -> None:
-    sender, model = _traced(FAMILIES[family](1)), _traced(FAMILIES[family](2))
+    sender, model = traced(FAMILIES[family](1)), traced(FAMILIES[family](2))
     sent = [SENT, SENT[:2], SENT[1:6], SENT[:1]]
     both = sender.key_values(sender.pack(sent)).shortened({0, 2})
     found = _logits(model, [READ] * 4, both)
@@ -112,25 +85,13 @@ POINTS: dict[str, dict[str, Any]] = {
 WHOLE: dict[str, Collection[int]] = {"kv_middle": (1, 2), "kv_list": (3,), "kv_list_task": (2, 3)}
 
 
-def _declared(name: str, **fields: Any) -> dict[str, Any]:
-    base = {"source": "sender", "site": "kv", "operator": "append", "prompt": "question_only"}
-    return {"name": f"my_{name}", **base, **fields}
-
-
 def _run(pair: OraclePair, count: int, path: str, **fields: Any) -> EngineRun:
-    declared = {
-        "conditions": [_declared(name, **point) for name, point in POINTS.items()],
-        "rng": "published",
-        "decoding": {"max_new_tokens": NEW},
-        "execution": {"path": path},
-        "seeds": [42],
-    }
-    return run_engine(engine_pair(pair), dataset_rows(ROWS[:count]), {}, **(declared | fields))
+    return run(pair, count, path, POINTS, new=NEW, **fields)
 
 
 @cache
 def _expected(family: str, count: int) -> dict[tuple[str, str], Any]:
-    pair, rows, limit = _pair(family), ROWS[:count], Settings().max_prompt_tokens
+    pair, rows, limit = pair_of(family), ROWS[:count], Settings().max_prompt_tokens
     tokenizer = pair.tokenizer
     lengths = [len(encode(tokenizer, TASK.format(**row), limit)) for row in rows]
     donors = chosen_donors(lengths, [row["id"] for row in rows], 42, "nearest")
@@ -177,24 +138,31 @@ WAYS = [("shared", 1), ("shared", 7), ("plain", 7)]
     ],
 )
 def test_every_row_equals_the_oracle(family: str, path: str, together: int) -> None:
-    run = _run(_pair(family), 7, path, rows_together=together)
+    done = _run(pair_of(family), 7, path, rows_together=together)
     expected = _expected(family, 7)
-    assert run.rows.keys() == expected.keys()
-    for key, row in run.rows.items():
+    assert done.rows.keys() == expected.keys()
+    for key, row in done.rows.items():
         assert row.token_ids == expected[key].tokens, key
         assert row.gold_logprob == pytest.approx(expected[key].gold_logprob, **CLOSE), key
-    whole = {cell: row.message_layers for (cell, _), row in run.rows.items()}
+    whole = {cell: row.message_layers for (cell, _), row in done.rows.items()}
     for name in POINTS:
         cell = f"{name}/seed42" if name.endswith("shuffled") else name
         assert whole[f"my_{cell}"] == tuple(sorted({0, *WHOLE.get(name, range(4))}))
-    lengths = {row.prompt_len_sender for (cell, _), row in run.rows.items() if cell == "my_kv_all"}
+    # Keys and values of 2 or 4 heads of width 8, in float32; a block that is not whole has one.
+    position = 2 * 8 * 4 * (4 if family == "neox" else 2)
+    for (cell, _), row in done.rows.items():
+        whole_layers, positions = len(row.message_layers or ()), row.message_positions or 0
+        assert row.message_bytes == position * (whole_layers * (positions - 1) + 4), cell
+        if cell in ("my_kv_all", "my_kv_all_neutral", "my_kv_middle"):
+            assert positions == row.prompt_len_sender
+    lengths = {row.prompt_len_sender for (cell, _), row in done.rows.items() if cell == "my_kv_all"}
     assert len(lengths) > 1, "messages of one length say nothing of padding"
 
 
 def test_the_paths_agree_where_a_sliding_window_sees_all() -> None:
-    conditions = [_declared("kv_all"), _declared("kv_middle", **POINTS["kv_middle"])]
+    conditions = [declared("kv_all"), declared("kv_middle", **POINTS["kv_middle"])]
     shared, plain = (
-        _run(_pair("gemma3"), 4, path, conditions=conditions) for path in ("shared", "plain")
+        _run(pair_of("gemma3"), 4, path, conditions=conditions) for path in ("shared", "plain")
     )
     assert len(shared.rows) == 8
     for key, row in shared.rows.items():
@@ -207,7 +175,7 @@ def test_the_paths_agree_where_a_sliding_window_sees_all() -> None:
 
 def test_importance_is_the_attention_to_all_keys_but_the_first() -> None:
     module = FAMILIES["llama"](3)
-    model = _traced(module)
+    model = traced(module)
     found = measured_importance(model, READ, model.key_values(model.pack([SENT])))
     assert module.config._attn_implementation == "sdpa"
     module.config._attn_implementation = "eager"
@@ -249,9 +217,9 @@ def test_scores_mix_attention_and_depth() -> None:
 def test_held_out_rows_are_left_out_of_the_choice() -> None:
     share = {"share": 0.5, "by": "importance", "rows": 2}
     names = {"own": {}, "theirs": {"held_out": False}}
-    conditions = [_declared(n, layers=share | more) for n, more in names.items()]
-    run = _run(_pair("llama"), 9, "shared", conditions=conditions, decode=False)
-    plan = run.workload.plan
+    conditions = [declared(n, layers=share | more) for n, more in names.items()]
+    done = _run(pair_of("llama"), 9, "shared", conditions=conditions, decode=False)
+    plan = done.workload.plan
     ours, theirs = (cell.condition.layers for cell in plan.cells)
     assert isinstance(ours, LayerShare)
     assert isinstance(theirs, LayerShare)
@@ -259,14 +227,14 @@ def test_held_out_rows_are_left_out_of_the_choice() -> None:
     assert len(measured) == 2
     assert plan.rows_of(theirs) == (0, 1)
     every = {row["id"] for row in ROWS}
-    assert {row for cell, row in run.rows if cell == "my_own"} == every - measured
-    assert {row for cell, row in run.rows if cell == "my_theirs"} == every
-    assert len(run.workload.found) == 2, "importance is measured once for all groups"
+    assert {row for cell, row in done.rows if cell == "my_own"} == every - measured
+    assert {row for cell, row in done.rows if cell == "my_theirs"} == every
+    assert len(done.workload.found) == 2, "importance is measured once for all groups"
 
 
 def test_a_single_row_leaves_none_to_measure_on() -> None:
     with pytest.raises(ExperimentError, match="1 leave none"):
-        _run(_pair("llama"), 1, "shared", conditions=[_declared("k", layers={"share": 0.5})])
+        _run(pair_of("llama"), 1, "shared", conditions=[declared("k", layers={"share": 0.5})])
 
 
 # ---------------------------------------------------------------- refusals
@@ -311,17 +279,17 @@ def _short_sight() -> OraclePair:
         (_other_tokenizer, {}, "have different tokenizers, and channel kv needs one"),
         (_short_window, {}, "reach beyond the context window of tiny-receiver (20)"),
         (_short_sight, {}, "some of its layers would not see the message"),
-        (lambda: _pair("llama"), {"layers": [4]}, "layer 4 is out of range"),
-        (lambda: _pair("llama"), {"channel": "states"}, "goes with channel kv"),
+        (lambda: pair_of("llama"), {"layers": [4]}, "layer 4 is out of range"),
+        (lambda: pair_of("llama"), {"channel": "states"}, "goes with channel kv"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_a_line(pair: Any, fields: Any, words: str) -> None:
     with pytest.raises(StatebridgeError) as caught:
-        _run(pair(), 3, "shared", conditions=[_declared("kv", **fields)], decode=False)
+        _run(pair(), 3, "shared", conditions=[declared("kv", **fields)], decode=False)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_a_remote_run_is_refused() -> None:
     with pytest.raises(ExperimentError, match="cannot enter a remote job"):
-        _run(_pair("llama"), 3, "plain", conditions=[_declared("kv")], remote="local")
+        _run(pair_of("llama"), 3, "plain", conditions=[declared("kv")], remote="local")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any, get_args
 
 import pytest
@@ -72,6 +73,31 @@ def test_a_cache_never_costs_more_and_methods_are_in_order() -> None:
         assert ledger.debate(LENGTHS, rounds=3).total > debate.total
         cached = Ledger(B, B, accounting, True)
         assert cached.debate(LENGTHS).total <= debate.total
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_keys_and_values_are_counted_block_by_block(cache: bool) -> None:
+    def forward(tokens: int, past: int) -> int:
+        one = replace(B, layers=1)
+        blocks = sum(exact_partial(one, tokens, 0, 9 if b in (0, 4) else 1) for b in range(6))
+        # What is in every block beside the message: the receiver's earlier tokens.
+        return blocks + 6 * 4 * tokens * past * 16 + 2 * 16 * 70
+
+    found = Ledger(A, B, "exact", cache).key_values(replace(LENGTHS, message=0), 9, whole=2)
+    steps = (
+        (forward(1, 7 + i) for i in range(4)) if cache else (forward(8 + i, 0) for i in range(4))
+    )
+    assert found == MethodCost(exact_partial(A, 9, 3), forward(7, 0) + sum(steps))
+
+
+def test_no_positions_are_silent_and_latent_steps_the_senders() -> None:
+    for accounting, cache in itertools.product(get_args(Accounting), (True, False)):
+        ledger = Ledger(A, B, accounting, cache)
+        nothing = ledger.key_values(replace(LENGTHS, message=0), 0)
+        assert nothing.receiver == ledger.silent(LENGTHS).total
+        latent = ledger.key_values(replace(LENGTHS, message=3), 0).sender - nothing.sender
+        partial = published_partial if accounting == "published" else exact_partial
+        assert latent == sum(partial(A, 1, 3, past) for past in (9, 10, 11))
 
 
 def test_debate_by_hand() -> None:

@@ -64,10 +64,36 @@ KV = {
 }
 
 
+SOFT = {"soft-vocab": ("vocab_all", "vocab_last"), "soft-cipher": ("cipher",)}
+LATENTMAS = ("latentmas", "latentmas-unaware", "latentmas-aware")
+LATENT = ("latent", "latents_only")
+
+
+def test_latent_steps_have_their_ablations_and_controls() -> None:
+    names = {preset: [c.name for c in PRESETS[preset]] for preset in LATENTMAS}
+    assert set(names["latentmas"]) == {*names["latentmas-unaware"], *names["latentmas-aware"]}
+    for preset, suffix, floor in (
+        ("latentmas-unaware", "", "question_only"),
+        ("latentmas-aware", "_aware", "skyline"),
+    ):
+        of = {name: CONDITIONS[name] for name in names[preset]}
+        assert {floor, f"kv_all{suffix}"} < set(of)
+        for own in LATENT:
+            rolled = of[f"{own}{suffix}"].rollout
+            assert rolled is not None
+            twins = {end: of[f"{own}{suffix}_{end}"] for end in ("shuffled", "null", "neutral")}
+            assert {twin.rollout for twin in twins.values()} == {rolled}
+            assert {twin.role for twin in twins.values()} == {"control"}
+            assert of[f"{own}{suffix}"].is_shuffled_twin(twins["shuffled"])
+        assert all(c.private == (not suffix) for name, c in of.items() if name != "skyline")
+        maps = {c.rollout.by for c in of.values() if c.rollout is not None}
+        assert maps == {"realigned", "identity", "random"}
+
+
 def test_the_presets_are_the_published_and_the_private_ones() -> None:
     private = {"private", "private-all", "activations", "positive-control"}
     strict = {"published-strict", "private-strict", "activations-strict"}
-    assert set(PRESETS) == {"published", *strict, *private, "kv", *KV}
+    assert set(PRESETS) == {"published", *strict, *private, "kv", *KV, *LATENTMAS, *SOFT}
     names = {preset: [c.name for c in conditions] for preset, conditions in PRESETS.items()}
     assert names["published"] == list(PUBLISHED)
     assert names["published-strict"] == [*names["published"], STRICT]
@@ -90,6 +116,15 @@ def test_the_presets_are_the_published_and_the_private_ones() -> None:
         assert len({CONDITIONS[name].layers for name in (own, *controls)}) == 1
     prepended = {name for preset in KV for name in names[preset][2:]}
     assert set(names["kv"]) == {*bounds, *prepended}
+    for preset, channels in SOFT.items():
+        ends = ("", "_shuffled", "_null", "_neutral")
+        found = [f"{own}{end}" for own in channels for end in ends]
+        assert names[preset] == [*bounds, "private_relay", *found]
+        for own in channels:
+            assert CONDITIONS[own].is_shuffled_twin(CONDITIONS[f"{own}_shuffled"])
+            assert [CONDITIONS[f"{own}{end}"].role for end in ends[1:]] == ["control"] * 3
+        prepended |= set(found)
+    prepended |= {name for preset in LATENTMAS for name in names[preset]} - set(bounds)
     known = {*PUBLISHED, STRICT, *PRIVATE, *FURTHER, *ACTIVATIONS, *elsewhere, *prepended, "debate"}
     assert set(CONDITIONS) == known
     published = (CONDITIONS[name] for name in (*PUBLISHED, STRICT))

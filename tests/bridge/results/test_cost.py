@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from statebridge.cost import (
+    Ledger,
+    Lengths,
     exact_forward,
     exact_partial,
     published_forward,
@@ -95,6 +97,37 @@ def test_a_translator_is_one_matrix_at_every_position_read() -> None:
     assert "private_question" not in _costs(["no_inject", "private_question"])
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_a_message_costs_what_its_row_records(way: Way) -> None:
+    costs = _costs(["question_only", "kvcomm", "kvcomm_shuffled"])
+    assert costs.keys() == {"question_only", "kvcomm"}, "controls have no cost"
+    found, ledger = costs["kvcomm"], Ledger(SENDER, RECEIVER, *way)
+    lanes = [ledger.key_values(Lengths(10 + i, 5 + i, 2 + i), 10 + i, 2) for i in range(4)]
+    assert found.sender[way] == fmean(lane.sender for lane in lanes)
+    assert found.receiver[way] == fmean(lane.receiver for lane in lanes)
+    assert found.receiver[way] > costs["question_only"].receiver[way]
+    assert (found.kind, found.sent_bytes) == ("message", 1150)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_soft_tokens_are_mixed_by_the_sender_and_read(way: Way) -> None:
+    costs, ledger = _costs(["vocab_all", "cipher", "latent"]), Ledger(SENDER, RECEIVER, *way)
+    rows, mixing = range(4), 2 * 3 * 421 * 32
+    read = fmean(_generation(RECEIVER, 3 + 5 + i, 2 + i, way) for i in rows)
+    blocks = published_partial if way[0] == "published" else exact_partial
+    passed = fmean(blocks(SENDER, 10 + i, 2) for i in rows)
+    written = fmean(_generation(SENDER, 10 + i, 3, way) for i in rows)
+    assert costs["vocab_all"].sender[way] == passed + mixing + 2 * 3 * 421 * 24
+    assert costs["cipher"].sender[way] == written + mixing + 4 * 3 * 421 * 24
+    assert costs["vocab_all"].receiver[way] == costs["cipher"].receiver[way] == read
+    assert costs["cipher"].sent_bytes == 192
+    lanes = [
+        ledger.key_values(Lengths(10 + i, 5 + i, 2 + i, 10), 10 + i, 2, latent_matrix=True)
+        for i in rows
+    ]
+    assert costs["latent"].sender[way] == fmean(lane.sender for lane in lanes)
+
+
 # ---------------------------------------------------------------- where there is none
 
 
@@ -122,6 +155,7 @@ def _without(name: str, field: str) -> Any:
         ("skyline", "token_ids", "nothing was decoded"),
         ("skyline", "prompt_len_receiver", "row r0: has no prompt_len_receiver"),
         ("activation_sum", "prompt_len_sender", "row r0: has no prompt_len_sender"),
+        ("kv_all", "message_bytes", "row r0: has no message_bytes"),
         ("private_relay", "turns", "row r0: has no turns"),
     ],
 )

@@ -30,10 +30,14 @@ def row_norms(written: Written) -> list[Mapping[str, float]]:
     return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
-def message_facts(message: KeyValues) -> Mapping[str, Any]:
-    """Return the facts of a message, by their names in a `LaneResult`."""
+def message_facts(message: KeyValues) -> list[Mapping[str, Any]]:
+    """Return the facts of each row's message, by their names in a `LaneResult`."""
     every = tuple(range(len(message.layers)))
-    return {"message_layers": every if message.whole is None else message.whole}
+    layers = every if message.whole is None else message.whole
+    return [
+        {"message_layers": layers, "message_positions": length, "message_bytes": sent}
+        for length, sent in zip(message.lengths, message.sent_bytes, strict=True)
+    ]
 
 
 def lane_row(

@@ -114,9 +114,15 @@ class PlainPath:
                 measured = next(self._ask([asked])).measured(baseline[places])
                 results += [
                     lane_row(
-                        work, cell, row, tokens=tokens, gold=gold, others=beside, written=facts
+                        work,
+                        cell,
+                        rows[included[i]],
+                        tokens=tokens,
+                        gold=gold,
+                        others=beside,
+                        written=facts[i],
                     )
-                    for row, (tokens, gold, beside) in zip(asked.rows, measured, strict=True)
+                    for i, (tokens, gold, beside) in zip(same, measured, strict=True)
                 ]
         return results
 

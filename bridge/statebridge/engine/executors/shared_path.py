@@ -290,9 +290,11 @@ class SharedPath:
                     tokens=one,
                     gold=measured,
                     others=beside,
-                    written=message_facts(message),
+                    written=facts,
                 )
-                for row, one, measured, beside in zip(some, tokens, gold, more, strict=True)
+                for row, one, measured, beside, facts in zip(
+                    some, tokens, gold, more, message_facts(message), strict=True
+                )
             ]
 
         results: list[LaneRow] = []

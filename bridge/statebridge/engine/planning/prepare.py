@@ -18,8 +18,8 @@ from statebridge.errors import ExperimentError, PairError, ResultError
 from statebridge.experiment.cells import experiment_cells
 from statebridge.experiment.conditions import Prompt
 from statebridge.experiment.experiment import DEFAULT_SET, Experiment
-from statebridge.experiment.layer_choice import LayerShare
 from statebridge.experiment.layer_search import Choose
+from statebridge.experiment.message import LayerShare
 from statebridge.models.families import turning_point
 from statebridge.models.pair import Pair
 from statebridge.records import DatasetRow

@@ -21,7 +21,7 @@ import torch
 from statebridge.channels.workload import Workload
 from statebridge.experiment.cells import Cell
 from statebridge.experiment.conditions import Prompt
-from statebridge.experiment.layer_choice import LayerShare
+from statebridge.experiment.message import LayerShare
 from statebridge.experiment.random_streams import STREAMS, PerRow
 from statebridge.models.loading import weights_sha256
 from statebridge.models.traced_model import TracedModel
@@ -29,7 +29,7 @@ from statebridge.runs.directory import FORMAT
 from statebridge.runs.reuse import LaneKey
 from statebridge.translators import Translator
 
-KEY_FORMAT = 5
+KEY_FORMAT = 6
 """To be raised whenever the same inputs give another result or another set of fields."""
 
 
@@ -131,6 +131,8 @@ class LaneKeys:
             parts["sender_layer"] = work.pair.sender.layer_path
         if condition.reads_sender or relays:
             parts["sender"] = self._sender
+        if condition.latent_seeded:
+            parts["latent_seed"] = cell.seed
         if isinstance(condition.layers, LayerShare):
             read, sent = work.plan.prompts.read(condition.prompt), work.plan.prompts.sender
             rows = work.plan.rows_of(condition.layers)

@@ -1,0 +1,92 @@
+"""Declarations of a message: what is in front of the receiver's prompt."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from statebridge.experiment.declared import NO_BOOLEAN
+
+
+class LayerShare(BaseModel):
+    """A share of the layers, chosen by a rule (arXiv 2510.03346, whose symbols these are).
+
+    Layers that are not chosen keep the first key and value only; layer 0 is always whole.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    share: Annotated[float, Field(gt=0, le=1), NO_BOOLEAN] = 0.3
+    """int(share · layers) are chosen."""
+    by: Literal["importance", "random", "middle"] = "importance"
+    """`importance`: the attention that the receiver's prompts give to the message; `random`: drawn
+    by the seed; `middle`: those in the middle of the depth."""
+    rows: Annotated[int, Field(ge=1), NO_BOOLEAN] = 16
+    """Most rows on which importance is measured."""
+    held_out: bool = True
+    """Measure importance on rows that are then left out of the condition. False measures it on the
+    first rows, which are evaluated as well: the method as published."""
+    alpha: Annotated[float, Field(ge=0, le=1), NO_BOOLEAN] = 1.0
+    """Weight of importance; the rest is that of a Gaussian over depth."""
+    mu: Annotated[float, Field(ge=0, le=1), NO_BOOLEAN] = 0.5
+    """Centre of the Gaussian, as a share of the depth."""
+    sigma: Annotated[float, Field(gt=0), NO_BOOLEAN] = 10.0
+    """Width of the Gaussian, in layers."""
+
+
+class Rollout(BaseModel):
+    """Latent steps of the sender behind its prompt (LatentMAS, arXiv 2511.20639).
+
+    In each step the last position's state after the final norm becomes the next input vector, at
+    the mean norm of the input embedding.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    steps: Annotated[int, Field(ge=0, le=1000), NO_BOOLEAN] = 10
+    by: Literal["realigned", "identity", "random"] = "realigned"
+    """Map from the state to the input vector: least squares from output to input embedding; none;
+    or, drawn by the seed, a random matrix with the singular values of the first."""
+    keep: Literal["both", "latents"] = "both"
+    """Entries that are sent: those of prompt and latent steps, or of the latent steps alone."""
+
+
+class SoftTokens(BaseModel):
+    """Vectors that the receiver reads in place of tokens: mixtures of its input vectors.
+
+    `vocab` mixes, at each position of the sender's prompt that is read, the tokens that both
+    vocabularies have by the sender's probabilities of the next token, and rescales to the mean
+    norm of the receiver's input vectors. `cipher` (arXiv 2310.06272) lets the sender write: at each
+    step the mixture is read next, in place of a token, until the nearest token by cosine is an end
+    token.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    by: Literal["vocab", "cipher"]
+    temperature: Annotated[float, Field(gt=0), NO_BOOLEAN] = 1.0
+    """Divides the logits before the softmax; near 0 a vector is that of the likeliest token."""
+    steps: Annotated[int, Field(ge=1, le=1000), NO_BOOLEAN] | None = None
+    """For `cipher`: most vectors; 24 by default."""
+    embedding: Literal["receiver", "sender"] = "receiver"
+    """For `cipher`: whose input vectors the receiver gets mixtures of."""
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> SoftTokens:
+        if self.by == "vocab" and (self.steps is not None or self.embedding != "receiver"):
+            raise ValueError("steps and embedding go with by: cipher")
+        return self
+
+    @property
+    def most(self) -> int:
+        """Most vectors that the sender writes."""
+        return self.steps or 24
+
+
+Layers = (
+    Literal["all"]
+    | Annotated[tuple[Annotated[int, NO_BOOLEAN], ...], Field(min_length=1)]
+    | LayerShare
+)
+"""`all` layers, a list of indices (negative ones count from the end), or a share by a rule."""

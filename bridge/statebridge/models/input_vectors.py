@@ -1,0 +1,263 @@
+"""Vectors that a model reads in place of tokens: latent steps, and messages of vectors.
+
+Source of latent steps: LatentMAS (arXiv 2511.20639). A state after the final norm is mapped to an
+input vector of the embedding's mean norm, and read as the next input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from transformers import DynamicCache
+
+from statebridge.models.key_values import KeyValues
+from statebridge.models.token_batch import TokenBatch
+from statebridge.models.traced_model import TracedModel, check_finite
+
+RIDGE = 1e-5
+"""Penalty of LatentMAS on the map from output to input vectors."""
+
+TINY = 1e-6
+"""A vector shorter than this has no direction."""
+
+LatentMap = Literal["realigned", "identity", "random"]
+"""`realigned`: least squares from output to input vectors; `identity`: as it is; `random`: a random
+matrix with the singular values of the first."""
+
+
+def input_vectors(model: TracedModel) -> torch.Tensor:
+    """Return the input vector of every token, (vocabulary, width), as the model reads it."""
+    embedding = model.module.get_input_embeddings()
+    if type(embedding) is torch.nn.Embedding:
+        return embedding.weight.detach()
+    # Gemma 3 scales its vectors as it looks them up.
+    ids = torch.arange(embedding.num_embeddings, device=model.device)
+    with torch.no_grad():
+        vectors: torch.Tensor = embedding(ids)
+    return vectors
+
+
+def output_vectors(model: TracedModel) -> torch.Tensor:
+    """Return the output vector of every token, (vocabulary, width)."""
+    vectors: torch.Tensor = model.module.get_output_embeddings().weight.detach()
+    return vectors
+
+
+def mean_norm(vectors: torch.Tensor) -> float:
+    """Return the mean L2 norm of vectors, (n, width)."""
+    return float(vectors.float().norm(dim=-1).mean())
+
+
+def rescaled(vectors: torch.Tensor, norm: float) -> torch.Tensor:
+    """Return vectors, (..., width), at one L2 norm."""
+    lengths: torch.Tensor = vectors.norm(dim=-1, keepdim=True).clamp_min(TINY)
+    return vectors / lengths * norm
+
+
+@dataclass(frozen=True, slots=True)
+class LatentStep:
+    """A state after the final norm to the next input vector.
+
+    Attributes:
+        matrix: (width, width), applied from the right; None for the identity.
+        norm: Norm of the vector.
+    """
+
+    matrix: torch.Tensor | None
+    norm: float
+
+    def __call__(self, states: torch.Tensor) -> torch.Tensor:
+        """Return input vectors, (rows, width), of states, in float32."""
+        states = states.float()
+        return rescaled(states if self.matrix is None else states @ self.matrix, self.norm)
+
+
+def latent_step(model: TracedModel, by: LatentMap, seed: int | None = None) -> LatentStep:
+    """Return the map of latent steps: h W, W = (UᵀU + 1e-5 I)⁻¹ UᵀE, at the mean norm of E.
+
+    Args:
+        seed: For `random`.
+    """
+    inputs = input_vectors(model)
+    norm = mean_norm(inputs)
+    if by == "identity":
+        return LatentStep(None, norm)
+    outputs, inputs = output_vectors(model).float(), inputs.float()
+    count = min(len(outputs), len(inputs))  # a padded embedding has rows of no token
+    outputs, inputs = outputs[:count], inputs[:count]
+    gram = (outputs.T @ outputs).double()
+    gram.diagonal().add_(RIDGE)
+    matrix = torch.linalg.solve(gram, (outputs.T @ inputs).double()).float()
+    if by == "random":
+        matrix = _of_same_spectrum(matrix, 0 if seed is None else seed)
+    return LatentStep(matrix, norm)
+
+
+def _of_same_spectrum(matrix: torch.Tensor, seed: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    width = matrix.shape[0]
+    values: torch.Tensor = torch.linalg.svdvals(matrix.double())
+
+    def turned() -> torch.Tensor:
+        drawn = torch.randn((width, width), generator=generator, dtype=torch.float64)
+        basis, upper = torch.linalg.qr(drawn)
+        turn: torch.Tensor = basis * upper.diagonal().sign()
+        return turn.to(values.device)
+
+    return ((turned() * values) @ turned()).float()
+
+
+def roll_out(
+    model: TracedModel, batch: TokenBatch, steps: int, step: Callable[[torch.Tensor], torch.Tensor]
+) -> KeyValues:
+    """Return the keys and values of prompts and of the latent steps behind them.
+
+    Each step reads the last state after the final norm through `step`, in float32. The state after
+    the last one is not used.
+
+    Raises:
+        NumericError: A state after the final norm is not finite.
+    """
+    if steps == 0:
+        return model.key_values(batch)
+    reader = VectorReader(model, batch.mask)
+    states = reader.read(input_ids=batch.ids)[:, -1]
+    for _ in range(steps):
+        states = reader.read(inputs_embeds=step(states).to(model.dtype)[:, None])[:, -1]
+    return reader.key_values
+
+
+class VectorReader:
+    """A model that reads left-padded prompts and then vectors, one position after the other.
+
+    Args:
+        mask: (rows, positions) bool, the real positions of what is read first.
+    """
+
+    def __init__(self, model: TracedModel, mask: torch.Tensor) -> None:
+        self._model = model
+        self._mask = mask
+        self._cache = DynamicCache()
+
+    def read(self, **inputs: torch.Tensor) -> torch.Tensor:
+        """Read `input_ids` or `inputs_embeds` of the next positions.
+
+        Returns:
+            (rows, positions, width), the states after the final norm.
+        """
+        ((name, values),) = inputs.items()
+        count, before = values.shape[1], self._cache.get_seq_length()
+        missing = before + count - self._mask.shape[1]
+        mask = torch.nn.functional.pad(self._mask, (0, missing), value=True)
+        self._mask = mask
+        places = (mask.long().cumsum(dim=1) - 1).clamp(min=0)[:, before:]
+        settings: dict[str, Any] = {"position_ids": places}
+        if not bool(mask.all()):
+            settings["attention_mask"] = mask.long()
+        with torch.no_grad():
+            states: torch.Tensor = self._model.module.base_model(
+                **{name: values}, **settings, past_key_values=self._cache, use_cache=True
+            ).last_hidden_state
+        check_finite(states, mask[:, before:], f"{self._model.name}, after the final norm")
+        return states
+
+    @property
+    def key_values(self) -> KeyValues:
+        """Keys and values of all that was read."""
+        layers = tuple((layer.keys, layer.values) for layer in self._cache.layers)
+        return KeyValues(layers, tuple(self._mask.sum(dim=1).tolist()))
+
+
+@dataclass(frozen=True, slots=True)
+class Vectors:
+    """Messages of vectors in place of tokens.
+
+    Attributes:
+        values: (rows, positions, width), padded on the left.
+        lengths: Number of real positions of each row.
+    """
+
+    values: torch.Tensor
+    lengths: tuple[int, ...]
+
+    def to(self, device: torch.device) -> Vectors:
+        """Return the same on another device."""
+        return Vectors(self.values.to(device), self.lengths)
+
+    def select(self, rows: Sequence[int]) -> Vectors:
+        """Return some rows, padded to the longest of them."""
+        lengths = tuple(self.lengths[row] for row in rows)
+        start = self.values.shape[1] - max(lengths)
+        return Vectors(self.values[list(rows), start:], lengths)
+
+
+def read_vectors(model: TracedModel, message: Vectors) -> KeyValues:
+    """Return the keys and values of messages that a model reads at positions from 0."""
+    lengths, values = message.lengths, message.values.to(model.dtype)
+    sent = tuple(values.shape[2] * values.element_size() * length for length in lengths)
+    if max(lengths) == 0:
+        # Nothing is read, but a message has keys and values of no position.
+        nothing = values.new_zeros((len(lengths), 1, values.shape[2]))
+        read = read_vectors(model, Vectors(nothing, (1,) * len(lengths)))
+        return replace(read.last(0), payload=sent)
+    missing = values.shape[1] - torch.tensor(lengths, device=values.device)
+    mask = torch.arange(values.shape[1], device=values.device) >= missing[:, None]
+    reader = VectorReader(model, mask)
+    reader.read(inputs_embeds=values)
+    return replace(reader.key_values, payload=sent)
+
+
+def next_token_logits(model: TracedModel, states: torch.Tensor) -> torch.Tensor:
+    """Return the logits of states after the final norm, (..., vocabulary)."""
+    with torch.no_grad():
+        logits: torch.Tensor = model.module.get_output_embeddings()(states)
+    cap = getattr(model.module.config.get_text_config(), "final_logit_softcapping", None)
+    return logits if cap is None else torch.tanh(logits / cap) * cap
+
+
+def _mixed(weights: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
+    # Either may be padded with rows of no token.
+    count = min(weights.shape[-1], len(table))
+    return weights[..., :count] @ table[:count]
+
+
+def write_mixtures(
+    model: TracedModel, batch: TokenBatch, steps: int, temperature: float, table: torch.Tensor
+) -> Vectors:
+    """Let a model write vectors: at each step softmax(logits / T) E is read in place of a token.
+
+    A text ends where the token nearest to the vector by cosine is an end token; that vector is not
+    part of it. Source: CIPHER (arXiv 2310.06272).
+
+    Args:
+        steps: Most vectors.
+        table: (vocabulary, width) of which the message is made; the model reads its own.
+    """
+    own = input_vectors(model).float()
+    directions = torch.nn.functional.normalize(own, dim=-1)
+    ends = torch.tensor(model.end_ids, dtype=torch.int64, device=own.device)
+    reader = VectorReader(model, batch.mask)
+    states = reader.read(input_ids=batch.ids)[:, -1]
+    going = torch.ones(len(batch.lengths), dtype=torch.bool, device=own.device)
+    lengths = torch.zeros_like(going, dtype=torch.int64)
+    written: list[torch.Tensor] = []
+    for _ in range(steps):
+        logits = next_token_logits(model, states).float()
+        weights = (logits / temperature).softmax(dim=-1)
+        mixed = _mixed(weights, own)
+        nearest = (mixed @ directions.T).argmax(dim=-1)
+        going = going & ~torch.isin(nearest, ends)
+        if not bool(going.any()):
+            break
+        lengths += going
+        written.append(_mixed(weights, table))
+        states = reader.read(inputs_embeds=mixed.to(model.dtype)[:, None])[:, -1]
+    counts = lengths.tolist()
+    values = table.new_zeros((len(counts), max(counts), table.shape[1]))
+    for row, count in enumerate(counts):
+        if count:
+            values[row, -count:] = torch.stack([vectors[row] for vectors in written[:count]])
+    return Vectors(values, tuple(counts))

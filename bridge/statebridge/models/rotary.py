@@ -1,0 +1,100 @@
+"""Rotary positions of cached keys: taken off, put on, and moved.
+
+The cosines and sines are the model's own, so scaled frequencies (Llama 3), a part of a head's
+dimensions (GPT-NeoX) and frequencies of each kind of block (Gemma 3) are as the model has them.
+Every family here rotates its keys after it has normalised them, and in halves: dimension i with
+dimension i + d/2 of the d that are rotated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from statebridge.errors import PairError
+from statebridge.models.families import FAMILIES
+from statebridge.models.key_values import KeyValues
+
+Angles = tuple[torch.Tensor, torch.Tensor]
+"""Cosines and sines, (rows, positions, rotated dimensions) each, in float32."""
+
+
+def check_rotary(module: Any) -> None:
+    """Refuse a model whose keys are not rotated, or of an unknown family.
+
+    Raises:
+        PairError: Names the model type.
+    """
+    family = FAMILIES.get(module.config.model_type)
+    if family is None or family.positions != "rotary":
+        raise PairError(
+            f"model type {module.config.model_type!r}: its keys are not rotated, so they cannot be "
+            "moved to other positions"
+        )
+
+
+def angles(module: Any, positions: torch.Tensor) -> list[Angles]:
+    """Return the angles of each block's keys at some positions.
+
+    Args:
+        module: A causal language model with rotary positions.
+        positions: (rows, positions) int64.
+
+    Raises:
+        PairError: The model adds its positions to its input, or its family is not known.
+    """
+    check_rotary(module)
+    rotary = module.base_model.rotary_emb
+    like = torch.empty((), dtype=torch.float32, device=positions.device)
+    config = module.config.get_text_config()
+    depth = int(config.num_hidden_layers)
+    kinds = getattr(rotary, "layer_types", None)
+    with torch.no_grad():
+        if kinds is None:
+            return [rotary(like, positions)] * depth
+        by_kind = {kind: rotary(like, positions, kind) for kind in kinds}
+    return [by_kind[kind] for kind in config.layer_types]
+
+
+def strip(keys: torch.Tensor, of_block: Angles) -> torch.Tensor:
+    """Return keys, (rows, heads, positions, width), before their rotation, in float32."""
+    cosines, sines = of_block
+    # Some rules of scaling (YaRN) lengthen the rotated dimensions by one factor, here squared.
+    lengthened = cosines[:1, :1, :1].square() + sines[:1, :1, :1].square()
+    return _turned(keys, cosines / lengthened, -sines / lengthened)
+
+
+def rotate(keys: torch.Tensor, of_block: Angles) -> torch.Tensor:
+    """Return keys rotated to their positions, in float32: undoes `strip`."""
+    return _turned(keys, *of_block)
+
+
+def moved(module: Any, message: KeyValues, starts: Sequence[int]) -> KeyValues:
+    """Return a message whose keys were rotated to positions from `starts`, at positions from 0.
+
+    Args:
+        module: The model that read it.
+        starts: Position of each row's first entry so far.
+    """
+    keys = message.layers[0][0]
+    places = (message.mask.long().cumsum(dim=1) - 1).clamp(min=0)
+    before = places + torch.tensor(list(starts), device=keys.device)[:, None]
+    layers = tuple(
+        (rotate(strip(keys, old), new).to(keys.dtype), values)
+        for (keys, values), old, new in zip(
+            message.layers, angles(module, before), angles(module, places), strict=True
+        )
+    )
+    return replace(message, layers=layers)
+
+
+def _turned(keys: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> torch.Tensor:
+    keys, width = keys.float(), cosines.shape[-1]
+    turning, rest = keys[..., :width], keys[..., width:]
+    first, second = turning.chunk(2, dim=-1)
+    crossed = torch.cat((-second, first), dim=-1)
+    turned = turning * cosines[:, None] + crossed * sines[:, None]
+    return torch.cat((turned, rest), dim=-1)

@@ -1,0 +1,140 @@
+"""Outputs of the peers' own code on small models, made again here.
+
+KVComm (arXiv 2510.03346): `middle_mask_fixed` is their code with the mask that keeps shortened
+blocks causal, as ours are. LatentMAS (arXiv 2511.20639): the first agent's latent steps; over
+random weights a rollout multiplies rounding errors. CIPHER (arXiv 2310.06272): the vectors that
+the sender writes. The shared data's README names every patch.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nnsight
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from statebridge.engine.decoding.lanes import DecodingSettings, prefill
+from statebridge.engine.decoding.steps import decode_lanes
+from statebridge.models.input_vectors import (
+    LatentMap,
+    input_vectors,
+    latent_step,
+    roll_out,
+    write_mixtures,
+)
+from statebridge.models.traced_model import Pass, TracedModel
+from tests.shared_data import SHARED, needs_shared
+
+OUTPUTS = SHARED / "peers" / "outputs"
+SETTINGS = ("all/llama6-llama6", "all/neox-neox", "middle_mask_fixed/llama6-llama6")
+
+pytestmark = [needs_shared, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with their models, which are drawn from seeds."""
+    folder = tmp_path_factory.mktemp("peers")
+    command = [sys.executable, str(OUTPUTS / "make_peer_models.py"), "--out", str(folder)]
+    subprocess.run(command, check=True, capture_output=True)
+    return folder
+
+
+def _model(folder: Path) -> TracedModel:
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    module = AutoModelForCausalLM.from_pretrained(folder).eval()
+    model = nnsight.TransformersModel(module, task="text-generation", tokenizer=tokenizer)
+    return TracedModel.wrap(model, tokenizer, 1)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_messages_give_what_their_code_gives(models: Path, name: str) -> None:
+    recorded = json.loads((OUTPUTS / "kvcomm.json").read_text(encoding="utf-8"))["settings"][name]
+    items: list[dict[str, Any]] = recorded["items"]
+    model = _model(models / recorded["receiver"])
+    whole = recorded["layers_effective_sender_indices"]
+    sent = model.key_values(model.pack([item["sender_ids"] for item in items])).shortened(whole)
+    # On the shared path all items run together, padded; on the plain path each runs alone.
+    batch = model.pack([item["receiver_ids"] for item in items])
+    lanes = prefill(model, batch, 16, sent)
+    together = lanes.logits.clone()
+    decoded = decode_lanes(model, lanes, DecodingSettings(16, 1.0, 0))
+    for place, item in enumerate(items):
+        own, ids = sent.select([place]), model.pack([item["receiver_ids"]])
+        lengths = [keys.shape[2] for keys, _ in own.layers]
+        assert lengths == item["key_lengths_before_receiver"]
+        alone, generated = model.run_passes(
+            [
+                Pass({"input_ids": ids.ids}, keep=1, message=own),
+                model.generation(ids, None, {"max_new_tokens": 16, "do_sample": False}, own),
+            ]
+        )
+        top = item["first_logits_top20"]
+        for logits in (alone[0, -1], together[place]):
+            # The tolerance of the shared data's README: their sums are in another order.
+            expected = torch.tensor(top["values"])
+            torch.testing.assert_close(logits[top["ids"]], expected, rtol=0, atol=1e-4)
+        # A tie within rounding may go the other way; of these items none is one.
+        assert min(item["step_top1_minus_top2"]) > 1e-3
+        assert decoded[place] == item["generated_ids"]
+        assert generated[0, ids.ids.shape[1] :].tolist() == item["generated_ids"]
+
+
+@pytest.mark.parametrize("by", ["identity", "realigned"])
+def test_latent_steps_are_those_of_their_code(models: Path, by: LatentMap) -> None:
+    recorded = json.loads((OUTPUTS / "latentmas.json").read_text(encoding="utf-8"))["settings"]
+    setting = recorded[f"m5_{by.removesuffix('ed')}/qwen3"]
+    model = _model(models / "qwen3")
+    step = latent_step(model, by)
+    assert step.norm == pytest.approx(setting["target_norm"], rel=1e-5)
+    if step.matrix is not None:
+        expected = torch.tensor(setting["realign_matrix"]["first4x4"])
+        torch.testing.assert_close(step.matrix[:4, :4], expected, rtol=1e-4, atol=1e-5)
+    items = setting["items"]
+    made: list[torch.Tensor] = []
+
+    def noted(states: torch.Tensor) -> torch.Tensor:
+        made.append(step(states))
+        return made[-1]
+
+    prompts = [item["agents"][0]["input_ids"] for item in items]
+    message = roll_out(model, model.pack(prompts), 5, noted)
+    for place, item in enumerate(items):
+        assert message.lengths[place] == item["cache_length_after_each_agent"][0]
+        of_agent = [latent for latent in item["latents"] if latent["agent"] == 0]
+        for latent, vectors in zip(of_agent, made, strict=True):
+            expected = torch.tensor(latent["embed_first4"])
+            # A step multiplies the rounding of the one before by two to ten.
+            tolerance = 1e-4 * 4 ** latent["step"]
+            torch.testing.assert_close(vectors[place, :4], expected, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    # Over random weights a step at T = 1 multiplies the rounding of the one before by about ten. At
+    # T = 1e-4 nothing grows, but a logit of rounding 1e-6 changes a weight by one part in a hundred.
+    ("name", "compared", "close", "growth"),
+    [("cipher_T1/llama4-llama4", 5, 2e-6, 10.0), ("cipher_T1e-4/llama4-llama4", 24, 5e-4, 1.0)],
+)
+def test_written_mixtures_are_those_of_their_code(
+    models: Path, name: str, compared: int, close: float, growth: float
+) -> None:
+    setting = json.loads((OUTPUTS / "cipher.json").read_text(encoding="utf-8"))["settings"][name]
+    model, items = _model(models / "llama4"), setting["items"]
+    table, batch = input_vectors(model), model.pack([item["sender_ids"] for item in items])
+    steps, temperature = setting["steps_max"], setting["temperature_used"]
+    made = write_mixtures(model, batch, steps, temperature, table)
+    for place, item in enumerate(items):
+        theirs, ours = item["sender_message"], made.select([place]).values[0]
+        assert len(ours) == theirs["steps"]
+        for step in range(compared):
+            expected = torch.tensor(theirs["first4"][step])
+            torch.testing.assert_close(ours[step, :4], expected, rtol=0, atol=close * growth**step)
+        near = torch.nn.functional.normalize(ours, dim=-1)
+        near = near @ torch.nn.functional.normalize(table, dim=-1).T
+        assert near.argmax(dim=-1).tolist()[:compared] == theirs["nearest_ids"][:compared]
