@@ -94,7 +94,7 @@ def run_experiment(
             "`statebridge layer-search`"
         )
     check_names(experiment)
-    with open_run(out) as directory, held(experiment):
+    with open_run(out) as directory, held(experiment) as actors:
         earlier = directory.read_manifest()
         experiment = as_started(experiment, earlier and earlier["experiment"])
         rows, dataset_sha256 = resolve_dataset(experiment.dataset)
@@ -123,6 +123,7 @@ def run_experiment(
             directory,
             progress,
             fits if experiment.execution.reuse else None,
+            actors,
         )
         workload = with_translators(workload, translators)
         started = _Started(identity, cautions, directory, reuse)

@@ -33,7 +33,7 @@ class Task(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What an actor answers where it cannot carry out an item.
+    """Answer of an actor that cannot carry out an item.
 
     An exception would arrive wrapped, with the traceback of another machine in its message.
     """

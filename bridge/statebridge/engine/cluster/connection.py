@@ -133,6 +133,8 @@ def connected(address: str | None) -> Iterator[Any]:
         raise EnvironmentFault(
             f"execution.address {address}: {_short(error)}; {_HOW_TO_START.get(address, _JOIN)}"
         ) from None
+    # Ray prints notes of actors and nodes that died to standard output, which is the result's.
+    ray._private.worker._worker_logs_enabled = False
     try:
         yield ray
     finally:

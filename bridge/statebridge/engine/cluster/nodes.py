@@ -1,4 +1,4 @@
-"""What a node has, and what it must have: versions equal to the driver's, and the models.
+"""Facts of a node: versions that must equal the driver's, and the models that it must have.
 
 Nothing here imports torch: a node is asked before any model is loaded on it.
 """

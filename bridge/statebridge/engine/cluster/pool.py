@@ -22,7 +22,7 @@ from statebridge.engine.cluster.connection import (
     sent_experiment,
 )
 from statebridge.engine.cluster.nodes import node_name
-from statebridge.errors import EnvironmentFault
+from statebridge.errors import EnvironmentFault, InputError
 from statebridge.experiment.experiment import Experiment
 
 TRIES = 3
@@ -98,6 +98,10 @@ class Pool:
     def size(self) -> int:
         """Number of workers."""
         return len(self._workers)
+
+    def sent(self, experiment: Experiment) -> Experiment:
+        """Return an experiment as an actor reads it."""
+        return sent_experiment(experiment)
 
     def work(self, task: Task, items: Iterable[Any]) -> Iterator[Any]:
         """Yield the result of each item, in the order in which they are finished.
@@ -221,11 +225,11 @@ class Pool:
 
     def _tried(self, place: int, error: Exception, where: str, work: _Work) -> None:
         work.tries[place] += 1
+        label = work.task.label(work.given[place])
+        if isinstance(error, InputError):  # the same again wherever it is tried
+            raise type(error)(f"{label}: on {where}: {error}")
         if work.tries[place] >= TRIES:
-            raise type(error)(
-                f"{work.task.label(work.given[place])}: failed {TRIES} times, at last on {where}: "
-                f"{error}"
-            )
+            raise type(error)(f"{label}: failed {TRIES} times, at last on {where}: {error}")
         work.waiting.appendleft(place)
 
     def _replace(self, worker: _Worker, work: _Work) -> None:

@@ -35,13 +35,23 @@ ON_RAY = {"executor": "ray", "workers": 2}
 
 
 def _declared(**execution: Any) -> dict[str, Any]:
-    fields = taught_control_fields(rows=12) | {"name": "ray"}
-    return fields | {"execution": {"max_lanes": 8, **execution}}
+    """Two maps to train, and a dozen groups that use them."""
+    return taught_control_fields(rows=12) | {
+        "name": "ray",
+        "seeds": [1, 2],
+        "translators": {
+            "fit": {
+                "corpus": {"generate": {"rows": 40, "seed": 5}},
+                "training": {"epochs": 1, "warmup_steps": 0},
+            }
+        },
+        "execution": {"max_lanes": 8, **execution},
+    }
 
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """The rows of one process."""
+    """The rows of one process, which depend on the maps that it trained."""
     out = tmp_path_factory.mktemp("one")
     run_experiment(Experiment.model_validate(_declared()), out)
     return (out / "rows.jsonl").read_bytes()
@@ -75,6 +85,9 @@ def test_the_page_s_command_gives_the_rows_of_one_process(
     file.write_text(json.dumps(_declared(), default=str), encoding="utf-8")
     monkeypatch.setattr("sys.argv", [*line.split(), "--json"])
     main()
+    ray._private.worker.print_to_stdstream(
+        {"lines": ["a node died"], "pid": "raylet", "is_err": False}, ignore_prefix=False
+    )
     assert (tmp_path / "runs" / "ray" / "rows.jsonl").read_bytes() == expected
     assert pool.size == 2
     # Nothing of Ray's, and nothing of the actors'.
