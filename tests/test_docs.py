@@ -127,8 +127,9 @@ def _run(line: str, monkeypatch: pytest.MonkeyPatch) -> int:
 @pytest.mark.usefixtures("figures_as_svg_alone")
 @pytest.mark.parametrize(
     "page",
-    # The users' guide needs a server: tests/client/remote/test_guide.py runs it.
-    [page for page in PAGES if page.name != "clients.md"],
+    # The users' guide needs a server: tests/client/remote/test_guide.py runs it. ray.md needs a
+    # cluster: tests/bridge/engine/cluster/test_on_a_cluster.py.
+    [page for page in PAGES if page.name not in ("clients.md", "ray.md")],
     ids=lambda page: page.name,
 )
 def test_every_command_runs(

@@ -65,7 +65,9 @@ WINGS: dict[str, str] = {
     "cuda_graphs": "decoding",
     "planning": "decoding",
     "reuse": "",
-    "executors": "decoding",
+    "cluster": "",
+    # A plan that was sent is made ready on another pair.
+    "executors": "decoding planning cluster",
     "commit": "reuse executors",
     "fitting": "planning reuse executors",
     "similarity": "planning fitting",

@@ -63,6 +63,8 @@ def check_submission(
         raise ExperimentError(
             f"dtype: pair {pair} is served in {', '.join(settings.pairs[pair].dtypes)}"
         )
+    if experiment.execution.executor != "in_process":
+        raise ExperimentError("execution.executor: leave it out; the operator chooses it")
     if experiment.execution.device != "auto":
         raise ExperimentError("execution.device: leave it out; the operator chooses it")
     if experiment.execution.sender_device is not None:

@@ -11,7 +11,17 @@ import typer
 from rich.console import Console
 
 from statebridge.actions import need_engine
-from statebridge.commands.options import AsJson, Device, ExperimentFile, Set, read_changes
+from statebridge.commands.options import (
+    Address,
+    AsJson,
+    Device,
+    Executor,
+    ExperimentFile,
+    Set,
+    Workers,
+    executor_changes,
+    read_changes,
+)
 from statebridge.progress import print_caution, show_progress
 
 
@@ -23,6 +33,9 @@ def layer_search(
     max_lanes: Annotated[
         int | None, typer.Option(help="Lanes decoded together; sized from memory if not given.")
     ] = None,
+    executor: Executor = None,
+    workers: Workers = None,
+    address: Address = None,
     no_decode: Annotated[
         bool,
         typer.Option("--no-decode", help="Measure log-probability, rank and KL; no text."),
@@ -42,6 +55,7 @@ def layer_search(
         "execution.device": device,
         "execution.max_lanes": max_lanes,
         "decode": False if no_decode else None,
+        **executor_changes(executor, workers, address),
     }
     given = {key: value for key, value in overrides.items() if value is not None}
     experiment = load_experiment(file, read_changes(changes) | given)

@@ -32,6 +32,18 @@ Device = Annotated[
     str | None,
     typer.Option(help="cpu, cuda or cuda:N; the file's choice, or what is there, if not given."),
 ]
+Executor = Annotated[
+    str | None,
+    typer.Option(help="in_process (this process, the default) or ray.", show_default=False),
+]
+Workers = Annotated[
+    str | None,
+    typer.Option(help="Actors of executor ray, or auto for as many as there is room for."),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(help="Ray cluster, HOST:PORT or auto; this machine alone if not given."),
+]
 Remote = Annotated[
     str | None,
     typer.Option(help="local (nnsight's serialisation, run here), ndif, or a URL."),
@@ -46,6 +58,19 @@ Set = Annotated[
         show_default=False,
     ),
 ]
+
+
+def executor_changes(
+    executor: str | None, workers: str | None, address: str | None
+) -> dict[str, Any]:
+    """Return the options about the executor as overrides of an experiment file."""
+    count = int(workers) if workers is not None and workers.isdecimal() else workers
+    return {
+        "execution.executor": executor,
+        "execution.workers": count,
+        "execution.address": address,
+    }
+
 
 _PATHS = frozenset({"path", "model"})
 

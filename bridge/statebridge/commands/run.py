@@ -12,7 +12,18 @@ import typer
 from rich.console import Console
 
 from statebridge.actions import need_engine
-from statebridge.commands.options import AsJson, Device, ExperimentFile, Remote, Set, read_changes
+from statebridge.commands.options import (
+    Address,
+    AsJson,
+    Device,
+    Executor,
+    ExperimentFile,
+    Remote,
+    Set,
+    Workers,
+    executor_changes,
+    read_changes,
+)
 from statebridge.commands.printing import print_empty_cells, print_scores
 from statebridge.errors import StatebridgeError
 from statebridge.progress import print_caution, show_progress
@@ -33,6 +44,9 @@ def run(
         str | None, typer.Option(help="derangement, per-row or published draws.")
     ] = None,
     remote: Remote = None,
+    executor: Executor = None,
+    workers: Workers = None,
+    address: Address = None,
     no_decode: Annotated[
         bool,
         typer.Option("--no-decode", help="Measure log-probability, rank and KL; no text."),
@@ -51,6 +65,7 @@ def run(
         "execution.path": path,
         "execution.max_lanes": max_lanes,
         "decode": False if no_decode else None,
+        **executor_changes(executor, workers, address),
     }
     given = {key: value for key, value in overrides.items() if value is not None}
     experiment = load_experiment(file, read_changes(changes) | given)

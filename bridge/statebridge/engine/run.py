@@ -11,7 +11,7 @@ from statebridge.channels.workload import Workload
 from statebridge.data import write_jsonl
 from statebridge.engine.cautions import check_scoring, run_cautions
 from statebridge.engine.commit import PlannedRun, Progress, run_groups
-from statebridge.engine.executors.executor import EXECUTORS, check_names
+from statebridge.engine.executors.executor import EXECUTORS, check_names, held
 from statebridge.engine.fitting.run_translators import run_translators
 from statebridge.engine.manifest import identity_of, manifest_of
 from statebridge.engine.planning.groups import choose_max_lanes, grouped
@@ -94,7 +94,7 @@ def run_experiment(
             "`statebridge layer-search`"
         )
     check_names(experiment)
-    with open_run(out) as directory:
+    with open_run(out) as directory, held(experiment) as actors:
         earlier = directory.read_manifest()
         experiment = as_started(experiment, earlier and earlier["experiment"])
         rows, dataset_sha256 = resolve_dataset(experiment.dataset)
@@ -123,6 +123,7 @@ def run_experiment(
             directory,
             progress,
             fits if experiment.execution.reuse else None,
+            actors,
         )
         workload = with_translators(workload, translators)
         started = _Started(identity, cautions, directory, reuse)

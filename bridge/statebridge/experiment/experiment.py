@@ -237,7 +237,7 @@ class Execution(Declared):
     """How to run; nothing here may change a token."""
 
     executor: Annotated[str, Field(pattern=NAME, max_length=80)] = "in_process"
-    """Executor that carries the groups of rows out: this process, or an executor that was added."""
+    """Executor that carries the groups of rows out: this process, `ray`, or one that was added."""
     path: Literal["auto", "shared", "plain"] = "auto"
     """`auto` is the shared path, and the plain path if the experiment runs remotely."""
     device: Device = "auto"
@@ -246,12 +246,27 @@ class Execution(Declared):
     """Where the sender is; None puts it on the same device as the receiver."""
     max_lanes: Annotated[int, Field(ge=1), NO_BOOLEAN] | None = None
     """Lanes decoded together; None sizes the groups from free memory."""
+    workers: Annotated[int, Field(ge=1), NO_BOOLEAN] | Literal["auto"] = "auto"
+    """Actors of executor `ray`, each with a pair of its own; `auto` is as many as the cluster has
+    room for."""
+    address: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    """Ray cluster of executor `ray`: HOST:PORT, or `auto` for the one that runs on this machine;
+    None takes RAY_ADDRESS, and without it this machine alone."""
     remote_job_seconds: Annotated[float, Field(gt=0), NO_BOOLEAN] = 900
     """Longest time that one remote job may take, queue and deployment included."""
     remote_seconds: Annotated[float, Field(gt=0), NO_BOOLEAN] | None = None
     """Longest time that a remote run may take; the same command goes on later."""
     reuse: bool = True
     """Take what earlier runs computed, where the run has access to any (on a server)."""
+
+    @model_validator(mode="after")
+    def _workers_are_elsewhere(self) -> Execution:
+        if self.executor == "in_process":
+            if self.workers != "auto":
+                raise ValueError("workers: executor in_process is one process; name executor ray")
+            if self.address is not None:
+                raise ValueError("address: executor in_process is on no cluster; name executor ray")
+        return self
 
 
 class Experiment(Declared):
@@ -340,8 +355,6 @@ class Experiment(Declared):
             if missing:
                 where = "" if name == DEFAULT_SET else f" in {name}"
                 raise ValueError(f"translators: no file for seed {missing[0]}{where}")
-        if self.runs_remotely and self.execution.path == "shared":
-            raise ValueError("remote: needs execution.path plain (one remote job per model)")
         if self.sampled and self.path == "plain":
             raise ValueError(
                 "decoding.sample: the plain path only decodes greedily; use execution.path shared, "
@@ -360,6 +373,17 @@ class Experiment(Declared):
             )
         if self.layer_search is not None:
             check_layer_search(self)
+        return self
+
+    @model_validator(mode="after")
+    def _runs_in_one_way(self) -> Experiment:
+        if self.runs_remotely and self.execution.executor == "ray":
+            raise ValueError(
+                "remote: the models run elsewhere, and execution.executor ray loads them on its "
+                "own nodes; leave one of the two out"
+            )
+        if self.runs_remotely and self.execution.path == "shared":
+            raise ValueError("remote: needs execution.path plain (one remote job per model)")
         return self
 
     @property

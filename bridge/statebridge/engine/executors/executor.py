@@ -13,8 +13,9 @@ An experiment names it as `execution.executor`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from statebridge.channels.channel import CHANNELS
 from statebridge.channels.workload import Workload
@@ -66,6 +67,17 @@ EXECUTORS: Registry[type[Executor]] = Registry(
     error=ExperimentError,
     methods={"__init__": ("workload",), "run": ("groups",), "close": ()},
 )
+
+
+def held(experiment: Experiment) -> AbstractContextManager[Any]:
+    """Hold what an experiment's executor needs for longer than the groups of one run.
+
+    An executor whose class has a method `hold(experiment)` is asked before anything is loaded, and
+    may refuse there. Its context manager gives actors that train maps as well
+    (`fitting.spread_fits.Actors`), or None; all others need nothing.
+    """
+    hold = getattr(EXECUTORS.get(experiment.execution.executor), "hold", None)
+    return nullcontext() if hold is None else hold(experiment)
 
 
 def check_names(experiment: Experiment) -> str:

@@ -77,17 +77,7 @@ def fit_translators(
         NumericError: A state or a loss is not finite.
     """
     seeds = list(seeds)
-    check_fit(pair, fit, corpus, seeds)
-    if fit.causal is not None:
-        if experiment is None:
-            raise TranslatorError(
-                "fit.causal: training through the receiver needs the experiment's prompts; give "
-                "fit_translators the experiment"
-            )
-        if evaluated is None:
-            evaluated, _ = resolve_dataset(experiment.dataset)
-        # Found out before the corpus is captured.
-        prepare_rows(experiment, pair, fit.causal, evaluated)
+    evaluated = check_fits(pair, fit, corpus, seeds, experiment, evaluated)
     start = corpus.held_out_start
     fit_all = _solved if fit.kind in SOLVED else _trained
     fitted = fit_all(pair, fit, corpus, seeds, progress)
@@ -131,6 +121,36 @@ def fit_translators(
             card = card.model_copy(update={"stitched": entropies})
         result.translator.card = card
     return translators
+
+
+def check_fits(
+    pair: Pair,
+    fit: Fit,
+    corpus: CorpusTexts,
+    seeds: Iterable[int],
+    experiment: Experiment | None,
+    evaluated: Sequence[DatasetRow] | None,
+) -> Sequence[DatasetRow] | None:
+    """Refuse what `fit_translators` would, before the corpus is captured.
+
+    Returns the rows that no map may be trained on through the receiver: by default those of the
+    experiment's dataset.
+
+    Raises:
+        TranslatorError: As `fit_translators`.
+    """
+    check_fit(pair, fit, corpus, seeds)
+    if fit.causal is None:
+        return evaluated
+    if experiment is None:
+        raise TranslatorError(
+            "fit.causal: training through the receiver needs the experiment's prompts; give "
+            "fit_translators the experiment"
+        )
+    if evaluated is None:
+        evaluated, _ = resolve_dataset(experiment.dataset)
+    prepare_rows(experiment, pair, fit.causal, evaluated)
+    return evaluated
 
 
 def layer_quality(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ import torch
 
 from statebridge.data import rows_sha256, sha256_file
 from statebridge.engine.fitting.corpus import CorpusTexts, read_corpus
-from statebridge.engine.fitting.corpus_fit import fit_translators
+from statebridge.engine.fitting.corpus_fit import check_fits, fit_translators
+from statebridge.engine.fitting.spread_fits import Actors, FitTask
 from statebridge.engine.reuse.lane_key import digest, model_digest
 from statebridge.errors import TranslatorError
 from statebridge.experiment.experiment import DEFAULT_SET, Experiment, Fit
+from statebridge.experiment.translator_settings import SOLVED
 from statebridge.models.loading import weights_sha256
 from statebridge.models.pair import Pair
 from statebridge.records import DatasetRow
@@ -88,42 +91,54 @@ def run_translators(
     directory: RunDirectory,
     progress: Progress,
     fits: FitStore | None = None,
+    actors: Actors | None = None,
 ) -> tuple[dict[TranslatorKey, Translator], dict[str, Any]]:
     """Return the translators that the conditions use, and where each comes from.
 
     Origins are keyed by `SEED` where the experiment has one set of translators, by
     `SET/SEED` where it has several. Fits that `fits` has are taken, and new ones are stored in it.
+    `actors`, if there are any, train the maps that are trained.
     """
     taking = any(isinstance(declared, Fit) for declared in experiment.translator_sets.values())
     keys = FitKeys(experiment, pair, rows) if fits is not None and taking else None
     earlier = (fits, keys) if fits is not None and keys is not None and keys.complete else None
     used = {experiment.translator_set(c) for c in experiment.resolved_conditions if c.translates}
-    translators: dict[TranslatorKey, Translator] = {}
-    origins: dict[str, Any] = {}
+    files: dict[TranslatorKey, Path] = {}
+    missing: list[_Missing] = []
     for name, declared in experiment.translator_sets.items():
         if name not in used:
             continue
-        files = (
-            _fitted_files(experiment, name, declared, pair, rows, directory, progress, earlier)
-            if isinstance(declared, Fit)
-            else {seed: declared[seed] for seed in experiment.seeds}
+        if isinstance(declared, Fit):
+            folder = directory.path / "translators"
+            folder = folder if name == DEFAULT_SET else folder / name
+            own = {seed: folder / f"seed{seed}.safetensors" for seed in experiment.seeds}
+            missing += _missing(experiment, name, declared, rows, own, earlier)
+        else:
+            own = {seed: declared[seed] for seed in experiment.seeds}
+        files.update(((name, seed), path) for seed, path in own.items())
+    for key, translator in _fitted(experiment, pair, rows, missing, progress, actors):
+        save_translator(translator, files[key])
+        if earlier is not None:
+            (stored,) = (each.keys[key[1]] for each in missing if each.name == key[0])
+            earlier[0].keep(stored, files[key])
+    translators: dict[TranslatorKey, Translator] = {}
+    origins: dict[str, Any] = {}
+    for (name, seed), path in files.items():
+        translator = load_translator(
+            path, dtype=pair.receiver.exact_dtype, device=pair.receiver.device
         )
-        for seed, path in files.items():
-            translator = load_translator(
-                path, dtype=pair.receiver.exact_dtype, device=pair.receiver.device
-            )
-            check_origin(translator, path, pair)
-            translators[name, seed] = translator
-            origins[str(seed) if name == DEFAULT_SET else f"{name}/{seed}"] = {
-                "file": path.name,
-                "sha256": sha256_file(path),
-                "kind": translator.kind,
-                "quality": (
-                    [report.model_dump(mode="json") for report in translator.card.quality]
-                    if translator.card
-                    else []
-                ),
-            }
+        check_origin(translator, path, pair)
+        translators[name, seed] = translator
+        origins[str(seed) if name == DEFAULT_SET else f"{name}/{seed}"] = {
+            "file": path.name,
+            "sha256": sha256_file(path),
+            "kind": translator.kind,
+            "quality": (
+                [report.model_dump(mode="json") for report in translator.card.quality]
+                if translator.card
+                else []
+            ),
+        }
     return translators, origins
 
 
@@ -159,38 +174,71 @@ def _at(model: str, revision: str | None, layer: str) -> str:
     return f"{model}{f' at revision {revision}' if revision else ''}, {layer}"
 
 
-def _fitted_files(
+@dataclass(frozen=True, slots=True)
+class _Missing:
+    """Maps of one set that are to be fitted."""
+
+    name: str
+    fit: Fit
+    corpus: CorpusTexts
+    seeds: tuple[int, ...]
+    keys: Mapping[int, str]
+    """Keys of a store, by seed; empty without one."""
+
+
+def _missing(
     experiment: Experiment,
     name: str,
     fit: Fit,
+    rows: Sequence[DatasetRow],
+    files: Mapping[int, Path],
+    earlier: tuple[FitStore, FitKeys] | None,
+) -> list[_Missing]:
+    """Return the set with its seeds that no earlier call and no earlier run has fitted."""
+    # The card is written last: without it the process was killed in between.
+    seeds = [seed for seed, path in files.items() if not card_path(path).exists()]
+    if not seeds:
+        return []
+    corpus = read_corpus(fit.corpus, experiment.prompts, rows)
+    keys: dict[int, str] = {}
+    if earlier is not None:
+        store, fit_keys = earlier
+        keys = {seed: fit_keys.of(fit, corpus, seed) for seed in seeds}
+        seeds = [seed for seed in seeds if not store.take(keys[seed], files[seed])]
+    return [_Missing(name, fit, corpus, tuple(seeds), keys)] if seeds else []
+
+
+def _fitted(
+    experiment: Experiment,
     pair: Pair,
     rows: Sequence[DatasetRow],
-    directory: RunDirectory,
+    missing: Sequence[_Missing],
     progress: Progress,
-    earlier: tuple[FitStore, FitKeys] | None,
-) -> Mapping[int, Path]:
-    folder = directory.path / "translators"
-    if name != DEFAULT_SET:
-        folder /= name
-    files = {seed: folder / f"seed{seed}.safetensors" for seed in experiment.seeds}
-    # The card is written last: without it the process was killed in between.
-    missing = [seed for seed, path in files.items() if not card_path(path).exists()]
-    if missing:
-        corpus = read_corpus(fit.corpus, experiment.prompts, rows)
-        keys: dict[int, str] = {}
-        if earlier is not None:
-            store, fit_keys = earlier
-            keys = {seed: fit_keys.of(fit, corpus, seed) for seed in missing}
-            missing = [seed for seed in missing if not store.take(keys[seed], files[seed])]
-        fitted = (
-            fit_translators(
-                pair, fit, corpus, missing, progress, experiment=experiment, evaluated=rows
-            )
-            if missing
-            else {}
+    actors: Actors | None,
+) -> Iterator[tuple[TranslatorKey, Translator]]:
+    """Fit what is missing: here, or on actors what is trained, which takes long for each seed."""
+    elsewhere: list[_Missing] = []
+    for each in missing:
+        if actors is not None and (each.fit.kind not in SOLVED or each.fit.causal is not None):
+            check_fits(pair, each.fit, each.corpus, each.seeds, experiment, rows)
+            elsewhere.append(each)
+            continue
+        found = fit_translators(
+            pair,
+            each.fit,
+            each.corpus,
+            each.seeds,
+            progress,
+            experiment=experiment,
+            evaluated=rows,
         )
-        for seed, translator in fitted.items():
-            save_translator(translator, files[seed])
-            if earlier is not None:
-                earlier[0].keep(keys[seed], files[seed])
-    return files
+        yield from (((each.name, seed), translator) for seed, translator in found.items())
+    if actors is None or not elsewhere:
+        return
+    sets = {each.name: (each.fit, each.corpus) for each in elsewhere}
+    items = [(each.name, seed) for each in elsewhere for seed in each.seeds]
+    progress("train", 0, len(items))
+    work = actors.work(FitTask(actors.sent(experiment), sets, rows), items)
+    for done, (key, translator) in enumerate(work, start=1):
+        yield key, translator
+        progress("train", done, len(items))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from statebridge.engine.commit import Progress
-from statebridge.engine.executors.executor import check_names
+from statebridge.engine.executors.executor import check_names, held
 from statebridge.engine.layer_search.captures import searched_pair
 from statebridge.engine.layer_search.lanes import SearchLanes
 from statebridge.engine.planning.groups import free_bytes
@@ -96,48 +96,50 @@ def run_layer_search(
     rows, dataset_sha256 = resolve_dataset(experiment.dataset)
     rows = rows[: experiment.limit]
     split = split_declared(experiment, rows)
-    progress("load", 0, 1)
-    # Which layers exist is known once the models are loaded; every model has a first one.
-    pair = declared_pair(_at(experiment, (0, 0)), pair)
-    progress("load", 1, 1)
-    layers = searched_layers(pair, search)
-    runs = _named(layers, pair)
-    plan = LayerSearchPlan(
-        experiment=experiment.model_dump(mode="json", exclude={"execution"}),
-        dataset_sha256=dataset_sha256,
-        split=split,
-        runs=runs,
-    )
-    open_plan(out, plan)
-    devices = (pair.sender.device, pair.receiver.device)
-    budget = int(KEPT_SHARE * min(free_bytes(device) for device in devices))
-    searched = searched_pair(
-        pair, [own for own, _ in layers], [other for _, other in layers], budget
-    )
-    clock = time.monotonic()
-    total, resumed, reused = 0, 0, 0
-    for place, run in enumerate(runs):
-        progress("layer_search", place, len(runs))
-        summary = run_experiment(
-            _at(experiment, run.layers),
-            out / run.directory,
-            pair=Pair(
-                searched.sender.at_layer(run.sender_layer),
-                searched.receiver.at_layer(run.receiver_layer),
-            ),
-            progress=lambda stage, *counts: (
-                # The pair is loaded once, above.
-                None if stage == "load" else progress(stage, *counts)
-            ),
-            show_caution=show_caution if place == 0 else lambda _: None,
-            reuse=SearchLanes(out / LANES, run.directory),
+    # The actors of a cluster, if there are any, keep their models from one run to the next.
+    with held(_at(experiment, (0, 0))):
+        progress("load", 0, 1)
+        # Which layers exist is known once the models are loaded; every model has a first one.
+        pair = declared_pair(_at(experiment, (0, 0)), pair)
+        progress("load", 1, 1)
+        layers = searched_layers(pair, search)
+        runs = _named(layers, pair)
+        plan = LayerSearchPlan(
+            experiment=experiment.model_dump(mode="json", exclude={"execution"}),
+            dataset_sha256=dataset_sha256,
+            split=split,
+            runs=runs,
         )
-        total += summary.lanes
-        resumed += summary.resumed_lanes
-        reused += summary.reused_lanes
-    (out / LANES).unlink(missing_ok=True)
-    progress("layer_search", len(runs), len(runs))
-    return LayerSearchSummary(out, len(runs), total, resumed, reused, time.monotonic() - clock)
+        open_plan(out, plan)
+        devices = (pair.sender.device, pair.receiver.device)
+        budget = int(KEPT_SHARE * min(free_bytes(device) for device in devices))
+        searched = searched_pair(
+            pair, [own for own, _ in layers], [other for _, other in layers], budget
+        )
+        clock = time.monotonic()
+        total, resumed, reused = 0, 0, 0
+        for place, run in enumerate(runs):
+            progress("layer_search", place, len(runs))
+            summary = run_experiment(
+                _at(experiment, run.layers),
+                out / run.directory,
+                pair=Pair(
+                    searched.sender.at_layer(run.sender_layer),
+                    searched.receiver.at_layer(run.receiver_layer),
+                ),
+                progress=lambda stage, *counts: (
+                    # The pair is loaded once, above.
+                    None if stage == "load" else progress(stage, *counts)
+                ),
+                show_caution=show_caution if place == 0 else lambda _: None,
+                reuse=SearchLanes(out / LANES, run.directory),
+            )
+            total += summary.lanes
+            resumed += summary.resumed_lanes
+            reused += summary.reused_lanes
+        (out / LANES).unlink(missing_ok=True)
+        progress("layer_search", len(runs), len(runs))
+        return LayerSearchSummary(out, len(runs), total, resumed, reused, time.monotonic() - clock)
 
 
 def split_declared(experiment: Experiment, rows: Sequence[DatasetRow]) -> Split:

@@ -84,8 +84,20 @@ def prepare(
     )
     plan = replace(plan, measured_on=_measured_on(plan))
     _check_turns(plan, pair, sent=reads_sender)
-    workload = Workload(plan, pair, {}, _noise(experiment, pair, row_ids, prompts))
-    return with_translators(workload, translators)
+    return on_pair(plan, pair, translators)
+
+
+def on_pair(
+    plan: Plan,
+    pair: Pair,
+    translators: Mapping[TranslatorKey, Translator] | Mapping[int, Translator],
+) -> Workload:
+    """Return a plan, made here or elsewhere, made ready on a pair that this process holds.
+
+    Raises:
+        StatebridgeError: As `prepare`.
+    """
+    return with_translators(Workload(plan, pair, {}, _noise(plan, pair)), translators)
 
 
 def with_translators(
@@ -217,14 +229,13 @@ def _textless(
         yield prompt, fill(template, rows), prompts.read(prompt)[: len(rows)]
 
 
-def _noise(
-    experiment: Experiment, pair: Pair, row_ids: Sequence[str], prompts: PromptTable
-) -> dict[tuple[Prompt, int], Noise]:
+def _noise(plan: Plan, pair: Pair) -> dict[tuple[Prompt, int], Noise]:
     noise: dict[tuple[Prompt, int], Noise] = {}
+    experiment, row_ids = plan.experiment, [row.row_id for row in plan.rows]
     drawing = {c.prompt for c in experiment.resolved_conditions if c.draws_noise}
     width = pair.receiver.width
     for prompt in drawing:
-        lengths = [len(ids) for ids in prompts.read(prompt)]
+        lengths = [len(ids) for ids in plan.prompts.read(prompt)]
         for seed in experiment.seeds:
             noise[prompt, seed] = noise_of(experiment.rng, seed, row_ids, lengths, width)
     return noise

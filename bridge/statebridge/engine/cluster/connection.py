@@ -1,0 +1,242 @@
+"""Connecting to a Ray cluster, and what is refused before an actor is started."""
+
+from __future__ import annotations
+
+import os
+import socket
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import shorten
+from typing import Any
+
+import torch
+
+from statebridge.engine.cluster.nodes import node_fault, node_name, own_versions
+from statebridge.errors import EnvironmentFault, ExperimentError
+from statebridge.experiment.declared import is_model_folder
+from statebridge.experiment.experiment import Execution, Experiment
+from statebridge.models.pair import pair_devices, same_device
+
+REACH_SECONDS = 5.0
+"""Time in which the port of a cluster must answer."""
+
+CHECK_SECONDS = 60.0
+"""Time in which each node must answer the check."""
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """Resources of one actor."""
+
+    cpus: int
+    gpus: int
+
+    @property
+    def resources(self) -> dict[str, int]:
+        """The same by Ray's names."""
+        return {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
+
+    def fits(self, node: dict[str, Any]) -> bool:
+        """Whether a node of `ray.nodes()` could hold an actor while it is empty."""
+        has = node["Resources"]
+        return bool(node["Alive"]) and all(has.get(k, 0) >= n for k, n in self.resources.items())
+
+    def room(self, node: dict[str, Any]) -> int:
+        """Return the number of actors that an empty node holds."""
+        if not self.fits(node):
+            return 0
+        return min(int(node["Resources"][name] // count) for name, count in self.resources.items())
+
+
+def needs_of(execution: Execution) -> Needs:
+    """Return what an actor takes: its threads, and a GPU for each device of the pair.
+
+    Raises:
+        EnvironmentFault: This machine lacks a device that was asked for.
+    """
+    sender, receiver = pair_devices(execution)
+    on_gpu = {(d.type, d.index or 0) for d in (sender, receiver) if d.type == "cuda"}
+    return Needs(1 if on_gpu else torch.get_num_threads(), len(on_gpu))
+
+
+def sent_experiment(experiment: Experiment) -> Experiment:
+    """Return an experiment as an actor reads it.
+
+    Folders of models are absolute paths; an actor sees its own GPUs alone, from `cuda:0`.
+    """
+    sender, receiver = pair_devices(experiment.execution)
+    apart = not same_device(sender, receiver)
+    other = "cuda:1" if receiver.type == "cuda" else "cuda:0"
+    devices = {
+        "device": "cuda:0" if receiver.type == "cuda" else "cpu",
+        "sender_device": (other if sender.type == "cuda" else "cpu") if apart else None,
+    }
+    folders = {
+        name: side.model_copy(update={"model": str(Path(side.model).expanduser().resolve())})
+        for name, side in (("sender", experiment.sender), ("receiver", experiment.receiver))
+        if is_model_folder(side.model)
+    }
+    execution = experiment.execution.model_copy(update=devices)
+    return experiment.model_copy(update=folders | {"execution": execution})
+
+
+def import_ray() -> Any:
+    """Return the module `ray`.
+
+    Raises:
+        EnvironmentFault: It is not installed.
+    """
+    # Ray would report the use of a cluster that is started here to its makers.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # An actor without a GPU is given a device by name; Ray warns that it will leave it alone too.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        import ray  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError:
+        raise EnvironmentFault(
+            "execution.executor ray: Ray is not installed; pip install 'statebridge[ray]', here and"
+            " on each node, or use executor in_process"
+        ) from None
+    return ray
+
+
+@contextmanager
+def connected(address: str | None) -> Iterator[Any]:
+    """Connect this process to a cluster, or start one on this machine; give the module `ray`.
+
+    A connection that the process has already is used, and left open.
+
+    Args:
+        address: `HOST:PORT` of a cluster of which this machine is a node, or `auto` for the one
+            that runs here; None takes the environment's RAY_ADDRESS, and without it starts a
+            cluster of this machine alone, which ends with the connection.
+
+    Raises:
+        EnvironmentFault: Ray is not installed, or nothing answers at the address.
+        ExperimentError: The address is none.
+    """
+    ray = import_ray()
+    if ray.is_initialized():
+        yield ray
+        return
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    _check_address(address)
+    own = {"include_dashboard": False} if address == "local" else {}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR", **own)
+    except Exception as error:  # ConnectionError, RuntimeError, ValueError, by release
+        raise EnvironmentFault(
+            f"execution.address {address}: {_short(error)}; {_HOW_TO_START.get(address, _JOIN)}"
+        ) from None
+    # Ray prints notes of actors and nodes that died to standard output, which is the result's.
+    ray._private.worker._worker_logs_enabled = False
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+_HOW_TO_START = {
+    "auto": "start one here with `ray start --head`, or leave the address out",
+    "local": "see that this machine has room for Ray's processes, memory and files in /tmp",
+}
+_JOIN = (
+    "make this machine a node of that cluster with `ray start --address=HOST:PORT`, under the "
+    "cluster's versions of Python and Ray, or start the run on one of its nodes"
+)
+
+
+def _short(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return shorten(text, 200, placeholder=" ...").rstrip(".")
+
+
+def _check_address(address: str) -> None:
+    if address in ("local", "auto"):
+        return
+    host, colon, port = address.rpartition(":")
+    if "://" in address or not colon or not host or not port.isdecimal() or int(port) > 65535:
+        raise ExperimentError(
+            f"execution.address {address}: is no address of a Ray cluster; give HOST:PORT of its "
+            "head, such as 10.0.0.1:6379, or auto for the cluster of this machine"
+        )
+    try:
+        socket.create_connection((host, int(port)), timeout=REACH_SECONDS).close()
+    except OSError as error:
+        raise EnvironmentFault(
+            f"execution.address {address}: no cluster answers there ({error}); start its head with "
+            f"`ray start --head --port={port}`, or leave the address out for a cluster of this "
+            "machine alone"
+        ) from None
+
+
+def count_workers(ray: Any, execution: Execution, needs: Needs) -> int:
+    """Return the number of actors to start: as declared, or as many as there is room for.
+
+    Raises:
+        EnvironmentFault: There is room for fewer, or none.
+    """
+    room = sum(needs.room(node) for node in ray.nodes())
+    each = " and ".join(f"{count} {name}" for name, count in needs.resources.items())
+    has = ray.cluster_resources()
+    there = f"{has.get('CPU', 0):g} CPUs and {has.get('GPU', 0):g} GPUs"
+    if not room:
+        raise EnvironmentFault(
+            f"execution.executor ray: a worker needs {each} of one node, and no node of the cluster"
+            f" ({there}) has them; start with fewer threads (OMP_NUM_THREADS), or add a node"
+        )
+    if not needs.gpus and has.get("GPU", 0) and execution.device == "auto":
+        raise EnvironmentFault(
+            "execution.device auto: this machine has no CUDA device and the cluster has "
+            f"{has['GPU']:g} GPUs; start the run on a node with a GPU, or set execution.device: cpu"
+        )
+    if execution.workers == "auto":
+        return room
+    if execution.workers > room:
+        raise EnvironmentFault(
+            f"execution.workers {execution.workers}: the cluster ({there}) has room for {room}, "
+            f"each with {each}; ask for 1 to {room}, or auto"
+        )
+    return int(execution.workers)
+
+
+def check_nodes(ray: Any, experiment: Experiment, needs: Needs) -> dict[str, str]:
+    """Ask each node that may hold an actor for its versions and the pair; return the versions.
+
+    Args:
+        experiment: With the folders of its models as absolute paths.
+
+    Raises:
+        EnvironmentFault: A node cannot carry out what the driver sends.
+    """
+    versions = own_versions()
+    nodes = [node for node in ray.nodes() if needs.fits(node)]
+    check = ray.remote(node_fault)
+    pinned = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
+    asked = [
+        check.options(
+            num_cpus=0,
+            max_retries=0,
+            scheduling_strategy=pinned(node_id=node["NodeID"], soft=False),
+        ).remote(versions, (experiment.sender, experiment.receiver))
+        for node in nodes
+    ]
+    for node, answer in zip(nodes, asked, strict=True):
+        try:
+            fault = ray.get(answer, timeout=CHECK_SECONDS)
+        except ray.exceptions.GetTimeoutError:
+            fault = f"has not answered within {CHECK_SECONDS:g} s; look at its raylet, or remove it"
+        except ray.exceptions.RayError as error:
+            reason = str(error).strip().splitlines()[-1].strip()
+            fault = (
+                f"cannot run statebridge ({reason}); install the driver's version there, with the "
+                "extra [ray]"
+            )
+        if fault is not None:
+            raise EnvironmentFault(f"node {node_name(node)}: {fault}")
+    return versions

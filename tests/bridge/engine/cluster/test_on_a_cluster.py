@@ -1,0 +1,130 @@
+"""A run on a real Ray cluster of two nodes, which lose an actor and a node in the middle of it.
+
+One cluster and one pool serve the whole file: an actor takes seconds to import torch. The tests
+run in order; the last one leaves one node.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from statebridge.commands import main
+from statebridge.demo.experiment import taught_control_fields
+from statebridge.engine.cluster import connection
+from statebridge.engine.cluster.connection import check_nodes, needs_of, sent_experiment
+from statebridge.engine.cluster.pool import Pool, held_pool
+from statebridge.engine.run import run_experiment
+from statebridge.errors import EnvironmentFault
+from statebridge.experiment import Experiment
+from tests.bridge.engine.cluster.two_nodes import ray_cluster
+
+pytestmark = [
+    pytest.mark.slow,
+    # Of Ray's own sockets and pipes, when its processes end.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+
+ON_RAY = {"executor": "ray", "workers": 2}
+
+
+def _declared(**execution: Any) -> dict[str, Any]:
+    """Two maps to train, and a dozen groups that use them."""
+    return taught_control_fields(rows=12) | {
+        "name": "ray",
+        "seeds": [1, 2],
+        "translators": {
+            "fit": {
+                "corpus": {"generate": {"rows": 40, "seed": 5}},
+                "training": {"epochs": 1, "warmup_steps": 0},
+            }
+        },
+        "execution": {"max_lanes": 8, **execution},
+    }
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The rows of one process, which depend on the maps that it trained."""
+    out = tmp_path_factory.mktemp("one")
+    run_experiment(Experiment.model_validate(_declared()), out)
+    return (out / "rows.jsonl").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    with ray_cluster() as found, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_ADDRESS", found.address)
+        yield found
+
+
+@pytest.fixture(scope="module")
+def pool(cluster: Any) -> Iterator[Pool]:
+    with held_pool(Experiment.model_validate(_declared(**ON_RAY))) as found:
+        yield found
+
+
+def test_the_page_s_command_gives_the_rows_of_one_process(
+    pool: Pool,
+    expected: bytes,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    page = (Path(__file__).parents[4] / "docs" / "ray.md").read_text(encoding="utf-8")
+    (line,) = [line for line in page.splitlines() if line.startswith("statebridge ")]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "experiments").mkdir()
+    file = tmp_path / "experiments" / "taught-pair.yaml"
+    file.write_text(json.dumps(_declared(), default=str), encoding="utf-8")
+    monkeypatch.setattr("sys.argv", [*line.split(), "--json"])
+    main()
+    ray._private.worker.print_to_stdstream(
+        {"lines": ["a node died"], "pid": "raylet", "is_err": False}, ignore_prefix=False
+    )
+    assert (tmp_path / "runs" / "ray" / "rows.jsonl").read_bytes() == expected
+    assert pool.size == 2
+    # Nothing of Ray's, and nothing of the actors'.
+    assert json.loads(capfd.readouterr().out)["lanes"] == expected.count(b"\n")
+
+
+def test_a_node_with_another_version_is_named(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = Experiment.model_validate(_declared(**ON_RAY))
+    monkeypatch.setattr(connection, "own_versions", lambda: {"Python": "3.99.0"})
+    with pytest.raises(
+        EnvironmentFault, match=r"^node \S+ \(\w{8}\): has Python 3\.1\S+, and the "
+    ):
+        check_nodes(ray, sent_experiment(experiment), needs_of(experiment.execution))
+
+
+def test_a_node_without_the_model_is_named(pool: Pool, tmp_path: Path) -> None:
+    absent = {"sender": {"model": str(tmp_path / "absent"), "layer": 1}}
+    experiment = Experiment.model_validate(_declared(**ON_RAY) | absent)
+    with pytest.raises(EnvironmentFault, match=r"^node \S+ \(\w{8}\): has no model at .*absent"):
+        check_nodes(ray, sent_experiment(experiment), needs_of(experiment.execution))
+
+
+def test_an_actor_and_a_node_that_die_cost_no_row(
+    cluster: Any, pool: Pool, expected: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    total = expected.count(b"\n")
+    faults = {
+        total // 4: lambda: ray.kill(pool._workers[0].actor),
+        total // 2: lambda: cluster.remove_node(cluster.list_all_nodes()[-1]),
+    }
+
+    def progress(stage: str, done: int, total: int) -> None:
+        for at in [at for at in faults if stage == "run" and done >= at]:
+            faults.pop(at)()
+
+    experiment = Experiment.model_validate(_declared(**ON_RAY))
+    run_experiment(experiment, tmp_path, progress=progress)
+    assert not faults
+    assert (tmp_path / "rows.jsonl").read_bytes() == expected
+    assert "go elsewhere" in caplog.text

@@ -1,0 +1,189 @@
+"""The pool on actors without processes: each item once, whatever dies; reasons of failures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from statebridge.engine.cluster import pool as pools
+from statebridge.engine.cluster.actor import Failure
+from statebridge.engine.cluster.pool import AHEAD, TRIES, Pool
+from statebridge.errors import EnvironmentFault, NumericError
+from statebridge.experiment import Experiment
+from tests.bridge.engine.cluster.fake_ray import Death, FakeActor, FakeRay, RayError
+
+EXPERIMENT = Experiment.model_validate(
+    {
+        "name": "pool",
+        "sender": {"model": "no/sender", "layer": 1},
+        "receiver": {"model": "no/receiver", "layer": 1},
+        "dataset": {"generate": {"rows": 2}},
+        "conditions": ["no_inject"],
+        "execution": {"device": "cpu"},
+    }
+)
+
+
+class Doubling:
+    """Doubles numbers, and does to some of them what a test asks for."""
+
+    experiment = EXPERIMENT
+
+    def __init__(self, **cues: Callable[[FakeActor, int], Any]) -> None:
+        self.cues = cues
+        self.done: Counter[int] = Counter()
+
+    def open(self, actor: Any) -> Callable[[int], Any]:
+        def double(item: int) -> Any:
+            self.done[item] += 1
+            cue = self.cues.get(f"at_{item}") or self.cues.get("at_all")
+            found = None if cue is None else cue(actor, item)
+            return 2 * item if found is None else found
+
+        return double
+
+    def label(self, item: int) -> str:
+        return f"item {item}"
+
+
+@pytest.fixture
+def make_pool(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pool]:
+    monkeypatch.setattr(pools, "check_nodes", lambda *_: {})
+
+    def make(ray: FakeRay, workers: int = 3) -> Pool:
+        monkeypatch.setattr(pools, "count_workers", lambda *_: workers)
+        return Pool(ray, EXPERIMENT)
+
+    return make
+
+
+def _dies(actor: FakeActor, item: int) -> None:
+    raise Death
+
+
+def _is_not_finite(actor: FakeActor, item: int) -> Failure:
+    return Failure(NumericError("state of row r7 is not finite"), "n1")
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_every_item_is_done_once_while_actors_die(
+    seed: int, make_pool: Callable[..., Pool]
+) -> None:
+    ray = FakeRay(seed)
+    ended = []
+
+    def sometimes(actor: FakeActor, item: int) -> None:
+        if task.done[item] == 1 and ray.random.random() < 0.2:
+            raise Death
+        others = [each for each in ray.actors if each.alive and each is not actor]
+        # Once only: no item is lost `TRIES` times.
+        if others and not ended and ray.random.random() < 0.1:
+            ended.append(ray.random.choice(others))
+            ended[0].end("The node of the actor died.")
+
+    task = Doubling(at_all=sometimes)
+    found = list(make_pool(ray).work(task, range(60)))
+    assert sorted(found) == [2 * item for item in range(60)]
+
+
+def test_an_item_that_kills_its_actor_fails_with_its_reason(
+    make_pool: Callable[..., Pool],
+) -> None:
+    task = Doubling(at_5=_dies)
+    results = make_pool(FakeRay()).work(task, range(40))
+    with pytest.raises(EnvironmentFault, match=r"^item 5: failed 3 times.*exited with code 1"):
+        list(results)
+    assert task.done[5] == TRIES
+    assert all(count == 1 for item, count in task.done.items() if item != 5)
+
+
+def test_an_error_of_an_item_is_the_one_that_is_raised(make_pool: Callable[..., Pool]) -> None:
+    ray = FakeRay()
+    ray.there = [{"NodeID": "n1", "NodeManagerAddress": "10.0.0.7", "Alive": True}]
+    task = Doubling(at_3=_is_not_finite)
+    with pytest.raises(NumericError) as caught:
+        list(make_pool(ray).work(task, range(9)))
+    assert str(caught.value) == (
+        "item 3: failed 3 times, at last on node 10.0.0.7 (n1): state of row r7 is not finite"
+    )
+
+
+def test_a_result_that_is_lost_with_its_node_is_made_again(make_pool: Callable[..., Pool]) -> None:
+    def lost_at_first(actor: FakeActor, item: int) -> None:
+        if task.done[item] == 1:
+            raise RayError("The object is lost.")
+
+    task = Doubling(at_2=lost_at_first)
+    assert sorted(make_pool(FakeRay()).work(task, range(5))) == [0, 2, 4, 6, 8]
+    assert task.done[2] == 2
+
+
+def test_actors_that_die_while_they_load_end_the_work(make_pool: Callable[..., Pool]) -> None:
+    class NeverReady(Doubling):
+        def open(self, actor: Any) -> Callable[[int], Any]:
+            raise Death
+
+    with pytest.raises(EnvironmentFault, match="an actor died 3 times while it loaded the pair"):
+        list(make_pool(FakeRay()).work(NeverReady(), range(5)))
+
+
+def test_items_wait_for_the_oldest_one_within_a_bound(make_pool: Callable[..., Pool]) -> None:
+    ray, taken = FakeRay(), []
+
+    def items() -> Iterator[int]:
+        for item in range(500):
+            taken.append(item)
+            yield item
+
+    def never(actor: FakeActor, item: int) -> None:
+        ray.slow.add(actor)  # it has answered by then: the next one it gets is not begun
+        held.append(actor)
+
+    held: list[FakeActor] = []
+    pool = make_pool(ray, workers=2)
+    results = pool.work(Doubling(at_0=never), items())
+    found = [next(results) for _ in range(2 * AHEAD - 2)]
+    stuck = min(set(range(500)) - {each // 2 for each in found})
+    assert taken[-1] - stuck < 2 * AHEAD
+    ray.slow.clear()
+    assert len(found) + len(list(results)) == 500
+
+
+def test_a_last_item_does_not_wait_behind_another(make_pool: Callable[..., Pool]) -> None:
+    ray = FakeRay()
+    queued: list[int] = []
+
+    def look(actor: FakeActor, item: int) -> None:
+        queued.append(len([call for call in actor.calls if call[1] == "do"]))
+
+    list(make_pool(ray).work(Doubling(at_all=look), range(30)))
+    assert max(queued) == 1  # while there is enough for all, one waits in each actor
+    assert queued[-3:] == [0, 0, 0]
+
+
+def test_work_ends_where_no_node_is_left(
+    make_pool: Callable[..., Pool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pools, "LOST_SECONDS", 0.0)
+    ray = FakeRay()
+    pool = make_pool(ray)
+    ray.slow.update(ray.actors)
+    with pytest.raises(EnvironmentFault, match=r"no node is left that has .*4 items are unfin"):
+        list(pool.work(Doubling(), range(4)))
+
+
+def test_actors_serve_one_task_after_another(make_pool: Callable[..., Pool]) -> None:
+    ray = FakeRay()
+    pool = make_pool(ray)
+    for _ in range(2):
+        assert sorted(pool.work(Doubling(), range(4))) == [0, 2, 4, 6]
+    broken = pool.work(Doubling(), range(50))
+    next(broken)
+    broken.close()
+    assert sorted(pool.work(Doubling(), range(4))) == [0, 2, 4, 6]
+    assert len(ray.actors) == pool.size
+    pool.close()
+    assert not any(actor.alive for actor in ray.actors)
