@@ -12,20 +12,25 @@ from statebridge.figures import Drawing, gallery
 from statebridge.figures.accuracy import accuracy_against_cost
 from statebridge.figures.wording import metric_label, rows_text, seeds_text
 from statebridge.records import DatasetRow, ResultSet
-from statebridge.report.comparison_view import chain_view, difference_view, score_view, strata_view
-from statebridge.report.cost_view import CostView, cost_view
-from statebridge.report.experiment_view import ExperimentView, experiment_view
-from statebridge.report.positive_control import PositiveControlView, positive_control_views
-from statebridge.report.sender_view import SenderView, not_checked, sender_view
-from statebridge.report.sentences import judging_metric
-from statebridge.report.splits_view import split_verdicts, split_view
-from statebridge.report.validation_view import (
+from statebridge.report.sections.comparison import (
+    chain_view,
+    difference_view,
+    score_view,
+    strata_view,
+)
+from statebridge.report.sections.cost import CostView, cost_view
+from statebridge.report.sections.experiment import ExperimentView, experiment_view
+from statebridge.report.sections.sender import SenderView, not_checked, sender_view
+from statebridge.report.sections.splits import split_verdicts, split_view
+from statebridge.report.sections.validation import (
     agreement_sentences,
     audit_view,
     finding_view,
     validation_sentence,
 )
-from statebridge.report.verdict import Verdict
+from statebridge.report.words.positive_control import PositiveControlView, positive_control_views
+from statebridge.report.words.sentences import judging_metric
+from statebridge.report.words.verdict import Verdict
 from statebridge.results.by_condition import condition_cells
 from statebridge.stats import Comparison, compare
 from statebridge.stats.setting import channel_settings

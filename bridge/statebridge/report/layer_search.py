@@ -9,14 +9,14 @@ from statebridge.figures import Drawing
 from statebridge.figures.layers import layer_choice
 from statebridge.figures.strength import strength_curve
 from statebridge.figures.wording import compared_label, joined, metric_label, plain, rows_text
-from statebridge.report.comparison_view import difference_view
-from statebridge.report.sentences import (
+from statebridge.report.sections.comparison import difference_view
+from statebridge.report.sections.splits import rows_by_split
+from statebridge.report.words.sentences import (
     gap_sentences,
     own_content,
     own_rows_of,
     sentence,
 )
-from statebridge.report.splits_view import rows_by_split
 from statebridge.results.layer_search import LayerSearchResults
 from statebridge.stats import Settings
 from statebridge.stats.held_out_choice import (

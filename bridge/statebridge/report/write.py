@@ -15,7 +15,7 @@ from statebridge.figures.drawing import figure_bytes
 from statebridge.records import ResultSet
 from statebridge.report.content import ReportParts, gather
 from statebridge.report.layer_search import LayerSearchContent, gather_layer_search
-from statebridge.report.pages import (
+from statebridge.report.page.html import (
     asset,
     data_url,
     fenced,
@@ -141,7 +141,7 @@ def write_layer_search_report(
 
 
 def _html(content: LayerSearchContent, pictures: Mapping[str, bytes]) -> bytes:
-    style = asset("page.css")
+    style = asset("base.css")
     page = page_environment().get_template("layer_search.html.jinja")
     text = page.render(
         page=content,

@@ -9,7 +9,7 @@ import pytest
 
 from statebridge.records import ResultSet
 from statebridge.report import write_report
-from statebridge.report.sender_view import SenderView, sender_view
+from statebridge.report.sections.sender import SenderView, sender_view
 from statebridge.results.sender_checks import SenderChecks, write_sender_checks
 from statebridge.stats import Settings, compare
 from tests.bridge.figures.made_run import made_run

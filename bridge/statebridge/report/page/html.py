@@ -13,10 +13,10 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from statebridge.figures import Drawing
-from statebridge.report.browser_data import browser_data, embedded_json
 from statebridge.report.content import ReportContent
-from statebridge.report.splits_view import with_splits
-from statebridge.report.verdict import RULE, verdict_heading
+from statebridge.report.page.rows import browser_data, embedded_json
+from statebridge.report.sections.splits import with_splits
+from statebridge.report.words.verdict import RULE, verdict_heading
 from statebridge.tables import Table, to_markdown
 from statebridge.tables.formats import escape_markdown
 from statebridge.tables.table import printed_value
@@ -40,9 +40,9 @@ def html_report(content: ReportContent, pictures: Mapping[str, bytes]) -> bytes:
         content: What to say.
         pictures: Name of a drawing to its SVG.
     """
-    style, script = asset("page.css"), asset("row_browser.js")
+    style, script = asset("base.css"), asset("rows.js")
     environment = page_environment()
-    page = environment.from_string(asset("page.html.jinja")).render(
+    page = environment.from_string(asset("report.html.jinja")).render(
         page=content,
         sections=_SECTIONS,
         verdict_heading=verdict_heading,
@@ -75,7 +75,7 @@ def page_environment() -> Environment:
 
 def asset(name: str) -> str:
     """Return the text of a file of this package."""
-    return resources.files("statebridge.report").joinpath(name).read_text(encoding="utf-8")
+    return resources.files("statebridge.report.page").joinpath(name).read_text(encoding="utf-8")
 
 
 def page_policy(style: str, script: str) -> str:

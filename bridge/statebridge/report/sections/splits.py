@@ -14,8 +14,8 @@ from statebridge.data.training_texts import repeats
 from statebridge.experiment.conditions import Condition
 from statebridge.figures.wording import joined
 from statebridge.records import CellResult, DatasetRow, ResultSet
-from statebridge.report.sentences import SENSITIVE, judging_metric, on_seen_rows
-from statebridge.report.verdict import SETTING_WORDS, Verdict, verdicts
+from statebridge.report.words.sentences import SENSITIVE, judging_metric, on_seen_rows
+from statebridge.report.words.verdict import SETTING_WORDS, Verdict, verdicts
 from statebridge.results.training_overlap import SetOverlap, TrainingOverlap, read_overlap
 from statebridge.stats import Comparison, Difference, compare
 from statebridge.stats.setting import channel_settings
