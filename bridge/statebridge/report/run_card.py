@@ -11,7 +11,7 @@ from typing import Any
 from statebridge.data.files import make_folder
 from statebridge.records import ResultSet
 from statebridge.report.sections.comparison import score_view
-from statebridge.report.sections.splits import split_verdicts
+from statebridge.report.sections.splits import judged_rows, split_verdicts
 from statebridge.report.words.positive_control import positive_control_views
 from statebridge.report.write import write_report, written
 from statebridge.stats import compare
@@ -69,7 +69,7 @@ def verdict_text(results: ResultSet) -> str:
         ResultError: There is no row.
     """
     blocks = []
-    for verdict in split_verdicts(results, compare(results)):
+    for verdict in split_verdicts(results, judged_rows(results, compare(results))):
         lines = [verdict.setting] if verdict.setting else []
         lines += [verdict.headline, *(f"- {finding}" for finding in verdict.findings)]
         lines += [f"caution: {caution}" for caution in verdict.cautions]

@@ -15,16 +15,13 @@ from statebridge.figures.drawing import figure_bytes
 from statebridge.records import ResultSet
 from statebridge.report.content import ReportParts, gather
 from statebridge.report.layer_search import LayerSearchContent, gather_layer_search
-from statebridge.report.page.html import (
-    asset,
-    data_url,
+from statebridge.report.page.environment import asset, data_url, page_environment, page_policy
+from statebridge.report.page.html import html_report
+from statebridge.report.page.markdown import (
     fenced,
     figure_parts,
-    html_report,
     list_parts,
     markdown_report,
-    page_environment,
-    page_policy,
     table_parts,
 )
 from statebridge.results.layer_search import LayerSearchResults
@@ -141,13 +138,15 @@ def write_layer_search_report(
 
 
 def _html(content: LayerSearchContent, pictures: Mapping[str, bytes]) -> bytes:
-    style = asset("base.css")
+    style, script = asset("base.css") + asset("report.css"), asset("page.js")
     page = page_environment().get_template("layer_search.html.jinja")
     text = page.render(
         page=content,
-        policy=page_policy(style, ""),
+        policy=page_policy(style, script),
         images=[data_url(pictures[drawing.name]) for drawing in content.drawings],
-        style=Markup(style),  # noqa: S704 - the package's own
+        # The package's own.
+        style=Markup(style),  # noqa: S704
+        script=Markup(script),  # noqa: S704
     )
     return text.encode("utf-8", "backslashreplace")
 

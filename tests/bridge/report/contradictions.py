@@ -101,6 +101,11 @@ class Page(HTMLParser):
             self.blocks[-1] = (tag, text + data)
 
 
+def unlinked(html: str) -> str:
+    """Return a page with its terms and names as plain text, as a reader sees them."""
+    return re.sub(r'<a class="term"[^>]*>(.*?)</a>', r"\1", html)
+
+
 def number(text: str) -> float:
     return float(text.replace("−", "-"))
 

@@ -1,1 +1,1 @@
-"""Pages: the templates, style and scripts that reports and live pages share, and the report's own."""
+"""Pages: templates, style and scripts that reports and live pages share, and those of reports."""
