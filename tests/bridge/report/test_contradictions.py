@@ -91,6 +91,7 @@ _GAIN_OF_CONTROL = "Gain over question_only from private_last_shuffled"
         ("private_last 50 % [", "private_last 75 % [", "a share of 75%"),
         ("Better than the baseline", "Inconclusive: neither", "two verdicts"),
         ("Gain over question_only from private_last", _GAIN_OF_CONTROL, "is not better"),
+        ("private_last: 47 % [", "private_last: 57 % [", "two means"),
         ("additive inconclusive (by", "additive destructive (by", "additive is not worse"),
     ],
 )

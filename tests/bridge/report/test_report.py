@@ -98,7 +98,8 @@ def quick(results: ResultSet, out: Path, **more: Any) -> Page:
 @pytest.mark.slow
 def test_writes_what_it_says(run: ResultSet, folder: Path) -> None:
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.*"))
-    assert {"report.html", "report.md", "figures/forest.pdf", "figures/forest.svg"} <= set(names)
+    assert {"report.html", "report.md", "figures/channels.svg", "figures/forest.svg"} <= set(names)
+    assert not [name for name in names if name.endswith((".pdf", ".png"))]
     assert not [name for name in names if name.endswith(".tmp")]
 
 
@@ -179,7 +180,8 @@ def test_every_control_has_a_label_and_every_picture_words(page: Page) -> None:
 
 def test_says_how_to_reproduce(page: Page, folder: Path) -> None:
     for text in (page.text, (folder / "report.md").read_text(encoding="utf-8")):
-        assert "statebridge run experiment.json --out RUN" in text
+        # The folder that the second command reads.
+        assert "statebridge run experiment.json --out run\n" in text
         assert "statebridge report run --out here" in text
 
 
@@ -349,6 +351,7 @@ def test_a_dataset_gives_published_rows_their_context(run: ResultSet, tmp_path: 
     [
         ({"formats": ("pdf",)}, "unknown report format 'pdf'; known: html, md"),
         ({"formats": ()}, "no report format was given"),
+        ({"figure_formats": ("gif",)}, "unknown figure format 'gif'; known: svg, pdf, png"),
         (
             {"dataset": [DatasetRow("row000", "c", "q", "another")]},
             "row 'row000' of the dataset has the answer 'another', but 'gold0'",

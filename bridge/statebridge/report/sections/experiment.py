@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +76,7 @@ def experiment_view(results: ResultSet, command: str | None) -> ExperimentView:
         experiment_json=None
         if experiment is None
         else json.dumps(experiment, indent=2, ensure_ascii=False),
-        steps=tuple(_steps(manifest, command)),
+        steps=tuple(_steps(manifest, command, _run_folder(results, command))),
     )
 
 
@@ -215,16 +216,23 @@ def _positions(positions: str | Sequence[int]) -> str:
     return positions if isinstance(positions, str) else joined([str(p) for p in positions])
 
 
-def _steps(manifest: Mapping[str, Any] | None, command: str | None) -> list[str]:
+def _run_folder(results: ResultSet, command: str | None) -> str:
+    """The folder that the report's command reads, so that the run's command writes it."""
+    given = shlex.split(command or "")
+    sources = {str(cell.source) for cell in results.cells}
+    return shlex.quote(next((word for word in given if word in sources), "RUN"))
+
+
+def _steps(manifest: Mapping[str, Any] | None, command: str | None, folder: str) -> list[str]:
     steps = []
     if manifest is not None:
         version = manifest.get("versions", {}).get("statebridge", "")
         steps += [
             f'pip install "statebridge[engine]=={version}"',
-            "statebridge run experiment.json --out RUN",
+            f"statebridge run experiment.json --out {folder}",
         ]
     if command:
         steps.append(command)
     elif manifest is not None:
-        steps.append("statebridge report RUN")
+        steps.append("statebridge report RUN --out report")
     return steps

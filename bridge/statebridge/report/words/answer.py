@@ -189,7 +189,7 @@ def _numbers(
             numbers.append(Number(f"of the gap closed by {label}", share_text(share)))
         else:
             delta = f"{signed(difference.delta, 3)} {interval_text(difference.interval, 3)}"
-            numbers.append(Number(f"in {compared_label(metric)} by {label}", delta))
+            numbers.append(Number(f"change in {compared_label(metric)} by {label}", delta))
     rows = "rows, of answers that no map was trained on" if unseen else "rows"
     runs = f", {d.runs} seeds" if d.runs > 1 else ""
     return (*numbers, Number(f"{rows}{runs}", f"n = {d.n_rows}"))
