@@ -27,12 +27,6 @@ else:
     torch.set_num_threads(1)
 
 
-@pytest.fixture
-def figures_as_svg_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out a report's figures as PDF and PNG, which tests/bridge/report looks at."""
-    monkeypatch.setattr("statebridge.report.write.save_figure", lambda *_, **__: [])
-
-
 RUNNING_SERVERS = {"server", "paused_server"}
 
 

@@ -124,7 +124,6 @@ def _run(line: str, monkeypatch: pytest.MonkeyPatch) -> int:
 
 # Ten seconds a run and twenty commands: the pages are walked through once, top to bottom.
 @pytest.mark.slow
-@pytest.mark.usefixtures("figures_as_svg_alone")
 @pytest.mark.parametrize(
     "page",
     # The users' guide needs a server: tests/client/remote/test_guide.py runs it. ray.md needs a

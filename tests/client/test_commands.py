@@ -134,7 +134,6 @@ def test_export_reads_back(call: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("figures_as_svg_alone")
 def test_compare_validate_audit_and_report(call: Any, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert call("run", "e.yaml", "--out", out).code == 0

@@ -6,6 +6,7 @@ from statebridge.audit.agreement import Agreement, PairAgreement
 from statebridge.audit.disagreement import (
     LABELS,
     MEANINGS,
+    RULES,
     AuditedCell,
     AuditReport,
     AuditRow,
@@ -18,6 +19,7 @@ from statebridge.audit.reading_sheet import read_reading_sheet, write_reading_sh
 __all__ = [
     "LABELS",
     "MEANINGS",
+    "RULES",
     "Agreement",
     "AuditReport",
     "AuditRow",

@@ -27,6 +27,18 @@ MEANINGS: dict[Label, str] = {
 """Meaning of each label; for a report, and for a reader who fills in a sheet."""
 
 
+RULES: dict[Label, tuple[str, str]] = {
+    "verbose_correct": ("answer first", "the text's first answer span is the gold answer"),
+    "substring_noise": ("in a longer word", "the gold answer is only inside a longer word"),
+    "accidental_mention": (
+        "elsewhere",
+        "the gold answer is in the text as whole words, but not as its first answer span; a whole "
+        "sentence that answers is among these, and only a reader can say whether it does",
+    ),
+}
+"""Short words for each label, and what its rule finds: a rule cannot know an accident."""
+
+
 def disagreement_label(prediction: str, gold: str) -> Label:
     """Return the label of a row that is known to be a disagreement."""
     if first_answer_span(prediction, gold):

@@ -48,7 +48,7 @@ def compare(
     if wrong is not None:
         raise InputError(f"--margin {wrong:g}: an equivalence margin lies above 0, such as 0.03")
     from statebridge.commands.printing import print_table
-    from statebridge.report.sentences import chain_sentence, own_content, share_text
+    from statebridge.report.words.sentences import chain_sentence, own_content, share_text
     from statebridge.run import Run
     from statebridge.tables import bits_table, comparison_table, write_table
 

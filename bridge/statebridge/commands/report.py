@@ -27,9 +27,13 @@ def report(
         list[Path] | None, typer.Option(help="A filled-in audit sheet; may be repeated.")
     ] = None,
     figures: Annotated[bool, typer.Option(help="Draw figures.")] = True,
+    figure_format: Annotated[
+        list[str] | None,
+        typer.Option(help="pdf or png: save figures so too, for papers; may be repeated."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a report: verdict in words, tables, figures, validation, and a browser of rows.
+    """Write a report: the answer first, tables, figures, validation, and a browser of rows.
 
     Of a layer search's directory: what was chosen, and what holds of it on the rows kept for that.
     """
@@ -57,7 +61,12 @@ def report(
                 raise ResultError(f"{option} does not go with a layer search; leave it out")
         search = read_layer_search(sources[0])
         written = write_layer_search_report(
-            search, out, title=title, command=command, figures=figures
+            search,
+            out,
+            title=title,
+            command=command,
+            figures=figures,
+            figure_formats=figure_format or (),
         )
         _say(written, as_json=as_json)
         return
@@ -71,6 +80,7 @@ def report(
         layer_runs=[read_sources([path]) for path in layer_run or ()],
         agreement=read_reading_sheet(sheet) if sheet else None,
         figures=figures,
+        figure_formats=figure_format or (),
         command=command,
     )
     _say(written, as_json=as_json)

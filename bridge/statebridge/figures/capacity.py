@@ -47,8 +47,8 @@ def capacity_curve(capacity: Capacity) -> Drawing:
         figure.legend(loc="outside lower center", ncols=3)
     caption = (
         "Bits that one use of each condition carries at least of which symbol was sent (Fano's "
-        f"bound, with {LEVEL:.0%} intervals over rows), over the number of symbols; the dashed "
-        "grey line is all that is sent, log2 of their number; "
+        f"bound, with {100 * LEVEL:.0f} % intervals over rows), over the number of symbols; the "
+        "dashed grey line is all that is sent, log2 of their number; "
         f"{rows_text(use.n_rows for use in capacity.uses)} for each number."
     )
     return Drawing("capacity", "Bits carried in one use", caption, figure)

@@ -31,6 +31,7 @@ from statebridge.figures.wording import (
 )
 from statebridge.records import Direction
 from statebridge.results.by_condition import reading_order, row_label
+from statebridge.scoring.measures import MEASURES
 from statebridge.stats import Comparison, Difference, Stratification
 from statebridge.stats.comparison import better_sign, measures_change
 from statebridge.stats.pairing import is_zero_one
@@ -104,7 +105,7 @@ def forest(comparison: Comparison) -> Drawing:
                 difference = comparison.difference(row[1], baseline, metrics[place], row[0])
                 if difference is not None:
                     _seeds(axes, difference, y)
-                    _point(axes, difference, y - 0.12, size=5.5)
+                    _point(axes, difference, y, size=5.5)
             axes.set_title(_broken(compared_label(metrics[place])), fontsize=8)
             label_rows(axes, _line_labels(lines), ticks=place % across == 0)
             for label, (_, row) in zip(axes.get_yticklabels(), lines, strict=True):
@@ -122,8 +123,9 @@ def forest(comparison: Comparison) -> Drawing:
 
 
 _FILLED = (
-    "A filled diamond: the interval excludes zero; an open circle: it does not. Each interval is "
-    "of one condition alone; the verdicts are corrected for their number. "
+    "A filled diamond: shown to differ, after Holm's correction where there is one (in the "
+    "published mode: the interval excludes zero); an open circle: not shown. Blue: better; "
+    "vermilion: worse. Each interval is of one condition alone. "
 )
 _OWN_PROMPT = (
     "Against the baseline that KL is measured from, it is never below zero and is not tested."
@@ -164,10 +166,10 @@ def _line_labels(lines: Sequence[tuple[str, Row | None]]) -> list[str]:
 
 def _point(axes: Axes, difference: Difference, y: float, *, size: float = 6.5) -> None:
     delta, interval = difference.delta, difference.interval
-    # A distance from its own baseline is never below zero, so clearing zero shows nothing.
-    distance = measures_change(difference.metric) and difference.p is None
-    clear = interval is not None and interval.excludes(0) and not distance
+    clear = is_clear(difference)
     colour = BLUE if better_sign(difference.metric) * delta >= 0 else VERMILION
+    if MEASURES[difference.metric].better is None and not measures_change(difference.metric):
+        colour = BLACK
     if interval is not None:
         axes.plot([interval.low, interval.high], [y, y], color=BLACK, linewidth=1.3)
         axes.plot([interval.low, interval.high], [y, y], "|", color=BLACK, markersize=5)
@@ -183,10 +185,20 @@ def _point(axes: Axes, difference: Difference, y: float, *, size: float = 6.5) -
     )
 
 
+def is_clear(difference: Difference) -> bool:
+    """Whether a mark is filled: by the verdict, and in a mode without one by the interval."""
+    if difference.p_holm is not None or difference.no_verdict_because is not None:
+        return difference.is_better or difference.is_worse
+    # A distance from its own baseline is never below zero, so clearing zero shows nothing.
+    distance = measures_change(difference.metric) and difference.p is None
+    interval = difference.interval
+    return interval is not None and interval.excludes(0) and not distance
+
+
 def _seeds(axes: Axes, difference: Difference, y: int) -> None:
     if difference.runs < 2:
         return
-    offsets = np.linspace(0.1, 0.36, len(difference.by_seed))
+    offsets = np.linspace(0.2, 0.42, len(difference.by_seed))
     for seed, offset in zip(difference.by_seed, offsets, strict=True):
         if seed.interval is not None:
             ends = [seed.interval.low, seed.interval.high]

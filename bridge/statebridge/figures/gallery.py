@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from statebridge.audit import AuditReport
 from statebridge.figures.accuracy import containment
-from statebridge.figures.differences import forest, paired_delta
+from statebridge.figures.differences import forest
 from statebridge.figures.drawing import Drawing, absent
 from statebridge.figures.layers import layer_map
 from statebridge.figures.norms import (
@@ -40,13 +40,8 @@ def gallery(
     drawings = [containment(results)]
     judged = tuple(dict.fromkeys((primary_metric(results), "gold_logprob")))
     if comparison is None:
-        drawings.append(
-            absent("paired_delta", "Differences", "there was no baseline to compare with")
-        )
+        drawings.append(absent("forest", "Differences", "there was no baseline to compare with"))
     else:
-        of_rows = (*judged, "kl_from_no_inject")
-        shown = [m for m in of_rows if m in comparison.metrics]
-        drawings += [paired_delta(comparison, metric) for metric in shown]
         drawings.append(forest(comparison))
     drawings += [
         norm_mismatch(results),

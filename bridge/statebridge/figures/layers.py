@@ -48,7 +48,8 @@ def layer_map(
         metric: What is compared.
         baseline: A condition of every run.
     """
-    name, title = f"layer_map_{metric}", "Effect over sender and receiver layers"
+    name = f"layer_map_{metric}"
+    title = f"Effect over sender and receiver layers, by {metric_label(metric)}"
     found = _differences(runs, metric, baseline)
     varied = {key: places for key, places in found.items() if len(places) > 1}
     if not varied:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from statebridge.experiment.conditions import Condition, DeclaredCondition
 from statebridge.figures.drawing import Drawing, absent
 from statebridge.figures.style import (
     BLACK,
@@ -20,7 +21,7 @@ from statebridge.figures.style import (
     new_figure,
 )
 from statebridge.figures.wording import extent, seeds_text
-from statebridge.records import LaneResult, ResultSet
+from statebridge.records import ResultSet
 from statebridge.results.by_condition import ConditionCells, condition_cells
 from statebridge.tables.table import MINUS
 
@@ -34,7 +35,8 @@ _KINDS = (
 def norm_mismatch(results: ResultSet) -> Drawing:
     """Draw mean norms of the source, the receiver's and the injected state on a log axis."""
     name, title = "norm_mismatch", "Norms of source, receiver and injected states"
-    groups = [g for g in condition_cells(results) if any(_norms(g, kind[0]) for kind in _KINDS)]
+    every = condition_cells(results)
+    groups = [g for g in every if any(_norms(g, kind[0]) for kind in _KINDS)]
     if not groups:
         return absent(name, title, "no row records a norm")
     zeros = []
@@ -45,6 +47,8 @@ def norm_mismatch(results: ResultSet) -> Drawing:
             axes.axhline(row, color="#DDDDDD", linewidth=0.6, zorder=0)
             for field, _, marker, colour, fill in _KINDS:
                 norms = _norms(group, field)
+                if field == "receiver_norm_mean":
+                    norms = list(receiver_norms(group, every).values())
                 mean = float(np.mean(norms)) if norms else None
                 if mean:
                     axes.plot(mean, row, **_marker(marker, colour, fill))
@@ -67,7 +71,7 @@ def norm_mismatch(results: ResultSet) -> Drawing:
     caption = (
         "L2 norms of states, averaged over positions, rows and seeds, by condition. A source far "
         "left of the receiver's own state is a norm mismatch; rescaling puts what is written on "
-        f"the receiver's. {_extent(groups)}. No interval is drawn."
+        f"the receiver's. {_OWN} {_extent(groups)}. No interval is drawn."
     )
     if zeros:
         caption += " A norm of 0 has no place on a log axis and is written out."
@@ -80,13 +84,14 @@ def norm_distribution(results: ResultSet) -> Drawing:
         Drawing(
             "norm_distribution",
             "Injected norm relative to the receiver's, over rows",
-            "the injected state's norm over the receiver's own, both averaged over the prompt's "
-            f"positions: {_BOX}. The dashed line at 1: written at the receiver's norm.",
+            f"the injected state's norm over the receiver's own at the same positions: {_BOX}. The "
+            f"dashed line at 1: written at the receiver's norm. {_OWN}",
             None,
-            "no row records both the injected and the receiver's own norm above zero",
+            "no row records the injected norm and the receiver's own at the same positions, above "
+            "zero; add a self-injection at these positions",
         ),
         results,
-        _ratios,
+        lambda group: _ratios(group, condition_cells(results)),
         axis="injected norm / receiver's own norm, per row (log scale)",
         line=1,
     )
@@ -223,15 +228,56 @@ def _norms(group: ConditionCells, field: str) -> list[float]:
     return [value for value in values if value is not None]
 
 
-def _ratios(group: ConditionCells) -> list[float]:
-    found = (_ratio(row) for cell in group.cells for row in cell.lanes)
-    return [ratio for ratio in found if ratio]
+_OWN = (
+    "The receiver's own state is that of the positions written: of the self-injection there, or of "
+    "the whole prompt where all of it is written."
+)
 
 
-def _ratio(row: LaneResult) -> float | None:
-    if row.injected_norm_mean is None or not row.receiver_norm_mean:
-        return None
-    return row.injected_norm_mean / row.receiver_norm_mean
+def receiver_norms(group: ConditionCells, every: Sequence[ConditionCells]) -> dict[str, float]:
+    """Return by row the norm of the receiver's own state at the positions that are written.
+
+    The recorded one is over the whole prompt, whose first token often has a norm of thousands. A
+    self-injection at the same positions wrote just that state, so its norm is taken; without one,
+    the recorded norm serves where the whole prompt is written, and no row has a value otherwise.
+    """
+    declared = group.declared
+    for other in every:
+        same = other.direction == group.direction and _overwrites(other.declared)
+        if same and _places(other.declared) == _places(declared):
+            return {
+                row.row_id: row.injected_norm_mean
+                for row in other.cells[0].lanes
+                if row.injected_norm_mean
+            }
+    if isinstance(declared, Condition) and declared.positions != "all":
+        return {}
+    return {
+        row.row_id: row.receiver_norm_mean
+        for cell in group.cells
+        for row in cell.lanes
+        if row.receiver_norm_mean
+    }
+
+
+def _overwrites(condition: DeclaredCondition) -> bool:
+    """Whether the receiver's own state is written over itself (an `add` of weight 0 adds 0)."""
+    return condition.writes_own_state and condition.source == "receiver"
+
+
+def _places(condition: DeclaredCondition) -> object:
+    """Prompt and positions that a condition writes; of a published file both are the same."""
+    return condition.prompt, getattr(condition, "positions", "all")
+
+
+def _ratios(group: ConditionCells, every: Sequence[ConditionCells]) -> list[float]:
+    own = receiver_norms(group, every)
+    return [
+        row.injected_norm_mean / own[row.row_id]
+        for cell in group.cells
+        for row in cell.lanes
+        if row.injected_norm_mean and row.row_id in own
+    ]
 
 
 def _extent(groups: Sequence[ConditionCells]) -> str:

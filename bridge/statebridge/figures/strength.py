@@ -48,7 +48,10 @@ def strength_curve(
     results: ResultSet, comparison: Comparison, metric: str = "word_boundary_contains"
 ) -> Drawing:
     """Draw the difference from the plain baseline over the weight of otherwise equal conditions."""
-    name, title = f"strength_curve_{metric}", "Strength of the injection"
+    name, title = (
+        f"strength_curve_{metric}",
+        f"Strength of the injection, by {metric_label(metric)}",
+    )
     baselines = _plain_baselines(results, comparison)
     if not baselines:
         return absent(name, title, "nothing was compared with a run without injection")

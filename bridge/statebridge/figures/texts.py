@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from statebridge.audit import LABELS, AuditReport, Label
+from statebridge.audit import LABELS, RULES, AuditReport, Label
 from statebridge.figures.drawing import Drawing, absent
 from statebridge.figures.style import (
     BLACK,
@@ -60,7 +60,8 @@ def audit_labels(report: AuditReport) -> Drawing:
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper center", ncols=len(LABELS))
     caption = (
-        "Rows where legacy contains holds and normalised exact match does not, by label and "
+        "Rows where legacy contains holds and normalised exact match does not, by where the text "
+        "has the answer (an automatic rule, which cannot know whether a sentence answers) and "
         f"condition: {total} in all, {len(report.rows)} of them listed for reading. "
         f"{rows_text(cell.rows for cell in report.cells)} a run; "
         f"{seeds_text(cell.seed for cell in report.cells)}. Counts, so no interval."
@@ -84,7 +85,7 @@ def _stack(axes: Axes, conditions: list[str], counts: Mapping[str, Mapping[Label
             hatch=hatch,
             edgecolor=BLACK,
             linewidth=0.5,
-            label=label.replace("_", " "),
+            label=RULES[label][0],
         )
         left = left + widths
     for row, width in enumerate(left):

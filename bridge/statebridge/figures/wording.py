@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from statebridge.records import CellResult
+from statebridge.scoring.measures import MEASURES
 from statebridge.stats import Interval
 from statebridge.tables import Column, Range
 from statebridge.tables.comparison_table import METHOD_NAMES
@@ -43,6 +44,11 @@ def plain(value: float, digits: int = 4) -> str:
 def percent(share: float, digits: int = 0) -> str:
     """Return a share in per cent, with a true minus sign and none before zero: `−4 %`, `0 %`."""
     return f"{plain(100 * share, digits)} %"
+
+
+def value_text(metric: str, value: float) -> str:
+    """Return a mean as a reader takes it in at once: a share in per cent, a number to 2 digits."""
+    return percent(value) if MEASURES[metric].kind != "number" else plain(value, 2)
 
 
 def interval_text(interval: Interval | None, digits: int = 4) -> str:

@@ -10,26 +10,44 @@ from statebridge.audit import Agreement, AuditReport, audit
 from statebridge.errors import ResultError
 from statebridge.figures import Drawing, gallery
 from statebridge.figures.accuracy import accuracy_against_cost
+from statebridge.figures.channels import channel_drawing
 from statebridge.figures.wording import metric_label, rows_text, seeds_text
 from statebridge.records import DatasetRow, ResultSet
-from statebridge.report.comparison_view import chain_view, difference_view, score_view, strata_view
-from statebridge.report.cost_view import CostView, cost_view
-from statebridge.report.experiment_view import ExperimentView, experiment_view
-from statebridge.report.positive_control import PositiveControlView, positive_control_views
-from statebridge.report.sender_view import SenderView, not_checked, sender_view
-from statebridge.report.sentences import judging_metric
-from statebridge.report.splits_view import split_verdicts, split_view
-from statebridge.report.validation_view import (
+from statebridge.report.sections.comparison import (
+    chain_view,
+    difference_view,
+    score_view,
+    strata_view,
+)
+from statebridge.report.sections.cost import CostView, cost_view
+from statebridge.report.sections.experiment import (
+    ExperimentView,
+    Fact,
+    experiment_view,
+    head_facts,
+)
+from statebridge.report.sections.sender import SenderView, not_checked, sender_view
+from statebridge.report.sections.splits import (
+    JudgedRows,
+    judged_rows,
+    split_verdicts,
+    split_view,
+)
+from statebridge.report.sections.validation import (
     agreement_sentences,
     audit_view,
     finding_view,
     validation_sentence,
 )
-from statebridge.report.verdict import Verdict
+from statebridge.report.words.answer import Answer, answer
+from statebridge.report.words.positive_control import PositiveControlView, positive_control_views
+from statebridge.report.words.sentences import judging_metric
+from statebridge.report.words.verdict import DIRECTIONS, SETTING_WORDS, Verdict
 from statebridge.results.by_condition import condition_cells
 from statebridge.stats import Comparison, compare
 from statebridge.stats.setting import channel_settings
 from statebridge.tables import Table, bits_table
+from statebridge.tables.condition_words import condition_words
 from statebridge.validation import ValidationReport, validate
 from statebridge.validation.expectation import run_expectation
 
@@ -40,6 +58,12 @@ class ReportContent:
 
     title: str
     subtitle: str
+    head: tuple[Fact, ...]
+    """Pair, dataset, seeds, date."""
+    answers: tuple[tuple[str, Answer], ...]
+    """The first screen: heading and answer of each setting."""
+    names: tuple[tuple[str, str], ...]
+    """Each condition and what it does, in words."""
     verdicts: tuple[Verdict, ...]
     positive_controls: tuple[PositiveControlView, ...]
     scores: Table
@@ -128,12 +152,19 @@ def gather(results: ResultSet, **parts: Unpack[ReportParts]) -> ReportContent:
         drawings = gallery(held, comparison, audit_report, layer_runs=parts.get("layer_runs", ()))
         drawings.append(accuracy_against_cost(cost if isinstance(cost, str) else cost.scores))
     main, others, strata, notes = _comparison_tables(held, comparison, judged)
-    cells = held.cells
+    cells, rows = held.cells, judged_rows(with_rows, judged)
+    answers = _answers(rows)
+    if figures:
+        charts = [(one.chart, heading) for heading, one in answers if one.chart is not None]
+        drawings.insert(0, channel_drawing([c for c, _ in charts], [words for _, words in charts]))
     return ReportContent(
         title=parts.get("title") or _title(results),
         subtitle=f"{rows_text(len(c.lanes) for c in cells)}, {seeds_text(c.seed for c in cells)}, "
         f"{len(cells)} cells of {len({c.condition.name for c in cells})} conditions.",
-        verdicts=tuple(split_verdicts(with_rows, judged)),
+        head=head_facts(held),
+        answers=tuple(answers),
+        names=tuple((g.condition, condition_words(g.declared)) for g in condition_cells(held)),
+        verdicts=tuple(split_verdicts(with_rows, rows)),
         positive_controls=positive_control_views(held),
         scores=score_view(held),
         differences=tuple(main),
@@ -159,6 +190,19 @@ def gather(results: ResultSet, **parts: Unpack[ReportParts]) -> ReportContent:
         experiment=experiment_view(held, parts.get("command")),
         results=held,
     )
+
+
+def _answers(rows: JudgedRows) -> list[tuple[str, Answer]]:
+    # Private ones first: only there is what the sender has read unknown to the receiver.
+    settings = sorted(channel_settings(rows.results), key=lambda one: not one.private)
+    both = len({setting.direction for setting in settings}) > 1
+    found = []
+    for setting in settings:
+        heading = SETTING_WORDS[setting.prompt]
+        if both:
+            heading = f"{DIRECTIONS[setting.direction]}. {heading}"
+        found.append((heading, answer(rows.results, rows.comparison, setting, rows.seen)))
+    return found
 
 
 def _sender(results: ResultSet, comparison: Comparison | None) -> SenderView | None:

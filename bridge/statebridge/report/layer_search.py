@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass, replace
 
 from statebridge.figures import Drawing
 from statebridge.figures.layers import layer_choice
 from statebridge.figures.strength import strength_curve
 from statebridge.figures.wording import compared_label, joined, metric_label, plain, rows_text
-from statebridge.report.comparison_view import difference_view
-from statebridge.report.sentences import (
+from statebridge.report.sections.comparison import difference_view
+from statebridge.report.sections.splits import rows_by_split
+from statebridge.report.words.sentences import (
     gap_sentences,
     own_content,
     own_rows_of,
     sentence,
 )
-from statebridge.report.splits_view import rows_by_split
 from statebridge.results.layer_search import LayerSearchResults
 from statebridge.stats import Settings
 from statebridge.stats.held_out_choice import (
@@ -80,7 +81,7 @@ def gather_layer_search(
         drawings.append(replace(curve, title=f"{curve.title}, {_place(choice)}"))
     views = [difference_view(comparison, setting.floor, each) for each in comparison.metrics]
     notes = [*comparison.warnings, *(w for d in comparison.differences for w in d.warnings)]
-    cells = _cells(search, choice)
+    cells, folder = _cells(search, choice), shlex.quote(str(search.path))
     return LayerSearchContent(
         title=title or f"Statebridge layer search: {name}",
         subtitle=f"{len(search.runs)} pairs of layers, "
@@ -102,8 +103,8 @@ def gather_layer_search(
         drawings=tuple(drawing for drawing in drawings if drawing.figure is not None),
         not_drawn=tuple(drawing for drawing in drawings if drawing.figure is None),
         steps=(
-            "statebridge layer-search experiment.json --out search",
-            command or "statebridge report search --out report",
+            f"statebridge layer-search experiment.json --out {folder}",
+            command or f"statebridge report {folder} --out report",
         ),
         experiment_json=json.dumps(search.plan.experiment, indent=2, ensure_ascii=False),
         choice=choice,
@@ -201,10 +202,31 @@ def choice_headline(choice: HeldOutChoice) -> str:
     """Say what was chosen, on which rows and by what."""
     made = choice.on_choosing
     total = len(choice.split.choosing) + len(choice.split.reporting)
-    return (
-        f"Chosen: {_cell(made.chosen)}, the highest of {made.cells} cells by mean "
-        f"{metric_label(made.metric)} on {made.n_rows} of the {total} rows."
-    )
+    where = f"by mean {metric_label(made.metric)} on {made.n_rows} of the {total} rows"
+    if not _any_above_floor(choice):
+        floor = chosen_setting(choice).floor
+        return (
+            f"No cell is above its floor ({floor}): all {made.cells} are at or below it {where}, "
+            f"so there is nothing to choose. Reported below is the highest, {_cell(made.chosen)}."
+        )
+    return f"Chosen: {_cell(made.chosen)}, the highest of {made.cells} cells {where}."
+
+
+def _any_above_floor(choice: HeldOutChoice) -> bool:
+    """Whether a cell that was chosen among is above its floor on the rows chosen on."""
+    floors = {
+        name: setting.floor
+        for setting in channel_settings(choice.reported)
+        for name in setting.conditions
+        if name != setting.floor
+    }
+    means = {(c.sender_layer, c.receiver_layer, c.condition): c.choosing_mean for c in choice.cells}
+    for cell in choice.cells:
+        floor = means.get((cell.sender_layer, cell.receiver_layer, floors.get(cell.condition, "")))
+        mean = cell.choosing_mean
+        if cell.candidate and mean is not None and (floor is None or mean > floor):
+            return True
+    return False
 
 
 def reported_findings(choice: HeldOutChoice) -> list[str]:

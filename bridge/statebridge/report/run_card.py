@@ -10,9 +10,9 @@ from typing import Any
 
 from statebridge.data.files import make_folder
 from statebridge.records import ResultSet
-from statebridge.report.comparison_view import score_view
-from statebridge.report.positive_control import positive_control_views
-from statebridge.report.splits_view import split_verdicts
+from statebridge.report.sections.comparison import score_view
+from statebridge.report.sections.splits import judged_rows, split_verdicts
+from statebridge.report.words.positive_control import positive_control_views
 from statebridge.report.write import write_report, written
 from statebridge.stats import compare
 from statebridge.tables import Table
@@ -69,7 +69,7 @@ def verdict_text(results: ResultSet) -> str:
         ResultError: There is no row.
     """
     blocks = []
-    for verdict in split_verdicts(results, compare(results)):
+    for verdict in split_verdicts(results, judged_rows(results, compare(results))):
         lines = [verdict.setting] if verdict.setting else []
         lines += [verdict.headline, *(f"- {finding}" for finding in verdict.findings)]
         lines += [f"caution: {caution}" for caution in verdict.cautions]

@@ -11,20 +11,17 @@ from markupsafe import Markup
 from statebridge.data.files import atomic_writer, make_folder
 from statebridge.errors import ResultError
 from statebridge.figures import Drawing, save_figure
-from statebridge.figures.drawing import figure_bytes
+from statebridge.figures.drawing import FORMATS, figure_bytes
 from statebridge.records import ResultSet
 from statebridge.report.content import ReportParts, gather
 from statebridge.report.layer_search import LayerSearchContent, gather_layer_search
-from statebridge.report.pages import (
-    asset,
-    data_url,
+from statebridge.report.page.environment import asset, data_url, page_environment, page_policy
+from statebridge.report.page.html import html_report
+from statebridge.report.page.markdown import (
     fenced,
     figure_parts,
-    html_report,
     list_parts,
     markdown_report,
-    page_environment,
-    page_policy,
     table_parts,
 )
 from statebridge.results.layer_search import LayerSearchResults
@@ -40,6 +37,7 @@ def write_report(
     out: str | Path,
     *,
     formats: Sequence[Format] = ("html", "md"),
+    figure_formats: Sequence[str] = (),
     **parts: Unpack[ReportParts],
 ) -> list[Path]:
     """Write `report.html` (all in one file) and `report.md` with `figures/` into a folder.
@@ -50,6 +48,8 @@ def write_report(
         results: What to report.
         out: The folder; made if needed.
         formats: `html`, `md` or both.
+        figure_formats: `pdf`, `png` or both: formats in which figures are saved beside SVG, which
+            takes about a second each.
         parts: See `statebridge.report.content.ReportParts`: what the caller has already
             (comparison, validation, audit, ...), the title, and whether to draw figures.
 
@@ -64,6 +64,9 @@ def write_report(
     for name in formats:
         if name not in get_args(Format):
             raise ResultError(f"unknown report format {name!r}; known: html, md")
+    unknown = [name for name in figure_formats if name not in FORMATS]
+    if unknown:
+        raise ResultError(f"unknown figure format {unknown[0]!r}; known: {', '.join(FORMATS)}")
     if not formats:
         raise ResultError("no report format was given; known: html, md")
     content = gather(results, **parts)
@@ -74,21 +77,25 @@ def write_report(
     if "html" in formats:
         reports.append(written(out / "report.html", html_report(content, pictures)))
     if "md" in formats:
-        files += write_figures(content.drawings, pictures, out / "figures")
-        images = {drawing.name: f"figures/{drawing.name}.png" for drawing in content.drawings}
+        files += write_figures(content.drawings, pictures, out / "figures", figure_formats)
+        images = {drawing.name: f"figures/{drawing.name}.svg" for drawing in content.drawings}
         reports.append(written(out / "report.md", markdown_report(content, images)))
     return reports + files
 
 
 def write_figures(
-    drawings: Sequence[Drawing], pictures: Mapping[str, bytes], folder: Path
+    drawings: Sequence[Drawing],
+    pictures: Mapping[str, bytes],
+    folder: Path,
+    also: Sequence[str] = (),
 ) -> list[Path]:
-    """Write figures as SVG (the pictures, by name), PDF and PNG; return the files."""
+    """Write figures as SVG (the pictures, by name), `also` in other formats; return the files."""
     make_folder(folder)
     files = []
     for drawing in drawings:
         files.append(written(folder / f"{drawing.name}.svg", pictures[drawing.name]))
-        files += save_figure(drawing, folder / drawing.name, formats=("pdf", "png"))
+        if also:
+            files += save_figure(drawing, folder / drawing.name, formats=tuple(also))
     return files
 
 
@@ -107,6 +114,7 @@ def write_layer_search_report(
     title: str | None = None,
     command: str | None = None,
     figures: bool = True,
+    figure_formats: Sequence[str] = (),
 ) -> list[Path]:
     """Write `report.html`, `report.md`, `cells.csv` and `figures/` on a layer search into a folder.
 
@@ -117,6 +125,7 @@ def write_layer_search_report(
         title: Of the report.
         command: The command line that makes this report, shown under "How to reproduce".
         figures: False leaves them out.
+        figure_formats: `pdf`, `png` or both, beside SVG.
 
     Returns:
         The files written, reports first.
@@ -131,7 +140,11 @@ def write_layer_search_report(
     out = Path(out)
     make_folder(out)
     pictures = {drawing.name: figure_bytes(drawing, "svg") for drawing in content.drawings}
-    files = write_figures(content.drawings, pictures, out / "figures") if pictures else []
+    files = (
+        write_figures(content.drawings, pictures, out / "figures", figure_formats)
+        if pictures
+        else []
+    )
     return [
         written(out / "report.html", _html(content, pictures)),
         written(out / "report.md", _markdown(content)),
@@ -141,19 +154,21 @@ def write_layer_search_report(
 
 
 def _html(content: LayerSearchContent, pictures: Mapping[str, bytes]) -> bytes:
-    style = asset("page.css")
+    style, script = asset("base.css") + asset("report.css"), asset("page.js")
     page = page_environment().get_template("layer_search.html.jinja")
     text = page.render(
         page=content,
-        policy=page_policy(style, ""),
+        policy=page_policy(style, script),
         images=[data_url(pictures[drawing.name]) for drawing in content.drawings],
-        style=Markup(style),  # noqa: S704 - the package's own
+        # The package's own.
+        style=Markup(style),  # noqa: S704
+        script=Markup(script),  # noqa: S704
     )
     return text.encode("utf-8", "backslashreplace")
 
 
 def _markdown(content: LayerSearchContent) -> bytes:
-    images = {drawing.name: f"figures/{drawing.name}.png" for drawing in content.drawings}
+    images = {drawing.name: f"figures/{drawing.name}.svg" for drawing in content.drawings}
     parts = [
         f"# {escape_markdown(content.title)}",
         escape_markdown(content.subtitle),

@@ -33,13 +33,24 @@ class ConditionCells:
 
 
 def condition_cells(results: ResultSet) -> list[ConditionCells]:
-    """Return every condition that has rows: forward first, in reading order."""
+    """Return every condition that has rows: forward first, by setting, in reading order.
+
+    Conditions of a setting are together, so that one of the user's own is beside those it is
+    compared with. The skyline bounds private channels and is with them.
+    """
     groups: dict[tuple[Direction, str], list[CellResult]] = {}
     for cell in results.cells:
         if cell.lanes:
             groups.setdefault((cell.direction, cell.condition.name), []).append(cell)
     directions = sorted({direction for direction, _ in groups})
     ordered = reading_order(condition for _, condition in groups)
+    private = any(cells[0].condition.private for cells in groups.values())
+
+    def setting(direction: Direction, name: str) -> int:
+        condition = groups[direction, name][0].condition
+        bound = private and condition.is_baseline and name.partition("@")[0] == "skyline"
+        return _SETTINGS.get("question_only" if bound else condition.prompt, 0)
+
     return [
         ConditionCells(
             direction,
@@ -48,9 +59,15 @@ def condition_cells(results: ResultSet) -> list[ConditionCells]:
             tuple(sorted(groups[direction, condition], key=_seed)),
         )
         for direction in directions
-        for condition in ordered
-        if (direction, condition) in groups
+        for condition in sorted(
+            (name for name in ordered if (direction, name) in groups),
+            key=lambda name: setting(direction, name),
+        )
     ]
+
+
+_SETTINGS = {"question_only": 1, "placeholder": 2}
+"""Place of the settings that are not shared, by the receiver's prompt."""
 
 
 def reading_order(conditions: Iterable[str]) -> list[str]:

@@ -186,8 +186,9 @@ def share_of(
     mean, sd = mean_and_sd(whole)
     errors = mean * math.sqrt(len(whole)) / sd if sd > 0 else math.copysign(math.inf, mean)
     if mean <= 0 or errors < LEAST_ERRORS:
+        shown = f"{errors:.1f}".replace("-", "−")
         return None, (
-            f"{unclear}: it is {errors:.1f} standard errors from zero, and a share needs "
+            f"{unclear}: it is {shown} standard errors from zero, and a share needs "
             f"{LEAST_ERRORS:g}"
             if mean
             else f"{unclear}: the two have the same mean"

@@ -27,7 +27,7 @@ def demo(
     from statebridge.commands.printing import print_scores
     from statebridge.demo.experiment import ROWS, demo_experiment
     from statebridge.report import verdicts
-    from statebridge.report.positive_control import positive_control_views
+    from statebridge.report.words.positive_control import positive_control_views
     from statebridge.stats import compare
     from statebridge_client import Client
     from statebridge_client.local_server import local_server

@@ -27,7 +27,6 @@ def run(*words: object) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("figures_as_svg_alone")
 def test_the_taught_pair_carries_bits_and_its_controls_none(tmp_path: Path) -> None:
     fields = taught_control_fields(rows=4) | {"name": "bits", "seeds": [42]}
     fields["translators"] = {42: fields["translators"][42]}
@@ -49,7 +48,6 @@ def test_the_taught_pair_carries_bits_and_its_controls_none(tmp_path: Path) -> N
     assert "bits at least" in run(*words)
 
 
-@pytest.mark.usefixtures("figures_as_svg_alone")
 def test_any_experiment_runs_over_words_as_symbols(tmp_path: Path) -> None:
     tokenizer = tiny_tokenizer()
     save_pair_folder(tiny_neox(seed=1, layers=2, hidden=24), tokenizer, tmp_path / "model")

@@ -13,12 +13,15 @@ from matplotlib.text import Text
 
 from statebridge import figures
 from statebridge.audit import audit
-from statebridge.experiment.conditions import UnknownCondition
+from statebridge.experiment.conditions import Condition, UnknownCondition
 from statebridge.figures import Drawing
+from statebridge.figures.differences import is_clear
+from statebridge.figures.norms import _ratios
 from statebridge.figures.strength import strength_series
 from statebridge.figures.style import house_style, series_styles
 from statebridge.figures.wording import percent
 from statebridge.records import CellResult, ResultSet
+from statebridge.results.by_condition import condition_cells
 from statebridge.scoring import row_values
 from statebridge.stats import Comparison, Settings, compare
 from tests.bridge.figures.made_run import PUBLISHED, SEEDS, TOKENS, made_run, strengths, without
@@ -269,13 +272,15 @@ def test_gallery_holds_every_figure_or_its_reason(run: ResultSet, comparison: Co
     assert len(set(names)) == len(names)
     assert all((d.figure is None) == (d.reason is not None) for d in found)
     drawn = [d.name for d in found if d.figure is not None]
-    assert drawn[:2] == ["containment", "paired_delta_word_boundary_contains"]
+    assert drawn[:2] == ["containment", "forest"]
+    titles = [drawing.title for drawing in found]
+    assert len(set(titles)) == len(titles)
     assert {d.name for d in found} - set(drawn) == {
         "strength_curve_word_boundary_contains",
         "layer_map_word_boundary_contains",
     }
     alone = figures.gallery(made_run(["no_inject"]), None)
-    assert "no baseline" in str(next(d.reason for d in alone if d.name == "paired_delta"))
+    assert "no baseline" in str(next(d.reason for d in alone if d.name == "forest"))
 
 
 def test_names_are_shown_as_they_are_and_not_as_mathematics() -> None:
@@ -313,3 +318,47 @@ def test_thirty_conditions_are_told_apart_by_their_look() -> None:
 )
 def test_a_share_has_no_sign_before_zero(share: float, text: str) -> None:
     assert percent(share) == text
+
+
+def test_self_injection_is_written_at_the_receivers_norm() -> None:
+    last = {"prompt": "question_only", "positions": "last", "source_positions": "last"}
+    own = Condition(name="own", source="receiver", **last)
+    sent = Condition(name="sent", source="translated", **last)
+    run = made_run(["question_only", own, sent], seeds=(1,))
+    # The first token's norm makes that of the whole prompt tens of times that of the last one.
+    for cell in run.cells:
+        cell.lanes = [
+            replace(row, receiver_norm_mean=2e3, injected_norm_mean=60.0 + 60.0 * (cell.seed or 0))
+            for row in cell.lanes
+        ]
+    groups = condition_cells(run)
+    ratios = {group.condition: _ratios(group, groups) for group in groups}
+    assert set(ratios["own"]) == {1.0}
+    assert set(ratios["sent"]) == {2.0}
+    alone = condition_cells(made_run(["question_only", sent]))
+    assert [_ratios(group, alone) for group in alone] == [[], []]
+
+
+def test_a_mark_is_filled_by_the_verdict_and_not_by_its_interval(comparison: Comparison) -> None:
+    found = next(d for d in comparison.differences if d.verdict == "worse")
+    assert is_clear(found)
+    unclear = found.model_copy(update={"verdict": "inconclusive", "p_holm": 0.2})
+    assert unclear.interval is not None
+    assert unclear.interval.excludes(0)
+    assert not is_clear(unclear)
+    published = found.model_copy(update={"verdict": None, "p_holm": None})
+    assert is_clear(published)
+
+
+def test_the_forests_marks_are_on_the_rows_of_their_labels(comparison: Comparison) -> None:
+    figure = figures.forest(comparison).figure
+    assert figure is not None
+    diamonds = [
+        float(y)
+        for axes in figure.axes
+        for line in axes.get_lines()
+        if line.get_marker() in ("D", "o") and line.get_markersize() > 5
+        for y in np.asarray(line.get_ydata())
+    ]
+    assert diamonds
+    assert all(y == round(y) for y in diamonds)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,11 @@ from statebridge.engine.run import run_experiment
 from statebridge.errors import DatasetError, ExperimentError, PairError, ResultError
 from statebridge.models.pair import Pair
 from statebridge.report import write_layer_search_report
+from statebridge.report.layer_search import choice_headline
 from statebridge.results.layer_search import LANES, PLAN, LayerSearchResults, read_layer_search
 from statebridge.results.run_results import read_run
 from statebridge.stats import Settings
+from statebridge.stats.held_out_choice import choose_held_out
 from tests.bridge.layer_search.declared import EXPERIMENT, LAYERS
 from tests.bridge.layer_search.tiny_layer_search import carried_out, of_tiny_pair, tiny_pair
 
@@ -124,7 +128,26 @@ def test_the_report_says_what_was_chosen_and_what_holds(
     lines = (tmp_path / "cells.csv").read_text().splitlines()
     assert len(lines) == 1 + len(LAYERS) * 5
     assert sum(",true,true," in line for line in lines) == 1
-    assert "Chosen:" in (tmp_path / "report.html").read_text()
+    # Half of a random map's output is below the question alone, so that nothing is chosen.
+    assert "No cell is above its floor (question_only): all 8 are at or below it" in markdown
+    assert "Chosen:" not in (tmp_path / "report.html").read_text()
+    assert f"statebridge layer-search experiment.json --out {results.path}" in markdown
+    assert f"statebridge report {results.path} --out report" in markdown
+    # An interval of a finding is the table's, to the last digit.
+    found = markdown[: markdown.index("### How firm")].replace("\\", "")
+    intervals = re.findall(r"interval (\[[^]]*\])", found)
+    assert intervals
+    assert all(interval in markdown[markdown.index("## On the rows") :] for interval in intervals)
+
+
+def test_a_cell_above_its_floor_is_chosen(results: LayerSearchResults) -> None:
+    choice = choose_held_out(results, QUICK)
+    above = [
+        cell.model_copy(update={"choosing_mean": 0.0}) if cell.chosen else cell
+        for cell in choice.cells
+    ]
+    assert choice_headline(choice).startswith("No cell is above its floor")
+    assert choice_headline(replace(choice, cells=tuple(above))).startswith("Chosen: half from")
 
 
 @pytest.mark.slow
@@ -132,9 +155,9 @@ def test_the_report_draws_the_maps_and_the_curve(
     results: LayerSearchResults, tmp_path: Path
 ) -> None:
     files = write_layer_search_report(results, tmp_path, settings=QUICK)
-    assert {path.name for path in files if path.suffix == ".png"} == {
-        "layer_choice_gold_logprob.png",
-        "strength_curve_gold_logprob.png",
+    assert {path.name for path in files if path.suffix == ".svg"} == {
+        "layer_choice_gold_logprob.svg",
+        "strength_curve_gold_logprob.svg",
     }
     page = (tmp_path / "report.html").read_text()
     assert page.count("data:image/svg+xml;base64,") == 2

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from html import unescape
 from html.parser import HTMLParser
 from itertools import combinations
 
@@ -19,6 +20,7 @@ Key = tuple[str, str, str, str]
 NUMBER = r"[+−]?\d+(?:\.\d+)?(?:e−?\d+)?"
 INTERVAL = rf"\[({NUMBER})(?: %)?, ({NUMBER})(?: %)?\]"
 NAME = r"[A-Za-z0-9_.]+"
+POINT = rf"(?:control with [^,]+, )?({NAME}): ({NUMBER})( %)?(?: \[.*?\])?(?:, (.*))?$"
 WORDS = r"better|worse|higher|lower|equivalent|inconclusive|no verdict"
 TINY = 1e-9
 
@@ -101,6 +103,11 @@ class Page(HTMLParser):
             self.blocks[-1] = (tag, text + data)
 
 
+def unlinked(html: str) -> str:
+    """Return a page with its terms and names as plain text, as a reader sees them."""
+    return re.sub(r'<a class="term"[^>]*>(.*?)</a>', r"\1", html)
+
+
 def number(text: str) -> float:
     return float(text.replace("−", "-"))
 
@@ -118,6 +125,7 @@ def contradictions(html: str) -> list[str]:
     read = Reader()
     read.tables(page)
     read.texts(page)
+    read.charts(html)
     return list(read.found())
 
 
@@ -158,6 +166,30 @@ class Reader:
                         rounding=digits(cells["delta"]),
                     ),
                 )
+
+    def charts(self, html: str) -> None:
+        """Read the first screen: what its figure has for a reader who does not see it."""
+        for article in re.findall(r"<article>(.*?)</article>", unlinked(html), re.DOTALL):
+            metric = re.search(r'class="what note">(.*?), better to the right', article)
+            floor = re.search(rf"floor</span> ({NAME})", article)
+            if metric is None or floor is None:
+                continue
+            part = "unseen" if "no map was trained on" in article else "main"
+            for label in re.findall(r'role="img" aria-label="([^"]*)"', article):
+                for text in unescape(label).split("; "):
+                    point = re.match(POINT, text)
+                    if point is not None:
+                        scale = 100 if point[3] else 1
+                        self.add(
+                            (part, point[1], floor[1], metric_of(metric[1])),
+                            Statement(
+                                f"figure, {text}",
+                                mean=number(point[2]) / scale,
+                                verdict=word(point[4] or ""),
+                                within="different within" in (point[4] or ""),
+                                rounding=digits(point[2]) / scale,
+                            ),
+                        )
 
     def texts(self, page: Page) -> None:
         part, metric, baseline = "main", "", ""
@@ -367,6 +399,11 @@ def wrong_together(one: Statement, other: Statement) -> Iterator[str]:
     deltas = (one.delta, other.delta)
     if None not in deltas and abs((one.delta or 0.0) - (other.delta or 0.0)) > 2 * slack:
         yield f"two differences, {one.delta} and {other.delta}"
+    if None not in (one.mean, other.mean):
+        assert one.mean is not None
+        assert other.mean is not None
+        if abs(one.mean - other.mean) > 2 * slack:
+            yield f"two means, {one.mean} and {other.mean}"
     ends = zip(one.interval or (), other.interval or (), strict=False)
     if any(abs(a - b) > 2.1e-4 for a, b in ends):
         yield f"two intervals, {one.interval} and {other.interval}"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from statebridge.records import DatasetRow, ResultSet
-from statebridge.report.browser_data import MOST_VALUES, browser_data, embedded_json
+from statebridge.report.page.rows import MOST_VALUES, browser_data, embedded_json
 from statebridge.scoring import METRICS
 from tests.bridge.figures.made_run import made_run
 from tests.bridge.stats.tables import cell, results

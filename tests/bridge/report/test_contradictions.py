@@ -10,7 +10,7 @@ import pytest
 from statebridge.records import ResultSet
 from statebridge.report import write_report
 from statebridge.stats import Settings, compare
-from tests.bridge.report.contradictions import contradictions
+from tests.bridge.report.contradictions import contradictions, unlinked
 from tests.bridge.stats.tables import SEEDS, cell, results
 
 ROWS = 64
@@ -44,7 +44,7 @@ def private_study(channel: int, shuffled: int, floor: int = 0) -> ResultSet:
 def report_of(table: ResultSet, folder: Path) -> str:
     comparison = compare(table, settings=Settings(resamples=400, permutations=99, stratify_by=()))
     (path,) = write_report(table, folder, formats=("html",), figures=False, comparison=comparison)
-    return path.read_text(encoding="utf-8")
+    return unlinked(path.read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +91,7 @@ _GAIN_OF_CONTROL = "Gain over question_only from private_last_shuffled"
         ("private_last 50 % [", "private_last 75 % [", "a share of 75%"),
         ("Better than the baseline", "Inconclusive: neither", "two verdicts"),
         ("Gain over question_only from private_last", _GAIN_OF_CONTROL, "is not better"),
+        ("private_last: 47 % [", "private_last: 57 % [", "two means"),
         ("additive inconclusive (by", "additive destructive (by", "additive is not worse"),
     ],
 )

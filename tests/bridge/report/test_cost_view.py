@@ -13,7 +13,7 @@ from statebridge.errors import ResultError
 from statebridge.figures import accuracy_against_cost
 from statebridge.records import ResultSet
 from statebridge.report import write_report
-from statebridge.report.cost_view import CostView, cost_view
+from statebridge.report.sections.cost import CostView, cost_view
 from statebridge.results.cost import WAYS
 from statebridge.stats.method_scores import method_scores, wilson_interval
 from tests.bridge.figures.made_run import made_run

@@ -20,11 +20,12 @@ from statebridge.experiment.conditions import UnknownCondition
 from statebridge.papers.linear_translation.expectation import published_expectation
 from statebridge.records import DatasetRow, ResultSet
 from statebridge.report import write_report
-from statebridge.report.comparison_view import score_view
+from statebridge.report.sections.comparison import score_view
 from statebridge.report.write import Format
 from statebridge.stats import Settings, compare
 from statebridge.validation import Expectation, validate
 from tests.bridge.figures.made_run import made_run
+from tests.bridge.report.contradictions import unlinked
 from tests.bridge.report.hostile import HOSTILE, hostile_results
 from tests.shared_data import SHARED, needs_shared
 
@@ -39,9 +40,10 @@ class Page(HTMLParser):
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.inside: dict[str, list[str]] = {"script": [], "style": [], "title": []}
         self._open = ""
-        self.text = path.read_text(encoding="utf-8")
-        self.feed(self.text)
+        source = path.read_text(encoding="utf-8")
+        self.feed(source)
         self.close()
+        self.text = unlinked(source)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
@@ -96,33 +98,38 @@ def quick(results: ResultSet, out: Path, **more: Any) -> Page:
 @pytest.mark.slow
 def test_writes_what_it_says(run: ResultSet, folder: Path) -> None:
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.*"))
-    assert {"report.html", "report.md", "figures/forest.pdf", "figures/forest.svg"} <= set(names)
+    assert {"report.html", "report.md", "figures/channels.svg", "figures/forest.svg"} <= set(names)
+    assert not [name for name in names if name.endswith((".pdf", ".png"))]
     assert not [name for name in names if name.endswith(".tmp")]
 
 
 def test_html_holds_every_part_under_a_heading(page: Page) -> None:
-    ids = [attributes["id"] for attributes in page.all("section")]
+    parts = [*page.all("section"), *page.all("details")]
+    ids = [str(attributes["id"]) for attributes in parts if "id" in attributes]
     assert ids == [
+        "answer",
+        "believing",
+        "rows",
         "verdict",
+        "all-channels",
+        "figures",
         "scores",
         "comparison",
-        "figures",
         "validation",
         "audit",
         "experiment",
-        "rows",
+        "glossary",
     ]
     links = {attributes["href"] for attributes in page.all("a")}
-    assert {f"#{name}" for name in ids} <= links
+    assert {f"#{name}" for name in ids if name != "all-channels"} <= links
     assert len(page.all("h1")) == 1
-    assert len(page.all("h2")) == len(ids)
     assert page.all("html") == [{"lang": "en"}]
 
 
-def test_verdict_comes_first(page: Page, folder: Path) -> None:
-    assert page.text.index('class="headline"') < page.text.index('id="scores"')
+def test_the_answer_comes_first(page: Page, folder: Path) -> None:
+    assert page.text.index('class="sentence"') < page.text.index('id="believing"')
     markdown = (folder / "report.md").read_text(encoding="utf-8")
-    assert markdown.index("## Verdict") < markdown.index("## Scores")
+    assert markdown.index("## Shared setting") < markdown.index("## Verdict")
 
 
 def test_html_asks_for_nothing_outside_itself(page: Page) -> None:
@@ -173,7 +180,8 @@ def test_every_control_has_a_label_and_every_picture_words(page: Page) -> None:
 
 def test_says_how_to_reproduce(page: Page, folder: Path) -> None:
     for text in (page.text, (folder / "report.md").read_text(encoding="utf-8")):
-        assert "statebridge run experiment.json --out RUN" in text
+        # The folder that the second command reads.
+        assert "statebridge run experiment.json --out run\n" in text
         assert "statebridge report run --out here" in text
 
 
@@ -234,7 +242,7 @@ def test_figures_can_be_left_out(run: ResultSet, tmp_path: Path) -> None:
 
 def test_hostile_text_stays_text(tmp_path: Path) -> None:
     page = quick(hostile_results(), tmp_path)
-    assert len(page.all("script")) == 2
+    assert len(page.all("script")) == 3
     # Hostile text is in the data, where no `<` can, and nowhere else.
     outside = page.text.replace(page.inside["script"][0], "")
     assert "alert(1)" not in outside
@@ -256,8 +264,8 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
         figures=False,
     )
     page = Page(written[0])
-    assert len(page.all("script")) == 2
-    assert page.inside["title"] == ["</title><script>alert(1)</script>"]
+    assert len(page.all("script")) == 3
+    assert page.inside["title"][:1] == ["</title><script>alert(1)</script>"]
     assert not [a for a in page.all("img") if "onerror" in a]
     markdown = written[1].read_text(encoding="utf-8")
     assert "<img" not in markdown
@@ -343,6 +351,7 @@ def test_a_dataset_gives_published_rows_their_context(run: ResultSet, tmp_path: 
     [
         ({"formats": ("pdf",)}, "unknown report format 'pdf'; known: html, md"),
         ({"formats": ()}, "no report format was given"),
+        ({"figure_formats": ("gif",)}, "unknown figure format 'gif'; known: svg, pdf, png"),
         (
             {"dataset": [DatasetRow("row000", "c", "q", "another")]},
             "row 'row000' of the dataset has the answer 'another', but 'gold0'",

@@ -9,10 +9,11 @@ import pytest
 
 from statebridge.records import ResultSet
 from statebridge.report import write_report
-from statebridge.report.sender_view import SenderView, sender_view
+from statebridge.report.sections.sender import SenderView, sender_view
 from statebridge.results.sender_checks import SenderChecks, write_sender_checks
 from statebridge.stats import Settings, compare
 from tests.bridge.figures.made_run import made_run
+from tests.bridge.report.contradictions import unlinked
 from tests.bridge.results.made_checks import check, made_checks
 
 QUICK = Settings(resamples=200, permutations=99)
@@ -83,7 +84,7 @@ def test_both_reports_show_it_or_say_that_it_was_not_checked(tmp_path: Path) -> 
         )
         write_report(results, folder / "report", comparison=comparison, figures=False)
         for file in ("report.html", "report.md"):
-            text = (folder / "report" / file).read_text(encoding="utf-8")
+            text = unlinked((folder / "report" / file).read_text(encoding="utf-8"))
             assert ("The sender uses what is read at the last position" in text) == bool(checks)
             assert "Is what is sent used there?" in text
             assert ("was not checked. Add sender" in text) == (not checks)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from statebridge.figures.wording import compared_label, interval_kind, interval_text, percent
-from statebridge.report.sentences import (
+from statebridge.report.words.sentences import (
     against_relay,
     by_logprob,
     chain_sentence,
@@ -19,7 +19,7 @@ from statebridge.report.sentences import (
     share_text,
     within_only,
 )
-from statebridge.report.verdict import headline
+from statebridge.report.words.verdict import headline
 from statebridge.stats import (
     Comparison,
     Counts,

@@ -7,8 +7,14 @@ from typing import Any
 
 from statebridge.data.training_texts import TrainingTexts
 from statebridge.records import CellResult, DatasetRow, ResultSet
-from statebridge.report.splits_view import LEAST_ROWS, split_verdicts, split_view, with_splits
-from statebridge.report.verdict import Verdict, verdicts
+from statebridge.report.sections.splits import (
+    LEAST_ROWS,
+    judged_rows,
+    split_verdicts,
+    split_view,
+    with_splits,
+)
+from statebridge.report.words.verdict import Verdict, verdicts
 from statebridge.results.training_overlap import FIELD, training_overlap
 from statebridge.stats import Settings, compare
 from tests.bridge.stats.tables import cell, numbered, results
@@ -30,7 +36,7 @@ def split(unseen: int, seen: int, on_unseen: int, on_seen: int) -> ResultSet:
 
 
 def judged(found: ResultSet) -> Verdict:
-    (verdict,) = split_verdicts(found, compare(found, settings=QUICK))
+    (verdict,) = split_verdicts(found, judged_rows(found, compare(found, settings=QUICK)))
     return verdict
 
 

@@ -81,7 +81,6 @@ def test_scores_and_comparison_are_equal_and_of_the_same_types(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("figures_as_svg_alone")
 def test_report(finished: RemoteRun, local: Run, tmp_path: Path) -> None:
     page = finished.report(tmp_path / "new" / "page.html")
     assert page == tmp_path / "new" / "page.html"

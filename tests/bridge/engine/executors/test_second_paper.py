@@ -79,7 +79,6 @@ def test_a_run_states_shapes_and_what_was_said(greedy: ResultSet) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("figures_as_svg_alone")
 def test_its_report_has_costs_and_it_validates(greedy: ResultSet, tmp_path: Path) -> None:
     assert len(condition_costs(greedy)) == 7
     write_report(greedy, tmp_path, formats=["md"])

@@ -13,7 +13,7 @@ from statebridge.engine.planning.positive_control import control_experiment, tau
 from statebridge.engine.run import run_experiment
 from statebridge.experiment.experiment import Experiment
 from statebridge.records import ResultSet
-from statebridge.report.positive_control import positive_control_view, positive_control_views
+from statebridge.report.words.positive_control import positive_control_view, positive_control_views
 from statebridge.results.run_results import read_run
 from tests.bridge.stats.tables import SEEDS, cell, results
 from tests.tiny_models import save_pair_folder, tiny_neox, tiny_tokenizer

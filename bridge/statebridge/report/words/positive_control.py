@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 from statebridge.figures.wording import metric_label
 from statebridge.records import ResultSet
-from statebridge.report.sentences import (
+from statebridge.report.sections.splits import all_new, too_few_unseen
+from statebridge.report.words.sentences import (
     gap_sentences,
     judging_metric,
     least_clear,
@@ -14,7 +15,6 @@ from statebridge.report.sentences import (
     own_rows_of,
     sentence,
 )
-from statebridge.report.splits_view import all_new, too_few_unseen
 from statebridge.stats import Comparison, compare
 from statebridge.stats.setting import ChannelSetting, channel_settings
 

@@ -8,14 +8,14 @@ what holds on the others.
 from __future__ import annotations
 
 from collections.abc import Iterator, Set
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from statebridge.data.training_texts import repeats
 from statebridge.experiment.conditions import Condition
 from statebridge.figures.wording import joined
 from statebridge.records import CellResult, DatasetRow, ResultSet
-from statebridge.report.sentences import SENSITIVE, judging_metric, on_seen_rows
-from statebridge.report.verdict import SETTING_WORDS, Verdict, verdicts
+from statebridge.report.words.sentences import SENSITIVE, judging_metric, on_seen_rows
+from statebridge.report.words.verdict import SETTING_WORDS, Verdict, verdicts
 from statebridge.results.training_overlap import SetOverlap, TrainingOverlap, read_overlap
 from statebridge.stats import Comparison, Difference, compare
 from statebridge.stats.setting import channel_settings
@@ -27,37 +27,59 @@ LEAST_ROWS = 30
 the rows is found with 80 % power (exact McNemar test of one comparison, alpha 0.05)."""
 
 
-def split_verdicts(results: ResultSet, comparison: Comparison | None) -> list[Verdict]:
-    """Return a verdict for each setting, over the rows that are new to the maps where it can be.
+@dataclass(frozen=True, slots=True)
+class JudgedRows:
+    """The rows that a verdict is over, and what holds on the others."""
+
+    results: ResultSet
+    comparison: Comparison | None
+    opening: str = ""
+    """Which rows these are, where they are not all."""
+    seen_results: ResultSet | None = None
+    seen: Comparison | None = None
+    """By the primary metric, over the rows whose answers a map was trained on."""
+
+
+def judged_rows(results: ResultSet, comparison: Comparison | None) -> JudgedRows:
+    """Return the rows that are new to the maps, where there are enough of them; else all.
 
     `comparison` is in the default mode; None where there was nothing to compare with.
     """
     unseen, seen = rows_by_split(results)
     if comparison is None or len(unseen) < LEAST_ROWS or not seen:
-        found = verdicts(results, comparison)
-        nothing_seen = tuple(all_new(results))
-        found[:1] = [replace(one, findings=(*one.findings, *nothing_seen)) for one in found[:1]]
-        return _with_cautions(found, results)
+        return JudgedRows(results, comparison)
     new, known = _over(results, unseen), _over(results, seen)
     settings = comparison.settings.model_copy(update={"stratify_by": ()})
     first = judging_metric(results, comparison)
     metrics = [m for m in dict.fromkeys([first, SENSITIVE]) if m in comparison.metrics]
-    judged = compare(new, also=comparison.baselines, metrics=metrics, settings=settings)
-    beside = compare(known, also=comparison.baselines, metrics=[first], settings=settings)
-    opening = (
+    return JudgedRows(
+        new,
+        compare(new, also=comparison.baselines, metrics=metrics, settings=settings),
         f"On the {len(unseen)} of {len(unseen) + len(seen)} rows whose answers no map of this run "
-        "was trained on. "
+        "was trained on. ",
+        known,
+        compare(known, also=comparison.baselines, metrics=[first], settings=settings),
     )
+
+
+def split_verdicts(results: ResultSet, rows: JudgedRows) -> list[Verdict]:
+    """Return a verdict for each setting, over the rows that are new to the maps where it can be."""
+    found = verdicts(rows.results, rows.comparison)
+    if rows.seen is None or rows.seen_results is None:
+        nothing_seen = tuple(all_new(results))
+        found[:1] = [replace(one, findings=(*one.findings, *nothing_seen)) for one in found[:1]]
+        return _with_cautions(found, results)
+    _, seen = rows_by_split(results)
     found = [
         replace(
             verdict,
-            headline=opening + verdict.headline,
+            headline=rows.opening + verdict.headline,
             findings=(
                 *verdict.findings,
-                *on_seen_rows(_of_maps(known, beside, verdict), len(seen)),
+                *on_seen_rows(_of_maps(rows.seen_results, rows.seen, verdict), len(seen)),
             ),
         )
-        for verdict in verdicts(new, judged)
+        for verdict in found
     ]
     return _with_cautions(found, results)
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from statebridge.experiment.conditions import Prompt
 from statebridge.figures.wording import joined, metric_label
 from statebridge.records import Direction, ResultSet
-from statebridge.report.cautions import cautions, unchanged_by_self_injection
-from statebridge.report.sentences import (
+from statebridge.report.words.cautions import cautions, unchanged_by_self_injection
+from statebridge.report.words.sentences import (
     SENSITIVE,
     against_relay,
     by_logprob,

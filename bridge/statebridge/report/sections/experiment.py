@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from statebridge.experiment.conditions import Condition
-from statebridge.figures.wording import joined
+from statebridge.figures.wording import joined, seeds_text
 from statebridge.records import CellResult, ResultSet
 from statebridge.results.by_condition import ConditionCells, condition_cells
 from statebridge.tables import Column, Table
@@ -30,6 +32,37 @@ class ExperimentView:
     """How to reproduce the results and this report, one command or sentence each."""
 
 
+def head_facts(results: ResultSet) -> tuple[Fact, ...]:
+    """Return pair, dataset and date of the results, as far as they are known, for the head."""
+    manifest, cells = results.manifest, results.cells
+    rows = len({lane.row_id for cell in cells for lane in cell.lanes})
+    seeds = seeds_text(cell.seed for cell in cells)
+    if manifest is None:
+        models = _distinct(_settings(cell.models) for cell in _using_both(cells))
+        given = [("models", models), ("rows", f"{rows}, {seeds}")]
+        return tuple((name, value) for name, value in given if value)
+    facts = [(side, _short_model(manifest["pair"][side])) for side in ("sender", "receiver")]
+    facts.append(("dataset", f"{_dataset(manifest['experiment'].get('dataset'))}, {rows} rows"))
+    facts.append(("seeds", seeds.removeprefix("seeds ")))
+    facts.append(("date", str(manifest.get("created_at", ""))[:10]))
+    return tuple((name, value) for name, value in facts if value)
+
+
+def _short_model(block: Mapping[str, Any]) -> str:
+    name = str(block["model"]).rstrip("/").rpartition("/")[2]
+    return f"{name}, layer {block['layer']} of {block['blocks']}"
+
+
+def _dataset(declared: Mapping[str, Any] | None) -> str:
+    """Name of the dataset: of its file, or of the task that made it."""
+    if not declared:
+        return "dataset"
+    made = declared.get("generate")
+    if made:
+        return f"generated ({made.get('task', 'multihop')}, seed {made.get('seed', 0)})"
+    return Path(str(declared.get("path"))).name
+
+
 def experiment_view(results: ResultSet, command: str | None) -> ExperimentView:
     """Return the experiment of a run directory's manifest, or what published files record."""
     manifest = results.manifest
@@ -43,7 +76,7 @@ def experiment_view(results: ResultSet, command: str | None) -> ExperimentView:
         experiment_json=None
         if experiment is None
         else json.dumps(experiment, indent=2, ensure_ascii=False),
-        steps=tuple(_steps(manifest, command)),
+        steps=tuple(_steps(manifest, command, _run_folder(results, command))),
     )
 
 
@@ -52,11 +85,12 @@ def _run_facts(manifest: Mapping[str, Any]) -> list[Fact]:
     facts = [("name", str(experiment["name"])), ("direction", str(experiment["direction"]))]
     for side in ("sender", "receiver"):
         facts.append((side, _model(manifest["pair"][side])))
-    dataset = manifest["dataset"]
-    facts.append(("dataset", f"{dataset['rows']} rows, SHA-256 {dataset['sha256']}"))
+    dataset, name = manifest["dataset"], _dataset(experiment.get("dataset"))
+    facts.append(("dataset", f"{name}, {dataset['rows']} rows, SHA-256 {dataset['sha256']}"))
     for key, entry in (manifest.get("translators") or {}).items():
         which, _, seed = str(key).rpartition("/")
-        facts.append((f"translator{which and ' '}{which}, seed {seed}", _translator(entry)))
+        fit = _fit(experiment.get("translators") or {}, which)
+        facts.append((f"translator{which and ' '}{which}, seed {seed}", _translator(entry, fit)))
     facts += [
         ("seeds", ", ".join(str(seed) for seed in experiment["seeds"])),
         ("random draws", str(experiment.get("rng", ""))),
@@ -115,8 +149,20 @@ def _model(block: Mapping[str, Any]) -> str:
     )
 
 
-def _translator(entry: Mapping[str, Any]) -> str:
-    text = f"{entry['file']} ({entry['kind']}), SHA-256 {entry['sha256']}"
+def _fit(declared: Mapping[str, Any], which: str) -> Mapping[str, Any] | None:
+    """The declared fit of a set of translators; None where files were given."""
+    found = declared.get("sets", {}).get(which) if which else declared
+    return found if isinstance(found, Mapping) and "kind" in found else None
+
+
+def _translator(entry: Mapping[str, Any], fit: Mapping[str, Any] | None) -> str:
+    """Kind and corpus as declared: a ridge fit is stored as an affine map."""
+    text = f"{entry['file']}, an {entry['kind']} map from a file"
+    if fit is not None:
+        text = f"{entry['file']}, {fit['kind']}"
+        text += ", then trained through the receiver" if fit.get("causal") else ""
+        text += f", fitted on {_dataset(fit.get('corpus'))}"
+    text += f", SHA-256 {entry['sha256']}"
     for report in entry.get("quality") or []:
         space = report["normalised"]
         text += (
@@ -170,16 +216,23 @@ def _positions(positions: str | Sequence[int]) -> str:
     return positions if isinstance(positions, str) else joined([str(p) for p in positions])
 
 
-def _steps(manifest: Mapping[str, Any] | None, command: str | None) -> list[str]:
+def _run_folder(results: ResultSet, command: str | None) -> str:
+    """The folder that the report's command reads, so that the run's command writes it."""
+    given = shlex.split(command or "")
+    sources = {str(cell.source) for cell in results.cells}
+    return shlex.quote(next((word for word in given if word in sources), "RUN"))
+
+
+def _steps(manifest: Mapping[str, Any] | None, command: str | None, folder: str) -> list[str]:
     steps = []
     if manifest is not None:
         version = manifest.get("versions", {}).get("statebridge", "")
         steps += [
             f'pip install "statebridge[engine]=={version}"',
-            "statebridge run experiment.json --out RUN",
+            f"statebridge run experiment.json --out {folder}",
         ]
     if command:
         steps.append(command)
     elif manifest is not None:
-        steps.append("statebridge report RUN")
+        steps.append("statebridge report RUN --out report")
     return steps

@@ -11,7 +11,7 @@ from typing import Any
 
 from statebridge.figures.wording import metric_label
 from statebridge.records import CellResult, DatasetRow, LaneResult, ResultSet
-from statebridge.report.sentences import ROLE_WORDS
+from statebridge.report.words.sentences import ROLE_WORDS
 from statebridge.results.by_condition import ConditionCells, condition_cells
 from statebridge.scoring import METRICS
 

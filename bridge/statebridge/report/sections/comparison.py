@@ -14,7 +14,7 @@ from statebridge.figures.wording import (
     seeds_text,
 )
 from statebridge.records import ResultSet
-from statebridge.report.sentences import ROLE_WORDS, share_text
+from statebridge.report.words.sentences import ROLE_WORDS, share_text
 from statebridge.results.by_condition import ConditionCells, condition_cells, row_label
 from statebridge.scoring import score_cell, score_conditions
 from statebridge.stats import Comparison, FailureChain, Share, Stratification

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from statebridge.audit import LABELS, MEANINGS, Agreement, AuditReport
+from statebridge.audit import LABELS, RULES, Agreement, AuditReport
 from statebridge.figures.wording import joined, rows_text, seeds_text
 from statebridge.results.by_condition import reading_order
 from statebridge.tables import Column, Table
@@ -49,7 +49,7 @@ def _where(found: Finding, *, both: bool) -> str:
 def audit_view(report: AuditReport) -> Table:
     """Return the audit's labels by condition: listed rows, and all."""
     conditions = reading_order(cell.condition for cell in report.cells)
-    meanings = "; ".join(f"{_words(label)}: {MEANINGS[label]}" for label in LABELS)
+    meanings = "; ".join(f"{RULES[x][0]} (in files {x}): {RULES[x][1]}" for x in LABELS)
     limit = "all rows" if report.per_cell is None else f"at most {report.per_cell} rows a run"
     notes = [
         "Rows where legacy contains holds and normalised exact match does not: listed "
@@ -64,7 +64,7 @@ def audit_view(report: AuditReport) -> Table:
         columns=(
             Column("condition", "condition"),
             Column("runs", "runs", "integer"),
-            *(Column(label, _words(label)) for label in LABELS),
+            *(Column(label, RULES[label][0]) for label in LABELS),
             Column("total", "total"),
         ),
         rows=tuple(_audit_row(report, name) for name in conditions),
@@ -101,10 +101,6 @@ def agreement_sentences(agreement: Agreement) -> list[str]:
     left = {name: count for name, count in agreement.unfilled.items() if count}
     sentences += [f"{name}: {_count(count, 'row')} not filled in." for name, count in left.items()]
     return sentences
-
-
-def _words(label: str) -> str:
-    return label.replace("_", " ")
 
 
 def _count(number: int, noun: str) -> str:

@@ -1,0 +1,1 @@
+"""Pages: templates, style and scripts that reports and live pages share, and those of reports."""

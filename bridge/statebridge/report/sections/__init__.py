@@ -1,0 +1,1 @@
+"""The sections of a report as tables and sentences: one module for each."""

@@ -1,0 +1,99 @@
+"""Conditions in words: what is sent, through which map, and where it is written.
+
+>>> from statebridge.experiment.presets import CONDITIONS
+>>> condition_words(CONDITIONS["private_last_matched"])
+"the sender's state, translated, at the receiver's norm, at the last token"
+>>> condition_words(CONDITIONS["private_last_shuffled"])
+"another row's state, translated, at the last token"
+"""
+
+from __future__ import annotations
+
+from statebridge.experiment.conditions import Condition, DeclaredCondition, Positions, Prompt
+from statebridge.experiment.layer_choice import LayerShare
+
+_ALONE: dict[Prompt, str] = {
+    "task": "the receiver alone, which reads context and question",
+    "question_only": "the receiver alone, which reads the question only",
+    "placeholder": "the receiver alone, which reads placeholders and the question",
+    "relay": "a text that the sender wrote from the context",
+    "debate": "the answers of both models, exchanged",
+}
+_SOURCES = {
+    "translated": "the sender's state, translated",
+    "sender": "the sender's state as it is",
+    "shuffled": "another row's state, translated",
+    "shuffled_sender": "another row's state as it is",
+    "receiver": "the receiver's own state",
+    "random": "random noise",
+    "zero": "zeros",
+}
+_READS = {"empty": "the sender reading no context", "neutral": "the sender reading a neutral text"}
+_OPERATORS = {"mean": "averaged with the receiver's own", "sum": "summed with the receiver's own"}
+_PLACES = {
+    "all": "at every token",
+    "last": "at the last token",
+    "question": "at the question's tokens",
+    "placeholder": "at the placeholders",
+}
+
+
+def condition_words(condition: DeclaredCondition) -> str:
+    """Return what a condition does, in words; its name alone where no more is known of it."""
+    if not isinstance(condition, Condition):
+        return f"{condition.name}, of which the results give the name alone"
+    if not condition.writes:
+        return _ALONE[condition.prompt]
+    parts = [_content(condition)]
+    if condition.translator is not None:
+        parts[0] += f" by {condition.translator}"
+    if condition.sender_context is not None:
+        parts.append(_READS[condition.sender_context])
+    if condition.match_norm:
+        parts.append("at the receiver's norm")
+    if condition.operator == "add":
+        parts.append(f"added {condition.weight:g} times")
+    elif condition.operator in _OPERATORS:
+        parts.append(_OPERATORS[condition.operator])
+    elif condition.weight != 1.0:
+        parts.append(f"mixed in with weight {condition.weight:g}")
+    if condition.site != "kv":
+        parts.append(place_words(condition.positions))
+    return ", ".join(parts)
+
+
+def place_words(positions: Positions) -> str:
+    """Return where a condition writes, in words."""
+    return _PLACES[positions] if isinstance(positions, str) else f"at positions {list(positions)}"
+
+
+def _content(condition: Condition) -> str:
+    words = _SOURCES.get(condition.source, condition.source)
+    if condition.site != "kv":
+        return words
+    whose = "another row's" if condition.shuffled else "the sender's"
+    if isinstance(condition.layers, LayerShare):
+        share, by = f"{100 * condition.layers.share:g} %", condition.layers.by
+        return f"{whose} keys and values of {share} of the layers ({by})"
+    return f"{whose} keys and values" + ("" if condition.layers is None else " of some layers")
+
+
+def control_word(channel: DeclaredCondition, control: DeclaredCondition) -> str | None:
+    """Return which control of a channel a condition is; None if it is none of this channel.
+
+    `another row's`, `no context` (null) and `neutral text` differ from the channel in this alone.
+    `noise` and `zeros` are written at the same positions by the same operator and weight.
+    """
+    if not isinstance(channel, Condition) or not isinstance(control, Condition):
+        return None
+    if channel.is_shuffled_twin(control):
+        return "another row's"
+    if channel.carries_sender and control.sender_context is not None:
+        word = "no context" if control.sender_context == "empty" else "neutral text"
+        return word if channel.same_but(control, "sender_context") else None
+    if control.source not in ("random", "zero") or control.prompt != channel.prompt:
+        return None
+    alike = ("site", "positions", "operator", "weight")
+    if any(getattr(channel, name) != getattr(control, name) for name in alike):
+        return None
+    return "noise" if control.source == "random" else "zeros"
