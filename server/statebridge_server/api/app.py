@@ -15,10 +15,13 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from starlette.types import Lifespan
 
-from statebridge_server.api import (
+from statebridge_server.api import health
+from statebridge_server.api.context import Server
+from statebridge_server.api.problems import MEDIA_TYPE, ProblemDetails, install_problem_handlers
+from statebridge_server.api.requests import RequestContext, RequestMetrics
+from statebridge_server.api.v1 import (
     events,
     experiments,
-    health,
     inputs,
     pairs,
     results,
@@ -26,9 +29,6 @@ from statebridge_server.api import (
     scores,
     translators,
 )
-from statebridge_server.api.context import Server
-from statebridge_server.api.problems import MEDIA_TYPE, ProblemDetails, install_problem_handlers
-from statebridge_server.api.requests import RequestContext, RequestMetrics
 from statebridge_server.layout import clear_incoming, make_layout
 from statebridge_server.settings import Settings
 from statebridge_server.store.database import Database

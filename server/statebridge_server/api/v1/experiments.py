@@ -21,7 +21,7 @@ from statebridge_server.api.context import (
     refuse_nul,
 )
 from statebridge_server.api.problems import ProblemError, not_found
-from statebridge_server.api.views import experiment_view
+from statebridge_server.api.v1.views import experiment_view
 from statebridge_server.layout import run_path
 from statebridge_server.store import jobs
 from statebridge_server.store.keys import Principal

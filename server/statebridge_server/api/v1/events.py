@@ -13,8 +13,8 @@ from starlette.responses import StreamingResponse
 
 from statebridge.results.service_records import ENDED
 from statebridge_server.api.context import Reader, Server, ServerState
-from statebridge_server.api.experiments import ExperimentId, find_job
 from statebridge_server.api.problems import RETRY_SECONDS, ProblemError
+from statebridge_server.api.v1.experiments import ExperimentId, find_job
 from statebridge_server.store.jobs import events_after, last_number, visible_job
 from statebridge_server.store.keys import Principal
 from statebridge_server.store.tables import Job

@@ -22,8 +22,8 @@ from statebridge.scoring import score_cell, score_conditions
 from statebridge.stats.comparison import Comparison
 from statebridge.tables import ExportFormat, export_tables
 from statebridge_server.api.context import Reader, Server, ServerState
-from statebridge_server.api.experiments import ExperimentId, find_job
 from statebridge_server.api.problems import ProblemError
+from statebridge_server.api.v1.experiments import ExperimentId, find_job
 from statebridge_server.layout import run_path
 from statebridge_server.store.tables import Job
 
