@@ -23,6 +23,8 @@ from statebridge.commands import (
     results,
     run,
     similarity,
+    site,
+    view,
 )
 from statebridge.errors import StatebridgeError
 
@@ -49,6 +51,8 @@ app.command()(results.validate)
 app.command()(audit.audit)
 app.command()(report.report)
 app.command()(results.export)
+app.command()(view.view)
+app.command()(site.site)
 app.command()(doctor.schema)
 app.add_typer(dataset.app, name="dataset")
 

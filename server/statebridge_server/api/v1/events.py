@@ -58,6 +58,15 @@ async def stream_events(
         after = min(int(last_event_id), 2**31 - 1)
     elif latest:
         after = max(0, await server.polls.read(last_number, server.database, job.id) - 1)
+    return event_response(server, who, job, after)
+
+
+def event_response(server: Server, who: Principal, job: Job, after: int) -> StreamingResponse:
+    """Return the stream of a job's events after a number.
+
+    Raises:
+        ProblemError: 429 if too many streams are open.
+    """
     if server.event_streams >= server.settings.limits.event_streams:
         raise ProblemError(
             429, "too many event streams are open", {"Retry-After": str(RETRY_SECONDS)}
