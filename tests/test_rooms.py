@@ -42,6 +42,7 @@ ARROWS: dict[str, str] = {
     "report": (
         "errors experiment records data scoring runs results stats validation audit tables figures"
     ),
+    "pages": "errors records data scoring runs results stats validation tables figures report",
     "models": "errors experiment cost",
     "translators": "errors experiment data results",
     "channels": "errors registry experiment records runs models translators",
@@ -55,7 +56,7 @@ ARROWS: dict[str, str] = {
     ),
     "commands": (
         "errors progress plugins experiment data tasks scoring results stats validation audit "
-        "papers tables figures report models channels engine actions run"
+        "papers tables figures report pages models channels engine actions run"
     ),
 }
 # The same for the wings of the engine. Decoding asks for CUDA graphs inside of a function, where

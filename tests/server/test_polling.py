@@ -12,9 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
-from statebridge_server.api import events
 from statebridge_server.api.app import create_app
 from statebridge_server.api.context import Server
+from statebridge_server.api.v1 import events
 from statebridge_server.settings import fixed_settings
 from statebridge_server.store import jobs, queue
 from statebridge_server.store.database import Database

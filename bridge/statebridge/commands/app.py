@@ -26,6 +26,8 @@ from statebridge.commands import (
     results,
     run,
     similarity,
+    site,
+    view,
 )
 from statebridge.errors import StatebridgeError
 
@@ -52,6 +54,8 @@ app.command()(results.validate)
 app.command()(audit.audit)
 app.command()(report.report)
 app.command()(results.export)
+app.command()(view.view)
+app.command()(site.site)
 app.command()(doctor.schema)
 app.command()(ls.ls)
 app.add_typer(dataset.app, name="dataset")

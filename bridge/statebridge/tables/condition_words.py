@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from statebridge.experiment.conditions import Condition, DeclaredCondition, Positions, Prompt
-from statebridge.experiment.layer_choice import LayerShare
+from statebridge.experiment.message import LayerShare
 
 _ALONE: dict[Prompt, str] = {
     "task": "the receiver alone, which reads context and question",

@@ -15,10 +15,13 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from starlette.types import Lifespan
 
-from statebridge_server.api import (
+from statebridge_server.api import health
+from statebridge_server.api.context import Server
+from statebridge_server.api.problems import MEDIA_TYPE, ProblemDetails, install_problem_handlers
+from statebridge_server.api.requests import RequestContext, RequestMetrics
+from statebridge_server.api.v1 import (
     events,
     experiments,
-    health,
     inputs,
     pairs,
     results,
@@ -26,10 +29,11 @@ from statebridge_server.api import (
     scores,
     translators,
 )
-from statebridge_server.api.context import Server
-from statebridge_server.api.problems import MEDIA_TYPE, ProblemDetails, install_problem_handlers
-from statebridge_server.api.requests import RequestContext, RequestMetrics
 from statebridge_server.layout import clear_incoming, make_layout
+from statebridge_server.pages import experiments as experiment_pages
+from statebridge_server.pages import inputs as input_pages
+from statebridge_server.pages import session, submit
+from statebridge_server.pages.frame import problem_page
 from statebridge_server.settings import Settings
 from statebridge_server.store.database import Database
 from statebridge_server.supervisor import Supervisor
@@ -79,12 +83,14 @@ def bare_app(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
             for code, text in (("4XX", "Refused."), ("5XX", "The server's fault."))
         },
     )
-    install_problem_handlers(app)
+    install_problem_handlers(app, problem_page)
     for router in (
         *(experiments.router, events.router, rows.router, results.router, translators.router),
         *(inputs.datasets, inputs.corpora, pairs.router, scores.router, health.router),
     ):
         app.include_router(router)
+    for pages in (session.router, experiment_pages.router, submit.router, input_pages.router):
+        app.include_router(pages, include_in_schema=False)
     return app
 
 

@@ -99,15 +99,12 @@ async def principal(
     administrator. A web page in a browser on this machine is not.
     """
     if await server.is_open():
-        _refuse_foreign_pages(request)
+        refuse_foreign_pages(request)
         request.state.key_id = LOCAL.key_id
         return LOCAL
     found = None
     if credentials is not None:
-        token = credentials.credentials
-        key_id = claimed_id(token)
-        key = None if key_id is None else await server.polls.read(find_key, server.database, key_id)
-        found = authenticate(key, token)
+        found = await owner_of(credentials.credentials, server)
     if found is None:
         what = "the key is wrong or revoked" if credentials else "a key is needed"
         raise ProblemError(
@@ -117,18 +114,30 @@ async def principal(
     return found
 
 
-def _refuse_foreign_pages(request: Request) -> None:
+async def owner_of(token: str, server: Server) -> Principal | None:
+    """Return the key that a token is of, with its role; None for a wrong or revoked one."""
+    key_id = claimed_id(token)
+    key = None if key_id is None else await server.polls.read(find_key, server.database, key_id)
+    return authenticate(key, token)
+
+
+def refuse_foreign_pages(request: Request) -> None:
+    """Refuse a request that a page of another site made a browser send.
+
+    Raises:
+        ProblemError: 403; neither Host nor Origin may name another machine.
+    """
     # A page of any site can make a browser send requests to this address, and a name server can
     # give the address another name; neither has this machine's name in Host or Origin. The header
     # is read directly, since Starlette replaces an odd one by this server's address.
-    if not is_loopback(_host_name(request.headers.get("host", ""))):
+    if not is_loopback(host_name(request.headers.get("host", ""))):
         raise ProblemError(403, "without keys the server answers to localhost only")
     origin = request.headers.get("origin")
-    if origin is not None and not is_loopback(_host_name(origin.partition("://")[2])):
+    if origin is not None and not is_loopback(host_name(origin.partition("://")[2])):
         raise ProblemError(403, "without keys the server answers no other site's pages")
 
 
-def _host_name(authority: str) -> str:
+def host_name(authority: str) -> str:
     """Return the name in `name`, `name:port`, `[address]` or `[address]:port`."""
     match = re.fullmatch(r"\[([0-9A-Fa-f:.]+)\](?::\d*)?|([A-Za-z0-9.-]+)(?::\d*)?", authority)
     return "" if match is None else match[1] or match[2]

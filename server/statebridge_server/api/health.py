@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 from pydantic import BaseModel
 
 from statebridge_server.api.context import Server, ServerState, principal
-from statebridge_server.api.pairs import SeenWorker, most_ready, pair_views, seen_workers
+from statebridge_server.api.v1.pairs import SeenWorker, most_ready, pair_views, seen_workers
 from statebridge_server.store.jobs import counts
 
 router = APIRouter(tags=["health"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -68,14 +68,24 @@ def problem_response(
     return Response(content, status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
 
 
-def install_problem_handlers(app: FastAPI) -> None:
-    """Turn every error that reaches the application into problem details."""
+PageOfProblem = Callable[[Request, int, str, Mapping[str, str]], Response]
+"""Returns the page that shows a person a refusal: its status, its detail, its headers."""
+
+
+def install_problem_handlers(app: FastAPI, page: PageOfProblem) -> None:
+    """Turn every error that reaches the application into problem details, or into a page.
+
+    A page is for a browser that asked for one: outside of /v1, and text/html is what it accepts.
+    """
 
     async def refusal(request: Request, error: Exception) -> Response:
         status, detail, headers = _described(error)
         # Clients must not see where the data is on the host.
         data = f"{request.app.state.server.settings.data}/"
         detail = detail.replace(data, "")
+        accepts_page = "text/html" in request.headers.get("accept", "")
+        if accepts_page and not request.url.path.startswith("/v1"):
+            return page(request, status, detail, headers)
         return problem_response(request.scope, status, detail, headers)
 
     for kind in (

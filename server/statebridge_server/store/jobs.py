@@ -273,6 +273,18 @@ def _last_number(session: Session, job_id: str) -> int:
     return session.scalar(select(func.max(Event.number)).where(Event.job_id == job_id)) or 0
 
 
+def history(database: Database, job_id: str) -> list[Event]:
+    """Return the changes of a job's state, and its last event, in order."""
+    with database.read() as session:
+        last = _last_number(session, job_id)
+        query = (
+            select(Event)
+            .where(Event.job_id == job_id, or_(Event.kind == "state", Event.number == last))
+            .order_by(Event.number)
+        )
+        return list(session.scalars(query))
+
+
 def events_after(database: Database, job_id: str, number: int, limit: int = 200) -> list[Event]:
     """Return the events after a number, in order."""
     query = (

@@ -2,23 +2,28 @@
 // What pages share: tables that sort, contents that follow, tips for terms, folds that open.
 (() => {
   // ---- a table sorts by a click on its head; the third click gives its own order back ----
-  for (const table of document.querySelectorAll("table.sortable")) {
-    const body = table.tBodies[0], own = [...body.rows];
-    [...table.tHead.rows[0].cells].forEach((head, place) => {
-      const button = document.createElement("button");
-      button.type = "button";
-      button.append(...head.childNodes);
-      head.append(button);
-      button.addEventListener("click", () => {
-        const order = { none: "descending", descending: "ascending", ascending: "none" }[head.ariaSort || "none"];
-        for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
-        if (order === "none") return body.append(...own);
-        head.setAttribute("aria-sort", order);
-        const sign = order === "ascending" ? 1 : -1;
-        body.append(...[...own].sort((a, b) => sign * compared(a.cells[place], b.cells[place])));
+  const makeSortable = (root) => {
+    for (const table of root.querySelectorAll("table.sortable")) {
+      const body = table.tBodies[0], own = [...body.rows];
+      [...table.tHead.rows[0].cells].forEach((head, place) => {
+        const button = document.createElement("button");
+        button.type = "button";
+        button.append(...head.childNodes);
+        head.append(button);
+        button.addEventListener("click", () => {
+          const order = { none: "descending", descending: "ascending", ascending: "none" }[head.ariaSort || "none"];
+          for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+          if (order === "none") return body.append(...own);
+          head.setAttribute("aria-sort", order);
+          const sign = order === "ascending" ? 1 : -1;
+          body.append(...[...own].sort((a, b) => sign * compared(a.cells[place], b.cells[place])));
+        });
       });
-    });
-  }
+    }
+  };
+  makeSortable(document);
+  // A live page puts new parts in.
+  document.addEventListener("part", (event) => makeSortable(event.target));
   function compared(a, b) {
     const [x, y] = [a, b].map((cell) => cell.dataset.sort ?? cell.textContent);
     const [p, q] = [x, y].map(Number);

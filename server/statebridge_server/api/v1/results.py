@@ -14,6 +14,7 @@ from fastapi import APIRouter, Query
 from pydantic import Field
 from starlette.responses import Response
 
+from statebridge.pages.rendering import REPORT_POLICY
 from statebridge.records import ResultSet
 from statebridge.results.run_results import read_run
 from statebridge.results.service_records import Summary
@@ -22,8 +23,8 @@ from statebridge.scoring import score_cell, score_conditions
 from statebridge.stats.comparison import Comparison
 from statebridge.tables import ExportFormat, export_tables
 from statebridge_server.api.context import Reader, Server, ServerState
-from statebridge_server.api.experiments import ExperimentId, find_job
 from statebridge_server.api.problems import ProblemError
+from statebridge_server.api.v1.experiments import ExperimentId, find_job
 from statebridge_server.layout import run_path
 from statebridge_server.store.tables import Job
 
@@ -92,6 +93,16 @@ async def get_report(experiment_id: ExperimentId, server: ServerState, who: Read
     """Return the report as one HTML page."""
     job = await to_thread.run_sync(find_job, server, who, experiment_id)
 
+    return await report_response(server, job)
+
+
+async def report_response(server: Server, job: Job) -> Response:
+    """Return a job's report.
+
+    Raises:
+        ProblemError: 409 if no row is committed yet.
+    """
+
     def write() -> bytes:
         from statebridge.report import write_report  # noqa: PLC0415 - matplotlib is slow to load
 
@@ -102,8 +113,7 @@ async def get_report(experiment_id: ExperimentId, server: ServerState, who: Read
             return page.read_bytes()
 
     content = await analysed(server, write)
-    # The page runs its own script only, in an origin of its own: no cookie, no key to take.
-    headers = {"Content-Security-Policy": "sandbox allow-scripts allow-downloads"}
+    headers = {"Content-Security-Policy": REPORT_POLICY}
     return Response(content, media_type="text/html; charset=utf-8", headers=headers)
 
 

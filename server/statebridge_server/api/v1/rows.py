@@ -17,9 +17,9 @@ from statebridge.results.service_records import RUN_FILES, RunFile
 from statebridge.runs.directory import MANIFEST, ROWS, read_manifest, whole_groups
 from statebridge.tables import row_table, to_parquet
 from statebridge_server.api.context import Reader, Server, ServerState
-from statebridge_server.api.experiments import ExperimentId, find_job
 from statebridge_server.api.problems import ProblemError
-from statebridge_server.api.results import analysed, committed_results
+from statebridge_server.api.v1.experiments import ExperimentId, find_job
+from statebridge_server.api.v1.results import analysed, committed_results
 from statebridge_server.layout import run_path
 from statebridge_server.store.tables import Job
 

@@ -13,8 +13,8 @@ from starlette.responses import StreamingResponse
 
 from statebridge.results.service_records import ENDED
 from statebridge_server.api.context import Reader, Server, ServerState
-from statebridge_server.api.experiments import ExperimentId, find_job
 from statebridge_server.api.problems import RETRY_SECONDS, ProblemError
+from statebridge_server.api.v1.experiments import ExperimentId, find_job
 from statebridge_server.store.jobs import events_after, last_number, visible_job
 from statebridge_server.store.keys import Principal
 from statebridge_server.store.tables import Job
@@ -58,6 +58,15 @@ async def stream_events(
         after = min(int(last_event_id), 2**31 - 1)
     elif latest:
         after = max(0, await server.polls.read(last_number, server.database, job.id) - 1)
+    return event_response(server, who, job, after)
+
+
+def event_response(server: Server, who: Principal, job: Job, after: int) -> StreamingResponse:
+    """Return the stream of a job's events after a number.
+
+    Raises:
+        ProblemError: 429 if too many streams are open.
+    """
     if server.event_streams >= server.settings.limits.event_streams:
         raise ProblemError(
             429, "too many event streams are open", {"Retry-After": str(RETRY_SECONDS)}

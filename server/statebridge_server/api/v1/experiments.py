@@ -21,7 +21,7 @@ from statebridge_server.api.context import (
     refuse_nul,
 )
 from statebridge_server.api.problems import ProblemError, not_found
-from statebridge_server.api.views import experiment_view
+from statebridge_server.api.v1.views import experiment_view
 from statebridge_server.layout import run_path
 from statebridge_server.store import jobs
 from statebridge_server.store.keys import Principal
@@ -106,36 +106,54 @@ async def submit_experiment(
         refuse_nul(idempotency_key, "Idempotency-Key")
     body = parse_json(content)
 
-    def queue() -> tuple[Job, bool]:
-        checked = check_submission(body, server.settings, server.database, who)
-        experiment = checked.experiment
-        refuse_nul(experiment.name, "name")
-        asked = json.dumps([body, priority, shared], sort_keys=True)
-        new = jobs.NewJob(
-            name=experiment.name,
-            pair=checked.pair,
-            experiment=experiment.model_dump(mode="json"),
-            lanes=checked.lanes,
-            inputs=checked.inputs,
-            request_sha256=hashlib.sha256(asked.encode("ascii")).hexdigest(),
-            priority=priority,
-            shared=shared,
-            idempotency_key=idempotency_key,
-        )
-        return jobs.submit(
-            server.database,
-            who.key_id,
-            new,
-            queue_length=limits.queue_length,
-            jobs_per_key=limits.jobs_per_key,
-        )
-
-    job, is_new = await to_thread.run_sync(queue)
+    job, is_new = await to_thread.run_sync(
+        queue_experiment, server, who, body, priority, shared, idempotency_key
+    )
     response.status_code = 201 if is_new else 200
     response.headers["Location"] = f"/v1/experiments/{job.id}"
     if not is_new:
         response.headers["Idempotency-Replayed"] = "true"
     return experiment_view(job, who, server.settings)
+
+
+def queue_experiment(
+    server: Server,
+    who: Principal,
+    body: Any,
+    priority: int = 0,
+    shared: bool = False,
+    idempotency_key: str | None = None,
+) -> tuple[Job, bool]:
+    """Check a submission and queue it; return the job and whether it is new.
+
+    Raises:
+        ExperimentError: A field is wrong or beyond a limit.
+        QueueFullError: The queue, or the key's share of it, is full.
+        IdempotencyConflictError: The idempotency key belongs to another submission.
+    """
+    checked = check_submission(body, server.settings, server.database, who)
+    experiment = checked.experiment
+    refuse_nul(experiment.name, "name")
+    asked = json.dumps([body, priority, shared], sort_keys=True)
+    limits = server.settings.limits
+    new = jobs.NewJob(
+        name=experiment.name,
+        pair=checked.pair,
+        experiment=experiment.model_dump(mode="json"),
+        lanes=checked.lanes,
+        inputs=checked.inputs,
+        request_sha256=hashlib.sha256(asked.encode("ascii")).hexdigest(),
+        priority=priority,
+        shared=shared,
+        idempotency_key=idempotency_key,
+    )
+    return jobs.submit(
+        server.database,
+        who.key_id,
+        new,
+        queue_length=limits.queue_length,
+        jobs_per_key=limits.jobs_per_key,
+    )
 
 
 @router.get("")

@@ -14,8 +14,8 @@ from starlette.responses import FileResponse
 from statebridge.results.service_records import TranslatorInfo, TranslatorList
 from statebridge_server.api.context import Reader, Server, ServerState, Submitter, refuse_nul
 from statebridge_server.api.problems import ProblemError, not_found
-from statebridge_server.api.uploads import receive
-from statebridge_server.api.views import translator_view
+from statebridge_server.api.v1.uploads import receive
+from statebridge_server.api.v1.views import translator_view
 from statebridge_server.layout import translator_path
 from statebridge_server.store import translators as store
 from statebridge_server.store.keys import Principal

@@ -11,11 +11,11 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from statebridge.data import FieldMap, iter_jsonl
 from statebridge.data.text_corpus import TextCorpus
 from statebridge.results.service_records import CorpusInfo, CorpusList, DatasetInfo, DatasetList
-from statebridge_server.api import uploads
 from statebridge_server.api.context import Reader, Server, ServerState, Submitter, refuse_nul
 from statebridge_server.api.problems import ProblemError
-from statebridge_server.api.uploads import ExpectedSha256, Sha256
-from statebridge_server.api.views import corpus_view, dataset_view
+from statebridge_server.api.v1 import uploads
+from statebridge_server.api.v1.uploads import ExpectedSha256, Sha256
+from statebridge_server.api.v1.views import corpus_view, dataset_view
 from statebridge_server.store.tables import CorpusHolder, DatasetHolder
 from statebridge_server.store.uploads import held
 

@@ -1,0 +1,65 @@
+"""One number for a condition of a run, with its interval: its score, its bits, its difference."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from statebridge.records import CellResult
+from statebridge.scoring.aggregate import row_values
+from statebridge.stats.comparison import Estimate
+from statebridge.stats.inference.intervals import clustered_interval
+from statebridge.stats.method_scores import wilson_interval
+from statebridge.stats.pairing import is_zero_one
+from statebridge.tables import Range
+
+
+def row_means(cells: Sequence[CellResult], metric: str) -> dict[str, float]:
+    """Return each row's value of a metric, averaged over the seeds of a condition."""
+    by_row: dict[str, list[float]] = defaultdict(list)
+    for cell in cells:
+        for row_id, value in row_values(cell, metric).items():
+            by_row[row_id].append(value)
+    return {row_id: math.fsum(values) / len(values) for row_id, values in by_row.items()}
+
+
+Number = tuple[float | None, Range | None, int | None]
+"""Value, 95 % interval and rows: three cells of a table, empty where there is nothing."""
+
+NOTHING: Number = (None, None, None)
+
+
+def score(values: Mapping[str, float], metric: str) -> Number:
+    """Return the mean over rows with its interval.
+
+    A share of right answers has Wilson's interval, which stays between 0 and 1. Seeds of a row are
+    averaged before, so that it is too wide, if anything, where they differ.
+    """
+    if values and is_zero_one(metric):
+        share = math.fsum(values.values()) / len(values)
+        return share, Range(*wilson_interval(share, len(values))), len(values)
+    return _mean(values, metric)
+
+
+def paired(values: Mapping[str, float], others: Mapping[str, float], metric: str) -> Number:
+    """Return the mean, over the rows of both, of `values` less `others`."""
+    both = values.keys() & others.keys()
+    return _mean({row_id: values[row_id] - others[row_id] for row_id in both}, metric)
+
+
+def _mean(values: Mapping[str, float], metric: str) -> Number:
+    if not values:
+        return NOTHING
+    array = np.array([values[row_id] for row_id in sorted(values)])
+    interval = clustered_interval(array, zero_one=is_zero_one(metric))
+    return math.fsum(array) / len(array), Range.of(interval), len(array)
+
+
+def number_of(estimate: Estimate | None) -> Number:
+    """Return an estimate of the statistics as cells."""
+    if estimate is None:
+        return NOTHING
+    return estimate.value, Range.of(estimate.interval), estimate.n_rows
