@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
 from shutil import get_terminal_size
 from textwrap import fill
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -52,17 +52,9 @@ def ls(
 
 def _conditions() -> dict[str, str]:
     from statebridge.experiment.presets import CONDITIONS
+    from statebridge.tables.condition_words import condition_words
 
-    found = {}
-    for name, condition in CONDITIONS.items():
-        fields = condition.model_dump(mode="json", exclude={"name"}, exclude_defaults=True)
-        stated = ", ".join(f"{field}: {_plain(value)}" for field, value in fields.items())
-        found[name] = f"{condition.role}; {stated}" if stated else condition.role
-    return found
-
-
-def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    return {name: f"{c.role}: {condition_words(c)}" for name, c in CONDITIONS.items()}
 
 
 def _presets() -> dict[str, str]:

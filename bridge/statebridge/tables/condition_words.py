@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from statebridge.experiment.conditions import Condition, DeclaredCondition, Positions, Prompt
-from statebridge.experiment.message import LayerShare
+from statebridge.experiment.message import LayerShare, Rollout
 
 _ALONE: dict[Prompt, str] = {
     "task": "the receiver alone, which reads context and question",
@@ -30,6 +30,15 @@ _SOURCES = {
 }
 _READS = {"empty": "the sender reading no context", "neutral": "the sender reading a neutral text"}
 _OPERATORS = {"mean": "averaged with the receiver's own", "sum": "summed with the receiver's own"}
+_SOFT_TOKENS = {
+    "vocab": "next-token probabilities, as mixtures of the receiver's input vectors",
+    "cipher": "text, written in mixtures of input vectors in place of tokens",
+}
+_LATENT_MAPS = {
+    "realigned": "",
+    "identity": " without a map to the input vectors",
+    "random": " through a random map to the input vectors",
+}
 _PLACES = {
     "all": "at every token",
     "last": "at the last token",
@@ -57,9 +66,18 @@ def condition_words(condition: DeclaredCondition) -> str:
         parts.append(_OPERATORS[condition.operator])
     elif condition.weight != 1.0:
         parts.append(f"mixed in with weight {condition.weight:g}")
-    if condition.site != "kv":
+    if condition.operator != "append":
         parts.append(place_words(condition.positions))
+    elif not condition.private:
+        parts.append("the receiver reading the context too")
     return ", ".join(parts)
+
+
+def _rollout_words(whose: str, rollout: Rollout) -> str:
+    steps = f"{rollout.steps} latent steps{_LATENT_MAPS[rollout.by]}"
+    if rollout.keep == "latents":
+        return f"{whose} keys and values of {steps}"
+    return f"{whose} keys and values of the prompt and {steps}"
 
 
 def place_words(positions: Positions) -> str:
@@ -68,10 +86,16 @@ def place_words(positions: Positions) -> str:
 
 
 def _content(condition: Condition) -> str:
-    words = _SOURCES.get(condition.source, condition.source)
-    if condition.site != "kv":
-        return words
     whose = "another row's" if condition.shuffled else "the sender's"
+    if condition.soft_tokens is not None:
+        words = f"{whose} {_SOFT_TOKENS[condition.soft_tokens.by]}"
+        last = condition.source_positions == "last"
+        return f"{words}, of the last token alone" if last else words
+    if condition.rollout is not None:
+        moved = ", moved to the first positions" if condition.reposition == "rotate" else ""
+        return _rollout_words(whose, condition.rollout) + moved
+    if condition.site != "kv":
+        return _SOURCES.get(condition.source, condition.source)
     if isinstance(condition.layers, LayerShare):
         share, by = f"{100 * condition.layers.share:g} %", condition.layers.by
         return f"{whose} keys and values of {share} of the layers ({by})"

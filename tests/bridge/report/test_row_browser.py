@@ -239,7 +239,7 @@ def test_hostile_text_is_shown_and_does_nothing(browser: Browser, tmp_path: Path
         browser.open(page, f"#row=row{number:04}")
         assert browser.complaints() == []
         assert browser.requests() == [page.as_uri()]
-        assert browser.value("document.querySelectorAll('script').length") == 2
+        assert browser.value("document.querySelectorAll('script').length") == 3
         assert browser.value("document.querySelectorAll('#rows img, #rows svg').length") == 0
         shown = browser.value("document.querySelector('.context').textContent.isWellFormed()")
         if "\ud83d" in text:
