@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from benchmarks import attention, flips, overhead, published_set, side_by_side, startup
+from benchmarks import attention, flips, overhead, published_set, side_by_side, waiting
 from benchmarks.limit import counted_flops, products_on
 from benchmarks.random_pairs import CONDITIONS, random_pair, random_rows, random_workload
 
@@ -58,21 +58,22 @@ def test_overhead_is_what_is_neither_arithmetic_nor_the_models(
     assert float(last.split("%")[0]) == pytest.approx(expected, abs=0.2)
 
 
-@pytest.mark.slow
-def test_what_starts_is_timed(capsys: pytest.CaptureFixture[str]) -> None:
-    startup.main(["--size", "demo", "--runs", "1"])
-    rows = [line.split("|") for line in capsys.readouterr().out.splitlines()[2:]]
-    assert [row[1].strip()[:6] for row in rows] == [
-        "`pytho",
-        "`state",
-        "`impor",
-        "loadin",
-        "server",
-    ]
-    seconds = [float(row[2]) for row in rows]
-    # A server loads the pair, and so cannot be ready sooner than that takes.
-    assert seconds[0] < seconds[1]
-    assert seconds[3] < seconds[4]
+def test_what_is_waited_for_is_timed_alone_and_beside_others(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    waiting.main(["--runs", "1", "--neighbours", "1", "--only", "python -c pass"])
+    (line,) = capsys.readouterr().out.splitlines()[2:]
+    wall, cpu, megabytes, beside, _ = (float(part) for part in line.split("|")[2:-1])
+    assert cpu > 0
+    assert wall > 0
+    assert beside > 0
+    assert megabytes > 5
+
+
+def test_a_command_that_fails_is_no_time() -> None:
+    failing = waiting.Waiting("failing", (*waiting.PYTHON, "raise SystemExit('no reason')"))
+    with pytest.raises(RuntimeError, match="failing: no reason"):
+        waiting.took(failing)
 
 
 @pytest.mark.parametrize("cells", CONDITIONS)
