@@ -18,7 +18,7 @@ from statebridge.channels.prompts import TEXTLESS
 from statebridge.channels.workload import Workload
 from statebridge.errors import ExperimentError
 from statebridge.experiment.cells import Cell
-from statebridge.experiment.conditions import SenderContext
+from statebridge.experiment.conditions import CHANNEL_OF_SITE, SenderContext
 from statebridge.experiment.sources import SOURCES
 from statebridge.models.token_batch import TokenBatch
 from statebridge.models.traced_model import check_finite
@@ -33,9 +33,10 @@ class StatesChannel:
     def check(self, workload: Workload, cells: Sequence[Cell]) -> None:
         """Refuse prompts of text, positions that do not meet, and widths that do not fit."""
         for condition in (cell.condition for cell in cells):
-            if condition.site == "kv":
+            if condition.site in CHANNEL_OF_SITE:
                 raise ExperimentError(
-                    f"condition {condition.name}: site kv goes with channel kv, not states"
+                    f"condition {condition.name}: site {condition.site} goes with channel "
+                    f"{CHANNEL_OF_SITE[condition.site]}, not states"
                 )
             if condition.uses_text:
                 raise ExperimentError(

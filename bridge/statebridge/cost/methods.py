@@ -177,6 +177,30 @@ class Ledger:
         own = partial(self.sender, prompt, last) + sum(steps) + maps
         return MethodCost(own, none_whole + more)
 
+    def soft_tokens(self, lengths: Lengths, positions: int, *, written: bool) -> MethodCost:
+        """Mixtures of input vectors, which the receiver reads in front of its prompt.
+
+        Each is one product of probabilities with the receiver's table. The tokens that two
+        vocabularies share are not known here; the smaller vocabulary bounds them.
+
+        Args:
+            positions: Vectors that are sent.
+            written: Whether the sender writes them one after the other (it then also mixes its own
+                vectors and looks for the nearest), and not at the positions of its prompt.
+        """
+        partial = published_partial if self.accounting == "published" else exact_partial
+        shape, prompt = self.sender, lengths.sender_prompt
+        shared = min(shape.vocabulary, self.receiver.vocabulary)
+        mixing = 2 * positions * shared * self.receiver.width
+        if written:
+            own = self._generate(shape, prompt, positions)
+            own += 4 * positions * shape.vocabulary * shape.width
+        else:
+            own = partial(shape, prompt, shape.layers - 1)
+            own += 2 * positions * shape.vocabulary * shape.width
+        read = self._generate(self.receiver, positions + lengths.receiver_prompt, lengths.answer)
+        return MethodCost(own, read, mixing)
+
     def _generate(self, shape: ModelShape, prompt: int, new: int, past: int = 0) -> int:
         """Operations of new tokens after a prompt that has `past` positions in front of it."""
         forward = published_forward if self.accounting == "published" else exact_forward

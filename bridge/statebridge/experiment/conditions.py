@@ -8,7 +8,7 @@ With h the receiver's own state at the injection layer and s the source state, b
     mean    (s + h) / 2
     sum     s + h
 
-or, at the site of keys and values,
+or, at the sites of keys and values and of input vectors,
 
     append  the message in front of the receiver's prompt, at positions of its own
 
@@ -24,16 +24,17 @@ private to the sender, as in arXiv 2501.14082.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from statebridge.experiment.declared import NO_BOOLEAN, NameIn
-from statebridge.experiment.message import Layers, LayerShare, Rollout
+from statebridge.experiment.message import Layers, LayerShare, Rollout, SoftTokens
 from statebridge.experiment.sources import SOURCES, Source
 
 Operator = Literal["add", "blend", "mean", "sum", "append"]
-Site = Literal["residual", "kv"]
+Site = Literal["residual", "kv", "embedding"]
+CHANNEL_OF_SITE: dict[Site | None, str] = {"kv": "kv", "embedding": "soft_tokens"}
 Prompt = Literal["task", "relay", "question_only", "placeholder", "debate"]
 """Prompt of the receiver: context and question; a text that the sender wrote and the question;
 the question alone; context and question with a placeholder for each token of the context; or, in
@@ -104,8 +105,8 @@ class Condition(BaseModel):
     channel: Annotated[str, Field(pattern=NAME, max_length=80)] | None = None
     """Name of the channel; by default that of the site, and `text` where the prompt holds text."""
     site: Site | None = None
-    """Where is read and written: the output of a block (`residual`, the default), or the keys and
-    values of all blocks (`kv`)."""
+    """Where is read and written: the output of a block (`residual`, the default), the keys and
+    values of all blocks (`kv`), or the input vectors (`embedding`)."""
     layers: Layers | None = None
     """For site `kv`: the layers that the message has; all by default."""
     reposition: Literal["keep", "rotate"] | None = None
@@ -114,6 +115,8 @@ class Condition(BaseModel):
     positions further on as the message has."""
     rollout: Rollout | None = None
     """For site `kv`: latent steps of the sender, whose keys and values are sent too."""
+    soft_tokens: SoftTokens | None = None
+    """For site `embedding`: how the vectors are made."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Condition:
@@ -136,7 +139,7 @@ class Condition(BaseModel):
         if not self.source_facts.reads_positions:
             if self.source_positions != "all":
                 raise ValueError(f"source {self.source} has no source_positions")
-        elif read not in (1, written):
+        elif self.operator != "append" and read not in (1, written):
             raise ValueError(
                 f"{describe(self.source_positions)} read cannot be written at "
                 f"{describe(self.positions)}: read as many positions as are written, or one"
@@ -148,7 +151,7 @@ class Condition(BaseModel):
         if self.lone_rows != "self" and not self.shuffled:
             raise ValueError(f"lone_rows: {self.lone_rows} goes with source shuffled")
         single = self.source_positions in ("last", "question")
-        if self.lone_rows == "nearest" and not single and self.site != "kv":
+        if self.lone_rows == "nearest" and not single and self.operator != "append":
             raise ValueError(
                 "lone_rows: nearest goes with source_positions last or question: prompts of two "
                 "lengths do not meet position by position"
@@ -165,34 +168,52 @@ class Condition(BaseModel):
 
     def _check_site(self) -> None:
         """Refuse fields that do not go with where the condition writes."""
-        if self.site != "kv":
-            appends = self.operator == "append" or None
-            given = {
-                "layers": self.layers,
-                "reposition": self.reposition,
-                "rollout": self.rollout,
-                "append": appends,
-            }
-            for name, value in given.items():
-                if value is not None:
-                    raise ValueError(f"{name} goes with site: kv")
+        of_site: dict[str, tuple[Site, Any]] = {
+            "layers": ("kv", self.layers),
+            "reposition": ("kv", self.reposition),
+            "rollout": ("kv", self.rollout),
+            "soft_tokens": ("embedding", self.soft_tokens),
+        }
+        for name, (site, value) in of_site.items():
+            if value is not None and self.site != site:
+                raise ValueError(f"{name} goes with site: {site}")
+        if self.site not in CHANNEL_OF_SITE:
+            if self.operator == "append":
+                raise ValueError(f"append goes with site: {' or '.join(map(str, CHANNEL_OF_SITE))}")
             return
         if self.operator != "append" or self.weight != 1.0 or self.match_norm:
-            raise ValueError("site kv takes operator: append, and no weight or match_norm")
+            raise ValueError(
+                f"site {self.site} takes operator: append, and no weight or match_norm"
+            )
         if not self.raw:
             raise ValueError(
-                f"site kv sends the sender's keys and values as they are; use source sender or "
+                f"site {self.site} sends what the sender has of its own; use source sender or "
                 f"shuffled_sender, not {self.source}"
             )
-        if (self.positions, self.source_positions, self.align) != ("all", "all", "equal"):
+        if self.site == "embedding":
+            self._check_soft_tokens()
+        elif self.source_positions != "all":
             raise ValueError(
-                "site kv sends all positions of the sender's prompt; leave positions, "
-                "source_positions and align out"
+                "site kv sends all positions of the sender's prompt; leave source_positions out"
+            )
+        if (self.positions, self.align) != ("all", "equal"):
+            raise ValueError(
+                f"site {self.site} has positions of its own in front of the receiver's prompt; "
+                "leave positions and align out"
             )
         if self.reposition == "rotate" and (self.rollout is None or self.rollout.keep == "both"):
             raise ValueError(
                 "reposition: rotate goes with rollout: {keep: latents}; every other message begins "
                 "at position 0 as it is"
+            )
+
+    def _check_soft_tokens(self) -> None:
+        if self.soft_tokens is None:
+            raise ValueError("site embedding takes soft_tokens: {by: vocab} or {by: cipher}")
+        read = ("all", "last") if self.soft_tokens.by == "vocab" else ("all",)
+        if self.source_positions not in read:
+            raise ValueError(
+                f"soft_tokens by {self.soft_tokens.by} takes source_positions {' or '.join(read)}"
             )
 
     def _check_named_positions(self) -> None:
@@ -215,7 +236,7 @@ class Condition(BaseModel):
     @property
     def channel_name(self) -> str:
         """Name of the channel that carries the condition."""
-        by_site = "kv" if self.site == "kv" else "states"
+        by_site = CHANNEL_OF_SITE.get(self.site, "states")
         return self.channel or ("text" if self.uses_text else by_site)
 
     @property

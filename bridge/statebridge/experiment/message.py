@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from statebridge.experiment.declared import NO_BOOLEAN
 
@@ -50,6 +50,38 @@ class Rollout(BaseModel):
     or, drawn by the seed, a random matrix with the singular values of the first."""
     keep: Literal["both", "latents"] = "both"
     """Entries that are sent: those of prompt and latent steps, or of the latent steps alone."""
+
+
+class SoftTokens(BaseModel):
+    """Vectors that the receiver reads in place of tokens: mixtures of its input vectors.
+
+    `vocab` mixes, at each position of the sender's prompt that is read, the tokens that both
+    vocabularies have by the sender's probabilities of the next token, and rescales to the mean
+    norm of the receiver's input vectors. `cipher` (arXiv 2310.06272) lets the sender write: at each
+    step the mixture is read next, in place of a token, until the nearest token by cosine is an end
+    token.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    by: Literal["vocab", "cipher"]
+    temperature: Annotated[float, Field(gt=0), NO_BOOLEAN] = 1.0
+    """Divides the logits before the softmax; near 0 a vector is that of the likeliest token."""
+    steps: Annotated[int, Field(ge=1, le=1000), NO_BOOLEAN] | None = None
+    """For `cipher`: most vectors; 24 by default."""
+    embedding: Literal["receiver", "sender"] = "receiver"
+    """For `cipher`: whose input vectors the receiver gets mixtures of."""
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> SoftTokens:
+        if self.by == "vocab" and (self.steps is not None or self.embedding != "receiver"):
+            raise ValueError("steps and embedding go with by: cipher")
+        return self
+
+    @property
+    def most(self) -> int:
+        """Most vectors that the sender writes."""
+        return self.steps or 24
 
 
 Layers = (

@@ -7,7 +7,7 @@ input vector of the embedding's mean norm, and read as the next input.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -171,15 +171,93 @@ class VectorReader:
         return KeyValues(layers, tuple(self._mask.sum(dim=1).tolist()))
 
 
-def read_vectors(model: TracedModel, vectors: torch.Tensor, lengths: Sequence[int]) -> KeyValues:
-    """Return the keys and values of messages of vectors, which a model reads at positions from 0.
+@dataclass(frozen=True, slots=True)
+class Vectors:
+    """Messages of vectors in place of tokens.
+
+    Attributes:
+        values: (rows, positions, width), padded on the left.
+        lengths: Number of real positions of each row.
+    """
+
+    values: torch.Tensor
+    lengths: tuple[int, ...]
+
+    def to(self, device: torch.device) -> Vectors:
+        """Return the same on another device."""
+        return Vectors(self.values.to(device), self.lengths)
+
+    def select(self, rows: Sequence[int]) -> Vectors:
+        """Return some rows, padded to the longest of them."""
+        lengths = tuple(self.lengths[row] for row in rows)
+        start = self.values.shape[1] - max(lengths)
+        return Vectors(self.values[list(rows), start:], lengths)
+
+
+def read_vectors(model: TracedModel, message: Vectors) -> KeyValues:
+    """Return the keys and values of messages that a model reads at positions from 0."""
+    lengths, values = message.lengths, message.values.to(model.dtype)
+    sent = tuple(values.shape[2] * values.element_size() * length for length in lengths)
+    if max(lengths) == 0:
+        # Nothing is read, but a message has keys and values of no position.
+        nothing = values.new_zeros((len(lengths), 1, values.shape[2]))
+        read = read_vectors(model, Vectors(nothing, (1,) * len(lengths)))
+        return replace(read.last(0), payload=sent)
+    missing = values.shape[1] - torch.tensor(lengths, device=values.device)
+    mask = torch.arange(values.shape[1], device=values.device) >= missing[:, None]
+    reader = VectorReader(model, mask)
+    reader.read(inputs_embeds=values)
+    return replace(reader.key_values, payload=sent)
+
+
+def next_token_logits(model: TracedModel, states: torch.Tensor) -> torch.Tensor:
+    """Return the logits of states after the final norm, (..., vocabulary)."""
+    with torch.no_grad():
+        logits: torch.Tensor = model.module.get_output_embeddings()(states)
+    cap = getattr(model.module.config.get_text_config(), "final_logit_softcapping", None)
+    return logits if cap is None else torch.tanh(logits / cap) * cap
+
+
+def _mixed(weights: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
+    # Either may be padded with rows of no token.
+    count = min(weights.shape[-1], len(table))
+    return weights[..., :count] @ table[:count]
+
+
+def write_mixtures(
+    model: TracedModel, batch: TokenBatch, steps: int, temperature: float, table: torch.Tensor
+) -> Vectors:
+    """Let a model write vectors: at each step softmax(logits / T) E is read in place of a token.
+
+    A text ends where the token nearest to the vector by cosine is an end token; that vector is not
+    part of it. Source: CIPHER (arXiv 2310.06272).
 
     Args:
-        vectors: (rows, positions, width), padded on the left.
-        lengths: Real positions of each row.
+        steps: Most vectors.
+        table: (vocabulary, width) of which the message is made; the model reads its own.
     """
-    missing = vectors.shape[1] - torch.tensor(list(lengths), device=vectors.device)
-    mask = torch.arange(vectors.shape[1], device=vectors.device) >= missing[:, None]
-    reader = VectorReader(model, mask)
-    reader.read(inputs_embeds=vectors.to(model.dtype))
-    return reader.key_values
+    own = input_vectors(model).float()
+    directions = torch.nn.functional.normalize(own, dim=-1)
+    ends = torch.tensor(model.end_ids, dtype=torch.int64, device=own.device)
+    reader = VectorReader(model, batch.mask)
+    states = reader.read(input_ids=batch.ids)[:, -1]
+    going = torch.ones(len(batch.lengths), dtype=torch.bool, device=own.device)
+    lengths = torch.zeros_like(going, dtype=torch.int64)
+    written: list[torch.Tensor] = []
+    for _ in range(steps):
+        logits = next_token_logits(model, states).float()
+        weights = (logits / temperature).softmax(dim=-1)
+        mixed = _mixed(weights, own)
+        nearest = (mixed @ directions.T).argmax(dim=-1)
+        going = going & ~torch.isin(nearest, ends)
+        if not bool(going.any()):
+            break
+        lengths += going
+        written.append(_mixed(weights, table))
+        states = reader.read(inputs_embeds=mixed.to(model.dtype)[:, None])[:, -1]
+    counts = lengths.tolist()
+    values = table.new_zeros((len(counts), max(counts), table.shape[1]))
+    for row, count in enumerate(counts):
+        if count:
+            values[row, -count:] = torch.stack([vectors[row] for vectors in written[:count]])
+    return Vectors(values, tuple(counts))

@@ -112,6 +112,7 @@ class _Costs:
         self.generation = cache(self._generation)
         self.activation = cache(self._activation)
         self.key_values = cache(self._key_values)
+        self.soft_tokens = cache(self._soft_tokens)
 
     def _generation(self, side: str, prompt: int, new: int) -> int:
         shape = self._ledger.sender if side == "sender" else self._ledger.receiver
@@ -137,6 +138,17 @@ class _Costs:
         lengths = Lengths(sent, read, new, message=steps)
         cost = self._ledger.key_values(lengths, positions, whole, latent_matrix=matrix)
         return cost.sender, cost.receiver
+
+    def _soft_tokens(
+        self,
+        sent: int,
+        read: int,
+        new: int,
+        positions: int,
+        written: bool,
+    ) -> tuple[int, int]:
+        cost = self._ledger.soft_tokens(Lengths(sent, read, new), positions, written=written)
+        return cost.sender + cost.combination, cost.receiver
 
 
 def _cost(
@@ -188,7 +200,11 @@ def _lane(condition: Condition, row: LaneResult, costs: _Costs, layer: int) -> t
         return sender, receiver
     sent = _known(row, "prompt_len_sender")
     if _kind(condition) == "message":
-        positions, whole = _known(row, "message_positions"), len(_known(row, "message_layers"))
+        positions = _known(row, "message_positions")
+        if condition.soft_tokens is not None:
+            written = condition.soft_tokens.by == "cipher"
+            return costs.soft_tokens(sent, read, new, positions, written)
+        whole = len(_known(row, "message_layers"))
         rollout = condition.rollout
         latent = (rollout.steps, rollout.by != "identity") if rollout else (0, False)
         return costs.key_values(sent, read, new, positions, whole, *latent)

@@ -2,7 +2,8 @@
 
 KVComm (arXiv 2510.03346): `middle_mask_fixed` is their code with the mask that keeps shortened
 blocks causal, as ours are. LatentMAS (arXiv 2511.20639): the first agent's latent steps; over
-random weights a rollout multiplies rounding errors. The shared data's README names every patch.
+random weights a rollout multiplies rounding errors. CIPHER (arXiv 2310.06272): the vectors that
+the sender writes. The shared data's README names every patch.
 """
 
 from __future__ import annotations
@@ -20,7 +21,13 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from statebridge.engine.decoding.lanes import DecodingSettings, prefill
 from statebridge.engine.decoding.steps import decode_lanes
-from statebridge.models.input_vectors import LatentMap, latent_step, roll_out
+from statebridge.models.input_vectors import (
+    LatentMap,
+    input_vectors,
+    latent_step,
+    roll_out,
+    write_mixtures,
+)
 from statebridge.models.traced_model import Pass, TracedModel
 from tests.shared_data import SHARED, needs_shared
 
@@ -106,3 +113,28 @@ def test_latent_steps_are_those_of_their_code(models: Path, by: LatentMap) -> No
             # A step multiplies the rounding of the one before by two to ten.
             tolerance = 1e-4 * 4 ** latent["step"]
             torch.testing.assert_close(vectors[place, :4], expected, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    # Over random weights a step at T = 1 multiplies the rounding of the one before by about ten. At
+    # T = 1e-4 nothing grows, but a rounding of 1e-6 in a logit is a hundredth of a weight.
+    ("name", "compared", "close", "growth"),
+    [("cipher_T1/llama4-llama4", 5, 2e-6, 10.0), ("cipher_T1e-4/llama4-llama4", 24, 5e-4, 1.0)],
+)
+def test_written_mixtures_are_those_of_their_code(
+    models: Path, name: str, compared: int, close: float, growth: float
+) -> None:
+    setting = json.loads((OUTPUTS / "cipher.json").read_text(encoding="utf-8"))["settings"][name]
+    model, items = _model(models / "llama4"), setting["items"]
+    table, batch = input_vectors(model), model.pack([item["sender_ids"] for item in items])
+    steps, temperature = setting["steps_max"], setting["temperature_used"]
+    made = write_mixtures(model, batch, steps, temperature, table)
+    for place, item in enumerate(items):
+        theirs, ours = item["sender_message"], made.select([place]).values[0]
+        assert len(ours) == theirs["steps"]
+        for step in range(compared):
+            expected = torch.tensor(theirs["first4"][step])
+            torch.testing.assert_close(ours[step, :4], expected, rtol=0, atol=close * growth**step)
+        near = torch.nn.functional.normalize(ours, dim=-1)
+        near = near @ torch.nn.functional.normalize(table, dim=-1).T
+        assert near.argmax(dim=-1).tolist()[:compared] == theirs["nearest_ids"][:compared]

@@ -64,6 +64,7 @@ KV = {
 }
 
 
+SOFT = {"soft-vocab": ("vocab_all", "vocab_last"), "soft-cipher": ("cipher",)}
 LATENTMAS = ("latentmas", "latentmas-unaware", "latentmas-aware")
 LATENT = ("latent", "latents_only")
 
@@ -92,7 +93,7 @@ def test_latent_steps_have_their_ablations_and_controls() -> None:
 def test_the_presets_are_the_published_and_the_private_ones() -> None:
     private = {"private", "private-all", "activations", "positive-control"}
     strict = {"published-strict", "private-strict", "activations-strict"}
-    assert set(PRESETS) == {"published", *strict, *private, "kv", *KV, *LATENTMAS}
+    assert set(PRESETS) == {"published", *strict, *private, "kv", *KV, *LATENTMAS, *SOFT}
     names = {preset: [c.name for c in conditions] for preset, conditions in PRESETS.items()}
     assert names["published"] == list(PUBLISHED)
     assert names["published-strict"] == [*names["published"], STRICT]
@@ -115,6 +116,14 @@ def test_the_presets_are_the_published_and_the_private_ones() -> None:
         assert len({CONDITIONS[name].layers for name in (own, *controls)}) == 1
     prepended = {name for preset in KV for name in names[preset][2:]}
     assert set(names["kv"]) == {*bounds, *prepended}
+    for preset, channels in SOFT.items():
+        ends = ("", "_shuffled", "_null", "_neutral")
+        found = [f"{own}{end}" for own in channels for end in ends]
+        assert names[preset] == [*bounds, "private_relay", *found]
+        for own in channels:
+            assert CONDITIONS[own].is_shuffled_twin(CONDITIONS[f"{own}_shuffled"])
+            assert [CONDITIONS[f"{own}{end}"].role for end in ends[1:]] == ["control"] * 3
+        prepended |= set(found)
     prepended |= {name for preset in LATENTMAS for name in names[preset]} - set(bounds)
     known = {*PUBLISHED, STRICT, *PRIVATE, *FURTHER, *ACTIVATIONS, *elsewhere, *prepended, "debate"}
     assert set(CONDITIONS) == known

@@ -68,6 +68,8 @@ def _row(condition: Condition, i: int) -> LaneResult:
         # Two of four blocks whole; 100 bytes a position.
         message = {"message_layers": (0, 2), "message_positions": 10 + i}
         row = replace(row, **message, message_bytes=100 * (10 + i))  # type: ignore[arg-type]
+    if condition.site == "embedding":
+        row = replace(row, message_positions=3, message_bytes=3 * 64)
     if condition.reads_sender:
         return replace(row, prompt_len_sender=10 + i)
     if condition.prompt not in ("relay", "debate"):

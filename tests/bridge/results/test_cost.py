@@ -109,6 +109,25 @@ def test_a_message_costs_what_its_row_records(way: Way) -> None:
     assert (found.kind, found.sent_bytes) == ("message", 1150)
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_soft_tokens_are_mixed_by_the_sender_and_read(way: Way) -> None:
+    costs, ledger = _costs(["vocab_all", "cipher", "latent"]), Ledger(SENDER, RECEIVER, *way)
+    rows, mixing = range(4), 2 * 3 * 421 * 32
+    read = fmean(_generation(RECEIVER, 3 + 5 + i, 2 + i, way) for i in rows)
+    blocks = published_partial if way[0] == "published" else exact_partial
+    passed = fmean(blocks(SENDER, 10 + i, 2) for i in rows)
+    written = fmean(_generation(SENDER, 10 + i, 3, way) for i in rows)
+    assert costs["vocab_all"].sender[way] == passed + mixing + 2 * 3 * 421 * 24
+    assert costs["cipher"].sender[way] == written + mixing + 4 * 3 * 421 * 24
+    assert costs["vocab_all"].receiver[way] == costs["cipher"].receiver[way] == read
+    assert costs["cipher"].sent_bytes == 192
+    lanes = [
+        ledger.key_values(Lengths(10 + i, 5 + i, 2 + i, 10), 10 + i, 2, latent_matrix=True)
+        for i in rows
+    ]
+    assert costs["latent"].sender[way] == fmean(lane.sender for lane in lanes)
+
+
 # ---------------------------------------------------------------- where there is none
 
 

@@ -40,11 +40,7 @@ def lane_bytes(workload: Workload) -> int:
     config = receiver.module.config.get_text_config()
     decoding = workload.plan.experiment.decoding
     prompt, new = max(workload.plan.prompts.lengths, default=1), decoding.max_new_tokens
-    if any(cell.condition.site == "kv" for cell in workload.plan.cells):
-        # The message, latent steps included.
-        prompt += max(map(len, workload.plan.prompts.sender))
-        rollouts = (cell.condition.rollout for cell in workload.plan.cells)
-        prompt += max(rollout.steps if rollout else 0 for rollout in rollouts)
+    prompt += max((_message_bound(workload, cell) for cell in workload.plan.cells), default=0)
     item = torch.finfo(receiver.dtype).bits // 8
     heads, head_width = cache_heads(config)
     position = int(2 * heads * head_width * item)  # its keys and values in one block
@@ -71,6 +67,17 @@ def lane_bytes(workload: Workload) -> int:
     memory += scores * (2 * item + 8)
     states = 4 * receiver.width * (prompt + new) * 4
     return int(memory + states)
+
+
+def _message_bound(workload: Workload, cell: Cell) -> int:
+    """Return the most positions that a cell's messages have in front of the prompts."""
+    condition = cell.condition
+    if condition.operator != "append":
+        return 0
+    if condition.soft_tokens is not None and condition.soft_tokens.by == "cipher":
+        return condition.soft_tokens.most
+    steps = 0 if condition.rollout is None else condition.rollout.steps
+    return max(map(len, workload.plan.prompts.sender)) + steps
 
 
 def lane_operations(workload: Workload, weights: int) -> float:

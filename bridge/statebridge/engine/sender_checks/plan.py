@@ -148,7 +148,11 @@ def position_sets(workload: Workload) -> list[PositionSet]:
     rows = range(workload.plan.limit)
     sets: dict[str, tuple[list[str], tuple[tuple[int, ...], ...]]] = {}
     for condition in workload.plan.experiment.resolved_conditions:
-        if condition.reads_sender and condition.sender_context is None and condition.site != "kv":
+        if (
+            condition.reads_sender
+            and condition.sender_context is None
+            and condition.operator != "append"
+        ):
             of_row = tuple(_read(workload, condition, row) for row in rows)
             sets.setdefault(_name(condition), ([], of_row))[0].append(condition.name)
     found = [PositionSet(name, tuple(by), of_row) for name, (by, of_row) in sets.items()]

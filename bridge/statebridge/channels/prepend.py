@@ -1,0 +1,149 @@
+"""Messages in front of the receiver's prompt: what all channels that append have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import TypeVar
+
+from statebridge.channels.channel import LaneRow, Operations
+from statebridge.channels.prompts import TEXTLESS
+from statebridge.channels.states import prompts_to_send
+from statebridge.channels.workload import Workload
+from statebridge.errors import ExperimentError, PairError
+from statebridge.experiment.cells import Cell
+from statebridge.experiment.conditions import Site
+from statebridge.models.families import FAMILIES, turning_point
+from statebridge.models.key_values import KeyValues, sliding_window
+from statebridge.models.traced_model import TracedModel
+from statebridge.runs.plan import TokenIds
+
+T = TypeVar("T")
+
+
+def carry_messages(
+    operations: Operations,
+    cells: Sequence[Cell],
+    rows: Sequence[int],
+    alike: Callable[[Cell], Hashable],
+    read: Callable[[Cell, Sequence[TokenIds]], T],
+    message: Callable[[Cell, T, Sequence[int]], KeyValues],
+) -> list[LaneRow]:
+    """Run the sender once for all cells that are alike and send the same prompts; prepend.
+
+    Args:
+        alike: Of cells, equal where one pass of the sender serves both.
+        read: What the sender gives for prompts under a cell.
+        message: A cell's message for some of the prompts, by their places among those read.
+    """
+    work = operations.workload
+    by_pass: dict[Hashable, list[Cell]] = {}
+    for cell in cells:
+        needed = prompts_to_send(work, [cell], rows)
+        if needed:
+            by_pass.setdefault((tuple(needed), alike(cell)), []).append(cell)
+    results: list[LaneRow] = []
+    for same in by_pass.values():
+        prompts = list(prompts_to_send(work, same[:1], rows).values())
+        sent = read(same[0], prompts)
+        place = {prompt: i for i, prompt in enumerate(prompts)}
+
+        def messages(
+            cell: Cell,
+            some: Sequence[int],
+            sent: T = sent,
+            place: dict[TokenIds, int] = place,
+        ) -> KeyValues:
+            return message(cell, sent, [place[work.plan.sent(cell, row)] for row in some])
+
+        results += operations.prepend(same, rows, messages)
+    return results
+
+
+def check_appending(workload: Workload, cells: Sequence[Cell], channel: str, site: Site) -> None:
+    """Refuse conditions, runs and receivers that no message can be in front of."""
+    for condition in (cell.condition for cell in cells):
+        if condition.site != site or condition.prompt not in TEXTLESS:
+            raise ExperimentError(
+                f"condition {condition.name}: channel {channel} takes site: {site} and prompt "
+                f"{', '.join(TEXTLESS)}"
+            )
+    if workload.plan.experiment.runs_remotely:
+        raise ExperimentError(
+            "remote: a cache of keys and values cannot enter a remote job, so channel "
+            f"{channel} runs here only; leave remote out"
+        )
+    receiver = workload.pair.receiver
+    check_family(receiver, channel)
+    attending = receiver.module.config._attn_implementation
+    if attending != "sdpa":
+        raise PairError(
+            f"{receiver.name}: channel {channel} needs attention sdpa, and the model uses "
+            f"{attending}"
+        )
+
+
+def check_family(model: TracedModel, channel: str) -> None:
+    """Refuse a model whose cache may be of another kind."""
+    kind = model.module.config.model_type
+    if kind not in FAMILIES:
+        raise PairError(
+            f"{model.name}: channel {channel} does not know the cache of model type {kind!r}; it "
+            f"knows {', '.join(FAMILIES)}"
+        )
+
+
+def check_steps(workload: Workload, cell: Cell, row: int, steps: int) -> None:
+    """Refuse steps of the sender that reach beyond what it can read."""
+    sender = workload.pair.sender
+    positions = len(workload.plan.sent(cell, row)) + steps
+    for limit, what in (
+        (sender.window, "the context window"),
+        (turning_point(sender.module), "the length up to which positions are encoded alike"),
+    ):
+        if limit is not None and positions > limit:
+            raise PairError(
+                f"row {workload.plan.rows[row].row_id}, condition {cell.condition.name}: the "
+                f"sender's prompt and its {steps} steps ({positions} positions) reach beyond "
+                f"{what} of {sender.name} ({limit}); lower decoding.max_prompt_tokens or the "
+                "number of steps"
+            )
+
+
+def check_lengths(workload: Workload, cell: Cell, positions: Callable[[int], int]) -> None:
+    """Refuse rows whose message and prompt reach beyond what the receiver sees.
+
+    Args:
+        positions: Most positions of a row's message.
+    """
+    plan, receiver = workload.plan, workload.pair.receiver
+    condition, sliding = cell.condition, sliding_window(receiver.module.config.get_text_config())
+    turn = turning_point(receiver.module)
+    new = plan.experiment.decoding.max_new_tokens if plan.experiment.decode else 0
+    for row in range(plan.limit):
+        if not plan.included(cell, row):
+            continue
+        message = positions(row)
+        prompt = len(plan.prompts.read(condition.prompt)[row])
+        beside = plan.others[condition.prompt][row] if plan.others else ()
+        answers = plan.answers[condition.prompt][row], *beside
+        whole = message + prompt + max(new, *map(len, answers))
+        where = (
+            f"row {plan.rows[row].row_id}, condition {condition.name}: a message of {message} "
+            f"positions, a prompt of {prompt} tokens and the answer"
+        )
+        if receiver.window is not None and whole > receiver.window:
+            raise PairError(
+                f"{where} reach beyond the context window of {receiver.name} ({receiver.window}); "
+                "lower decoding.max_prompt_tokens or decoding.max_new_tokens"
+            )
+        if turn is not None and whole > turn:
+            raise PairError(
+                f"{where} are longer than {turn} tokens, beyond which {receiver.name} encodes "
+                "positions otherwise than before; use shorter contexts"
+            )
+        if sliding is not None and whole > sliding:
+            raise PairError(
+                f"{where} are longer than the sliding window of {receiver.name} ({sliding}), so "
+                "some of its layers would not see the message; use shorter contexts, or a model "
+                "without sliding windows"
+            )

@@ -1,0 +1,121 @@
+"""The channel of soft tokens: vectors that the receiver reads in front of its prompt.
+
+`vocab` needs no training and no common vocabulary: a mixture of the receiver's input vectors, by
+the sender's probabilities of the tokens that both have. `cipher` (arXiv 2310.06272) is the sender's
+text with a mixture in the place of each token. The receiver's own tokens take the positions behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+
+from statebridge.channels.channel import CHANNELS, LaneRow, Operations
+from statebridge.channels.prepend import (
+    carry_messages,
+    check_appending,
+    check_lengths,
+    check_steps,
+)
+from statebridge.channels.workload import Workload
+from statebridge.errors import PairError
+from statebridge.experiment.cells import Cell
+from statebridge.experiment.message import SoftTokens
+from statebridge.models.input_vectors import (
+    VectorReader,
+    Vectors,
+    input_vectors,
+    mean_norm,
+    next_token_logits,
+    read_vectors,
+    rescaled,
+    write_mixtures,
+)
+from statebridge.models.key_values import KeyValues
+from statebridge.models.shared_tokens import shared_tokens
+from statebridge.runs.plan import TokenIds
+
+
+@CHANNELS.add("soft_tokens")
+class SoftTokenChannel:
+    """Prepends vectors in place of tokens."""
+
+    def check(self, workload: Workload, cells: Sequence[Cell]) -> None:
+        """Refuse models that have no tokens in common, and messages beyond a window."""
+        check_appending(workload, cells, "soft_tokens", "embedding")
+        for cell in cells:
+            declared = _declared(cell)
+            if declared.by == "cipher":
+                _check_vocabulary(workload, declared)
+            else:
+                shared_tokens(workload.pair.sender, workload.pair.receiver)
+            check_lengths(workload, cell, partial(_most, workload, cell))
+
+    def carry(
+        self, operations: Operations, cells: Sequence[Cell], rows: Sequence[int]
+    ) -> list[LaneRow]:
+        """Run the sender once for all cells that make the same vectors, and prepend them."""
+        work = operations.workload
+
+        def message(_: Cell, sent: Vectors, places: Sequence[int]) -> KeyValues:
+            return read_vectors(work.pair.receiver, sent.select(places))
+
+        def alike(cell: Cell) -> tuple[SoftTokens, object]:
+            return _declared(cell), cell.condition.source_positions
+
+        return carry_messages(operations, cells, rows, alike, partial(_vectors, work), message)
+
+
+def _declared(cell: Cell) -> SoftTokens:
+    declared = cell.condition.soft_tokens
+    assert declared is not None  # noqa: S101 - a condition of this site has it
+    return declared
+
+
+def _most(work: Workload, cell: Cell, row: int) -> int:
+    declared = _declared(cell)
+    if declared.by == "cipher":
+        check_steps(work, cell, row, declared.most)
+        return declared.most
+    return 1 if cell.condition.source_positions == "last" else len(work.plan.sent(cell, row))
+
+
+def _check_vocabulary(work: Workload, declared: SoftTokens) -> None:
+    sender, receiver = work.pair.sender, work.pair.receiver
+    if sender.tokenizer.get_vocab() != receiver.tokenizer.get_vocab():
+        raise PairError(
+            f"{sender.name} and {receiver.name} have different tokenizers, and soft_tokens by "
+            "cipher needs one vocabulary; use by: vocab"
+        )
+    if declared.embedding == "sender" and sender.width != receiver.width:
+        raise PairError(
+            f"soft_tokens.embedding: vectors of {sender.name} have width {sender.width}, and "
+            f"{receiver.name} reads {receiver.width}; leave embedding out"
+        )
+
+
+def _vectors(work: Workload, cell: Cell, prompts: Sequence[TokenIds]) -> Vectors:
+    """Return the sender's message of vectors after each prompt, on the receiver's device."""
+    sender, receiver, declared = work.pair.sender, work.pair.receiver, _declared(cell)
+    batch = sender.pack(prompts)
+    if declared.by == "cipher":
+        of = sender if declared.embedding == "sender" else receiver
+        table = input_vectors(of).float().to(sender.device)
+        made = write_mixtures(sender, batch, declared.most, declared.temperature, table)
+        return made.to(receiver.device)
+    if "shared tokens" not in work.found:
+        work.found["shared tokens"] = shared_tokens(sender, receiver)
+    own, theirs = work.found["shared tokens"]
+    states = VectorReader(sender, batch.mask).read(input_ids=batch.ids)
+    lengths = batch.lengths
+    if cell.condition.source_positions == "last":
+        states, lengths = states[:, -1:], (1,) * len(lengths)
+    inputs = input_vectors(receiver)
+    norm, table = mean_norm(inputs), inputs[theirs].float()
+    rows = []
+    for of_row in states:  # one row's logits at a time: a vocabulary is wide
+        logits = next_token_logits(sender, of_row).float()[:, own] / declared.temperature
+        rows.append(rescaled(logits.softmax(dim=-1).to(receiver.device) @ table, norm))
+    return Vectors(torch.stack(rows), tuple(lengths))
