@@ -117,7 +117,7 @@ def test_latent_steps_are_those_of_their_code(models: Path, by: LatentMap) -> No
 
 @pytest.mark.parametrize(
     # Over random weights a step at T = 1 multiplies the rounding of the one before by about ten. At
-    # T = 1e-4 nothing grows, but a logit of rounding 1e-6 changes a weight by a hundredth.
+    # T = 1e-4 nothing grows, but a rounding of 1e-6 in a logit is a hundredth of a weight.
     ("name", "compared", "close", "growth"),
     [("cipher_T1/llama4-llama4", 5, 2e-6, 10.0), ("cipher_T1e-4/llama4-llama4", 24, 5e-4, 1.0)],
 )
