@@ -87,7 +87,9 @@ async def check_part(request: Request, server: ServerState, who: Submitter) -> R
 
 async def _fields(request: Request, server: Server) -> dict[str, str]:
     limit = FORM_OVERHEAD * server.settings.limits.body_bytes
-    return await form_fields(request, server, limit)
+    fields = await form_fields(request, server, limit)
+    # A form ends its lines with CR LF, the script with LF: the same text either way.
+    return {name: value.replace("\r\n", "\n") for name, value in fields.items()}
 
 
 async def _editor(server: Server, who: Principal, fields: dict[str, str], checks: Any) -> Response:

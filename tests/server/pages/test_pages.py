@@ -129,7 +129,8 @@ def test_nothing_is_queued_before_its_check_was_shown(site: Site, ann: tuple[str
     other = EXPERIMENT.format(name="another text")
     browser.post("/submit", experiment=other, do="queue", **fields)
     assert queued(site) == []
-    first = browser.post("/submit", experiment=text, do="queue", shared="yes", **fields)
+    lines = text.replace("\n", "\r\n")  # as a browser sends a form
+    first = browser.post("/submit", experiment=lines, do="queue", shared="yes", **fields)
     again = browser.post("/submit", experiment=text, do="queue", shared="yes", **fields)
     assert first.headers["location"] == again.headers["location"]
     assert queued(site) == ["from a page"]
