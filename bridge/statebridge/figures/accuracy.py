@@ -146,6 +146,6 @@ def accuracy_against_cost(scores: MethodScores | str) -> Drawing:
     caption = (
         "Share of rows that are right over the operations of both models per row, on a "
         "logarithmic scale, counted in two ways: as arXiv 2501.14082 counts, without a key-value "
-        f"cache, and exactly, with one. {extent}; whiskers: 95 % Wilson intervals over rows."
+        f"cache, and exactly, with one. {extent}; whiskers: 95 % mid-P intervals over rows."
     )
     return Drawing(*_COST, caption, figure)

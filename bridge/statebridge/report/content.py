@@ -174,7 +174,7 @@ def gather(results: ResultSet, **parts: Unpack[ReportParts]) -> ReportContent:
         splits=split_view(held),
         bits=bits_table(judged.bits) if judged is not None and judged.bits else None,
         comparison_notes=tuple(notes),
-        sender=_sender(held, judged),
+        sender=sender_view(held),
         sender_not_checked=not_checked(held),
         cost=None if isinstance(cost, str) else cost,
         drawings=tuple(d for d in drawings if d.figure is not None),
@@ -203,12 +203,6 @@ def _answers(rows: JudgedRows) -> list[tuple[str, Answer]]:
             heading = f"{DIRECTIONS[setting.direction]}. {heading}"
         found.append((heading, answer(rows.results, rows.comparison, setting, rows.seen)))
     return found
-
-
-def _sender(results: ResultSet, comparison: Comparison | None) -> SenderView | None:
-    if comparison is None:
-        return sender_view(results)
-    return sender_view(results, resamples=comparison.settings.resamples)
 
 
 def _with_dataset(results: ResultSet, dataset: Sequence[DatasetRow] | None) -> ResultSet:

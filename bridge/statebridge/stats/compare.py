@@ -25,7 +25,7 @@ from statebridge.stats.difference import clustered_difference
 from statebridge.stats.inference.intervals import on_threads
 from statebridge.stats.information.bits import MEASURE, message_bits
 from statebridge.stats.own_row import own_row_differences
-from statebridge.stats.pairing import PairedCondition, Pairing
+from statebridge.stats.pairing import PairedCondition, Pairing, is_bounded
 from statebridge.stats.setting import ChannelSetting, channel_settings
 from statebridge.stats.shares import CORRECTED, REPLACED, failure_chain, gaps_closed
 from statebridge.stats.strata import stratifications
@@ -87,9 +87,7 @@ def compare(
         chains = _failure_chains(pairing, pairs, settings, warnings)
         own = own_row_differences(results, pairing, settings_here, chosen, settings, warnings)
         for setting in settings_here:
-            gaps += gaps_closed(
-                pairing, setting, chosen, level=settings.level, resamples=settings.resamples
-            )
+            gaps += gaps_closed(pairing, setting, chosen, level=settings.level)
         if baseline is None and MEASURE in chosen:
             bits = message_bits(results, settings)
     warnings += [line for paired in pairs for line in paired.warnings]
@@ -237,18 +235,12 @@ def _failure_chains(
         (paired.direction, paired.baseline, paired.metric) for paired in pairs
     ):
         ends = {(direction, name, baseline, metric) for name in (REPLACED, CORRECTED)}
-        # There is such a thing as a loss only where more is better.
-        if not ends <= compared or MEASURES[metric].better != "higher":
+        # There is such a thing as a loss only where more is better, and parts that add up to it
+        # only of a mean.
+        if not ends <= compared or MEASURES[metric].better != "higher" or not is_bounded(metric):
             continue
         try:
-            chain = failure_chain(
-                pairing,
-                direction,
-                baseline,
-                metric,
-                level=settings.level,
-                resamples=settings.resamples,
-            )
+            chain = failure_chain(pairing, direction, baseline, metric, level=settings.level)
         except ResultError as error:  # the two have no seed or row in common
             warnings.append(f"no failure chain: {error}")
         else:

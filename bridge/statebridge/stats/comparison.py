@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 IntervalMethod = Literal[
     "mover_mid_p",
     "mover_exact",
-    "studentised_bootstrap",
+    "median_order_statistics",
     "fieller_mid_p",
-    "fieller_studentised",
     "pooled_percentile_bootstrap",
     "tost_normal",
 ]
 """How an interval was made; each is described where it is computed.
 
-`mover_mid_p`, `mover_exact` (equivalence tests), `studentised_bootstrap`: rows are the clusters
-(`statebridge.stats.inference.means`). `fieller_*`: a share, by the same two methods
+`mover_mid_p`, `mover_exact` (equivalence tests): of the mean of a metric from 0 to 1, rows as
+clusters (`statebridge.stats.inference.means`). `median_order_statistics`: of the median row of a
+metric without bounds (`statebridge.stats.inference.medians`). `fieller_mid_p`: of a share
 (`statebridge.stats.shares`). `pooled_percentile_bootstrap`: as published, seeds of a row taken as
 independent (`statebridge.papers.linear_translation.bootstrap`). `tost_normal`: the interval that
 the published equivalence test amounts to.
@@ -53,8 +53,12 @@ PMethod = Literal[
     "exact_mcnemar_over_seeds",
     "mcnemar_continuity_corrected",
     "mcnemar_continuity_corrected_min_over_seeds",
-    "studentised_bootstrap",
+    "exact_sign_test",
+    "mover_exact",
 ]
+"""The test of no difference. `exact_sign_test`: as many rows improve as get worse, of a metric
+without bounds. `mover_exact`: by the limits of the mean of a metric from 0 to 1."""
+CentreName = Literal["mean", "median"]
 
 
 def measures_change(metric: str) -> bool:
@@ -92,9 +96,8 @@ MODES: Registry[ComparisonMode] = Registry(
 )
 Mode = Annotated[str, NameIn(MODES)]
 """`clustered` (rows as clusters, the default), or the mode of a paper."""
-RESAMPLES = 10_000
 NEGLIGIBLE_NATS = 0.1
-"""Equivalence margin of a log-probability: the answer's probability changes by a tenth."""
+"""Negligible change of a log-probability: the answer's probability changes by a tenth."""
 RELATIVE_MARGIN = 0.2
 """The 80 % of the rule of bioequivalence (80 to 125 % of the reference)."""
 PERMUTATIONS = 1999
@@ -113,18 +116,16 @@ class Settings(Record):
     continuous_margins: dict[str, tuple[Annotated[float, Field(gt=0)], ...]] = {  # noqa: RUF012 - pydantic copies it
         "gold_logprob": (NEGLIGIBLE_NATS,)
     }
-    """Equivalence margins by continuous metric, in its units."""
+    """Sizes in its units below which a row's change of a metric without bounds is negligible."""
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     level: Annotated[float, Field(gt=0, lt=1)] = 0.95
     """Level of the default mode's intervals; the published mode's are 95 % intervals."""
     power: Annotated[float, Field(gt=0, lt=1)] = 0.80
-    resamples: Annotated[int, Field(ge=100)] = RESAMPLES
-    """Number of resamples of the default mode; the published mode draws 5,000."""
     stratify_by: tuple[str, ...] = ATTRIBUTES
     permutations: Annotated[int, Field(ge=99)] = PERMUTATIONS
 
     def margins_for(self, metric: str, *, zero_one: bool) -> tuple[float, ...]:
-        """The equivalence margins declared for a metric; may be empty."""
+        """The margins declared for a metric; may be empty. Of equivalence, where it has bounds."""
         if metric in self.continuous_margins:
             return self.continuous_margins[metric]
         return self.margins if zero_one else ()
@@ -211,7 +212,7 @@ class EffectSize(Record):
     discordant_odds_ratio: float | None
     """0/1 metrics: gained / lost over all runs; None where nothing was lost."""
     minimal_detectable: float | None
-    """The smallest true mean delta found with `power` at this n, in the metric's units, by the
+    """The smallest true delta found with `power` at this n, in the metric's units, by the
     difference's own test at alpha over the number of tests of its family."""
     power: float
 
@@ -224,10 +225,11 @@ class SeedDifference(Record):
     mean: float
     baseline_mean: float
     delta: float
+    """Difference of this run, as that of all runs together."""
     interval: Interval | None
     counts: Counts
     p: float | None
-    """None where the data give no test (a continuous metric without variance)."""
+    """None where the data give no test (deltas without bounds that are all the same)."""
     p_method: PMethod | None
 
 
@@ -247,9 +249,10 @@ class Difference(Record):
     mean: float
     baseline_mean: float
     delta: float
-    """Condition less baseline. Clustered: mean over rows of the mean over seeds."""
+    """Condition less baseline, each row's seeds averaged first: the `centre` of the rows' deltas.
+    A median is not the difference of the two means."""
     standard_error: float | None
-    """Standard error of the clustered mean; None for one row, and in published mode."""
+    """Standard error of a clustered mean; None of a median, for one row, and in published mode."""
     interval: Interval | None
     """None where the data give none; `warnings` says why."""
     counts: Counts
@@ -260,7 +263,7 @@ class Difference(Record):
     metric, or all channels of a setting that are compared with another row's state."""
     effect: EffectSize | None
     equivalence: Equivalence | None
-    """None in the absence of declared margins for this metric, or of variance."""
+    """None in the absence of declared margins for this metric, or of bounds."""
     same_sign_in_every_seed: bool
     """Whether all runs' deltas are above zero, or all below."""
     verdict: Verdict | None
@@ -270,6 +273,9 @@ class Difference(Record):
     interval_over_seeds: Interval | None = None
     """Interval for other rows and other seeds; `interval` is for other rows with these seeds."""
     no_interval_over_seeds_because: str | None = None
+    centre: CentreName = "mean"
+    """Kind of `delta` and its interval: the mean of the rows' deltas, for a metric from 0 to 1, or
+    their median, for one without bounds (`stats.inference.medians`)."""
     family: int | None = None
     """Number of tests that `p_holm` is corrected over."""
     no_verdict_because: str | None = None
@@ -293,12 +299,22 @@ class Difference(Record):
     @property
     def is_better(self) -> bool:
         """Whether the condition was shown to be better than the baseline, by however little."""
-        return self._shown and better_sign(self.metric) * self.delta > 0
+        return self._shown and self.more_better
 
     @property
     def is_worse(self) -> bool:
         """Whether the condition was shown to be worse than the baseline, by however little."""
-        return self._shown and better_sign(self.metric) * self.delta < 0
+        return self._shown and not self.more_better
+
+    @property
+    def more_better(self) -> bool:
+        """Whether the condition is on the better side, however little is shown.
+
+        By the counts where the median row does not move but others do.
+        """
+        if self.delta == 0:
+            return self.counts.gained > self.counts.lost
+        return better_sign(self.metric) * self.delta > 0
 
     @property
     def _shown(self) -> bool:
@@ -333,7 +349,7 @@ class Stratification(Record):
     """Corrected over the conditions and attributes of this direction, baseline and metric."""
     permutations: int
     no_interaction_because: str | None = None
-    """Why there is no test: one stratum, too few rows, or few rows that carry the means."""
+    """Why there is no test: one stratum, too few rows, or a metric without bounds."""
 
 
 class Share(Record):
@@ -389,22 +405,25 @@ class GapClosed(Record):
     runs: int
     n_rows: int
     gap: float
-    """Skyline less floor."""
+    """Skyline less floor: the mean of the rows, or the median of a metric without bounds."""
     gap_interval: Interval | None
     closed: float
-    """Condition less floor, averaged over the runs (seeds) of each row."""
+    """Condition less floor, each row's runs (seeds) averaged first; mean or median as `gap`."""
     share: Share | None
     """Share of the gap: 0 is nothing, 1 as much as the context itself; below 0 it does harm."""
     no_share_because: str | None
-    """Why the share is None: the gap is not clearly above zero, or the share has no limits."""
+    """Why the share is None: the gap is not clearly above zero, the share has no limits, or the
+    metric no bounds."""
 
 
 class Estimate(Record):
-    """A mean over rows, with its interval."""
+    """The median over rows, with its interval, and the mean, which has none."""
 
     value: float
+    """Median row."""
     interval: Interval | None
-    """None where the rows give none."""
+    """Interval of the median; None where there are too few rows."""
+    mean: float
     n_rows: int
 
 
@@ -429,7 +448,8 @@ class MessageBits(Record):
     sent_bytes: float | None
     """Mean over rows; None where nothing is sent, or the results do not say how much."""
     per_kilobyte: Estimate | None
-    """Mean bits over mean kilobytes (1,000 bytes) sent."""
+    """Bits of a row over its kilobytes (1,000 bytes) sent; its mean is mean bits over mean
+    kilobytes."""
     gigaflop: float | None
     """Mean operations of both models for a row, in 10⁹: exact count, with a cache."""
     per_gigaflop: Estimate | None

@@ -20,24 +20,28 @@ from statebridge.stats.comparison import (
 from statebridge.stats.inference.hypothesis_tests import (
     cohens_dz,
     discordant_odds_ratio,
-    equivalence,
     exact_mcnemar,
     exact_mcnemar_over_seeds,
+    tost,
 )
 from statebridge.stats.inference.intervals import (
     FEW_LEAVING,
     LEAST_SEEDS,
     Floats,
-    carrying_rows,
-    interval_of,
+    centre_value,
+    clustered_interval,
     mean_and_sd,
-    mean_of,
-    method_of,
     over_seeds,
     rows_leaving,
 )
-from statebridge.stats.inference.means import Mean, is_constant
-from statebridge.stats.pairing import ClusteredRows, PairedCondition, PairedRun, is_zero_one
+from statebridge.stats.inference.means import BoundedMean, is_constant
+from statebridge.stats.pairing import (
+    ClusteredRows,
+    PairedCondition,
+    PairedRun,
+    is_bounded,
+    is_zero_one,
+)
 
 
 def clustered_difference(paired: PairedCondition, settings: Settings) -> Difference:
@@ -49,7 +53,7 @@ def clustered_difference(paired: PairedCondition, settings: Settings) -> Differe
     Raises:
         ResultError: The condition's runs have no row in common.
     """
-    zero_one = is_zero_one(paired.metric)
+    zero_one, bounded = is_zero_one(paired.metric), is_bounded(paired.metric)
     rows = paired.by_row
     deltas = rows.deltas
     shared = set(rows.row_ids)
@@ -57,14 +61,11 @@ def clustered_difference(paired: PairedCondition, settings: Settings) -> Differe
     by_seed = tuple(_seed_difference(paired, run, settings) for run in paired.runs)
     sign = better_sign(paired.metric)
     counts = add_counts([run_counts(run, zero_one=zero_one, sign=sign) for run in runs])
-    mean, sd = mean_and_sd(deltas)
-    evidence = mean_of(deltas, zero_one=zero_one, resamples=settings.resamples)
-    interval = interval_of(evidence, settings.level, method_of(zero_one=zero_one))
-    wider, not_wider = _over_seeds(runs, interval, zero_one=zero_one)
-    p, p_method = None, None
-    if not paired.untested:
-        p, p_method = _p_value(rows.sums, rows.runs, evidence, zero_one=zero_one)
-    margins = settings.margins_for(paired.metric, zero_one=zero_one)
+    sd = mean_and_sd(deltas)[1]
+    interval = clustered_interval(deltas, bounded=bounded, level=settings.level)
+    wider, not_wider = _over_seeds(runs, interval, bounded=bounded)
+    p, p_method = _p_value(paired, rows.sums, rows.runs)
+    margins = settings.margins_for(paired.metric, zero_one=bounded)
     size = len(deltas) * len(runs)
     return Difference(
         direction=paired.direction,
@@ -77,26 +78,20 @@ def clustered_difference(paired: PairedCondition, settings: Settings) -> Differe
         n_pooled=size,
         mean=math.fsum(value for run in runs for value in run.values) / size,
         baseline_mean=math.fsum(value for run in runs for value in run.baseline_values) / size,
-        delta=mean,
-        standard_error=sd / math.sqrt(len(deltas)) if len(deltas) > 1 else None,
+        delta=centre_value(deltas, bounded=bounded),
+        centre="mean" if bounded else "median",
+        standard_error=sd / math.sqrt(len(deltas)) if bounded and len(deltas) > 1 else None,
         interval=interval,
         counts=counts,
         p=p,
         p_method=p_method,
         p_holm=None,
         effect=_effect(deltas, counts, settings, zero_one=zero_one),
-        equivalence=equivalence(
-            mean_of(deltas, zero_one=True, exact=True) if zero_one else evidence,
-            margins,
-            zero_one=zero_one,
-            alpha=settings.alpha,
-        )
-        if margins
-        else None,
+        equivalence=tost(deltas, margins, alpha=settings.alpha) if margins and bounded else None,
         same_sign_in_every_seed=same_sign([seed.delta for seed in by_seed]),
         verdict=None,
         by_seed=by_seed,
-        warnings=(*paired.warnings, *_remarks(paired, rows, interval, zero_one=zero_one)),
+        warnings=(*paired.warnings, *_remarks(paired, rows, interval, bounded=bounded)),
         interval_over_seeds=wider,
         no_interval_over_seeds_because=not_wider,
     )
@@ -139,18 +134,16 @@ def same_sign(deltas: list[float]) -> bool:
 def _seed_difference(paired: PairedCondition, run: PairedRun, settings: Settings) -> SeedDifference:
     zero_one = is_zero_one(paired.metric)
     counts = run_counts(run, zero_one=zero_one, sign=better_sign(paired.metric))
-    evidence = mean_of(run.deltas, zero_one=zero_one, resamples=settings.resamples)
-    p, p_method = None, None
-    if not paired.untested:
-        p, p_method = _p_value(run.deltas, 1, evidence, zero_one=zero_one)
+    bounded = is_bounded(paired.metric)
+    p, p_method = _p_value(paired, run.deltas, 1)
     n = len(run.row_ids)
     return SeedDifference(
         seed=run.seed,
         n=n,
         mean=math.fsum(run.values) / n,
         baseline_mean=math.fsum(run.baseline_values) / n,
-        delta=math.fsum(run.deltas) / n,
-        interval=interval_of(evidence, settings.level, method_of(zero_one=zero_one)),
+        delta=centre_value(run.deltas, bounded=bounded),
+        interval=clustered_interval(run.deltas, bounded=bounded, level=settings.level),
         counts=counts,
         p=p,
         p_method=p_method,
@@ -158,7 +151,7 @@ def _seed_difference(paired: PairedCondition, run: PairedRun, settings: Settings
 
 
 def _over_seeds(
-    runs: Sequence[PairedRun], interval: Interval | None, *, zero_one: bool
+    runs: Sequence[PairedRun], interval: Interval | None, *, bounded: bool
 ) -> tuple[Interval | None, str | None]:
     """The interval for other rows and other seeds, or why there is none."""
     if all(run.seed is None for run in runs):
@@ -166,31 +159,38 @@ def _over_seeds(
     if len(runs) < LEAST_SEEDS:
         few = "one seed does" if len(runs) == 1 else f"{len(runs)} seeds do"
         return None, f"{few} not show how seeds differ; {LEAST_SEEDS} are needed"
+    if not bounded:
+        return None, "no method is known to hold for a median over other seeds"
     if interval is None:
         return None, "the rows give no interval"
     deltas = np.stack([run.deltas for run in runs], axis=1)
-    return over_seeds(deltas, interval, zero_one=zero_one), None
+    return over_seeds(deltas, interval), None
 
 
 def _p_value(
-    row_sums: Floats, runs: int, evidence: Mean | None, *, zero_one: bool
+    paired: PairedCondition, row_sums: Floats, runs: int
 ) -> tuple[float | None, PMethod | None]:
-    """Test that the mean is zero, given each row's deltas summed over the runs."""
-    if not zero_one:
-        if evidence is None:
-            return None, None
-        smaller = min(evidence.p_above(0.0), evidence.p_below(0.0))
-        return min(1.0, 2.0 * smaller), "studentised_bootstrap"
-    if runs == 1:
-        gained, lost = int((row_sums > 0).sum()), int((row_sums < 0).sum())
+    """Test that there is no difference, given each row's deltas summed over the runs."""
+    gained, lost = int((row_sums > 0).sum()), int((row_sums < 0).sum())
+    if paired.untested:
+        return None, None
+    if not is_bounded(paired.metric):
+        # As many rows are above zero as below; rows at zero say nothing of it.
+        enough = len(row_sums) > 1 and not is_constant(row_sums)
+        return (exact_mcnemar(gained, lost), "exact_sign_test") if enough else (None, None)
+    zero_one = is_zero_one(paired.metric)
+    if zero_one and runs == 1:
         return exact_mcnemar(gained, lost), "exact_mcnemar"
+    of_limits = None
+    if len(row_sums) > 1:
+        mean = BoundedMean(row_sums / runs, exact=not zero_one)
+        of_limits = min(1.0, 2.0 * min(mean.p_above(0.0), mean.p_below(0.0)))
+    if not zero_one:
+        return of_limits, None if of_limits is None else "mover_exact"
     flipped = exact_mcnemar_over_seeds(row_sums.astype(np.int64))
-    if evidence is None:
-        return flipped, "exact_mcnemar_over_seeds"
     # Where rows are lost under all seeds and gained under one each, sign flips alone reject a
     # true null in up to 15 %.
-    of_interval = 2.0 * min(evidence.p_above(0.0), evidence.p_below(0.0))
-    return min(1.0, max(flipped, of_interval)), "exact_mcnemar_over_seeds"
+    return max(flipped, of_limits or flipped), "exact_mcnemar_over_seeds"
 
 
 def _effect(deltas: Floats, counts: Counts, settings: Settings, *, zero_one: bool) -> EffectSize:
@@ -205,12 +205,8 @@ def _effect(deltas: Floats, counts: Counts, settings: Settings, *, zero_one: boo
     )
 
 
-FEW_CARRYING = 5
-"""Where fewer rows make up half of the variance of a mean, a warning states it."""
-
-
 def _remarks(
-    paired: PairedCondition, rows: ClusteredRows, interval: Interval | None, *, zero_one: bool
+    paired: PairedCondition, rows: ClusteredRows, interval: Interval | None, *, bounded: bool
 ) -> list[str]:
     where = f"{paired.condition} against {paired.baseline} ({paired.direction}, {paired.metric})"
     remarks = []
@@ -222,7 +218,7 @@ def _remarks(
     n = len(deltas)
     if n == 1:
         remarks.append(f"{where}: one row gives no interval, no equivalence test and no power")
-    elif zero_one:
+    elif bounded:
         leaving = rows_leaving(deltas)
         if leaving < FEW_LEAVING:
             remarks.append(
@@ -233,11 +229,11 @@ def _remarks(
         remarks.append(f"{where}: every row has the same delta; there is no interval and no test")
     elif interval is None:
         remarks.append(
-            f"{where}: so few of {n} rows differ from the others that they give no interval"
+            f"{where}: {n} rows give no interval of the median: they are too few, or most agree"
         )
-    elif (carrying := carrying_rows(deltas)) < min(FEW_CARRYING, n / 10):
+    elif (tied := int((deltas == np.median(deltas)).sum())) > math.sqrt(n) / 2:
         remarks.append(
-            f"{where}: {carrying} of {n} rows make up half of the variance of the mean; its "
-            "interval and p hold only if such rows are as frequent as here"
+            f"{where}: {tied} of {n} rows have the median difference; the interval is wider than "
+            "its level needs"
         )
     return remarks

@@ -3,36 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import sqrt
 from statistics import fmean
 
-from scipy.stats import norm
+import numpy as np
 
 from statebridge.errors import ResultError
 from statebridge.records import ResultSet
 from statebridge.results.cost import ConditionCost, condition_costs
-from statebridge.scoring import row_values
-
-
-def wilson_interval(share: float, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Return the score interval of a share of `n` independent rows.
-
-    The share need not be a whole number of rows: a mean over seeds has the interval of its
-    rows, however many seeds there are, since seeds of one row are not independent.
-
-    Raises:
-        ResultError: No row, or `share` or `level` out of range.
-    """
-    if n < 1 or not 0 <= share <= 1 or not 0 < level < 1:
-        raise ResultError(
-            f"wilson interval: share {share} of {n} rows at level {level}; give a share from 0 to "
-            "1 of at least one row, and a level between 0 and 1"
-        )
-    z = float(norm.ppf((1 + level) / 2))
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    # At 0 and 1 one end is the share itself, which rounding must not pass.
-    return max(0.0, min(centre - half, share)), min(1.0, max(centre + half, share))
+from statebridge.scoring import primary_metric, row_values
+from statebridge.stats.inference.means import share_limits
+from statebridge.stats.pairing import is_bounded
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +24,7 @@ class MethodScore:
     """Mean over rows and seeds."""
     low: float
     high: float
-    """Ends of the 95 % Wilson interval over rows."""
+    """Ends of the 95 % interval over rows, by mid-P."""
     rows: int
 
 
@@ -53,7 +33,7 @@ class MethodScores:
     """The methods of a run."""
 
     measure: str
-    """Measure of a right answer: the task's own convention, or word-boundary containment."""
+    """Primary metric of the task, by which an answer is right."""
     methods: tuple[MethodScore, ...]
 
 
@@ -61,16 +41,18 @@ def method_scores(results: ResultSet) -> MethodScores:
     """Return cost and score of each method of a run, in the order of its cells.
 
     Raises:
-        ResultError: As `condition_costs`; no row can be scored.
+        ResultError: As `condition_costs`; nothing was decoded.
     """
-    measure = _measure(results)
     costs = condition_costs(results)
+    measure = _measure(results)
     return MethodScores(measure, tuple(_score(results, cost, measure) for cost in costs))
 
 
 def _measure(results: ResultSet) -> str:
-    own = any(row.task_correct is not None for cell in results.cells for row in cell.lanes)
-    return "task_correct" if own else "word_boundary_contains"
+    primary = primary_metric(results)
+    if not is_bounded(primary):
+        raise ResultError(f"{primary} is no share of right answers; decode the run's texts")
+    return primary
 
 
 def _score(results: ResultSet, cost: ConditionCost, measure: str) -> MethodScore:
@@ -79,6 +61,6 @@ def _score(results: ResultSet, cost: ConditionCost, measure: str) -> MethodScore
     for cell in cells:
         for row_id, value in row_values(cell, measure).items():
             by_row.setdefault(row_id, []).append(value)
-    share = fmean(fmean(values) for values in by_row.values())
-    low, high = wilson_interval(min(1.0, max(0.0, share)), len(by_row))
-    return MethodScore(cost, share, low, high, len(by_row))
+    shares = np.array([fmean(values) for values in by_row.values()])
+    low, high = share_limits(shares)
+    return MethodScore(cost, fmean(shares.tolist()), low, high, len(by_row))

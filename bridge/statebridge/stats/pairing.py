@@ -29,6 +29,11 @@ def is_zero_one(metric: str) -> bool:
     return metric in MEASURES and MEASURES[metric].kind == "zero_one"
 
 
+def is_bounded(metric: str) -> bool:
+    """Whether a metric is from 0 to 1 for each row, so that the mean of its deltas has limits."""
+    return metric in MEASURES and MEASURES[metric].kind != "number"
+
+
 @dataclass(frozen=True)
 class PairedRun:
     """One cell beside its baseline cell, on the rows that both have a value for."""

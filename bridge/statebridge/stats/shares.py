@@ -16,8 +16,11 @@ have read itself.
 The interval of a share holds every share at which the mean of part − share × whole may be zero, by
 the same method as the interval of the part (`statebridge.stats.inference.means`). A share is
 therefore clear of 0 exactly where the difference from the floor is, and clear of 1 exactly where
-the difference from the ceiling is. Where the whole is less than `LEAST_ERRORS` standard errors
-above zero there is no share: its interval would be of any width.
+the difference from the ceiling is.
+
+The share of a metric without bounds is a ratio of two means, of which neither has an interval that
+holds, so there is none. Where the whole is less than `LEAST_ERRORS` standard errors above zero
+there is no share either: its interval would be of any width.
 """
 
 from __future__ import annotations
@@ -29,10 +32,15 @@ import numpy as np
 
 from statebridge.errors import ResultError
 from statebridge.records import Direction
-from statebridge.stats.comparison import RESAMPLES, FailureChain, GapClosed, Interval, Share
-from statebridge.stats.inference.intervals import Floats, clustered_interval, mean_and_sd
-from statebridge.stats.inference.means import BoundedMean, Mean, Resamples, ratio_limits
-from statebridge.stats.pairing import PairedCondition, Pairing, is_zero_one
+from statebridge.stats.comparison import FailureChain, GapClosed, Interval, Share
+from statebridge.stats.inference.intervals import (
+    Floats,
+    centre_value,
+    clustered_interval,
+    mean_and_sd,
+)
+from statebridge.stats.inference.means import BoundedMean, ratio_limits
+from statebridge.stats.pairing import PairedCondition, Pairing, is_bounded
 from statebridge.stats.setting import ChannelSetting
 
 REPLACED = "replace"
@@ -50,32 +58,31 @@ def failure_chain(
     replaced: str = REPLACED,
     corrected: str = CORRECTED,
     level: float = 0.95,
-    resamples: int,
 ) -> FailureChain:
     """Split the loss from `baseline` to `replaced` at `corrected`, rows as clusters.
 
     Deltas are averaged over the seeds that both conditions have.
 
     Raises:
-        ResultError: A condition is missing, or the two have no seed or no row in common.
+        ResultError: A condition is missing, the two have no seed or no row in common, or the metric
+            has no bounds: its losses are medians, which do not add up.
     """
+    if not is_bounded(metric):
+        raise ResultError(f"{metric} has no bounds, so its losses do not add up; give another one")
     of_replaced = pairing.pair(direction, replaced, baseline, metric)
     of_corrected = pairing.pair(direction, corrected, baseline, metric)
     seeds = _shared_seeds(of_replaced, of_corrected)
     replaced_deltas, corrected_deltas = _aligned(of_replaced.over(seeds), of_corrected.over(seeds))
-    zero_one = is_zero_one(metric)
 
     def interval(deltas: Floats) -> Interval | None:
-        return clustered_interval(deltas, zero_one=zero_one, level=level, resamples=resamples)
+        return clustered_interval(deltas, bounded=True, level=level)
 
     total, by_direction = -replaced_deltas, -corrected_deltas
     by_norm = total - by_direction
     norm_share, reason = share_of(
         by_norm,
         total,
-        zero_one=zero_one,
         level=level,
-        resamples=resamples,
         unclear="the total loss is not clearly above zero",
     )
     direction_share = None
@@ -109,21 +116,20 @@ def gaps_closed(
     metrics: Sequence[str],
     *,
     level: float,
-    resamples: int,
 ) -> list[GapClosed]:
     """Return the share that each condition of a private setting closes, by each metric.
 
     Nothing where the setting has no skyline. A metric of which either bound has no value is
-    left out, as is a rank or a divergence, whose means say little of a share.
+    left out, as is a rank or a divergence. The log-probability of gold has a gap and no share.
     """
     if setting.ceiling is None:
         return []
     others = sorted(setting.conditions - {setting.floor, setting.ceiling})
     bounds = (setting.floor, setting.ceiling)
     return [
-        _gap_closed(pairing, setting, condition, metric, level, resamples)
+        _gap_closed(pairing, setting, condition, metric, level)
         for metric in metrics
-        if is_zero_one(metric) or metric == "gold_logprob"
+        if is_bounded(metric) or metric == "gold_logprob"
         if all(pairing.has_values(setting.direction, name, metric) for name in bounds)
         for condition in others
         if pairing.has_values(setting.direction, condition, metric)
@@ -136,20 +142,16 @@ def _gap_closed(
     condition: str,
     metric: str,
     level: float,
-    resamples: int,
 ) -> GapClosed:
     direction, floor, ceiling = setting.direction, setting.floor, str(setting.ceiling)
     gained = pairing.pair(direction, condition, floor, metric)
     part, total = _aligned(gained, pairing.pair(direction, ceiling, floor, metric))
-    zero_one = is_zero_one(metric)
-    share, reason = share_of(
-        part,
-        total,
-        zero_one=zero_one,
-        level=level,
-        resamples=resamples,
-        unclear="the skyline is not clearly above the floor",
-    )
+    bounded = is_bounded(metric)
+    share: Share | None = None
+    reason: str | None = _NO_BOUNDS
+    if bounded:
+        unclear = "the skyline is not clearly above the floor"
+        share, reason = share_of(part, total, level=level, unclear=unclear)
     return GapClosed(
         direction=direction,
         prompt=setting.prompt,
@@ -159,24 +161,27 @@ def _gap_closed(
         metric=metric,
         runs=gained.by_row.runs,
         n_rows=len(total),
-        gap=math.fsum(total) / len(total),
-        gap_interval=clustered_interval(total, zero_one=zero_one, level=level, resamples=resamples),
-        closed=math.fsum(part) / len(total),
+        gap=centre_value(total, bounded=bounded),
+        gap_interval=clustered_interval(total, bounded=bounded, level=level),
+        closed=centre_value(part, bounded=bounded),
         share=share,
         no_share_because=reason,
     )
+
+
+_NO_BOUNDS = "the metric has no bounds, so no interval of its mean holds, nor of a ratio of two"
 
 
 def share_of(
     part: Floats,
     whole: Floats,
     *,
-    zero_one: bool,
     level: float = 0.95,
-    resamples: int = RESAMPLES,
     unclear: str = "the whole is not clearly above zero",
 ) -> tuple[Share | None, str | None]:
     """Return the share that the mean of `part` is of the mean of `whole`, both shape (rows,).
+
+    Both are deltas of a metric from 0 to 1.
 
     Returns:
         The share with its interval and None, or None and the reason why there is none.
@@ -194,29 +199,15 @@ def share_of(
             else f"{unclear}: the two have the same mean"
         )
     value = math.fsum(part) / math.fsum(whole)
-    drawn = None if zero_one else Resamples(np.stack([part, whole], axis=1), resamples)
-
-    def rest(share: float) -> Mean | None:
-        if drawn is not None:
-            return drawn.along([1.0, -share])
-        return bounded_rest(part, whole, share)
-
-    if rest(value) is None:
-        return None, "the share is the same in every row, which leaves no interval"
-    limits = ratio_limits(rest, value, level)
+    limits = ratio_limits(lambda share: bounded_rest(part, whole, share), value, level)
     if limits is None:
         return None, "the rows give no limits for the share"
-    interval = Interval(
-        low=limits[0],
-        high=limits[1],
-        level=level,
-        method="fieller_mid_p" if zero_one else "fieller_studentised",
-    )
+    interval = Interval(low=limits[0], high=limits[1], level=level, method="fieller_mid_p")
     return Share(value=value, interval=interval), None
 
 
-def bounded_rest(part: Floats, whole: Floats, share: float) -> Mean:
-    """Return the mean of the part less a share of the whole, of a 0/1 metric."""
+def bounded_rest(part: Floats, whole: Floats, share: float) -> BoundedMean:
+    """Return the mean of the part less a share of the whole, of a bounded metric."""
     rest = part - share * whole
     # Rows of the gap move by as much; others may move by more, and then the scale is theirs.
     scale = max(abs(share), abs(1.0 - share), float(np.abs(rest).max()))

@@ -29,11 +29,12 @@ from statebridge.stats.comparison import (
 from statebridge.stats.inference.hypothesis_tests import holm_by_family
 from statebridge.stats.inference.intervals import (
     Floats,
+    centre_value,
     clustered_interval,
     keyed_generator,
     on_threads,
 )
-from statebridge.stats.pairing import PairedCondition, is_zero_one
+from statebridge.stats.pairing import PairedCondition, is_bounded
 
 _BINS = 4
 _DERIVED = {"domain": "domain_inferred"}
@@ -118,9 +119,6 @@ def _binned(lengths: Mapping[str, int]) -> dict[str, str]:
 
 FEWEST = 12
 """Rows that a stratum needs to be part of the test: fewer do not show their variance."""
-_MOST_SKEWED = 0.25
-"""Skewness over the root of the rows up to which the test was found to hold for continuous
-metrics; 2 and 71 rows (an exponential) are just below it."""
 _BLOCK = 250
 """Permutations arranged at a time, which bounds the memory that many rows take."""
 
@@ -130,8 +128,11 @@ class _Strata:
     """Rows that lie stratum after stratum in the last axis."""
 
     sizes: npt.NDArray[np.int64]
-    least: Floats
-    """Variance below which none is taken to be: of a 0/1 metric that of one row that differs."""
+
+    @property
+    def least(self) -> Floats:
+        """Variance below which none is taken to be: that of one row that differs by one."""
+        return 1.0 / self.sizes
 
     def _moments(self, arranged: Floats) -> tuple[Floats, Floats]:
         """The means of the strata and the inverse squares of their errors, (..., strata)."""
@@ -159,23 +160,14 @@ class _Strata:
         freedom = (count**2 - 1) / (3.0 * spread)
         return float(stats.f.sf(observed / (count - 1) / scale, count - 1, freedom))
 
-    def skewness(self, arranged: Floats) -> float:
-        """Skewness of the rows within their strata, over the root of the smallest stratum."""
-        means, weights = self._moments(arranged)
-        variances = self.sizes / weights
-        # Rows of a stratum without variance differ by rounding alone.
-        errors = np.where(variances > 2 * self.least, np.sqrt(variances), math.inf)
-        each = (arranged - np.repeat(means, self.sizes)) / np.repeat(errors, self.sizes)
-        second = float((each**2).mean())
-        if second == 0:
-            return 0.0
-        third = abs(float((each**3).mean()))
-        return third / math.pow(second, 1.5) / math.sqrt(int(self.sizes.min()))
-
 
 @dataclass
 class InteractionTest:
     """A permutation test of whether the mean delta differs between strata.
+
+    It is of a metric from 0 to 1. Of one without bounds no test was found that holds where strata
+    vary differently: of means it fails in heavy tails, of medians (A. M. Mood's) in 6 to 7 % of
+    samples at a nominal 5 %.
 
     The strata's labels are permuted over the rows. The statistic is Welch's: the sum of squares
     between strata, each weighted by its size over its own variance, computed anew in every
@@ -200,8 +192,6 @@ class InteractionTest:
         row_ids: Sequence[str],
         labels: Sequence[str],
         deltas: Floats,
-        *,
-        zero_one: bool,
     ) -> tuple[float | None, str | None]:
         """Return p, or None and why there is none.
 
@@ -218,11 +208,9 @@ class InteractionTest:
             sizes = np.bincount(codes)
         if len(sizes) < 2:
             return None, f"fewer than two strata hold {FEWEST} rows"
-        strata = _Strata(sizes, 1.0 / sizes if zero_one else np.full(len(sizes), 1e-300))
+        strata = _Strata(sizes)
         centred = deltas - math.fsum(deltas) / len(deltas)
         arranged = centred[np.argsort(codes, kind="stable")]
-        if not zero_one and strata.skewness(arranged) > _MOST_SKEWED:
-            return None, "few rows carry the means, and the test does not hold for such rows"
         observed = float(strata.between(arranged))
         orders = self._orders(attribute, tuple(row_ids))
         blocks = range(0, self.permutations, _BLOCK)
@@ -328,6 +316,7 @@ def _stratified(
     kept_ids = [row_id for row_id, keep in zip(rows.row_ids, known, strict=True) if keep]
     kept_labels = [label for label in row_labels if label is not None]
     deltas = rows.deltas[known]
+    bounded = is_bounded(paired.metric)
     means, baseline_means = rows.values[known], rows.baseline_values[known]
     strata = []
     for label in ordered_labels(kept_labels):
@@ -339,23 +328,18 @@ def _stratified(
                 n_rows=size,
                 mean=math.fsum(means[inside]) / size,
                 baseline_mean=math.fsum(baseline_means[inside]) / size,
-                delta=math.fsum(deltas[inside]) / size,
-                interval=clustered_interval(
-                    deltas[inside],
-                    zero_one=is_zero_one(paired.metric),
-                    level=settings.level,
-                    resamples=settings.resamples,
-                ),
+                delta=centre_value(deltas[inside], bounded=bounded),
+                interval=clustered_interval(deltas[inside], bounded=bounded, level=settings.level),
             )
         )
     p: float | None = None
     reason: str | None
     if paired.untested:
         reason = f"{paired.metric} is 0 under {paired.baseline} by definition"
+    elif not bounded:
+        reason = f"no test holds for {paired.metric}, which has no bounds"
     else:
-        p, reason = interaction.p_value(
-            attribute, kept_ids, kept_labels, deltas, zero_one=is_zero_one(paired.metric)
-        )
+        p, reason = interaction.p_value(attribute, kept_ids, kept_labels, deltas)
     return Stratification(
         direction=paired.direction,
         condition=paired.condition,

@@ -7,6 +7,7 @@ test of no difference and for each margin's equivalence test.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Hashable, Sequence
 
@@ -18,13 +19,12 @@ from statebridge.stats.comparison import (
     Equivalence,
     Settings,
     Verdict,
-    better_sign,
     measures_change,
 )
-from statebridge.stats.inference.detectable import detectable_mean, detectable_share
+from statebridge.stats.inference.detectable import detectable_median, detectable_share
 from statebridge.stats.inference.hypothesis_tests import holm_by_family
 from statebridge.stats.inference.means import BoundedMean
-from statebridge.stats.pairing import PairedCondition, is_zero_one
+from statebridge.stats.pairing import PairedCondition, is_bounded, is_zero_one
 
 
 def judged(
@@ -65,7 +65,7 @@ def _judged(
             "family": family if p_holm is not None else None,
             "equivalence": equivalence,
             "effect": effect,
-            "no_verdict_because": _no_verdict(paired, difference),
+            "no_verdict_because": _no_verdict(paired, difference, settings),
         }
     )
     return corrected.model_copy(update={"verdict": _verdict(corrected, settings.alpha)})
@@ -75,33 +75,47 @@ def _detectable(paired: PairedCondition, alpha: float, power: float) -> float | 
     rows = paired.by_row
     if is_zero_one(paired.metric):
         return detectable_share(rows.sums, rows.runs, alpha=alpha, power=power)
-    spread = float(np.std(rows.deltas, ddof=1)) if len(rows.deltas) > 1 else 0.0
-    return detectable_mean(spread, len(rows.deltas), alpha=alpha, power=power)
+    if is_bounded(paired.metric):
+        return None
+    return detectable_median(rows.deltas, alpha=alpha, power=power)
 
 
-def _no_verdict(paired: PairedCondition, difference: Difference) -> str | None:
+def _no_verdict(paired: PairedCondition, difference: Difference, settings: Settings) -> str | None:
     if paired.untested:
         return f"{paired.metric} is 0 under {paired.baseline} by definition"
-    if is_zero_one(paired.metric) and difference.mean == difference.baseline_mean == 0:
+    if is_bounded(paired.metric) and difference.mean == difference.baseline_mean == 0:
         return "both at the floor"
     if difference.p is None:
         if difference.n_rows == 1:
             return "there is one row only"
         return "the difference is the same in every row"
+    return None if is_bounded(paired.metric) else _negligible(paired, settings)
+
+
+MOST_ROWS = 0.9
+
+
+def _negligible(paired: PairedCondition, settings: Settings) -> str | None:
+    """Why a difference without bounds has no verdict although all rows may be on one side."""
+    sizes = np.abs(paired.by_row.deltas)
+    for margin in sorted(settings.margins_for(paired.metric, zero_one=False)):
+        share = float((sizes < margin).mean())
+        if share >= MOST_ROWS:
+            return f"{math.floor(100 * share)} % of the rows change by less than {margin:g}"
     return None
 
 
 def _verdict(difference: Difference, alpha: float) -> Verdict | None:
-    p, p_holm, delta = difference.p, difference.p_holm, difference.delta
+    p, p_holm = difference.p, difference.p_holm
     if difference.no_verdict_because is not None or p is None or p_holm is None:
         return None
     within = difference.equivalent_within is not None
-    if p_holm < alpha and delta != 0:
+    if p_holm < alpha:
         if within:
             return "different_within"
         if MEASURES[difference.metric].better is None and not measures_change(difference.metric):
-            return "higher" if delta > 0 else "lower"
-        return "better" if better_sign(difference.metric) * delta > 0 else "worse"
+            return "higher" if difference.more_better else "lower"
+        return "better" if difference.more_better else "worse"
     # A difference that only the correction leaves unproved is no evidence of equivalence.
     interval = difference.interval
     unclear = p < alpha or (interval is not None and interval.excludes(0))
@@ -153,7 +167,7 @@ def _equivalences(
 
 
 def _relative_p(paired: PairedCondition, settings: Settings) -> float | None:
-    """p that a 0/1 metric's mean is not within a share of the baseline's mean of it.
+    """p that a bounded metric's mean is not within a share of the baseline's mean of it.
 
     With the share r, the difference d and the baseline's value b of each row, the means of
     d + r b and of r b − d must be above zero: the test of a ratio of paired means, which takes
@@ -161,7 +175,7 @@ def _relative_p(paired: PairedCondition, settings: Settings) -> float | None:
     multivariate normal mean with composite hypotheses determined by linear inequalities",
     Biometrika 67 (1980).
     """
-    if not is_zero_one(paired.metric) or len(paired.by_row.row_ids) < 2:
+    if not is_bounded(paired.metric) or len(paired.by_row.row_ids) < 2:
         return None
     rows, share = paired.by_row, settings.relative_margin
     allowed = share * rows.baseline_values

@@ -42,7 +42,8 @@ def bits_table(found: Sequence[MessageBits]) -> Table:
         Column("condition", "condition"),
         Column("floor", "floor", printed=False),
         Column("rows", "rows", "integer"),
-        *_estimate("bits", "bits a message"),
+        Column("bits_mean", "bits a message, mean", "number", "signed", digits=3),
+        *_estimate("bits", "median row"),
         Column("control", "another row's", printed=False),
         *_estimate("own", "of the row", printed=own),
         Column("unseen_rows", "unseen rows", "integer", printed=split),
@@ -56,9 +57,10 @@ def bits_table(found: Sequence[MessageBits]) -> Table:
     level = next((e.interval.level for one in found for e in [one.bits] if e.interval), 0.95)
     notes = [
         f"Bits: log2 p(gold | message) less log2 p(gold | the floor of the setting, "
-        f"{' or '.join(dict.fromkeys(one.floor for one in ordered))}), mean over rows. Below 0: "
-        "the message makes the gold answer less likely than nothing does. Intervals at "
-        f"{100 * level:g} %, rows as clusters.",
+        f"{' or '.join(dict.fromkeys(one.floor for one in ordered))}), each row's seeds averaged "
+        "first. Below 0: the message makes the gold answer less likely than nothing does. All "
+        f"columns but the first mean are of the median row, with {100 * level:g} % intervals: no "
+        "interval of a mean of log-probabilities holds for every distribution.",
         "Of the row: less another row's message, over the rows whose other row has another answer. "
         "Only this part is content.",
     ]
@@ -67,7 +69,7 @@ def bits_table(found: Sequence[MessageBits]) -> Table:
     if sent or counted:
         notes.append(
             "Per kB (1,000 bytes sent) and per 10⁹ operations of both models (exact count, with a "
-            "cache): the ratio of two means over rows."
+            "cache)."
         )
     return Table(
         title="Bits: usable information of a message",
@@ -91,6 +93,7 @@ def _row(one: MessageBits) -> tuple[Value, ...]:
         one.condition,
         one.floor,
         one.bits.n_rows,
+        one.bits.mean,
         *_values(one.bits),
         one.control,
         *_values(one.own),

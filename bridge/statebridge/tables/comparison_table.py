@@ -19,9 +19,8 @@ from statebridge.tables.table import Column, Range, Table, Value
 METHOD_NAMES: dict[IntervalMethod, str] = {
     "mover_mid_p": "mid-P limits of gained and lost rows, rows as clusters",
     "mover_exact": "exact limits of gained and lost rows, rows as clusters",
-    "studentised_bootstrap": "studentised bootstrap, rows as clusters",
+    "median_order_statistics": "order statistics of the median row, rows as clusters",
     "fieller_mid_p": "Fieller's limits by mid-P, rows as clusters",
-    "fieller_studentised": "Fieller's limits by the studentised bootstrap, rows as clusters",
     "pooled_percentile_bootstrap": "percentile bootstrap over rows and seeds pooled, as published",
     "tost_normal": "TOST, normal",
 }
@@ -35,9 +34,17 @@ TEST_NAMES: dict[PMethod, str] = {
     "mcnemar_continuity_corrected_min_over_seeds": (
         "smallest over seeds of the McNemar test with continuity correction"
     ),
-    "studentised_bootstrap": "studentised bootstrap",
+    "exact_sign_test": "exact sign test of rows above and below zero",
+    "mover_exact": "exact limits of gained and lost parts",
 }
 """Name of a p-value's test, for readers."""
+
+
+MEDIAN_NOTE = (
+    "Of a metric without bounds, the delta and all that follows from it are of the median row, "
+    "which is not the difference of the two means: no interval of such a mean holds for every "
+    "distribution, and that of a median does."
+)
 
 
 def comparison_table(comparison: Comparison) -> Table:
@@ -160,6 +167,8 @@ def _notes(comparison: Comparison) -> list[str]:
         f"p: {'; '.join(TEST_NAMES[test] for test in tests) or 'none'}.",
         "Gained, lost and tied count rows over all runs.",
     ]
+    if any(d.centre == "median" for d in comparison.differences):
+        notes.append(MEDIAN_NOTE)
     if comparison.mode == "clustered":
         settings = comparison.settings
         notes.append(

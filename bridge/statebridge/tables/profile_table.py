@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from statebridge.results.layer_profile import LayerProfile, ModelProfile, ProbeScore, ProfiledLayer
-from statebridge.stats.method_scores import wilson_interval
+from statebridge.stats.inference.means import share_limits
 from statebridge.stats.sender_effect import AnswerChange, SenderEffect, sender_effects
 from statebridge.tables.table import Column, Range, Table, Value
 
@@ -60,7 +62,7 @@ def _probe(score: ProbeScore | None) -> tuple[Value, ...]:
     if score is None:
         return None, None, None
     share = score.right / score.rows
-    ends = Range(*wilson_interval(share, score.rows))
+    ends = Range(*share_limits((np.arange(score.rows) < score.right).astype(float)))
     return share, ends, score.shuffled_right / score.rows
 
 

@@ -55,7 +55,7 @@ def effects_at(sender: TracedModel, layer: int) -> dict[tuple[str, str], AnswerC
     }
     experiment = parse_experiment(json.dumps(declared))
     plan = plan_sender_checks(prepare(experiment, Pair(model, model), held_out_rows(ROWS), {}))
-    found = sender_effects(run_sender_checks(plan, max_lanes=128), resamples=400)
+    found = sender_effects(run_sender_checks(plan, max_lanes=128))
     return {(e.positions, e.replacement): e.gold for e in found}
 
 

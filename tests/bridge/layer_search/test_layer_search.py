@@ -24,7 +24,7 @@ from statebridge.stats.held_out_choice import choose_held_out
 from tests.bridge.layer_search.declared import EXPERIMENT, LAYERS
 from tests.bridge.layer_search.tiny_layer_search import carried_out, of_tiny_pair, tiny_pair
 
-QUICK = Settings(stratify_by=(), resamples=100)
+QUICK = Settings(stratify_by=())
 # The floor's lanes are taken from another run, so the others meet in other batches: float32
 # sums over a few hundred terms then differ by some 1e-6 of their size.
 CLOSE = {"rel": 1e-4, "abs": 1e-4}

@@ -42,7 +42,7 @@ def private_study(channel: int, shuffled: int, floor: int = 0) -> ResultSet:
 
 
 def report_of(table: ResultSet, folder: Path) -> str:
-    comparison = compare(table, settings=Settings(resamples=400, permutations=99, stratify_by=()))
+    comparison = compare(table, settings=Settings(permutations=99, stratify_by=()))
     (path,) = write_report(table, folder, formats=("html",), figures=False, comparison=comparison)
     return unlinked(path.read_text(encoding="utf-8"))
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
-from scipy.stats import binomtest
-from statsmodels.stats.proportion import proportion_confint
 
-from statebridge.errors import ResultError
 from statebridge.figures import accuracy_against_cost
 from statebridge.records import ResultSet
 from statebridge.report import write_report
 from statebridge.report.sections.cost import CostView, cost_view
 from statebridge.results.cost import WAYS
-from statebridge.stats.method_scores import method_scores, wilson_interval
+from statebridge.stats.inference.means import share_limits
+from statebridge.stats.method_scores import method_scores
 from tests.bridge.figures.made_run import made_run
 from tests.bridge.results.made_costs import METHODS, made_costs
 
@@ -24,21 +23,6 @@ def _view(results: ResultSet) -> CostView:
     view = cost_view(results)
     assert isinstance(view, CostView)
     return view
-
-
-@pytest.mark.parametrize(("right", "n"), [(0, 4), (4, 4), (1, 4), (37, 100)])
-def test_the_interval_is_wilsons(right: int, n: int) -> None:
-    low, high = wilson_interval(right / n, n)
-    expected = binomtest(right, n).proportion_ci(0.95, "wilson")
-    assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-12)
-    assert (low, high) == pytest.approx(proportion_confint(right, n, method="wilson"), abs=1e-9)
-    assert 0 <= low <= right / n <= high <= 1
-
-
-@pytest.mark.parametrize(("share", "n", "level"), [(1.1, 4, 0.95), (0.5, 0, 0.95), (0.5, 4, 1)])
-def test_no_interval_of_nonsense(share: float, n: int, level: float) -> None:
-    with pytest.raises(ResultError, match="give a share from 0 to 1"):
-        wilson_interval(share, n, level)
 
 
 def test_the_table_has_each_method_with_its_interval() -> None:
@@ -55,7 +39,9 @@ def test_the_table_has_each_method_with_its_interval() -> None:
         "activation_mean": 0.5,
         "activation_replace": 0.5,
     }
-    assert rows["private_relay"]["interval"] == pytest.approx(wilson_interval(0.75, 4))
+    assert rows["private_relay"]["interval"] == pytest.approx(
+        share_limits(np.array([1.0, 1.0, 1.0, 0.0]))
+    )
     scores = {m.cost.condition: m for m in method_scores(made_costs()).methods}
     for name, row in rows.items():
         total = scores[name].cost.total(("exact", True)) / 1e9
@@ -66,7 +52,7 @@ def test_seeds_of_a_row_are_one_row() -> None:
     scores = method_scores(made_costs(["no_inject", "private_last"]))
     last = scores.methods[1]
     assert (last.share, last.rows) == (0.5, 4)
-    assert (last.low, last.high) == wilson_interval(0.5, 4)
+    assert (last.low, last.high) == pytest.approx(share_limits(np.array([1.0, 1.0, 0.0, 0.0])))
 
 
 def test_the_quarter_is_recomputed_each_way() -> None:
@@ -114,7 +100,7 @@ def test_a_run_in_which_nothing_is_sent() -> None:
 def test_the_figure_has_a_point_a_method_or_a_reason() -> None:
     drawing = accuracy_against_cost(method_scores(made_costs()))
     assert drawing.figure is not None
-    assert "95 % Wilson intervals over rows" in drawing.caption
+    assert "95 % mid-P intervals over rows" in drawing.caption
     assert "4 rows" in drawing.caption
     for axes in drawing.figure.axes:
         assert len(axes.containers) == 7

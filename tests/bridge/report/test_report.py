@@ -29,7 +29,7 @@ from tests.bridge.report.contradictions import unlinked
 from tests.bridge.report.hostile import HOSTILE, hostile_results
 from tests.shared_data import SHARED, needs_shared
 
-QUICK = Settings(resamples=200, permutations=99, stratify_by=("hops",))
+QUICK = Settings(permutations=99, stratify_by=("hops",))
 
 
 class Page(HTMLParser):

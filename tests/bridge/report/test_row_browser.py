@@ -25,7 +25,7 @@ pytestmark = [
 
 ROWS = 130
 """More than the list takes at once."""
-QUICK = Settings(resamples=200, permutations=99, stratify_by=())
+QUICK = Settings(permutations=99, stratify_by=())
 
 
 @pytest.fixture(scope="module")

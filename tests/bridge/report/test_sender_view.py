@@ -16,7 +16,7 @@ from tests.bridge.figures.made_run import made_run
 from tests.bridge.report.contradictions import unlinked
 from tests.bridge.results.made_checks import check, made_checks
 
-QUICK = Settings(resamples=200, permutations=99)
+QUICK = Settings(permutations=99)
 
 
 def results_in(folder: Path, checks: SenderChecks | None) -> ResultSet:
@@ -27,7 +27,7 @@ def results_in(folder: Path, checks: SenderChecks | None) -> ResultSet:
 
 
 def view_of(folder: Path, checks: SenderChecks) -> SenderView:
-    view = sender_view(results_in(folder, checks), resamples=200)
+    view = sender_view(results_in(folder, checks))
     assert view is not None
     return view
 

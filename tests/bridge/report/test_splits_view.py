@@ -19,7 +19,7 @@ from statebridge.results.training_overlap import FIELD, training_overlap
 from statebridge.stats import Settings, compare
 from tests.bridge.stats.tables import cell, numbered, results
 
-QUICK = Settings(resamples=200, stratify_by=())
+QUICK = Settings(stratify_by=())
 SEEDS = (42, 123)
 
 

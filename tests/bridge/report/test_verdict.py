@@ -17,7 +17,7 @@ from tests.shared_data import SHARED, needs_shared
 
 ROWS, RIGHT = 400, 80
 BASE = [1] * RIGHT + [0] * (ROWS - RIGHT)
-QUICK = Settings(resamples=1000, stratify_by=())
+QUICK = Settings(stratify_by=())
 
 
 def changed(*, gained: int = 0, lost: int = 0) -> list[int]:

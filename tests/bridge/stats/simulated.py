@@ -79,7 +79,7 @@ class Study:
     seeds: int
     zero_one: bool
     truth: float
-    """Mean delta of the rows that the sample is drawn from."""
+    """Mean delta of the rows that the sample is drawn from; without bounds their median."""
     draw: Callable[[Draw], Sample]
     share: float | None = None
     """True share of the gap, where there is a ceiling."""
@@ -161,7 +161,7 @@ def discordant_study(
 
 
 Shape = Callable[[Draw, int], Floats]
-"""Draws deltas of mean 0, shape (rows,)."""
+"""Draws deltas, shape (rows,)."""
 
 
 def normal(draw: Draw, rows: int) -> Floats:
@@ -194,42 +194,24 @@ def rare_rescues(share: float, size: float = 10.0, noise: float = 1.0) -> Shape:
 def continuous_study(
     name: str, shape: Shape, rows: int, seeds: int = 1, *, shift: float = 0.0, noise: float = 0.3
 ) -> Study:
-    """A continuous metric: a row's delta is shared by its seeds, with noise between them."""
+    """A metric without bounds: a row's delta is shared by its seeds, with noise between them.
+
+    The median of the deltas is `shift`.
+    """
+
+    def deltas_of(draw: Draw, count: int) -> Floats:
+        deltas = shape(draw, count)[:, None]
+        if seeds > 1:
+            deltas = deltas + noise * draw.standard_normal((count, seeds))
+        return deltas
+
+    middle = float(np.median(deltas_of(np.random.default_rng(1), 1_000_000).mean(axis=1)))
 
     def sample(draw: Draw) -> Sample:
         base = draw.normal(-6.0, 2.0, rows)
-        deltas = shift + shape(draw, rows)[:, None]
-        if seeds > 1:
-            deltas = deltas + noise * draw.standard_normal((rows, seeds))
-        return Sample(base[:, None] + deltas, base)
+        return Sample(base[:, None] + deltas_of(draw, rows) - middle + shift, base)
 
     return Study(f"{name}, {rows} rows, {seeds} seeds", rows, seeds, False, shift, sample)
-
-
-def continuous_gap_study(rows: int, share: float, *, noise: float = 0.5) -> Study:
-    """A log-probability of which a channel wins a share of what the context gives, and noise."""
-
-    def sample(draw: Draw) -> Sample:
-        base, gap = draw.normal(-8.0, 1.0, rows), draw.gamma(2.0, 2.0, rows)
-        moved = share * gap + noise * draw.standard_normal(rows)
-        return Sample((base + moved)[:, None], base, base + gap)
-
-    name = f"{share:.1%} of a continuous gap, {rows} rows, 1 seeds"
-    return Study(name, rows, 1, False, 4.0 * share, sample, share)
-
-
-def seeded_study(rows: int, seeds: int, seed_sd: float, *, mean: float = 0.5) -> Study:
-    """A continuous metric whose seeds differ: the truth is the mean over all seeds, not these."""
-
-    def sample(draw: Draw) -> Sample:
-        base = draw.normal(-6.0, 2.0, rows)
-        by_row, by_seed = draw.standard_normal(rows), seed_sd * draw.standard_normal(seeds)
-        noise = 0.5 * draw.standard_normal((rows, seeds))
-        return Sample(base[:, None] + mean + by_row[:, None] + by_seed + noise, base)
-
-    return Study(
-        f"seeds differ by {seed_sd:g}, {rows} rows, {seeds} seeds", rows, seeds, False, mean, sample
-    )
 
 
 def seeded_accuracy_study(

@@ -16,7 +16,7 @@ from tests.bridge.stats.tables import METRIC, SEEDS, cell, measured, results
 
 
 def chain(table: ResultSet, metric: str = METRIC) -> FailureChain:
-    return failure_chain(Pairing(table), "fwd", "no_inject", metric, resamples=4000)
+    return failure_chain(Pairing(table), "fwd", "no_inject", metric)
 
 
 def kept(share: float, base: list[int], seed: int) -> list[int]:
@@ -100,39 +100,15 @@ def test_no_shares_of_a_gain() -> None:
     assert found.norm_share is None
 
 
-def test_no_shares_without_an_interval() -> None:
-    found = chain(
-        results(
-            measured("no_inject", "gold_logprob", [0.0] * 5),
-            measured("replace", "gold_logprob", [-1.0] * 5, 42),
-            measured("scale_corrected", "gold_logprob", [-0.5] * 5, 42),
-        ),
-        "gold_logprob",
+def test_losses_without_bounds_have_no_chain() -> None:
+    table = results(
+        measured("no_inject", "gold_logprob", [0.0] * 5),
+        measured("replace", "gold_logprob", [-1.0, -2.0, -1.0, -3.0, -1.0], 42),
+        measured("scale_corrected", "gold_logprob", [-0.5] * 5, 42),
     )
-    assert found.total_loss == 1.0
-    assert found.no_shares_because == (
-        "the share is the same in every row, which leaves no interval"
-    )
-
-
-def test_continuous_losses_have_shares_too() -> None:
-    draw = np.random.default_rng(3)
-    base = draw.normal(-2, 1, size=80)
-    lost = draw.gamma(2.0, size=80)
-    kept = draw.uniform(0.5, 0.9, size=80)
-    found = chain(
-        results(
-            measured("no_inject", "gold_logprob", base.tolist()),
-            measured("replace", "gold_logprob", (base - lost).tolist(), 42),
-            measured("scale_corrected", "gold_logprob", (base - kept * lost).tolist(), 42),
-        ),
-        "gold_logprob",
-    )
-    assert found.norm_share is not None
-    assert found.norm_share.value == pytest.approx(0.3, abs=0.05)
-    assert found.norm_share.interval.method == "fieller_studentised"
-    low, high = found.norm_share.interval.low, found.norm_share.interval.high
-    assert low < 0.3 < high < low + 0.2
+    with pytest.raises(ResultError, match="gold_logprob has no bounds"):
+        chain(table, "gold_logprob")
+    assert compare(table, settings=QUICK).failure_chains == ()
 
 
 def test_only_seeds_and_rows_of_both_conditions_count() -> None:
@@ -164,7 +140,7 @@ def test_conditions_without_a_common_seed_are_said_not_guessed() -> None:
 
 
 ROWS = 300
-QUICK = Settings(resamples=2000, stratify_by=())
+QUICK = Settings(stratify_by=())
 FLOOR = [1] * 15 + [0] * (ROWS - 15)
 CEILING = [1] * 240 + [0] * (ROWS - 240)
 
@@ -231,11 +207,11 @@ def test_a_share_never_contradicts_the_differences_beside_it(
     channel[15 : 15 + closed] = 1.0
     channel[240 : 240 + beyond] = 1.0
     channel[:spoilt] = 0.0
-    share, _ = share_of(channel - floor, ceiling - floor, zero_one=True)
+    share, _ = share_of(channel - floor, ceiling - floor)
     assert share is not None
     assert share.interval.low < share.value < share.interval.high
-    above_floor = clustered_interval(channel - floor, zero_one=True)
-    to_ceiling = clustered_interval(channel - ceiling, zero_one=True)
+    above_floor = clustered_interval(channel - floor, bounded=True)
+    to_ceiling = clustered_interval(channel - ceiling, bounded=True)
     assert above_floor is not None
     assert to_ceiling is not None
     assert share.interval.excludes(0) == above_floor.excludes(0)
@@ -246,7 +222,7 @@ def test_a_share_never_contradicts_the_differences_beside_it(
 def test_a_gap_under_four_standard_errors_has_no_share(right: int, given: bool) -> None:
     # Of a gap of k rows of many the error is about sqrt(k): 15 rows are 3.97 errors, 16 are 4.1.
     whole = np.array([1.0] * right + [0.0] * (ROWS - right))
-    share, reason = share_of(whole / 2, whole, zero_one=True)
+    share, reason = share_of(whole / 2, whole)
     assert (share is not None) == given
     assert given or "standard errors from zero, and a share needs 4" in str(reason)
 
@@ -258,7 +234,7 @@ def test_no_gap_no_share() -> None:
     assert "not clearly above the floor" in found.no_share_because
 
 
-def test_log_probability_has_a_share_and_a_rank_has_none() -> None:
+def test_log_probability_has_a_gap_without_a_share() -> None:
     rng = np.random.default_rng(5)
     floor, noise = rng.normal(-8, 1, ROWS), rng.normal(0, 0.1, (2, ROWS))
     names = {"question_only": 0.0, "skyline": 6.0, "private_last": 3.0}
@@ -270,9 +246,11 @@ def test_log_probability_has_a_share_and_a_rank_has_none() -> None:
         found = compare(results(*cells), settings=QUICK, metrics=[field]).gaps_closed
         assert len(found) == (1 if field == "gold_logprob" else 0)
         if found:
-            assert found[0].share is not None
-            assert found[0].share.value == pytest.approx(0.5, abs=0.01)
-            assert found[0].share.interval.low <= 0.5 <= found[0].share.interval.high
+            assert found[0].share is None
+            assert "has no bounds" in str(found[0].no_share_because)
+            assert (found[0].gap, found[0].closed) == pytest.approx((6, 3), abs=0.2)
+            assert found[0].gap_interval is not None
+            assert not found[0].gap_interval.excludes(found[0].gap)
 
 
 def test_conditions_are_compared_within_their_setting() -> None:

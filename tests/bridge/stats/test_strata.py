@@ -11,7 +11,7 @@ from statebridge.stats import Settings, compare
 from statebridge.stats.comparison import PROMPT_LENGTH
 from statebridge.stats.inference.intervals import Floats
 from statebridge.stats.strata import FEWEST, InteractionTest, ordered_labels, stratum_labels
-from tests.bridge.stats.tables import METRIC, cell, numbered, results
+from tests.bridge.stats.tables import METRIC, cell, measured, numbered, results
 
 
 def dataset(**attributes: list[str | int | None]) -> dict[str, DatasetRow]:
@@ -72,10 +72,13 @@ def groups(shift: float) -> tuple[list[str], list[str], Floats]:
 
 
 def p_of(
-    row_ids: list[str], labels: list[str], deltas: Floats, permutations: int = 99
+    row_ids: list[str],
+    labels: list[str],
+    deltas: Floats,
+    permutations: int = 99,
 ) -> tuple[float | None, str | None]:
     test = InteractionTest(permutations)
-    return test.p_value("hops", row_ids, labels, deltas, zero_one=False)
+    return test.p_value("hops", row_ids, labels, deltas)
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.4, 0.7])
@@ -118,13 +121,24 @@ def test_strata_of_few_rows_have_no_part_in_the_interaction() -> None:
     )
 
 
-def test_few_rows_that_carry_a_mean_give_no_interaction() -> None:
-    deltas = np.random.default_rng(4).normal(size=100)
-    deltas[:2] += 40
-    p, reason = p_of([f"r{i:03}" for i in range(100)], ["a", "b"] * 50, deltas)
-    assert p is None
-    assert reason is not None
-    assert reason.startswith("few rows carry the means")
+def test_a_metric_without_bounds_has_strata_and_no_interaction() -> None:
+    draw = np.random.default_rng(4)
+    base, moved = draw.normal(size=(2, 60))
+    found = compare(
+        results(
+            measured("no_inject", "gold_logprob", base.tolist()),
+            measured("replace", "gold_logprob", (base + moved).tolist(), 42),
+            dataset=dataset(hops=[2, 3] * 30),
+        ),
+        settings=Settings(stratify_by=("hops",)),
+    )
+    (one,) = found.stratifications
+    assert one.interaction_p is None
+    assert one.no_interaction_because == "no test holds for gold_logprob, which has no bounds"
+    assert [s.delta for s in one.strata] == pytest.approx(
+        [np.median(moved[::2]), np.median(moved[1::2])]
+    )
+    assert all(s.interval is not None for s in one.strata)
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.5, 0.9])
@@ -190,7 +204,7 @@ def test_rows_that_a_map_has_seen_are_strata_of_its_condition() -> None:
         "answer_seen": dict.fromkeys(ids[:20], "yes") | dict.fromkeys(ids[20:], "no")
     }
     other.row_facts = {"answer_seen": dict.fromkeys(ids, "no")}
-    found = compare(results(baseline, channel, other), settings=Settings(resamples=100))
+    found = compare(results(baseline, channel, other), settings=Settings())
     by_condition = {
         one.condition: [(s.label, s.n_rows, s.delta) for s in one.strata]
         for one in found.stratifications
@@ -214,9 +228,7 @@ def test_asking_for_a_split_that_is_not_recorded_says_so() -> None:
 def test_a_stratum_of_equal_deltas_is_no_outlier() -> None:
     rows = [f"r{i:03}" for i in range(135)]
     # 115 times 0.1 has no exact mean: its rounding must not be divided by a variance of nothing.
-    deltas = np.array([0.1] * 115 + [0.1 + 0.01 * (i % 4) for i in range(20)])
-    p, reason = InteractionTest(99).p_value(
-        "part", rows, ["a"] * 115 + ["b"] * 20, deltas, zero_one=False
-    )
+    deltas = np.array([0.1] * 115 + [0.1 + 0.3 * (i % 4) for i in range(20)])
+    p, reason = InteractionTest(99).p_value("part", rows, ["a"] * 115 + ["b"] * 20, deltas)
     assert reason is None
     assert p == pytest.approx(0.01)

@@ -16,7 +16,7 @@ from tests.bridge.stats.tables import measured
 from tests.bridge.stats.tables import results as results_of
 from tests.shared_data import SHARED, needs_shared
 
-QUICK = Settings(resamples=200, permutations=99)
+QUICK = Settings(permutations=99)
 CODES = "VAWW" * 10
 
 

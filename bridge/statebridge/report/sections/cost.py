@@ -80,7 +80,7 @@ def _table(scores: MethodScores) -> Table:
     notes = (
         "Operations of both models in 10⁹, bytes and new tokens: means per row, from the run's own "
         "prompt and text lengths. Published count: the formula of arXiv 2501.14082; exact: the "
-        "matrix products. Intervals are Wilson's over rows.",
+        "matrix products. Intervals are at 95 % over rows, by mid-P.",
         "A method is counted as if it ran alone; a translator counts as one matrix.",
     )
     return Table("What each method costs", columns, rows, notes)

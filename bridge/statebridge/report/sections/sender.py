@@ -10,7 +10,6 @@ from statebridge.figures.wording import interval_kind, interval_text, joined, pe
 from statebridge.records import ResultSet
 from statebridge.results.by_condition import condition_cells
 from statebridge.results.sender_checks import SenderChecks, read_sender_checks
-from statebridge.stats.comparison import RESAMPLES
 from statebridge.stats.sender_effect import NEGLIGIBLE, AnswerChange, SenderEffect, sender_effects
 from statebridge.tables import Column, Range, Table
 
@@ -37,7 +36,7 @@ class SenderView:
     table: Table
 
 
-def sender_view(results: ResultSet, *, resamples: int = RESAMPLES) -> SenderView | None:
+def sender_view(results: ResultSet) -> SenderView | None:
     """Return the checks of the run directory that the results come from; None without any.
 
     Raises:
@@ -48,7 +47,7 @@ def sender_view(results: ResultSet, *, resamples: int = RESAMPLES) -> SenderView
     checks = read_sender_checks(Path(results.cells[0].source))
     if checks is None:
         return None
-    effects = sender_effects(checks, resamples=resamples)
+    effects = sender_effects(checks)
     return SenderView(tuple(_sentences(checks, effects)), _table(effects))
 
 

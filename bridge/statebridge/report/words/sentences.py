@@ -17,7 +17,7 @@ from statebridge.records import Direction, ResultSet
 from statebridge.scoring import primary_metric
 from statebridge.stats import Comparison, Difference, FailureChain, GapClosed, Share
 from statebridge.stats.comparison import measures_change
-from statebridge.stats.pairing import is_zero_one
+from statebridge.stats.pairing import is_bounded, is_zero_one
 from statebridge.stats.setting import ChannelSetting
 from statebridge.tables.table import digits_that_differ
 
@@ -61,11 +61,12 @@ def sentence(d: Difference) -> str:
 
 
 def _delta(d: Difference) -> str:
+    of = "median row, " if d.centre == "median" else ""
     if d.interval is None:
-        return f"{signed(d.delta)} (no interval)"
+        return f"{signed(d.delta)} ({of}no interval)"
     digits = digits_that_differ(d.interval.low, d.interval.high, 4)
     return (
-        f"{signed(d.delta, digits)} ({100 * d.interval.level:.4g} % interval "
+        f"{signed(d.delta, digits)} ({of}{100 * d.interval.level:.4g} % interval "
         f"{interval_text(d.interval)})"
     )
 
@@ -285,6 +286,8 @@ def _gap_sentence(found: Sequence[GapClosed], metric: str) -> str:
     first = found[0]
     opening = f"By {metric_label(metric)}, the gap from {first.floor} to {first.ceiling} is "
     opening += plain(first.gap)
+    if not is_bounded(metric):
+        opening += " in the median row"
     if first.gap_interval is not None:
         opening += f" {interval_text(first.gap_interval)}"
     shared = [gap for gap in found if gap.share is not None]

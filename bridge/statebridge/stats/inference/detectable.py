@@ -7,7 +7,6 @@ alpha / m; a difference whose family is found to hold other ones may be found at
 
 from __future__ import annotations
 
-import math
 from functools import lru_cache
 
 import numpy as np
@@ -21,28 +20,27 @@ _NEGLIGIBLE = 1e-7
 """Numbers of differing rows that are rarer than this are left out of a power."""
 
 
-def detectable_mean(
-    standard_deviation: float, rows: int, *, alpha: float = 0.05, power: float = 0.80
-) -> float | None:
-    """Return the smallest true mean delta that a two-sided paired t-test would have found.
+def detectable_median(deltas: Floats, *, alpha: float = 0.05, power: float = 0.80) -> float | None:
+    """Return the smallest true median delta that the two-sided sign test would have found.
 
-    Found: significant at level `alpha` and with the right sign, with probability `power`,
-    given `rows` independent clusters whose deltas have this standard deviation. None for
-    fewer than two rows or no variance.
+    The rows are taken to be spread around the median as they are now. The test needs some share of
+    them on one side of zero to be found with probability `power`; the median that puts so many
+    there is a quantile of the rows.
+
+    Args:
+        deltas: Row deltas, shape (rows,).
+        alpha: Two-sided level of the test, such as 0.05 / 10 in a family of ten.
+        power: Probability with which the difference is found.
+
+    Returns:
+        The larger of the sizes for a rise and for a fall; None where so few rows could find none.
     """
-    if rows < 2 or standard_deviation <= 0:
+    excess = _smallest(len(deltas), 1.0, 1.0, alpha, power)
+    if excess is None:
         return None
-    freedom = rows - 1
-    critical = float(stats.t.ppf(1 - alpha / 2, freedom))
-
-    def shortfall(noncentrality: float) -> float:
-        return float(stats.nct.sf(critical, freedom, noncentrality)) - power
-
-    most = critical + 6.0
-    while shortfall(most) < 0:
-        most *= 1.5
-    noncentrality = float(optimize.brentq(shortfall, 0.0, most, xtol=1e-10))
-    return noncentrality * standard_deviation / math.sqrt(rows)
+    around = deltas - np.median(deltas)
+    low, high = np.quantile(around, [(1.0 - excess) / 2.0, (1.0 + excess) / 2.0])
+    return float(max(-low, high)) or None
 
 
 def detectable_share(
@@ -78,6 +76,7 @@ def detectable_share(
     return None if found is None or whole is None else max(found, whole)
 
 
+@lru_cache(maxsize=256)
 def _smallest(rows: int, differing: float, size: float, alpha: float, power: float) -> float | None:
     """The smallest difference that is found if a share of the rows differs, each by `size`."""
 

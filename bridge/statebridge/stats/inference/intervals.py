@@ -2,8 +2,9 @@
 
 Several seeds of one row are not independent, so a row's deltas are first averaged over its
 seeds, and the rows are the sample. The inference is to other rows, with these seeds.
-`over_seeds` widens it to other rows and other seeds. `statebridge.stats.inference.means` has the
-two methods, and docs/statistics.md what they cover.
+`over_seeds` widens it to other rows and other seeds. A metric from 0 to 1 has an interval for its
+mean (`inference.means`), one without bounds for its median (`inference.medians`);
+docs/statistics.md has what they cover.
 
 A random draw is keyed by what it is about: the order of files, rows, calls and threads never
 matters, and one more cell never changes another cell's numbers.
@@ -22,8 +23,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from statebridge.stats.comparison import RESAMPLES, Interval, IntervalMethod
-from statebridge.stats.inference.means import BoundedMean, Mean, Resamples, is_constant
+from statebridge.stats.comparison import Interval, IntervalMethod
+from statebridge.stats.inference.means import BoundedMean, is_constant
+from statebridge.stats.inference.medians import median_limits
 
 
 def keyed_generator(*names: object) -> np.random.Generator:
@@ -73,48 +75,37 @@ LEAST_SEEDS = 3
 """Two seeds say too little of how seeds differ: t is 12.7 with one degree of freedom."""
 
 
-def mean_of(
-    row_deltas: Floats, *, zero_one: bool, resamples: int = RESAMPLES, exact: bool = False
-) -> Mean | None:
-    """Return what rows show of their mean; `row_deltas` has shape (rows,), one value a cluster.
-
-    `zero_one` states that the metric is 0 or 1 per row, so that deltas lie in [-1, 1]; `exact`
-    takes exact binomial limits for it, for tests. None where the data show nothing: a single
-    row, or a continuous metric whose deltas are all the same. The order of the rows does not
-    matter.
-    """
-    if len(row_deltas) < 2:
-        return None
-    if zero_one:
-        return BoundedMean(row_deltas, exact=exact)
-    return None if is_constant(row_deltas) else Resamples(row_deltas[:, None], resamples).along([1])
-
-
-def interval_of(mean: Mean | None, level: float, method: IntervalMethod) -> Interval | None:
-    """Return the interval of a mean; None where the rows give none."""
-    if mean is None:
-        return None
-    low, high = mean.limits(level)
-    if not (math.isfinite(low) and math.isfinite(high)):
-        return None
-    return Interval(low=low, high=high, level=level, method=method)
-
-
-def method_of(*, zero_one: bool) -> IntervalMethod:
-    """Return the method of the intervals of a metric."""
-    return "mover_mid_p" if zero_one else "studentised_bootstrap"
+def centre_value(row_deltas: Floats, *, bounded: bool) -> float:
+    """Return the mean of bounded deltas, the median of others; shape (rows,), at least one."""
+    return math.fsum(row_deltas) / len(row_deltas) if bounded else float(np.median(row_deltas))
 
 
 def clustered_interval(
-    row_deltas: Floats, *, zero_one: bool, level: float = 0.95, resamples: int = RESAMPLES
+    row_deltas: Floats, *, bounded: bool, level: float = 0.95, exact: bool = False
 ) -> Interval | None:
-    """Return an interval for the mean of `row_deltas`, shape (rows,); see `mean_of`."""
-    mean = mean_of(row_deltas, zero_one=zero_one, resamples=resamples)
-    return interval_of(mean, level, method_of(zero_one=zero_one))
+    """Return an interval for the centre of `row_deltas`, shape (rows,), one value a cluster.
+
+    `bounded` states that the metric is from 0 to 1, so that deltas lie in [-1, 1]: the centre is
+    then the mean, otherwise the median. `exact` takes limits of at least the level, for tests.
+    None where the rows show nothing: a single one, too few, or a median that most of them share.
+    The order of the rows does not matter.
+    """
+    if len(row_deltas) < 2 or (not bounded and is_constant(row_deltas)):
+        return None
+    if bounded:
+        low, high = BoundedMean(row_deltas, exact=exact).limits(level)
+    else:
+        low, high = median_limits(row_deltas, level, exact=exact)
+    if math.isinf(low) or low == high:
+        return None
+    method: IntervalMethod = "median_order_statistics"
+    if bounded:
+        method = "mover_exact" if exact else "mover_mid_p"
+    return Interval(low=low, high=high, level=level, method=method)
 
 
-def over_seeds(deltas: Floats, of_rows: Interval, *, zero_one: bool) -> Interval:
-    """Return the interval for other rows and other seeds.
+def over_seeds(deltas: Floats, of_rows: Interval) -> Interval:
+    """Return the interval of a bounded metric's mean for other rows and other seeds.
 
     The limits for other rows and those for other seeds (Student's t over the seeds' means, less
     what the rows' own noise adds to them) are combined by MOVER.
@@ -122,7 +113,6 @@ def over_seeds(deltas: Floats, of_rows: Interval, *, zero_one: bool) -> Interval
     Args:
         deltas: Shape (rows, seeds), at least `LEAST_SEEDS` seeds.
         of_rows: Interval for other rows with these seeds.
-        zero_one: Whether the metric is 0 or 1 per row.
     """
     rows, seeds = deltas.shape
     mean = math.fsum(deltas.ravel()) / deltas.size
@@ -130,19 +120,11 @@ def over_seeds(deltas: Floats, of_rows: Interval, *, zero_one: bool) -> Interval
     noise = float(((deltas - by_row - by_seed + mean) ** 2).sum()) / ((rows - 1) * (seeds - 1))
     variance = max(float(by_seed.var(ddof=1)) - noise / rows, 0.0) / seeds
     reach = float(stats.t.ppf((1.0 + of_rows.level) / 2.0, seeds - 1)) * math.sqrt(variance)
-    low = mean - math.hypot(mean - of_rows.low, reach)
-    high = mean + math.hypot(of_rows.high - mean, reach)
-    if zero_one:
-        low, high = max(low, -1.0), min(high, 1.0)
+    low = max(mean - math.hypot(mean - of_rows.low, reach), -1.0)
+    high = min(mean + math.hypot(of_rows.high - mean, reach), 1.0)
     return of_rows.model_copy(update={"low": low, "high": high, "holds_for": "rows_and_seeds"})
 
 
 def rows_leaving(row_deltas: Floats) -> int:
     """Return the number of rows whose delta is not the commonest one."""
     return len(row_deltas) - int(np.unique(row_deltas, return_counts=True)[1].max())
-
-
-def carrying_rows(row_deltas: Floats) -> int:
-    """Return the fewest rows that make up half of the variance of the mean."""
-    squares = np.sort((row_deltas - row_deltas.mean()) ** 2)[::-1]
-    return 1 + int(np.searchsorted(np.cumsum(squares), squares.sum() / 2.0))

@@ -1,12 +1,11 @@
-"""The mean over rows: its limits at any level, and one-sided p-values that agree with them.
+"""The mean over rows of a bounded metric: limits at any level, and p-values that agree with them.
 
-Two kinds of rows, two methods; `statebridge.stats.inference.intervals` chooses. Each gives the
-interval, the p-value and the equivalence test of a mean from one reference distribution, so that
-they cannot contradict each other. docs/statistics.md has what they cover in simulations.
+Interval, p-value and equivalence test come from one reference distribution, so that they cannot
+contradict each other. docs/statistics.md has what they cover in simulations.
 
-`BoundedMean`: deltas of a 0/1 metric, which lie in [-1, 1]. The mean is that of the gained parts
-less that of the lost parts. Each part is a proportion: its limits are the mid-P binomial ones,
-for the number of independent rows that its variance amounts to. The two are combined by the
+`BoundedMean`: deltas of a metric from 0 to 1, which lie in [-1, 1]. The mean is that of the gained
+parts less that of the lost parts. Each part is a proportion: its limits are the mid-P binomial
+ones, for the number of independent rows that its variance amounts to. The two are combined by the
 method of variance estimates recovery (MOVER). It holds from no row gained to every row gained,
 because the limits of a proportion do; no row is added and nothing is resampled.
 Sources: G. Berry and P. Armitage, "Mid-P confidence intervals: a brief review", The Statistician
@@ -15,42 +14,18 @@ expected number of positive counts estimated from survey data", Survey Methodolo
 R. G. Newcombe, "Improved confidence intervals for the difference between binomial proportions
 based on paired data", Statistics in Medicine 17 (1998); G. Y. Zou and A. Donner, "Construction
 of confidence limits about effect measures", Statistics in Medicine 27 (2008).
-
-`StudentisedMean`: deltas of a continuous metric, by the bootstrap-t (B. Efron and R. J. Tibshirani,
-"An Introduction to the Bootstrap", 1993, section 12.5). Its limits fall short where a tail is
-heavy, because the sample tends to lack the rows that carry the mean. Each limit is therefore
-moved outwards as if the sample held one row more at its most extreme value on that side.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
-from typing import Protocol
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 from scipy import optimize, special
 
 Floats = npt.NDArray[np.float64]
-
-
-class Mean(Protocol):
-    """A mean over rows, and how firm it is."""
-
-    value: float
-    error: float
-    """Standard error; 0 where all rows are the same."""
-
-    def limits(self, level: float) -> tuple[float, float]:
-        """Return the two-sided limits at a level; infinite where the rows give none."""
-
-    def p_above(self, value: float) -> float:
-        """Return the one-sided p that the mean is not above `value`."""
-
-    def p_below(self, value: float) -> float:
-        """Return the one-sided p that the mean is not below `value`."""
 
 
 _FEW = 0.15
@@ -60,7 +35,7 @@ _LEAST_ALPHA = 1e-12
 
 
 class BoundedMean:
-    """The mean of row deltas of a 0/1 metric, shape (rows,), in [-scale, scale].
+    """The mean of row deltas of a bounded metric, shape (rows,), in [-scale, scale].
 
     With `exact`, limits are Clopper and Pearson's instead of mid-P: a test then rejects no more
     often than its level, where mid-P does so on average only.
@@ -68,7 +43,6 @@ class BoundedMean:
 
     def __init__(self, deltas: Floats, *, scale: float = 1.0, exact: bool = False) -> None:
         self.value = math.fsum(deltas) / len(deltas)
-        self.error = _standard_error(deltas, self.value)
         self._scale, self._exact = scale, exact
         self._gained = _Proportion(np.maximum(deltas, 0.0) / scale, exact)
         self._lost = _Proportion(np.maximum(-deltas, 0.0) / scale, exact)
@@ -127,6 +101,17 @@ class _Proportion:
         return 1.0 - _lower_limit(rest, self._rows, alpha, self._exact) - self.mean
 
 
+def share_limits(values: Floats, level: float = 0.95) -> tuple[float, float]:
+    """Return mid-P limits of the mean of values from 0 to 1, shape (rows,).
+
+    Seeds of a row are averaged first. Unlike those of a difference, such values are never lost, so
+    one proportion is all of it.
+    """
+    share, alpha = _Proportion(values, exact=False), (1.0 - level) / 2.0
+    # At 0 and 1 one end is the share itself, which rounding must not pass.
+    return max(share.mean - share.below(alpha), 0.0), min(share.mean + share.above(alpha), 1.0)
+
+
 def _lower_limit(count: float, rows: float, alpha: float, exact: bool) -> float:
     """The lower limit of a proportion seen `count` times of `rows`, either not whole."""
     if count < 1e-9:
@@ -154,121 +139,13 @@ def _root(function: Callable[[float], float], low: float, high: float) -> float:
     return float(optimize.brentq(function, low, high, xtol=1e-12, rtol=1e-9))
 
 
-def _standard_error(values: Floats, mean: float) -> float:
-    if len(values) < 2 or is_constant(values):
-        return 0.0
-    squares = math.fsum((values - mean) ** 2)
-    return math.sqrt(squares / (len(values) - 1) / len(values))
-
-
 def is_constant(values: Floats) -> bool:
     """Whether all values are the same, but for the rounding of their differences."""
     return bool(np.ptp(values) <= 1e-12 * max(1.0, float(np.abs(values).max())))
 
 
-_FULL_WEIGHT = 100
-"""Rows from which on a limit counts the most extreme row once more; with fewer, a part of it. A
-full row would make the limits of 32 normal rows cover 99 %."""
-_CACHED_ROWS = 1000
-_BLOCK = 500
-
-
-class StudentisedMean:
-    """The mean of continuous deltas by the bootstrap-t; see `Resamples.along`."""
-
-    def __init__(self, deltas: Floats, centred_means: Floats, centred_squares: Floats) -> None:
-        rows = len(deltas)
-        self.value = math.fsum(deltas) / rows
-        self.error = _standard_error(deltas, self.value)
-        variance = (centred_squares - centred_means**2) * (rows / (rows - 1))
-        # A resample without any spread has an infinite t, on the side where it lies.
-        varied = variance > 1e-12 * self.error**2 * rows
-        root = np.sqrt(np.where(varied, variance, 1.0) / rows)
-        side = np.where(centred_means > 0.0, math.inf, -math.inf)
-        self._t_values = np.sort(np.where(varied, centred_means / root, side))
-        weight = min(1.0, math.sqrt(rows / _FULL_WEIGHT))
-        self._low_from = self.value - weight * (self.value - deltas.min()) / (rows + weight)
-        self._high_from = self.value + weight * (deltas.max() - self.value) / (rows + weight)
-
-    def limits(self, level: float) -> tuple[float, float]:
-        """Return the two-sided limits at a level; infinite where resamples lack any spread."""
-        drawn = len(self._t_values)
-        # The order statistic at which the p-value by counting reaches the level.
-        place = math.ceil((drawn + 1) * (1.0 + level) / 2.0 - 1e-9)
-        if place > drawn:
-            return -math.inf, math.inf
-        low = self._low_from - float(self._t_values[place - 1]) * self.error
-        high = self._high_from - float(self._t_values[drawn - place]) * self.error
-        return low, high
-
-    def p_above(self, value: float) -> float:
-        """Return the one-sided p that the mean is not above `value`."""
-        t_value = (self._low_from - value) / self.error
-        beyond = len(self._t_values) - int(np.searchsorted(self._t_values, t_value, side="left"))
-        return (1 + beyond) / (1 + len(self._t_values))
-
-    def p_below(self, value: float) -> float:
-        """Return the one-sided p that the mean is not below `value`."""
-        t_value = (self._high_from - value) / self.error
-        beyond = int(np.searchsorted(self._t_values, t_value, side="right"))
-        return (1 + beyond) / (1 + len(self._t_values))
-
-
-class Resamples:
-    """Bootstrap resamples of rows, from which the mean of any mixture of the columns follows.
-
-    `columns` has shape (rows, k). The rows are sorted, and the resamples depend on the numbers
-    of rows and of resamples alone: neither the order of the rows nor another comparison changes
-    them.
-    """
-
-    def __init__(self, columns: Floats, resamples: int) -> None:
-        columns = columns[np.lexsort(columns.T[::-1])]
-        rows, width = columns.shape
-        self._columns = columns
-        self._pairs = [(i, j) for i in range(width) for j in range(i, width)]
-        centred = columns - columns.mean(axis=0)
-        products = np.stack([centred[:, i] * centred[:, j] for i, j in self._pairs], axis=1)
-        both = np.concatenate([centred, products], axis=1)
-        drawn = np.concatenate(
-            [np.asarray(counts, dtype=np.float64) @ both for counts in _counts(rows, resamples)]
-        )
-        self._means, self._products = drawn[:, :width] / rows, drawn[:, width:] / rows
-
-    def along(self, weights: Sequence[float]) -> StudentisedMean | None:
-        """Return the mean of the weighted sum of the columns; None where it does not vary."""
-        factors = np.asarray(weights, dtype=np.float64)
-        deltas = self._columns @ factors
-        if len(deltas) < 2 or is_constant(deltas):
-            return None
-        of_pair = [(1 if i == j else 2) * factors[i] * factors[j] for i, j in self._pairs]
-        return StudentisedMean(deltas, self._means @ factors, self._products @ np.array(of_pair))
-
-
-def _counts(rows: int, resamples: int) -> Iterator[npt.NDArray[np.uint8]]:
-    """Yield how often each row is in each resample, in blocks of shape (_BLOCK, rows)."""
-    if rows <= _CACHED_ROWS:
-        yield from _cached_counts(rows, resamples)
-        return
-    yield from _drawn_counts(rows, resamples)
-
-
-@lru_cache(maxsize=32)
-def _cached_counts(rows: int, resamples: int) -> tuple[npt.NDArray[np.uint8], ...]:
-    return tuple(_drawn_counts(rows, resamples))
-
-
-def _drawn_counts(rows: int, resamples: int) -> Iterator[npt.NDArray[np.uint8]]:
-    generator = np.random.Generator(np.random.PCG64([rows, resamples]))
-    for start in range(0, resamples, _BLOCK):
-        size = min(_BLOCK, resamples - start)
-        places = generator.integers(0, rows, size=(size, rows)) + rows * np.arange(size)[:, None]
-        counts = np.bincount(places.ravel(), minlength=size * rows)
-        yield np.minimum(counts, 255).astype(np.uint8).reshape(size, rows)
-
-
 def ratio_limits(
-    along: Callable[[float], Mean | None], estimate: float, level: float
+    along: Callable[[float], BoundedMean], estimate: float, level: float
 ) -> tuple[float, float] | None:
     """Return Fieller's limits of a ratio: the ratios at which the mean of the rest may be 0.
 
@@ -281,10 +158,7 @@ def ratio_limits(
         """The ratio below (-1) or above (+1) the estimate at which 0 leaves the limits."""
 
         def beyond(distance: float) -> float:
-            rest = along(estimate + side * distance)
-            if rest is None:
-                return 0.0
-            low, high = rest.limits(level)
+            low, high = along(estimate + side * distance).limits(level)
             return low if side < 0 else -high
 
         nearer, farther = 0.0, 1e-3

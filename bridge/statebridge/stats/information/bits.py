@@ -9,7 +9,8 @@ receiver, in the setting whose floor is the receiver alone, is
 information", ICML 2022, section 2; the mean over rows is the V-information of Y. Xu and others,
 ICLR 2020). There the family V is trained for both terms; here it is this one receiver, as it
 is. So the bits say what this receiver makes of the message: they may be below zero, and another
-reader may make more of it.
+reader may make more of it. No interval of a mean of log-probabilities holds for every
+distribution, so the mean is given without one, beside the median row with its interval.
 
 A message can raise all likely answers and carry nothing of its row. The part that belongs to the
 row is own = log2 p(g | own message) - log2 p(g | another row's message), over the rows whose
@@ -26,7 +27,7 @@ import numpy as np
 from statebridge.errors import ResultError
 from statebridge.records import Direction, ResultSet
 from statebridge.results.cost import RowCost, condition_costs
-from statebridge.stats.comparison import Estimate, Interval, MessageBits, Settings
+from statebridge.stats.comparison import Estimate, MessageBits, Settings
 from statebridge.stats.inference.intervals import Floats, clustered_interval
 from statebridge.stats.own_row import shuffled_twins, with_another_row
 from statebridge.stats.pairing import Pairing
@@ -38,9 +39,8 @@ MEASURE = "gold_logprob"
 def message_bits(results: ResultSet, settings: Settings | None = None) -> list[MessageBits]:
     """Return the bits of every condition's messages, setting by setting.
 
-    Intervals have rows as clusters: seeds of a row are averaged first. Those of bits per kilobyte
-    and per operation are of the ratio of two means, linearised (the delta method), with the same
-    interval of the residuals.
+    Seeds of a row are averaged first. Intervals are of the median row, also of its bits per
+    kilobyte and per operation.
 
     Raises:
         ResultError: Rows cannot be paired (see `Pairing.pair`).
@@ -58,29 +58,6 @@ def message_bits(results: ResultSet, settings: Settings | None = None) -> list[M
             if pairing.has_values(setting.direction, condition, MEASURE):
                 found.append(_of_condition(results, pairing, setting, condition, costs, settings))
     return found
-
-
-def ratio_estimate(
-    numerator: Floats, denominator: Floats, interval: Callable[[Floats], Interval | None]
-) -> Estimate:
-    """Return the ratio of two means, with the interval of its linearised residuals.
-
-    With the ratio r, row i deviates by (numerator_i - r · denominator_i) / mean denominator; the
-    mean of that is 0, and its spread is that of r (W. G. Cochran, Sampling Techniques, 1977,
-    section 6.4). Where all rows have one denominator this is the numerator's own interval, divided.
-
-    Args:
-        numerator: Shape (rows,).
-        denominator: Shape (rows,); of a mean above zero.
-        interval: Of the mean of row values.
-    """
-    mean = math.fsum(denominator) / len(denominator)
-    ratio = math.fsum(numerator) / math.fsum(denominator)
-    around = interval((numerator - ratio * denominator) / mean)
-    shifted = around and around.model_copy(
-        update={"low": around.low + ratio, "high": around.high + ratio}
-    )
-    return Estimate(value=ratio, interval=shifted, n_rows=len(numerator))
 
 
 def _row_costs(results: ResultSet) -> dict[str, Mapping[str, RowCost]]:
@@ -106,25 +83,20 @@ def _of_condition(
     answers = cells[0].row_facts.get("answer_seen", {})
     new = {row_id for row_id, label in answers.items() if label == "no"}
 
-    def interval(values: Floats) -> Interval | None:
-        return clustered_interval(
-            values, zero_one=False, level=settings.level, resamples=settings.resamples
-        )
-
     def estimate(values: Mapping[str, float], among: Set[str] | None = None) -> Estimate | None:
         kept = [value for row_id, value in values.items() if among is None or row_id in among]
-        if not kept:
-            return None
-        mean = math.fsum(kept) / len(kept)
-        return Estimate(value=mean, interval=interval(np.array(kept)), n_rows=len(kept))
+        return _estimate(np.array(kept), np.ones(len(kept)), settings) if kept else None
 
     def per(of_row: Callable[[RowCost], float]) -> Estimate | None:
-        priced = costs.get(condition, {})
-        rows = [row_id for row_id in bits if row_id in priced]
-        spent = np.array([of_row(priced[row_id]) for row_id in rows])
-        if not len(spent) or spent.sum() <= 0:
+        spent = {row_id: of_row(cost) for row_id, cost in costs.get(condition, {}).items()}
+        rows = [row_id for row_id in bits if spent.get(row_id, 0) > 0]
+        if not rows:
             return None
-        return ratio_estimate(np.array([bits[row_id] for row_id in rows]), spent, interval)
+        return _estimate(
+            np.array([bits[row_id] for row_id in rows]),
+            np.array([spent[row_id] for row_id in rows]),
+            settings,
+        )
 
     whole = estimate(bits)
     if whole is None:
@@ -147,6 +119,17 @@ def _of_condition(
         per_kilobyte=per(lambda cost: cost.sent_bytes / 1000),
         gigaflop=None if operations is None else operations / 1e9,
         per_gigaflop=per(lambda cost: cost.operations / 1e9),
+    )
+
+
+def _estimate(bits: Floats, spent: Floats, settings: Settings) -> Estimate:
+    """Bits for each unit spent, of the median row and as a ratio of means; both (rows,)."""
+    each = bits / spent
+    return Estimate(
+        value=float(np.median(each)),
+        interval=clustered_interval(each, bounded=False, level=settings.level),
+        mean=math.fsum(bits) / math.fsum(spent),
+        n_rows=len(bits),
     )
 
 

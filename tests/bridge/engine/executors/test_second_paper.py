@@ -104,7 +104,7 @@ def test_a_sampled_run_is_compared_seed_by_seed(tmp_path: Path) -> None:
         for row, other in zip(own.lanes, floor.lanes, strict=True):
             assert row.token_ids == other.token_ids
             assert row.prediction_changed is False
-    comparison = compare(sampled, settings=Settings(resamples=200, permutations=99))
+    comparison = compare(sampled, settings=Settings(permutations=99))
     found = [d for d in comparison.differences if d.condition == "skyline"]
     assert found
     assert {len(d.seeds) for d in found} == {2}
