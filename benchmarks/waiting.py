@@ -1,4 +1,4 @@
-"""What a user waits for: wall and CPU seconds and memory of commands, alone and beside other work.
+"""Wall and CPU seconds and memory of what a user waits for, alone and beside other work.
 
     python benchmarks/waiting.py --neighbours 2
 
@@ -61,7 +61,7 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Took:
-    """What a process and those that it started took."""
+    """Time and memory of a process and of those that it started."""
 
     wall: float
     cpu: float

@@ -12,8 +12,8 @@ from statebridge.records import CellResult
 from statebridge.scoring.aggregate import row_values
 from statebridge.stats.comparison import Estimate
 from statebridge.stats.inference.intervals import clustered_interval
-from statebridge.stats.method_scores import wilson_interval
-from statebridge.stats.pairing import is_zero_one
+from statebridge.stats.inference.means import Floats, share_limits
+from statebridge.stats.pairing import is_bounded
 from statebridge.tables import Range
 
 
@@ -33,29 +33,34 @@ NOTHING: Number = (None, None, None)
 
 
 def score(values: Mapping[str, float], metric: str) -> Number:
-    """Return the mean over rows with its interval.
+    """Return the centre of the rows with its interval.
 
-    A share of right answers has Wilson's interval, which stays between 0 and 1. Seeds of a row are
-    averaged before, so that it is too wide, if anything, where they differ.
+    It is the mean of a metric from 0 to 1, and the median of one without bounds, of whose mean no
+    interval holds.
     """
-    if values and is_zero_one(metric):
-        share = math.fsum(values.values()) / len(values)
-        return share, Range(*wilson_interval(share, len(values))), len(values)
-    return _mean(values, metric)
+    if values and is_bounded(metric):
+        array = _array(values)
+        return math.fsum(array) / len(array), Range(*share_limits(array)), len(array)
+    return _centre(values, metric)
 
 
 def paired(values: Mapping[str, float], others: Mapping[str, float], metric: str) -> Number:
-    """Return the mean, over the rows of both, of `values` less `others`."""
+    """Return the centre, over the rows of both, of `values` less `others`."""
     both = values.keys() & others.keys()
-    return _mean({row_id: values[row_id] - others[row_id] for row_id in both}, metric)
+    return _centre({row_id: values[row_id] - others[row_id] for row_id in both}, metric)
 
 
-def _mean(values: Mapping[str, float], metric: str) -> Number:
+def _centre(values: Mapping[str, float], metric: str) -> Number:
     if not values:
         return NOTHING
-    array = np.array([values[row_id] for row_id in sorted(values)])
-    interval = clustered_interval(array, zero_one=is_zero_one(metric))
-    return math.fsum(array) / len(array), Range.of(interval), len(array)
+    array, bounded = _array(values), is_bounded(metric)
+    interval = clustered_interval(array, bounded=bounded)
+    centre = math.fsum(array) / len(array) if bounded else float(np.median(array))
+    return centre, Range.of(interval), len(array)
+
+
+def _array(values: Mapping[str, float]) -> Floats:
+    return np.array([values[row_id] for row_id in sorted(values)])
 
 
 def number_of(estimate: Estimate | None) -> Number:

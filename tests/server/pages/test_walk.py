@@ -74,7 +74,7 @@ def signed_in(browser: Any, server: RunningServer, token: str) -> Any:
     page.on("dialog", lambda dialog: (page.complaints.append(dialog.message), dialog.dismiss()))
     page.on(
         "console",
-        lambda said: page.complaints.append(said.text) if said.type == "error" else None,
+        lambda line: page.complaints.append(line.text) if line.type == "error" else None,
     )
     page.goto(server.url)
     page.get_by_label("Key").fill(token)
