@@ -11,9 +11,9 @@ import numpy as np
 from statebridge.records import CellResult
 from statebridge.scoring.aggregate import row_values
 from statebridge.stats.comparison import Estimate
-from statebridge.stats.inference.intervals import clustered_interval
-from statebridge.stats.method_scores import wilson_interval
-from statebridge.stats.pairing import is_zero_one
+from statebridge.stats.inference.intervals import Floats, centre_value, clustered_interval
+from statebridge.stats.inference.means import share_limits
+from statebridge.stats.pairing import is_bounded
 from statebridge.tables import Range
 
 
@@ -33,29 +33,30 @@ NOTHING: Number = (None, None, None)
 
 
 def score(values: Mapping[str, float], metric: str) -> Number:
-    """Return the mean over rows with its interval.
+    """Return the mean over rows, with its interval where the metric is from 0 to 1.
 
-    A share of right answers has Wilson's interval, which stays between 0 and 1. Seeds of a row are
-    averaged before, so that it is too wide, if anything, where they differ.
+    Of a metric without bounds no interval of a mean holds for every distribution.
     """
-    if values and is_zero_one(metric):
-        share = math.fsum(values.values()) / len(values)
-        return share, Range(*wilson_interval(share, len(values))), len(values)
-    return _mean(values, metric)
+    if not values:
+        return NOTHING
+    array = _array(values)
+    interval = Range(*share_limits(array)) if is_bounded(metric) else None
+    return math.fsum(array) / len(array), interval, len(array)
 
 
 def paired(values: Mapping[str, float], others: Mapping[str, float], metric: str) -> Number:
-    """Return the mean, over the rows of both, of `values` less `others`."""
+    """Return the centre, over the rows of both, of `values` less `others`: mean or median."""
     both = values.keys() & others.keys()
-    return _mean({row_id: values[row_id] - others[row_id] for row_id in both}, metric)
-
-
-def _mean(values: Mapping[str, float], metric: str) -> Number:
-    if not values:
+    if not both:
         return NOTHING
-    array = np.array([values[row_id] for row_id in sorted(values)])
-    interval = clustered_interval(array, zero_one=is_zero_one(metric))
-    return math.fsum(array) / len(array), Range.of(interval), len(array)
+    array = _array({row_id: values[row_id] - others[row_id] for row_id in both})
+    bounded = is_bounded(metric)
+    interval = clustered_interval(array, bounded=bounded)
+    return centre_value(array, bounded=bounded), Range.of(interval), len(array)
+
+
+def _array(values: Mapping[str, float]) -> Floats:
+    return np.array([values[row_id] for row_id in sorted(values)])
 
 
 def number_of(estimate: Estimate | None) -> Number:
