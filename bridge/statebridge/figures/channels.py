@@ -23,7 +23,7 @@ from statebridge.figures.wording import (
 from statebridge.records import ResultSet
 from statebridge.results.by_condition import condition_cells
 from statebridge.scoring.measures import MEASURES
-from statebridge.stats import Comparison, Difference
+from statebridge.stats import Comparison, Difference, Interval
 from statebridge.stats.comparison import better_sign
 from statebridge.stats.setting import ChannelSetting
 from statebridge.tables.condition_words import condition_words, control_word
@@ -56,9 +56,14 @@ class Point:
 
     @property
     def ends(self) -> tuple[float, float] | None:
-        """The interval of the difference, put on the floor."""
-        interval, floor = self.difference.interval, self.difference.baseline_mean
+        """The interval of the difference, put on the floor; none where it is of a median."""
+        interval, floor = self.interval, self.difference.baseline_mean
         return None if interval is None else (floor + interval.low, floor + interval.high)
+
+    @property
+    def interval(self) -> Interval | None:
+        """The interval of the mean difference; a metric without bounds has none."""
+        return self.difference.interval if self.difference.centre == "mean" else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,13 +289,15 @@ def _draw_line(axes: object, line: ChannelLine, row: int) -> None:
 
 def chart_caption(charts: Sequence[ChannelChart]) -> str:
     """Say what the figure of channels shows, over what, and what its intervals are."""
-    every = [line.point.difference for chart in charts for line in chart.lines]
+    points = [line.point for chart in charts for line in chart.lines]
+    every = [point.difference for point in points]
     text = (
         "Mean of each condition; the right end of an axis is better. Dashed line: floor; full "
         "line: skyline, where there is one. Large mark: the channel, filled where it is shown to "
         "differ from the floor after Holm's correction; small marks in its line: its controls. "
         f"{rows_text(d.n_rows for d in every)}; {seeds_text(s for d in every for s in d.seeds)}. "
-        f"Bars: {interval_kind(d.interval for d in every)}, of the difference from the floor."
+        f"Bars: {interval_kind(point.interval for point in points)}, of the difference from the "
+        "floor."
     )
     if any(line.seen is not None for chart in charts for line in chart.lines):
         text += " All of it is over the rows whose answers no map was trained on."

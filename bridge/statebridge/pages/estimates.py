@@ -11,8 +11,8 @@ import numpy as np
 from statebridge.records import CellResult
 from statebridge.scoring.aggregate import row_values
 from statebridge.stats.comparison import Estimate
-from statebridge.stats.inference.intervals import clustered_interval
-from statebridge.stats.inference.means import Floats, share_limits
+from statebridge.stats.inference.intervals import Floats, centre_value, clustered_interval
+from statebridge.stats.inference.means import share_limits
 from statebridge.stats.pairing import is_bounded
 from statebridge.tables import Range
 
@@ -33,30 +33,26 @@ NOTHING: Number = (None, None, None)
 
 
 def score(values: Mapping[str, float], metric: str) -> Number:
-    """Return the centre of the rows with its interval.
+    """Return the mean over rows, with its interval where the metric is from 0 to 1.
 
-    It is the mean of a metric from 0 to 1, and the median of one without bounds, of whose mean no
-    interval holds.
+    Of a metric without bounds no interval of a mean holds for every distribution.
     """
-    if values and is_bounded(metric):
-        array = _array(values)
-        return math.fsum(array) / len(array), Range(*share_limits(array)), len(array)
-    return _centre(values, metric)
+    if not values:
+        return NOTHING
+    array = _array(values)
+    interval = Range(*share_limits(array)) if is_bounded(metric) else None
+    return math.fsum(array) / len(array), interval, len(array)
 
 
 def paired(values: Mapping[str, float], others: Mapping[str, float], metric: str) -> Number:
-    """Return the centre, over the rows of both, of `values` less `others`."""
+    """Return the centre, over the rows of both, of `values` less `others`: mean or median."""
     both = values.keys() & others.keys()
-    return _centre({row_id: values[row_id] - others[row_id] for row_id in both}, metric)
-
-
-def _centre(values: Mapping[str, float], metric: str) -> Number:
-    if not values:
+    if not both:
         return NOTHING
-    array, bounded = _array(values), is_bounded(metric)
+    array = _array({row_id: values[row_id] - others[row_id] for row_id in both})
+    bounded = is_bounded(metric)
     interval = clustered_interval(array, bounded=bounded)
-    centre = math.fsum(array) / len(array) if bounded else float(np.median(array))
-    return centre, Range.of(interval), len(array)
+    return centre_value(array, bounded=bounded), Range.of(interval), len(array)
 
 
 def _array(values: Mapping[str, float]) -> Floats:

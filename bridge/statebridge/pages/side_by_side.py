@@ -66,7 +66,7 @@ def side_by_side(runs: Sequence[NamedRun]) -> SideBySide:
     ]
     bits, notes = _bits(runs)
     if any(bits):
-        tables.append(_table("Bits a message above the floor", runs, bits, signed=True))
+        tables.append(_table("Bits a message above the floor, median row", runs, bits, signed=True))
     return SideBySide(tuple(table for table in tables if table is not None), tuple(notes))
 
 
