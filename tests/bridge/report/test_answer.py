@@ -22,7 +22,7 @@ from tests.bridge.report.contradictions import unlinked
 from tests.bridge.stats.tables import SEEDS, cell, measured, results
 
 ROWS = 64
-QUICK = Settings(resamples=400, stratify_by=(), permutations=99)
+QUICK = Settings(stratify_by=(), permutations=99)
 
 
 def right(count: int) -> list[int]:

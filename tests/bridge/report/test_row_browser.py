@@ -324,7 +324,7 @@ def test_a_full_published_sized_report_is_small_and_quick(browser: Browser, tmp_
     assert seconds < 1.0
 
 
-def test_two_clicks_find_a_row_that_one_condition_wins_from_another(
+def test_two_clicks_find_a_row_that_a_channel_wins(
     browser: Browser, path: Path, run: ResultSet
 ) -> None:
     browser.open(path)
