@@ -39,6 +39,8 @@ STAGES = {
     "stitch": "stitched cross-entropy",
     "layers": "measuring layers",
     "layer_search": "pairs of layers",
+    "compare": "comparing conditions",
+    "draw": "drawing figures",
 }
 """Stage of an engine or of a server's experiment, in words."""
 

@@ -39,6 +39,7 @@ def report(
     """
     from statebridge.audit import read_reading_sheet
     from statebridge.errors import ResultError
+    from statebridge.progress import show_progress
     from statebridge.report import write_layer_search_report, write_report
     from statebridge.results.layer_search import is_layer_search, read_layer_search
     from statebridge.results.read_results import read_sources
@@ -72,17 +73,19 @@ def report(
         return
     results = read_sources(sources, dataset=dataset)
     validation = None if expect is None else validate(results, EXPECTATIONS.get(expect)())
-    written = write_report(
-        results,
-        out,
-        title=title,
-        validation=validation,
-        layer_runs=[read_sources([path]) for path in layer_run or ()],
-        agreement=read_reading_sheet(sheet) if sheet else None,
-        figures=figures,
-        figure_formats=figure_format or (),
-        command=command,
-    )
+    with show_progress() as progress:
+        written = write_report(
+            results,
+            out,
+            title=title,
+            validation=validation,
+            layer_runs=[read_sources([path]) for path in layer_run or ()],
+            agreement=read_reading_sheet(sheet) if sheet else None,
+            figures=figures,
+            figure_formats=figure_format or (),
+            command=command,
+            progress=progress,
+        )
     _say(written, as_json=as_json)
 
 

@@ -54,9 +54,11 @@ def paired_delta(comparison: Comparison, metric: str = "word_boundary_contains")
         panels = figure.subplots(1, len(baselines), sharex=True, squeeze=False)[0]
         for place, (axes, baseline) in enumerate(zip(panels, baselines, strict=True)):
             _margin_band(axes, margins)
-            for difference in (d for d in found if d.baseline == baseline):
-                y = rows.index((difference.direction, difference.condition))
-                _point(axes, difference, y)
+            here = [
+                (d, rows.index((d.direction, d.condition))) for d in found if d.baseline == baseline
+            ]
+            _points(axes, here)
+            for difference, y in here:
                 axes.annotate(
                     signed(difference.delta),
                     (difference.delta, y),
@@ -98,14 +100,16 @@ def forest(comparison: Comparison) -> Drawing:
                 axes.set_axis_off()
                 continue
             shade_rows(axes, len(lines))
+            found: list[tuple[Difference, float]] = []
             for y, (baseline, row) in enumerate(lines):
                 if row is None:
                     axes.axhline(y - 0.5, color=BLACK, linewidth=0.8)
                     continue
                 difference = comparison.difference(row[1], baseline, metrics[place], row[0])
                 if difference is not None:
-                    _seeds(axes, difference, y)
-                    _point(axes, difference, y, size=5.5)
+                    found.append((difference, y))
+            _seeds(axes, found)
+            _points(axes, found, size=5.5)
             axes.set_title(_broken(compared_label(metrics[place])), fontsize=8)
             label_rows(axes, _line_labels(lines), ticks=place % across == 0)
             for label, (_, row) in zip(axes.get_yticklabels(), lines, strict=True):
@@ -164,25 +168,34 @@ def _line_labels(lines: Sequence[tuple[str, Row | None]]) -> list[str]:
     ]
 
 
-def _point(axes: Axes, difference: Difference, y: float, *, size: float = 6.5) -> None:
-    delta, interval = difference.delta, difference.interval
-    clear = is_clear(difference)
-    colour = BLUE if better_sign(difference.metric) * delta >= 0 else VERMILION
+def _points(axes: Axes, found: Sequence[tuple[Difference, float]], *, size: float = 6.5) -> None:
+    """Draw differences at their rows: all bars as one artist, and all marks of one look."""
+    ends = [(d.interval.low, d.interval.high, y) for d, y in found if d.interval is not None]
+    if ends:
+        low, high, rows = zip(*ends, strict=True)
+        axes.hlines(rows, low, high, color=BLACK, linewidth=1.3)
+        axes.plot([*low, *high], [*rows, *rows], "|", color=BLACK, markersize=5)
+    looks: dict[tuple[str, bool], list[tuple[float, float]]] = {}
+    for difference, y in found:
+        look = _colour(difference), is_clear(difference)
+        looks.setdefault(look, []).append((difference.delta, y))
+    for (colour, clear), places in looks.items():
+        axes.plot(
+            *zip(*places, strict=True),
+            "D" if clear else "o",
+            markersize=size,
+            markerfacecolor=colour if clear else "white",
+            markeredgecolor=colour if clear else BLACK,
+            markeredgewidth=1.1,
+            zorder=4,
+        )
+
+
+def _colour(difference: Difference) -> str:
+    """Blue for better and vermilion for worse, whichever side that is; black for neither."""
     if MEASURES[difference.metric].better is None and not measures_change(difference.metric):
-        colour = BLACK
-    if interval is not None:
-        axes.plot([interval.low, interval.high], [y, y], color=BLACK, linewidth=1.3)
-        axes.plot([interval.low, interval.high], [y, y], "|", color=BLACK, markersize=5)
-    axes.plot(
-        delta,
-        y,
-        "D" if clear else "o",
-        markersize=size,
-        markerfacecolor=colour if clear else "white",
-        markeredgecolor=colour if clear else BLACK,
-        markeredgewidth=1.1,
-        zorder=4,
-    )
+        return BLACK
+    return BLUE if better_sign(difference.metric) * difference.delta >= 0 else VERMILION
 
 
 def is_clear(difference: Difference) -> bool:
@@ -195,15 +208,23 @@ def is_clear(difference: Difference) -> bool:
     return interval is not None and interval.excludes(0) and not distance
 
 
-def _seeds(axes: Axes, difference: Difference, y: int) -> None:
-    if difference.runs < 2:
-        return
-    offsets = np.linspace(0.2, 0.42, len(difference.by_seed))
-    for seed, offset in zip(difference.by_seed, offsets, strict=True):
-        if seed.interval is not None:
-            ends = [seed.interval.low, seed.interval.high]
-            axes.plot(ends, [y + offset] * 2, color=GREY, linewidth=0.7)
-        axes.plot(seed.delta, y + offset, "o", markersize=2.2, color=GREY, zorder=3)
+def _seeds(axes: Axes, found: Sequence[tuple[Difference, float]]) -> None:
+    """Draw each seed's difference below that of all."""
+    drawn = [
+        (seed, y + offset)
+        for difference, y in found
+        if difference.runs > 1
+        for seed, offset in zip(
+            difference.by_seed, np.linspace(0.2, 0.42, len(difference.by_seed)), strict=True
+        )
+    ]
+    ends = [(s.interval.low, s.interval.high, y) for s, y in drawn if s.interval is not None]
+    if ends:
+        low, high, rows = zip(*ends, strict=True)
+        axes.hlines(rows, low, high, color=GREY, linewidth=0.7)
+    if drawn:
+        places = [(seed.delta, y) for seed, y in drawn]
+        axes.plot(*zip(*places, strict=True), "o", markersize=2.2, color=GREY, zorder=3)
 
 
 def _zero_line(axes: Axes) -> None:

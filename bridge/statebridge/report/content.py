@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypedDict, Unpack
 
@@ -121,6 +121,12 @@ class ReportParts(TypedDict, total=False):
     """The command line that makes this report, shown under "How to reproduce"."""
     figures: bool
     """False leaves the figures out, which takes a fraction of the time."""
+    progress: Callable[[str, int, int], None]
+    """Called with a stage (`compare`, `draw`), the steps done and all of them."""
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """Show no progress."""
 
 
 def gather(results: ResultSet, **parts: Unpack[ReportParts]) -> ReportContent:
@@ -137,7 +143,10 @@ def gather(results: ResultSet, **parts: Unpack[ReportParts]) -> ReportContent:
     with_rows = _with_dataset(results, parts.get("dataset"))
     # A cell may lose every row to its exclusions; it is reported as absent, not as a number.
     held = replace(with_rows, cells=[cell for cell in with_rows.cells if cell.lanes])
+    progress = parts.get("progress", silent)
+    progress("compare", 0, 2)
     judged = _judged_comparison(held, comparison)
+    progress("compare", 1, 2)
     comparison = comparison or judged
     if validation is None and held.manifest is not None:
         validation = validate(held, run_expectation(held))
@@ -153,6 +162,7 @@ def gather(results: ResultSet, **parts: Unpack[ReportParts]) -> ReportContent:
         drawings.append(accuracy_against_cost(cost if isinstance(cost, str) else cost.scores))
     main, others, strata, notes = _comparison_tables(held, comparison, judged)
     cells, rows = held.cells, judged_rows(with_rows, judged)
+    progress("compare", 2, 2)
     answers = _answers(rows)
     if figures:
         charts = [(one.chart, heading) for heading, one in answers if one.chart is not None]

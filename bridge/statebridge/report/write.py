@@ -13,7 +13,7 @@ from statebridge.errors import ResultError
 from statebridge.figures import Drawing, save_figure
 from statebridge.figures.drawing import FORMATS, figure_bytes
 from statebridge.records import ResultSet
-from statebridge.report.content import ReportParts, gather
+from statebridge.report.content import ReportParts, gather, silent
 from statebridge.report.layer_search import LayerSearchContent, gather_layer_search
 from statebridge.report.page.environment import asset, data_url, page_environment, page_policy
 from statebridge.report.page.html import html_report
@@ -72,7 +72,10 @@ def write_report(
     content = gather(results, **parts)
     out = Path(out)
     make_folder(out)
-    pictures = {drawing.name: figure_bytes(drawing, "svg") for drawing in content.drawings}
+    pictures = {}
+    for done, drawing in enumerate(content.drawings, start=1):
+        pictures[drawing.name] = figure_bytes(drawing, "svg")
+        parts.get("progress", silent)("draw", done, len(content.drawings))
     reports, files = [], []
     if "html" in formats:
         reports.append(written(out / "report.html", html_report(content, pictures)))

@@ -171,3 +171,19 @@ def running_browser(profile: Path) -> Iterator[Browser]:
         os.close(read)
         process.terminate()
         process.wait(timeout=20)
+
+
+AXE = os.environ.get("STATEBRIDGE_AXE")
+"""Path of axe-core's `axe.min.js` (`npm install axe-core`), which is no part of this project."""
+
+
+def axe_findings(browser: Browser) -> list[str]:
+    """Return what axe-core finds serious or critical on the page that is open, folds and all."""
+    assert AXE is not None
+    browser.value("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    browser.send("Runtime.evaluate", expression=Path(AXE).read_text(encoding="utf-8"))
+    found = browser.value(
+        "axe.run().then(r => r.violations.filter(v => ['serious', 'critical'].includes(v.impact))"
+        ".map(v => `${v.id}: ${v.help}: ${v.nodes.map(n => n.html).slice(0, 3).join(' ')}`))"
+    )
+    return [str(line) for line in found]

@@ -234,6 +234,12 @@ def test_the_same_results_give_the_same_text(tmp_path: Path) -> None:
         assert (tmp_path / "a" / form).read_bytes() == (tmp_path / "b" / form).read_bytes()
 
 
+def test_progress_is_shown_stage_by_stage(run: ResultSet, tmp_path: Path) -> None:
+    steps: list[tuple[str, int, int]] = []
+    quick(run, tmp_path, progress=lambda *step: steps.append(step))
+    assert steps == [("compare", 0, 2), ("compare", 1, 2), ("compare", 2, 2)]
+
+
 def test_figures_can_be_left_out(run: ResultSet, tmp_path: Path) -> None:
     page = quick(run, tmp_path)
     assert not page.all("img")

@@ -8,14 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from statebridge.records import ResultSet
 from statebridge.report import write_report
+from statebridge.report.page.rows import browser_data, embedded_json
 from statebridge.scoring import word_boundary_contains
 from statebridge.stats import Settings, compare
 from tests.bridge.figures.made_run import SEEDS, made_run
-from tests.bridge.report.chromium import BINARY, Browser, running_browser
+from tests.bridge.report.chromium import AXE, BINARY, Browser, axe_findings, running_browser
 from tests.bridge.report.hostile import HOSTILE, hostile_results
 
 pytestmark = [
@@ -76,7 +78,8 @@ def test_opens_from_disk_without_asking_for_anything(browser: Browser, path: Pat
     assert browser.complaints() == []
     assert browser.requests() == [path.as_uri()]
     assert (
-        browser.value("getComputedStyle(document.querySelector('.headline')).fontWeight") == "600"
+        browser.value("getComputedStyle(document.querySelector('.sentence .badge')).fontWeight")
+        == "600"
     )
     assert count(browser) == f"{ROWS} of {ROWS} rows"
 
@@ -210,8 +213,8 @@ def test_only_the_chosen_condition_and_its_baseline(browser: Browser, path: Path
 
 def test_keys_move_through_a_list_that_grows_as_needed(browser: Browser, path: Path) -> None:
     browser.open(path)
-    items = "document.getElementById('row-list').children.length"
-    assert browser.value(items) == 100
+    items = "document.getElementById('row-window').children.length"
+    assert 10 < browser.value(items) < 60
     browser.value("document.getElementById('row-list').focus()")
     for key, row in (
         ("ArrowDown", "row001"),
@@ -223,7 +226,7 @@ def test_keys_move_through_a_list_that_grows_as_needed(browser: Browser, path: P
     ):
         browser.press(key)
         assert shown_row(browser) == row
-    assert browser.value(items) == ROWS
+    assert 10 < browser.value(items) < 60
     active = browser.value(
         "document.getElementById(document.getElementById('row-list')"
         ".getAttribute('aria-activedescendant')).getAttribute('aria-selected')"
@@ -251,12 +254,6 @@ def test_hostile_text_is_shown_and_does_nothing(browser: Browser, tmp_path: Path
     assert count(browser) == f"{len(HOSTILE)} of {len(HOSTILE)} rows"
 
 
-def test_a_narrow_window_is_not_wider_than_itself(browser: Browser, path: Path) -> None:
-    browser.size(380, 900)
-    browser.open(path)
-    assert browser.value("document.documentElement.scrollWidth") <= 380
-
-
 def test_text_has_contrast_in_light_and_dark(browser: Browser, path: Path) -> None:
     # WCAG 2.2, 1.4.3: at least 4.5 to 1.
     measure = """(() => {
@@ -267,7 +264,7 @@ def test_text_has_contrast_in_light_and_dark(browser: Browser, path: Path) -> No
         const c = getComputedStyle(e).backgroundColor;
         if (!/, 0\\)$/.test(c)) return c; } return 'rgb(255, 255, 255)'; };
       return ['p', 'a', 'td', 'th', '.note', '.headline', '.cautions li', '.mark', 'mark',
-        '.card small', 'label', 'option', '#row-list li[aria-selected=true] .row-question']
+        '.card small', 'label', 'option', '#row-list .item[aria-selected=true] .row-question']
         .flatMap(s =>
         [...document.querySelectorAll(s)].slice(0, 200).map(e => {
           const [a, b] = [light(getComputedStyle(e).color), light(paper(e))];
@@ -286,7 +283,7 @@ def test_prints_everything_folded_and_no_controls(browser: Browser, path: Path) 
     browser.open(path)
     browser.value(
         "addEventListener('beforeprint', () => { window.folded ="
-        " document.querySelectorAll('details:not([open])').length; })"
+        " document.querySelectorAll('details:not([open], .unprinted)').length; })"
     )
     assert browser.value("document.querySelectorAll('details:not([open])').length") > 0
     pdf = browser.pdf()
@@ -325,3 +322,122 @@ def test_a_full_published_sized_report_is_small_and_quick(browser: Browser, tmp_
     )
     # A tenth of a second is felt as at once; ten times that for a shared machine.
     assert seconds < 1.0
+
+
+def test_two_clicks_find_a_row_that_a_channel_wins(
+    browser: Browser, path: Path, run: ResultSet
+) -> None:
+    browser.open(path)
+    browser.value("document.querySelector('#row-shortcuts button').click()")
+    label = str(browser.value("document.querySelector('#row-shortcuts button').textContent"))
+    condition, number = label.split(maxsplit=1)[0], label.split()[2]
+    assert count(browser).startswith(f"{number} of")
+    assert f"condition={condition}&outcome=gained" in browser.value("location.hash")
+    base = right(run, "no_inject")
+    seeds = [right(run, condition, seed) for seed in SEEDS]
+    assert shown_row(browser) == next(r for r in base if not base[r] and any(s[r] for s in seeds))
+
+
+def test_rows_are_compared_between_any_two_conditions_and_seeds(
+    browser: Browser, path: Path, run: ResultSet
+) -> None:
+    browser.open(path, "#condition=replace&against=scale_corrected&seed=123&outcome=gained")
+    one, other = right(run, "replace", 123), right(run, "scale_corrected", 123)
+    wanted = [row for row in one if one[row] and not other[row]]
+    assert count(browser) == f"{len(wanted)} of {ROWS} rows"
+
+
+def test_rows_are_ordered_by_the_bits_that_a_condition_wins(
+    browser: Browser, path: Path, run: ResultSet
+) -> None:
+    browser.open(path, "#condition=replace&seed=42&order=down")
+    here, there = run.cell("replace", 42), run.cell("no_inject")
+    assert here is not None
+    assert there is not None
+    change = {
+        a.row_id: (a.gold_logprob or 0) - (b.gold_logprob or 0)
+        for a, b in zip(here.lanes, there.lanes, strict=True)
+    }
+    assert shown_row(browser) == min(change, key=lambda row: change[row])
+    shown = str(browser.value("document.querySelector('#row-list .bits').textContent"))
+    assert shown == f"{min(change.values()) / np.log(2):.1f} bits".replace("-", "\u2212")
+
+
+def test_twenty_thousand_rows_stay_fluid(browser: Browser, tmp_path: Path) -> None:
+    run = made_run(["no_inject", "replace"], rows=200, seeds=(1,))
+    for cell in run.cells:
+        cell.lanes = [
+            replace(row, row_id=f"row{100 * place + k:05}")
+            for k in range(100)
+            for place, row in enumerate(cell.lanes)
+        ]
+        cell.lanes.sort(key=lambda row: row.row_id)
+    page = tmp_path / "report.html"
+    page.write_bytes(report(made_run(rows=2), tmp_path / "small").read_bytes())
+    data = embedded_json(browser_data(replace(run, dataset={}, manifest=None)))
+    text = page.read_text("utf-8")
+    start = text.index('id="row-data">') + len('id="row-data">')
+    page.write_text(text[:start] + data + text[text.index("</script>", start) :], "utf-8")
+    browser.open(page)
+    assert count(browser) == "20000 of 20000 rows"
+    seconds = browser.value(
+        "(() => { const t = performance.now(); const q = document.getElementById('filter-text');"
+        " q.value = 'row01'; q.dispatchEvent(new Event('input'));"
+        " document.getElementById('row-list').scrollTop = 1e5;"
+        " return (performance.now() - t) / 1000; })()"
+    )
+    assert count(browser) == "1000 of 20000 rows"
+    # As above: ten times what is felt as at once.
+    assert seconds < 1.0
+    assert browser.value("document.getElementById('row-window').children.length") < 60
+
+
+def test_terms_are_explained_and_folds_open_by_a_link(browser: Browser, path: Path) -> None:
+    browser.open(path)
+    browser.value("document.querySelector('a.term').focus()")
+    shown = "[...document.querySelectorAll('#tip:not([hidden])')].map(t => t.textContent)"
+    assert len(browser.value(shown)[0]) > 20
+    browser.open(path, "#scores")
+    assert browser.value("document.getElementById('scores').open") is True
+    assert browser.value("document.getElementById('audit').open") is False
+
+
+def test_tables_sort_by_their_heads(browser: Browser, path: Path) -> None:
+    browser.open(path, "#scores")
+    click = "document.querySelectorAll('#scores thead button')[4].click()"
+    column = (
+        "[...document.querySelectorAll('#scores tbody tr')].map(r => r.cells[4].dataset.sort)"
+        ".filter(v => v !== undefined).map(Number)"
+    )
+    own = browser.value(column)
+    browser.value(click)
+    assert browser.value(column) == sorted(own, reverse=True)
+    browser.value(click)
+    assert browser.value(column) == sorted(own)
+    browser.value(click)
+    assert browser.value(column) == own
+
+
+@pytest.mark.parametrize("width", [360, 768, 1440])
+def test_no_width_cuts_the_page(browser: Browser, path: Path, width: int) -> None:
+    browser.size(width, 900)
+    browser.open(path)
+    browser.value("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    assert browser.value("document.documentElement.scrollWidth") <= width
+
+
+def test_the_answer_is_on_the_first_screen(browser: Browser, path: Path) -> None:
+    browser.size(1280, 800)
+    browser.open(path)
+    bottom = browser.value("document.getElementById('answer').getBoundingClientRect().bottom")
+    assert bottom <= 800
+
+
+@pytest.mark.skipif(AXE is None, reason="STATEBRIDGE_AXE names no axe.min.js")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(browser: Browser, path: Path, scheme: str) -> None:
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.send("Emulation.setEmulatedMedia", features=features)
+    browser.open(path)
+    assert axe_findings(browser) == []
+    browser.send("Emulation.setEmulatedMedia", features=[])

@@ -51,6 +51,7 @@ def html_report(content: ReportContent, pictures: Mapping[str, bytes]) -> bytes:
         anchors=anchors,
         terms=[pair for pair in TERMS.items() if pair[0] in anchors],
         verdict_heading=verdict_heading,
+        cautions=dict.fromkeys(c for verdict in content.verdicts for c in verdict.cautions),
         rule=RULE,
         chart_note=chart_caption(charts) if charts else "",
         more_tables=(

@@ -1,54 +1,65 @@
 "use strict";
 // The row browser. Everything shown is set as text: predictions are hostile until proven dull.
 (() => {
-  const NO_ROW = -2, CHUNK = 100;
+  const NO_ROW = -2, SPARE = 12;
   const data = JSON.parse(document.getElementById("row-data").textContent);
   const byId = (id) => document.getElementById(id);
-  const list = byId("row-list"), detail = byId("row-detail"), count = byId("row-count");
+  const list = byId("row-list"), frame = byId("row-window"), detail = byId("row-detail"), count = byId("row-count");
   const controls = {
     condition: byId("filter-condition"),
+    against: byId("filter-against"),
     outcome: byId("filter-outcome"),
     metric: byId("filter-metric"),
+    order: byId("filter-order"),
+    seed: byId("filter-seed"),
     q: byId("filter-text"),
     only: byId("filter-only"),
   };
   const attributeControls = [];
   const groups = [...new Set(data.cells.map((cell) => cell.group))];
+  const seeds = [...new Set(data.cells.map((cell) => cell.seed))].filter((seed) => seed !== null);
   let shown = [];      // places of the rows that pass the filters
-  let rendered = 0;    // how many of them stand in the list
+  let change = null;   // by row, the bits that it is ordered by
   let selected = -1;   // place in `shown`
   let lowered = null;  // texts in lower case, made on the first search
+  let height = 0;      // of one item of the list, in pixels
 
   const OUTCOMES = {
     any: () => true,
-    gained: (cell, row) => hit(cell, row) && !baselineHit(cell, row),
-    lost: (cell, row) => !hit(cell, row) && baselineHit(cell, row),
-    tied: (cell, row) => hit(cell, row) === baselineHit(cell, row),
-    right: (cell, row) => hit(cell, row) && baselineHit(cell, row),
-    wrong: (cell, row) => !hit(cell, row) && !baselineHit(cell, row),
-    changed: (cell, row) => cell.text[row] !== baselineOf(cell).text[row],
-    same: (cell, row) => cell.text[row] === baselineOf(cell).text[row],
+    gained: (cell, other, row) => hit(cell, row) && !hit(other, row),
+    lost: (cell, other, row) => !hit(cell, row) && hit(other, row),
+    tied: (cell, other, row) => hit(cell, row) === hit(other, row),
+    right: (cell, other, row) => hit(cell, row) && hit(other, row),
+    wrong: (cell, other, row) => !hit(cell, row) && !hit(other, row),
+    changed: (cell, other, row) => cell.text[row] !== other.text[row],
+    same: (cell, other, row) => cell.text[row] === other.text[row],
   };
 
-  function baselineOf(cell) {
-    return cell.baseline === null ? null : data.cells[cell.baseline];
-  }
-  function bit() {
-    return controls.metric.selectedIndex;
+  // The cell that another is compared with: of the same seed, or the only one.
+  function otherOf(cell) {
+    const group = controls.against.value;
+    if (!group) return cell.baseline === null ? null : data.cells[cell.baseline];
+    const there = data.cells.filter((other) => other.group === group);
+    return there.find((other) => other.seed === cell.seed) || there.find((other) => other.seed === null) || there[0];
   }
   function hit(cell, row) {
-    return ((cell.hits[row] >> bit()) & 1) === 1;
+    return ((cell.hits[row] >> controls.metric.selectedIndex) & 1) === 1;
   }
-  function baselineHit(cell, row) {
-    return hit(baselineOf(cell), row);
+  function comparable(cell, other, row) {
+    return other !== null && other !== cell && cell.text[row] >= 0 && other.text[row] >= 0;
   }
-  function comparable(cell, row) {
-    const baseline = baselineOf(cell);
-    return baseline !== null && baseline !== cell && cell.text[row] >= 0 && baseline.text[row] >= 0;
+  function outcomeOf(cell, other, row) {
+    if (!comparable(cell, other, row)) return null;
+    return ["gained", "lost", "right", "wrong"].find((name) => OUTCOMES[name](cell, other, row));
   }
-  function outcomeOf(cell, row) {
-    if (!comparable(cell, row)) return null;
-    return ["gained", "lost", "right", "wrong"].find((name) => OUTCOMES[name](cell, row));
+  function bitsOf(cell, other, row) {
+    if (other === null || other === cell || !cell.gold_logprob || !other.gold_logprob) return null;
+    const [here, there] = [cell.gold_logprob[row], other.gold_logprob[row]];
+    return here === null || there === null ? null : (here - there) / Math.LN2;
+  }
+  function bitsText(bits) {
+    const text = bits.toFixed(1);
+    return Number(text) ? `${bits > 0 ? "+" : ""}${text} bits`.replace("-", "−") : "0.0 bits";
   }
   function textOf(cell, row) {
     return cell.text[row] >= 0 ? data.texts[cell.text[row]] : null;
@@ -64,77 +75,97 @@
   }
 
   // ---- filters ----
-  function chosenCells() {
-    const group = controls.condition.value;
-    return data.cells.filter((cell) => !group || cell.group === group);
-  }
-  function passes(row, cells, words) {
-    const example = data.rows[row];
-    for (const { control, place } of attributeControls) {
-      if (control.value && example.attributes[place] !== control.value) return false;
-    }
-    if (!cells.some((cell) => cell.text[row] !== NO_ROW)) return false;
-    const outcome = controls.outcome.value;
-    if (outcome !== "any" && OUTCOMES[outcome]) {
-      const test = OUTCOMES[outcome];
-      if (!cells.some((cell) => comparable(cell, row) && test(cell, row))) return false;
-    }
-    if (!words) return true;
-    const own = [example.id, example.context, example.question, example.answer];
-    if (own.some((text) => text && text.toLowerCase().includes(words))) return true;
-    return cells.some((cell) => cell.text[row] >= 0 && lowered[cell.text[row]].includes(words));
+  function pairs() {
+    const group = controls.condition.value, seed = controls.seed.value;
+    return data.cells
+      .filter((cell) => (!group || cell.group === group) && (!seed || cell.seed === null || String(cell.seed) === seed))
+      .map((cell) => [cell, otherOf(cell)]);
   }
   function filter(keepRow) {
-    const cells = chosenCells();
-    const words = controls.q.value.trim().toLowerCase();
+    const compared = pairs(), words = controls.q.value.trim().toLowerCase();
+    const test = OUTCOMES[controls.outcome.value], any = controls.outcome.value === "any";
+    const wanted = attributeControls.filter(({ control }) => control.value);
     if (words && !lowered) lowered = data.texts.map((text) => text.toLowerCase());
-    shown = data.rows.map((_, row) => row).filter((row) => passes(row, cells, words));
+    // Each text once, however many rows have it.
+    const said = words ? lowered.map((text) => text.includes(words)) : null;
+    const found = (text) => text && text.toLowerCase().includes(words);
+    shown = [];
+    data.rows.forEach((example, row) => {
+      if (wanted.some(({ control, place }) => example.attributes[place] !== control.value)) return;
+      if (!compared.some(([cell]) => cell.text[row] !== NO_ROW)) return;
+      if (!any && !compared.some(([cell, other]) => comparable(cell, other, row) && test(cell, other, row))) return;
+      if (words && ![example.id, example.context, example.question, example.answer].some(found)
+        && !compared.some(([cell]) => cell.text[row] >= 0 && said[cell.text[row]])) return;
+      shown.push(row);
+    });
+    order(compared);
     count.textContent = `${shown.length} of ${data.rows.length} rows`;
-    list.replaceChildren();
     list.scrollTop = 0;
-    rendered = 0;
-    more();
-    const place = shown.indexOf(keepRow);
-    select(shown.length ? Math.max(place, 0) : -1);
+    select(shown.length ? Math.max(shown.indexOf(keepRow), 0) : -1);
+  }
+  // By the mean over seeds, of the condition that is changed most.
+  function order(compared) {
+    change = null;
+    if (controls.order.value === "any") return;
+    const sign = controls.order.value === "up" ? 1 : -1;
+    change = new Map(shown.map((row) => {
+      const byGroup = new Map();
+      for (const [cell, other] of compared) {
+        const bits = bitsOf(cell, other, row);
+        if (bits !== null) byGroup.set(cell.group, [...(byGroup.get(cell.group) || []), bits]);
+      }
+      const means = [...byGroup.values()].map((found) => found.reduce((a, b) => a + b, 0) / found.length);
+      return [row, means.length ? sign * Math.max(...means.map((mean) => sign * mean)) : null];
+    }));
+    shown = shown.filter((row) => change.get(row) !== null).sort((a, b) => sign * (change.get(b) - change.get(a)));
   }
 
-  // ---- the list ----
-  function more() {
-    const cells = chosenCells();
-    const end = Math.min(rendered + CHUNK, shown.length);
-    for (; rendered < end; rendered++) list.append(listItem(rendered, cells));
+  // ---- the list: only the items in sight exist ----
+  function draw() {
+    if (!shown.length) return frame.replaceChildren();
+    if (!height) {
+      frame.replaceChildren(listItem(0, []));
+      height = frame.firstChild.offsetHeight || 56;
+    }
+    const first = Math.max(0, Math.floor(list.scrollTop / height) - SPARE);
+    const last = Math.min(shown.length, first + Math.ceil(list.clientHeight / height) + 2 * SPARE);
+    const compared = pairs(), items = [];
+    for (let place = first; place < last; place++) items.push(listItem(place, compared));
+    frame.style.height = `${shown.length * height}px`;
+    frame.style.paddingTop = `${first * height}px`;
+    frame.replaceChildren(...items);
+    const active = byId(`row-option-${selected}`);
+    if (active) list.setAttribute("aria-activedescendant", active.id);
+    else list.removeAttribute("aria-activedescendant");
   }
-  function listItem(place, cells) {
+  function listItem(place, compared) {
     const row = shown[place], example = data.rows[row];
     const counts = { gained: 0, lost: 0 };
-    for (const cell of cells) {
-      const outcome = outcomeOf(cell, row);
+    for (const [cell, other] of compared) {
+      const outcome = outcomeOf(cell, other, row);
       if (outcome in counts) counts[outcome]++;
     }
     const marks = ["gained", "lost"].filter((name) => counts[name])
       .map((name) => element("span", { class: `mark ${name}` }, `${counts[name]} ${name}`));
-    const item = element("li", { role: "option", id: `row-option-${place}`, "aria-selected": "false" },
+    if (change) marks.push(element("span", { class: "mark bits" }, bitsText(change.get(row))));
+    const item = element("div", { role: "option", id: `row-option-${place}`, class: "item",
+      "aria-selected": String(place === selected), "aria-setsize": shown.length, "aria-posinset": place + 1 },
       element("span", { class: "row-id" }, example.id), ...marks,
       element("span", { class: "row-question" }, example.question || `answer: ${example.answer}`));
-    item.addEventListener("click", () => select(place));
+    item.addEventListener("click", () => { touched = true; select(place); });
     return item;
   }
   function select(place) {
-    while (place >= rendered && rendered < shown.length) more();
-    const before = list.querySelector('[aria-selected="true"]');
-    if (before) before.setAttribute("aria-selected", "false");
     selected = place;
+    draw();
     if (place < 0) {
-      list.removeAttribute("aria-activedescendant");
       detail.replaceChildren(element("p", { class: "empty" }, "No row passes the filters."));
     } else {
-      const item = list.children[place];
-      item.setAttribute("aria-selected", "true");
-      list.setAttribute("aria-activedescendant", item.id);
       // Not scrollIntoView: that would move the page as well.
-      if (item.offsetTop < list.scrollTop) list.scrollTop = item.offsetTop;
-      const bottom = item.offsetTop + item.offsetHeight - list.clientHeight;
-      if (bottom > list.scrollTop) list.scrollTop = bottom;
+      const top = place * height, bottom = top + height - list.clientHeight;
+      if (top < list.scrollTop) list.scrollTop = top;
+      else if (bottom > list.scrollTop) list.scrollTop = bottom;
+      draw();
       showRow(shown[place]);
     }
     writeHash();
@@ -158,8 +189,11 @@
     }
     const group = controls.only.checked ? controls.condition.value : "";
     const cells = data.cells.filter((cell) => cell.text[row] !== NO_ROW
-      && (!group || cell.group === group || data.cells.some((other) => other.group === group
-        && baselineOf(other) === cell)));
+      && (!group || cell.group === group || data.cells.some((one) => one.group === group
+        && otherOf(one) === cell)));
+    // Those that were asked for, and what they are compared with, first.
+    const asked = new Set(controls.condition.value ? pairs().flat() : []);
+    cells.sort((a, b) => asked.has(b) - asked.has(a));
     detail.replaceChildren(
       element("h3", {}, example.id),
       element("ul", { class: "facts" }, ...facts),
@@ -168,15 +202,15 @@
     );
   }
   function card(cell, row, answer) {
-    const text = textOf(cell, row), baseline = baselineOf(cell);
-    const outcome = outcomeOf(cell, row);
+    const text = textOf(cell, row), baseline = otherOf(cell);
+    const outcome = outcomeOf(cell, baseline, row), bits = bitsOf(cell, baseline, row);
     const body = element("p", { class: "text", dir: "auto" });
     const notes = [];
     let from = null;
     if (text === null) {
       body.append(element("i", {}, "no prediction"));
     } else {
-      if (comparable(cell, row)) {
+      if (comparable(cell, baseline, row)) {
         from = firstDifference(text, textOf(baseline, row));
         const token = cell.first_changed_token ? cell.first_changed_token[row] : null;
         const tokens = token === null ? "" : ` (new token ${token + 1})`;
@@ -189,6 +223,7 @@
     const numbers = [["gold_logprob", "gold log p"], ["gold_rank", "gold rank"], ["kl_from_no_inject", "KL"]]
       .filter(([name]) => cell[name] && cell[name][row] !== null)
       .map(([name, label]) => `${label} ${String(cell[name][row]).replace("-", "−")}`);
+    if (bits !== null) numbers.push(`${bitsText(bits)} against ${baseline.label}`);
     if (numbers.length) notes.push(numbers.join(", "));
     if (cell.donor && cell.donor[row] !== null) notes.push(`state of row ${data.rows[cell.donor[row]].id}`);
     const right = text !== null && hit(cell, row);
@@ -201,7 +236,15 @@
       : null;
     return element("section", { class: "card", "data-cell": cell.label },
       element("h4", {}, cell.label, " ", element("small", {}, cell.role)),
-      state, body, relay, ...notes.map((note) => element("p", { class: "note" }, note)));
+      state, body, strip(cell, row), relay, ...notes.map((note) => element("p", { class: "note" }, note)));
+  }
+  // The probability of the gold answer, from none to certain, on a scale of bits.
+  function strip(cell, row) {
+    const logprob = cell.gold_logprob ? cell.gold_logprob[row] : null;
+    if (logprob === null) return null;
+    const bar = element("meter", { min: "-16", max: "0", value: Math.max(logprob / Math.LN2, -16),
+      "aria-label": `log2 of the gold answer's probability: ${(logprob / Math.LN2).toFixed(1)}` });
+    return bar;
   }
   function firstDifference(text, other) {
     if (text === other) return null;
@@ -272,7 +315,26 @@
 
   // ---- start ----
   controls.condition.append(option("", "any"), ...groups.map((group) => option(group, group)));
+  controls.against.append(option("", "its floor"), ...groups.map((group) => option(group, group)));
+  controls.seed.append(option("", "any"), ...seeds.map((seed) => option(String(seed), String(seed))));
   controls.metric.append(...data.metrics.map(([name, label]) => option(name, label)));
+  // One click to the rows that a channel wins: the first of them is shown at once.
+  for (const group of groups.filter((one) => data.cells.some((cell) => cell.group === one && cell.role === "channel under test"))) {
+    for (const [outcome, word] of [["gained", "right"], ["lost", "wrong"]]) {
+      const cells = data.cells.filter((cell) => cell.group === group).map((cell) => [cell, otherOf(cell)]);
+      const rows = data.rows.filter((_, row) => cells.some(([cell, other]) => outcomeOf(cell, other, row) === outcome));
+      if (!rows.length) continue;
+      const button = element("button", { type: "button" }, `${group} makes ${rows.length} ${word}`);
+      button.addEventListener("click", () => {
+        byId("row-filters").reset();
+        controls.condition.value = group;
+        controls.outcome.value = outcome;
+        touched = true;
+        filter(-1);
+      });
+      byId("row-shortcuts").append(button);
+    }
+  }
   data.attributes.forEach((name, place) => {
     if (!data.filters[place].length) return;
     const id = `filter-attribute-${place}`;
@@ -291,10 +353,8 @@
   byId("row-filters").addEventListener("reset", () => setTimeout(refilter));
   byId("row-previous").addEventListener("click", () => { touched = true; step(-1); });
   byId("row-next").addEventListener("click", () => { touched = true; step(1); });
-  list.addEventListener("click", () => { touched = true; writeHash(); });
-  list.addEventListener("scroll", () => {
-    if (list.scrollTop + list.clientHeight > list.scrollHeight - 200) more();
-  });
+  list.addEventListener("scroll", draw, { passive: true });
+  addEventListener("resize", () => { height = 0; draw(); });
   list.addEventListener("keydown", (event) => {
     const steps = { ArrowDown: 1, ArrowUp: -1, PageDown: 10, PageUp: -10, Home: -Infinity, End: Infinity };
     if (!(event.key in steps) || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -306,18 +366,11 @@
     const id = readHash();
     if (id !== null || location.hash.includes("=")) filter(rowPlace(id));
   });
-  // Print everything that is folded away, and fold it again afterwards.
-  let opened = [];
-  addEventListener("beforeprint", () => {
-    opened = [...document.querySelectorAll("details:not([open])")];
-    opened.forEach((one) => { one.open = true; });
-  });
-  addEventListener("afterprint", () => opened.forEach((one) => { one.open = false; }));
 
   const asked = readHash();
   touched = false;
-  filter(rowPlace(asked));
   byId("row-browser").hidden = false;
+  filter(rowPlace(asked));
   byId("row-browser-off").hidden = true;
   if (location.hash.includes("=")) byId("rows").scrollIntoView();
   document.documentElement.dataset.rowBrowser = "ready";

@@ -13,7 +13,7 @@ from statebridge.figures.wording import metric_label
 from statebridge.records import CellResult, DatasetRow, LaneResult, ResultSet
 from statebridge.report.words.sentences import ROLE_WORDS
 from statebridge.results.by_condition import ConditionCells, condition_cells
-from statebridge.scoring import METRICS
+from statebridge.scoring import METRICS, primary_metric
 
 MOST_VALUES = 24
 """An attribute with more distinct values than this is shown with its row, but is no filter."""
@@ -24,6 +24,8 @@ _METRICS = (
     "first_answer_span",
     "normalized_exact_match",
 )
+_JUDGING = ("task_correct", *_METRICS)
+"""Metrics that a row is right or wrong by; the primary one of the results comes first."""
 _NUMBERS = ("gold_logprob", "gold_rank", "kl_from_no_inject", "first_changed_token")
 _NO_ROW, _NO_TEXT = -2, -1
 
@@ -52,8 +54,12 @@ def browser_data(results: ResultSet) -> dict[str, Any]:
     golds = {row.row_id: row.gold for group in groups for cell in group.cells for row in cell.lanes}
     attributes = _attributes(results.dataset[i] for i in row_ids if i in results.dataset)
     texts = _Texts()
+    metrics = tuple(name for name in (primary_metric(results), *_METRICS) if name in _JUDGING)
+    metrics = tuple(dict.fromkeys(metrics))
     cells = [
-        _cell_data(group, cell, row_ids, places, texts) for group in groups for cell in group.cells
+        _cell_data(group, cell, row_ids, places, texts, metrics)
+        for group in groups
+        for cell in group.cells
     ]
     flat = [cell for group in groups for cell in group.cells]
     shown = ResultSet(flat)
@@ -61,7 +67,7 @@ def browser_data(results: ResultSet) -> dict[str, Any]:
         floor = shown.floor(cell)
         data["baseline"] = None if floor is None else flat.index(floor)
     return {
-        "metrics": [[name, metric_label(name)] for name in _METRICS],
+        "metrics": [[name, metric_label(name)] for name in metrics],
         "attributes": attributes,
         "filters": [_filter_values(results, row_ids, name) for name in attributes],
         "rows": [_row_data(i, results.dataset.get(i), golds[i], attributes) for i in row_ids],
@@ -139,6 +145,7 @@ def _cell_data(
     row_ids: list[str],
     places: Mapping[str, int],
     texts: _Texts,
+    metrics: tuple[str, ...],
 ) -> dict[str, Any]:
     by_id = {row.row_id: row for row in cell.lanes}
     rows = [by_id.get(row_id) for row_id in row_ids]
@@ -146,10 +153,11 @@ def _cell_data(
         "label": group.label if cell.seed is None else f"{group.label}, seed {cell.seed}",
         "group": group.label,
         "condition": cell.condition.name,
+        "seed": cell.seed,
         "direction": cell.direction,
         "role": ROLE_WORDS[group.role],
         "text": [_NO_ROW if row is None else texts.number(row.prediction) for row in rows],
-        "hits": [_hits(row) for row in rows],
+        "hits": [_hits(row, metrics) for row in rows],
     }
     if any(row is not None and row.relay is not None for row in rows):
         data["relay"] = [_NO_TEXT if row is None else texts.number(row.relay) for row in rows]
@@ -165,12 +173,15 @@ def _cell_data(
     return data
 
 
-def _hits(row: LaneResult | None) -> int:
+def _hits(row: LaneResult | None, metrics: tuple[str, ...]) -> int:
     """One bit for each of the metrics; 0 without a text, which `text` tells apart."""
     if row is None or row.prediction is None:
         return 0
     prediction, gold = row.prediction, row.gold
-    return sum(METRICS[name](prediction, gold) << bit for bit, name in enumerate(_METRICS))
+    return sum(
+        bool(row.task_correct if name == "task_correct" else METRICS[name](prediction, gold)) << bit
+        for bit, name in enumerate(metrics)
+    )
 
 
 def _rounded(value: float | None) -> float | None:

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from statebridge.experiment.conditions import Condition
-from statebridge.figures.wording import joined, seeds_text
+from statebridge.figures.wording import joined, plain, seeds_text
 from statebridge.records import CellResult, ResultSet
 from statebridge.results.by_condition import ConditionCells, condition_cells
 from statebridge.tables import Column, Table
+from statebridge.tables.condition_words import condition_words
 from statebridge.tables.table import Value
 
 Fact = tuple[str, str]
@@ -166,8 +167,8 @@ def _translator(entry: Mapping[str, Any], fit: Mapping[str, Any] | None) -> str:
     for report in entry.get("quality") or []:
         space = report["normalised"]
         text += (
-            f"; on {report['positions']} held-out positions, normalised: R² {space['r2']:.4f}, "
-            f"cosine {space['cosine']:.4f} (mean vector alone {space['baseline_cosine']:.4f})"
+            f"; on {report['positions']} held-out positions, normalised: R² {plain(space['r2'])}, "
+            f"cosine {plain(space['cosine'])} (mean vector alone {plain(space['baseline_cosine'])})"
         )
     return text
 
@@ -181,6 +182,7 @@ def _conditions(results: ResultSet) -> Table:
         title="Conditions as resolved",
         columns=(
             Column("condition", "condition"),
+            Column("words", "in words"),
             Column("source", "source"),
             Column("operator", "operator"),
             Column("weight", "weight", "number", digits=2),
@@ -197,11 +199,13 @@ def _conditions(results: ResultSet) -> Table:
 def _condition_row(group: ConditionCells) -> tuple[Value, ...]:
     condition = group.declared
     if not isinstance(condition, Condition):
-        return (group.label, "not recorded", None, None, None, None, None, None)
+        return (group.label, None, "not recorded", None, None, None, None, None, None)
+    words = condition_words(condition)
     if not condition.writes:
-        return (group.label, "none", None, None, None, None, None, condition.prompt)
+        return (group.label, words, "none", None, None, None, None, None, condition.prompt)
     return (
         group.label,
+        words,
         condition.source,
         condition.operator,
         condition.weight,
