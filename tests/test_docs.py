@@ -151,7 +151,7 @@ def test_every_command_runs(
 
 
 def test_the_experiments_of_the_repository_are_valid() -> None:
-    files = sorted((ROOT / "experiments").glob("*.yaml"))
+    files = sorted((ROOT / "experiments").rglob("*.yaml"))
     assert files
     for file in files:
         assert load_experiment(file).resolved_conditions

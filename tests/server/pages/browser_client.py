@@ -56,6 +56,8 @@ class Visits:
 class Site:
     """An application without a worker, over an empty data directory."""
 
+    url = HERE
+
     def __init__(self, folder: Path, **settings: Any) -> None:
         given = {"data": folder, "pairs": PAIR, "host": "0.0.0.0"}
         self.app = create_app(fixed_settings(given | settings))

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
 
-from statebridge_server.store.database import Database
-from statebridge_server.store.keys import create_key
 from tests.server.conftest import tiny_experiment
-from tests.server.running_server import RunningServer, eventually, running_server
+from tests.server.pages.browser_client import Site
+from tests.server.running_server import RunningServer, eventually
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
@@ -41,23 +43,24 @@ CUT = """() => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def server(
-    tmp_path_factory: pytest.TempPathFactory, pair_settings: dict[str, Any]
-) -> Iterator[RunningServer]:
-    with running_server(tmp_path_factory.mktemp("walk"), pair_settings) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def tokens(server: RunningServer) -> dict[str, str]:
-    database = Database(server.database_url)
-    made = {name: create_key(database, name, "submit")[0] for name in ("ann", "ben")}
-    database.close()
-    return made
-
-
 @pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """Pages with keys behind a socket; no worker runs anything."""
+    made = Site(tmp_path, host="127.0.0.1")
+    config = uvicorn.Config(made.app, log_config=None, lifespan="off", ws="none")
+    served = uvicorn.Server(config)
+    listener = socket.create_server(("127.0.0.1", 0))
+    thread = threading.Thread(target=served.run, args=([listener],))
+    thread.start()
+    made.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    yield made
+    made.server.stopping.set()
+    served.should_exit = True
+    thread.join()
+    made.server.database.close()
+
+
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     with playwright.sync_playwright() as running:
         opened = running.chromium.launch(executable_path=CHROMIUM)
@@ -65,10 +68,10 @@ def browser() -> Iterator[Any]:
         opened.close()
 
 
-def signed_in(browser: Any, server: RunningServer, token: str) -> Any:
-    """Return a page of a browser of its own, signed in; it fails at the first complaint."""
+def opened(browser: Any, url: str) -> Any:
+    """Return a page of a browser of its own, which keeps what it complains of."""
     page = browser.new_context(viewport={"width": 1440, "height": 900}).new_page()
-    page.set_default_timeout(45_000)
+    page.set_default_timeout(60_000)
     page.complaints = []
     page.on("pageerror", lambda error: page.complaints.append(str(error)))
     page.on("dialog", lambda dialog: (page.complaints.append(dialog.message), dialog.dismiss()))
@@ -76,11 +79,13 @@ def signed_in(browser: Any, server: RunningServer, token: str) -> Any:
         "console",
         lambda line: page.complaints.append(line.text) if line.type == "error" else None,
     )
-    page.goto(server.url)
+    page.goto(url)
+    return page
+
+
+def sign_in(page: Any, token: str) -> None:
     page.get_by_label("Key").fill(token)
     page.get_by_role("button", name="Sign in").click()
-    page.get_by_role("heading", name="Experiments").wait_for()
-    return page
 
 
 def check_widths(page: Any) -> None:
@@ -114,74 +119,82 @@ def state(page: Any, wanted: str) -> None:
     page.locator("main .state", has_text=wanted).wait_for()
 
 
-def test_a_walk_through_the_pages(
-    server: RunningServer, tokens: dict[str, str], browser: Any, tmp_path: Path
+def test_submit_watch_cancel_resume_compare_find(
+    server: RunningServer, browser: Any, tmp_path: Path
 ) -> None:
-    ann = signed_in(browser, server, tokens["ann"])
+    page = opened(browser, server.url)
     conditions = ["no_inject", "replace", "shuffled_translation"]
     small = {"conditions": conditions, "seeds": [42]}
-    submit(ann, tiny_experiment(rows=6, name=HOSTILE, **small))
-    first = ann.url
-    state(ann, "done")
-    ann.get_by_role("group", name="Shared setting").wait_for()
-    assert "started by a worker" in ann.inner_text(".log")
-    check_widths(ann)
+    submit(page, tiny_experiment(rows=6, name=HOSTILE, **small))
+    first = page.url
+    state(page, "done")
+    page.get_by_role("group", name="Shared setting").wait_for()
+    assert "started by a worker" in page.inner_text(".log")
+    check_widths(page)
 
-    # One that lasts: watched, cancelled, and resumed to its end.
-    submit(ann, tiny_experiment(rows=400, name="two", execution={"max_lanes": 30}, **small))
-    eventually(lambda: committed(ann) > 0, "the first group")
-    ann.get_by_text("left", exact=False).first.wait_for()
-    ann.get_by_role("button", name="Cancel").click()
-    state(ann, "cancelled")
-    before = committed(ann)
-    assert 0 < before < 1200
-    ann.get_by_text("The verdict comes with the last row").wait_for()
-    ann.get_by_role("button", name="Resume").click()
-    eventually(lambda: committed(ann) > before, "a group after the resumption")
-    ann.get_by_role("button", name="Cancel").click()
-    state(ann, "cancelled")
+    # One that lasts: watched, cancelled, resumed.
+    submit(page, tiny_experiment(rows=200, name="two", execution={"max_lanes": 20}, **small))
+    eventually(lambda: committed(page) > 0, "the first group")
+    page.get_by_role("button", name="Cancel").click()
+    state(page, "cancelled")
+    before = committed(page)
+    assert 0 < before < 600
+    page.get_by_text("The verdict comes with the last row").wait_for()
+    page.get_by_role("button", name="Resume").click()
+    eventually(lambda: committed(page) > before, "a group after the resumption")
+    page.get_by_role("button", name="Cancel").click()
+    state(page, "cancelled")
 
-    ann.get_by_role("link", name="Experiments").click()
-    ann.get_by_label(f"Compare {HOSTILE}").check()
-    ann.get_by_label("Compare two").check()
-    check_widths(ann)
-    ann.get_by_role("button", name="Compare the ticked ones").click()
-    ann.get_by_role("heading", name="Side by side").wait_for()
-    assert ann.get_by_role("table").count() >= 2
-    check_widths(ann)
+    page.get_by_role("link", name="Experiments").click()
+    page.get_by_label(f"Compare {HOSTILE}").check()
+    page.get_by_label("Compare two").check()
+    check_widths(page)
+    page.get_by_role("button", name="Compare the ticked ones").click()
+    page.get_by_role("heading", name="Side by side").wait_for()
+    assert page.get_by_role("table").count() >= 2
+    check_widths(page)
 
-    for name in ("Pairs", "Translators", "Datasets"):
-        ann.get_by_role("link", name=name, exact=True).click()
-        ann.get_by_role("heading", name=name, level=1).wait_for()
-        check_widths(ann)
-    ann.goto(f"{server.url}/translators")
-    ann.get_by_role("table").get_by_role("link").first.click()
-    ann.get_by_role("heading", name="Quality on positions").wait_for()
-    check_widths(ann)
+    for name in ("Pairs", "Datasets", "Translators"):
+        page.get_by_role("link", name=name, exact=True).click()
+        page.get_by_role("heading", name=name, level=1).wait_for()
+        check_widths(page)
+    page.get_by_role("table").get_by_role("link").first.click()
+    page.get_by_role("heading", name="Quality on positions").wait_for()
+    check_widths(page)
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"id": "a", "context": "c", "question": "q", "answer": "x"}\n')
-    ann.get_by_role("link", name="Datasets", exact=True).click()
-    ann.get_by_label("JSON Lines").set_input_files(rows)
-    ann.get_by_role("button", name="Upload").click()
-    ann.get_by_role("table", name="Datasets").wait_for()
+    page.get_by_role("link", name="Datasets", exact=True).click()
+    page.get_by_label("JSON Lines").set_input_files(rows)
+    page.get_by_role("button", name="Upload").click()
+    page.get_by_role("table", name="Datasets").wait_for()
 
     # The report finds a row.
-    ann.goto(f"{first}/report#rows")
-    ann.locator("#row-list li").nth(2).click()
-    assert ann.locator("#row-detail").inner_text().strip()
+    page.goto(f"{first}/report#rows")
+    page.locator("#row-list li").nth(2).click()
+    assert page.locator("#row-detail").inner_text().strip()
+    assert page.complaints == []
 
-    # Another key sees nothing of it.
-    ben = signed_in(browser, server, tokens["ben"])
-    assert "There is no experiment yet" in ben.inner_text("main")
-    assert ben.complaints == []
-    assert ben.goto(first).status == 404
-    assert "Not Found" in ben.inner_text("h1")
 
-    ann.goto(first)
-    ann.get_by_role("button", name="Sign out").click()
-    ann.get_by_role("heading", name="Sign in").wait_for()
-    check_widths(ann)
-    ann.go_back()
-    ann.goto(first)
-    ann.get_by_role("heading", name="Sign in").wait_for()
-    assert ann.complaints == []
+def test_sign_in_see_only_your_own_and_sign_out(site: Site, browser: Any) -> None:
+    (ann_id, ann), (_, ben) = site.key("ann"), site.key("ben")
+    experiment = f"{site.url}/experiments/{site.job(ann_id, HOSTILE)}"
+    page = opened(browser, experiment)
+    check_widths(page)
+    sign_in(page, ann)
+    page.get_by_role("heading", name=HOSTILE).wait_for()
+    assert page.url == experiment
+    page.get_by_role("button", name="Cancel").click()
+    state(page, "cancelled")
+
+    other = opened(browser, site.url)
+    sign_in(other, ben)
+    assert "There is no experiment yet" in other.inner_text("main")
+    assert other.complaints == []
+    assert other.goto(experiment).status == 404
+    assert "Not Found" in other.inner_text("h1")
+
+    page.get_by_role("button", name="Sign out").click()
+    page.get_by_role("heading", name="Sign in").wait_for()
+    page.goto(experiment)
+    page.get_by_role("heading", name="Sign in").wait_for()
+    assert page.complaints == []

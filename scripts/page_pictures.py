@@ -1,0 +1,65 @@
+"""Draw the pictures of docs/pages.md: `python scripts/page_pictures.py RUN... --out FOLDER`.
+
+Needs Playwright and a Chromium on the path. Pictures are of a light page, 1100 pixels wide.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+import threading
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+
+from statebridge.pages.local_server import LocalServer
+from statebridge.pages.run_folders import RunFolders
+from statebridge.pages.site import write_site
+
+WIDTH, HEIGHT = 1100, 760
+
+
+def draw(runs: list[Path], out: Path, chromium: str) -> list[Path]:
+    """Write the pictures into a folder; return the files.
+
+    Args:
+        runs: Run directories; the first is shown by itself.
+        out: The folder.
+        chromium: The browser's program.
+    """
+    folders = RunFolders(runs)
+    server = LocalServer(folders)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    out.mkdir(parents=True, exist_ok=True)
+    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
+        browser = playwright.chromium.launch(executable_path=chromium)
+        page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light")
+        page.goto(f"{server.url}experiments/{folders.names()[0]}")
+        page.get_by_role("group").first.wait_for()
+        files = [_picture(page, out / "pages-experiment.png")]
+        site = write_site(runs, Path(folder), title="Channels of the small pair", figures=False)
+        page.goto(site.as_uri())
+        files.append(_picture(page, out / "pages-site.png"))
+        browser.close()
+    server.shutdown()
+    server.server_close()
+    return files
+
+
+def _picture(page: Page, file: Path) -> Path:
+    page.screenshot(path=file, clip={"x": 0, "y": 0, "width": WIDTH, "height": HEIGHT})
+    return file
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("runs", nargs="+", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("docs/figures"))
+    given = parser.parse_args()
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    if program is None:
+        parser.exit(3, "error: no Chromium is on the path\n")
+    for written in draw(given.runs, given.out, program):
+        print(written)
