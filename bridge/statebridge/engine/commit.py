@@ -95,6 +95,7 @@ class _OrderedCommits:
         self._progress = progress
         self._executor = planned.plan.experiment.execution.executor
         self._lane_counts = planned.plan.lane_counts
+        self._lanes, self._committed_lanes = sum(self._lane_counts), sum(self._lane_counts[:done])
         self._waiting: deque[_Waiting] = deque()
         self._by_part: dict[int, _Waiting] = {}
         self.committed, self.reused_lanes = done, 0
@@ -166,8 +167,8 @@ class _OrderedCommits:
             store, keys = self._planned.remember
             store.record({keys.of(*at): line for at, line in zip(places, lines, strict=True)})
         self.committed += 1
+        self._committed_lanes += len(lanes)
         self.reused_lanes += sum(name in entry.batch.reused for name in names)
 
     def _report(self) -> None:
-        finished = sum(self._lane_counts[: self.committed])
-        self._progress("run", finished, sum(self._lane_counts))
+        self._progress("run", self._committed_lanes, self._lanes)

@@ -251,7 +251,21 @@ class Plan:
     @property
     def lane_counts(self) -> list[int]:
         """Number of lanes of each group."""
-        return [sum(1 for _ in self.lanes(group)) for group in self.groups]
+        return [self._lane_count(group) for group in self.groups]
+
+    def _lane_count(self, group: Group) -> int:
+        # Most cells have all rows; to ask for each lane of a large plan would take minutes.
+        asked = [cell for cell in group.cells if _may_leave_out(cell)]
+        whole = len(group.rows) * (len(group.cells) - len(asked))
+        return whole + sum(self.included(cell, row) for cell in asked for row in group.rows)
+
+
+def _may_leave_out(cell: Cell) -> bool:
+    """Whether a cell can be without some rows; see `Plan.included`."""
+    condition = cell.condition
+    return isinstance(condition.layers, LayerShare) or (
+        condition.shuffled and condition.lone_rows != "self"
+    )
 
 
 def seed_of(cell: Cell) -> int:

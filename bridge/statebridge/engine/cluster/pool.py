@@ -7,8 +7,10 @@ import logging
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
 from typing import Any, ClassVar
 
 import torch
@@ -48,7 +50,6 @@ class _Worker:
     actor: Any
     running: deque[int] = field(default_factory=deque)
     """Places of the items that it has, the one that it is at first."""
-    opened: bool = False
     failed_loads: int = 0
     """Actors in this place that died before they were ready, one after another."""
 
@@ -64,22 +65,40 @@ class _Work:
     items: Iterator[Any]
     given: dict[int, Any] = field(default_factory=dict)
     """Items that are not finished, by place."""
-    waiting: deque[int] = field(default_factory=deque)
-    tries: Counter[int] = field(default_factory=Counter)
+    oldest: int = 0
+    """The first of these places, or the next one."""
     taken: int = 0
     """Items that were taken so far."""
-    pending: dict[Any, tuple[_Worker, int | None]] = field(default_factory=dict)
-    """Reference of each call: whose it is, and the place of its item; None while it opens."""
+    waiting: deque[int] = field(default_factory=deque)
+    tries: Counter[int] = field(default_factory=Counter)
+    pending: dict[Future[Any], tuple[_Worker, int | None]] = field(default_factory=dict)
+    """Answer to each call: whose it is, and the place of its item; None while it opens."""
+    free: dict[_Worker, None] = field(default_factory=dict)
+    """Workers that are ready and have no item, in the order in which they became so."""
+    busy: dict[_Worker, None] = field(default_factory=dict)
+    """The same, of those that have one item."""
 
 
 class Pool:
-    """Actors on a cluster; made by `held_pool`."""
+    """Actors on a cluster; made by `held_pool`.
+
+    What the driver does for an item takes as long for 500 actors as for two.
+    """
 
     _held: ClassVar[dict[tuple[Any, ...], tuple[Pool, int]]] = {}
 
-    def __init__(self, ray: Any, experiment: Experiment) -> None:
-        """Check the nodes, start the actors, and let them load the experiment's pair."""
+    def __init__(
+        self, ray: Any, experiment: Experiment, answers: SimpleQueue[Future[Any]] | None = None
+    ) -> None:
+        """Check the nodes, start the actors, and let them load the experiment's pair.
+
+        Args:
+            ray: The module, connected.
+            experiment: Whose execution says where, and how many.
+            answers: Queue in which answers arrive.
+        """
         self._ray, self._keys = ray, itertools.count()
+        self._answers: SimpleQueue[Future[Any]] = answers or SimpleQueue()
         needs = needs_of(experiment.execution)
         count = count_workers(ray, experiment.execution, needs)
         sent = sent_experiment(experiment)
@@ -89,7 +108,7 @@ class Pool:
             num_cpus=needs.cpus, num_gpus=needs.gpus, max_restarts=0, max_task_retries=0
         )
         self._arguments = (torch.get_num_threads(), versions)
-        self._workers = [self._started() for _ in range(count)]
+        self._workers = [_Worker(self._started()) for _ in range(count)]
         first = ray.put(sent)
         for worker in self._workers:
             worker.actor.load.remote(first)
@@ -111,7 +130,7 @@ class Pool:
         Raises:
             StatebridgeError: An item failed `TRIES` times, or no node is left.
         """
-        key, work = f"task {next(self._keys)}", None
+        key = f"task {next(self._keys)}"
         try:
             work = _Work(key, task, self._ray.put(task), iter(items))
             for worker in self._workers:
@@ -119,7 +138,6 @@ class Pool:
             yield from self._results(work)
         finally:
             for worker in self._workers:
-                worker.opened = False
                 worker.running.clear()
                 worker.actor.forget.remote(key)
 
@@ -128,58 +146,64 @@ class Pool:
         for worker in self._workers:
             self._ray.kill(worker.actor)
 
-    def _started(self) -> _Worker:
-        return _Worker(self._actors.remote(*self._arguments))
+    def _started(self) -> Any:
+        return self._actors.remote(*self._arguments)
 
     def _open(self, worker: _Worker, work: _Work) -> None:
-        work.pending[worker.actor.open.remote(work.key, work.sent)] = worker, None
+        self._ask(worker.actor.open.remote(work.key, work.sent), worker, None, work)
+
+    def _ask(self, call: Any, worker: _Worker, place: int | None, work: _Work) -> None:
+        answer: Future[Any] = call.future()
+        work.pending[answer] = worker, place
+        answer.add_done_callback(self._answers.put)
 
     def _results(self, work: _Work) -> Iterator[Any]:
         answered = time.monotonic()
         while self._feed(work):
-            ready, _ = self._ray.wait(list(work.pending), num_returns=1, timeout=LOOK_SECONDS)
-            now = time.monotonic()
-            if ready:
-                answered = now
-            elif now - answered > LOST_SECONDS:
-                self._check_room(work)
-            for call in ready:
-                worker, place = work.pending.pop(call)
-                if place is None:
-                    self._opened(call, worker, work)
-                else:
-                    yield from self._finished(call, worker, place, work)
+            try:
+                answer = self._answers.get(timeout=LOOK_SECONDS)
+            except Empty:
+                if time.monotonic() - answered > LOST_SECONDS:
+                    self._check_room(work)
+                continue
+            answered = time.monotonic()
+            # An actor that was given up, or another task, may still answer.
+            worker, place = work.pending.pop(answer, (None, None))
+            if worker is not None and place is None:
+                self._opened(answer, worker, work)
+            elif worker is not None and place is not None:
+                yield from self._finished(answer, worker, place, work)
 
     def _feed(self, work: _Work) -> bool:
-        """Give items to workers that are free; return whether any is unfinished.
+        """Give items to workers that can take one; return whether any is unfinished.
 
         A worker gets a second item, so that it need not wait for the driver, where there are
         enough for all: a last one must not wait behind a long one while another worker is free.
         """
-        limit = AHEAD * self.size
-        oldest = min(work.given, default=work.taken)
-        while len(work.waiting) < 2 * self.size and work.taken - oldest < limit:
+        while work.oldest < work.taken and work.oldest not in work.given:
+            work.oldest += 1
+        limit = work.oldest + AHEAD * self.size
+        while len(work.waiting) < 2 * self.size and work.taken < limit:
             item = next(work.items, work)  # `work` marks the end
             if item is work:
                 break
             work.given[work.taken] = item
             work.waiting.append(work.taken)
             work.taken += 1
-        ready = sorted((w for w in self._workers if w.opened), key=lambda w: len(w.running))
-        for worker in ready:
-            if not work.waiting or len(worker.running) > 1:
-                break
-            if worker.running and len(work.waiting) < self.size:
-                break
+        while work.waiting and (work.free or (work.busy and len(work.waiting) >= self.size)):
+            second = not work.free
+            worker = next(iter(work.busy if second else work.free))
+            del (work.busy if second else work.free)[worker]
             place = work.waiting.popleft()
             worker.running.append(place)
-            call = worker.actor.do.remote(work.key, work.given[place])
-            work.pending[call] = worker, place
+            self._ask(worker.actor.do.remote(work.key, work.given[place]), worker, place, work)
+            if not second:
+                work.busy[worker] = None
         return bool(work.given)
 
-    def _opened(self, call: Any, worker: _Worker, work: _Work) -> None:
+    def _opened(self, answer: Future[Any], worker: _Worker, work: _Work) -> None:
         try:
-            failure = self._ray.get(call)
+            failure = answer.result()
         except self._ray.exceptions.RayActorError as death:
             worker.failed_loads += 1
             if worker.failed_loads >= TRIES:
@@ -197,17 +221,22 @@ class Pool:
         if isinstance(failure, Failure):
             error = failure.error
             raise type(error)(f"{self._name(failure.node)}: {error}")
-        worker.opened, worker.failed_loads = True, 0
+        worker.failed_loads = 0
+        work.free[worker] = None
 
-    def _finished(self, call: Any, worker: _Worker, place: int, work: _Work) -> Iterator[Any]:
+    def _finished(
+        self, answer: Future[Any], worker: _Worker, place: int, work: _Work
+    ) -> Iterator[Any]:
         try:
-            result = self._ray.get(call)
+            result = answer.result()
         except self._ray.exceptions.RayActorError as death:
             self._buried(death, worker, work)
             return
         except self._ray.exceptions.RayError as lost:  # the node that held the result is gone
             result = Failure(EnvironmentFault(_reason(lost)), "")
         worker.running.remove(place)
+        work.busy.pop(worker, None)
+        (work.busy if worker.running else work.free)[worker] = None
         if isinstance(result, Failure):
             self._tried(place, result.error, self._name(result.node), work)
             return
@@ -217,8 +246,7 @@ class Pool:
     def _buried(self, death: Exception, worker: _Worker, work: _Work) -> None:
         """Give a dead actor's items to others; the one that it was at counts as tried."""
         lost = list(worker.running)
-        log.warning("a worker ended: %s; its %d groups go elsewhere", _reason(death), len(lost))
-        worker.running.clear()
+        log.warning("a worker ended (%s); %d unfinished go to others", _reason(death), len(lost))
         self._replace(worker, work)
         work.waiting.extendleft(reversed(lost[1:]))
         self._tried(lost[0], EnvironmentFault(_reason(death)), "an actor that died", work)
@@ -236,14 +264,17 @@ class Pool:
         self._ray.kill(worker.actor)
         # What it was given comes back as errors of a dead actor, which are of no further use.
         work.pending = {call: own for call, own in work.pending.items() if own[0] is not worker}
-        worker.actor = self._started().actor
-        worker.opened = False
+        work.free.pop(worker, None)
+        work.busy.pop(worker, None)
+        worker.running.clear()
+        worker.actor = self._started()
         self._open(worker, work)
 
     def _check_room(self, work: _Work) -> None:
-        nodes = self._ray.nodes()
-        if any(worker.opened for worker in self._workers) or any(map(self._needs.fits, nodes)):
-            return  # a long item, or a model that loads
+        if work.free or work.busy or any(worker.running for worker in self._workers):
+            return  # a long item
+        if any(map(self._needs.fits, self._ray.nodes())):
+            return  # a model that loads
         raise EnvironmentFault(
             f"execution.executor ray: no node is left that has {self._needs.resources}, since "
             f"{LOST_SECONDS:g} s; {len(work.given)} items are unfinished; add a node, and start the"

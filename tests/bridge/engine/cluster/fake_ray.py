@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
+from queue import Empty
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,39 +24,40 @@ class Death(BaseException):
 
 
 class FakeActor:
-    """Carries out calls one after another once `FakeRay.wait` lets it."""
+    """Carries out calls one after another once `FakeQueue.get` lets it."""
 
     def __init__(self, ray: FakeRay) -> None:
         self.ray, self.alive = ray, True
-        self.calls: deque[tuple[object, str, tuple[Any, ...]]] = deque()
+        self.calls: deque[tuple[Future[Any], str, tuple[Any, ...]]] = deque()
         self.ready: Callable[[Any], Any] | None = None
 
     def __getattr__(self, method: str) -> Any:
         return SimpleNamespace(remote=lambda *arguments: self._queued(method, arguments))
 
-    def _queued(self, method: str, arguments: tuple[Any, ...]) -> object:
-        call = object()
-        if not self.alive:
-            self.ray.answers[call] = RayActorError("The actor died before.")
-        self.calls.append((call, method, arguments))
-        return call
+    def _queued(self, method: str, arguments: tuple[Any, ...]) -> Any:
+        answer: Future[Any] = Future()
+        if self.alive:
+            self.calls.append((answer, method, arguments))
+        else:
+            answer.set_exception(RayActorError("The actor died before."))
+        return SimpleNamespace(future=lambda: answer)
 
     def step(self) -> None:
         """Carry the next call out."""
-        call, method, arguments = self.calls.popleft()
+        answer, method, arguments = self.calls.popleft()
         try:
-            self.ray.answers[call] = self._answer(method, arguments)
+            answer.set_result(self._answer(method, arguments))
         except Death:
+            answer.set_exception(RayActorError("The process exited with code 1."))
             self.end("The process exited with code 1.")
-            self.ray.answers[call] = RayActorError("The process exited with code 1.")
         except RayError as error:
-            self.ray.answers[call] = error
+            answer.set_exception(error)
 
     def end(self, why: str) -> None:
         """Die: calls that wait are answered by an error."""
         self.alive = False
-        self.ray.answers.update((call, RayActorError(why)) for call, _, _ in self.calls)
-        self.calls.clear()
+        while self.calls:
+            self.calls.popleft()[0].set_exception(RayActorError(why))
 
     def _answer(self, method: str, arguments: tuple[Any, ...]) -> Any:
         if method == "open":
@@ -72,7 +75,6 @@ class FakeRay:
 
     def __init__(self, seed: int = 0) -> None:
         self.random = random.Random(seed)
-        self.answers: dict[object, Any] = {}
         self.actors: list[FakeActor] = []
         self.slow: set[FakeActor] = set()
         """Actors that do nothing."""
@@ -89,22 +91,6 @@ class FakeRay:
     def put(self, value: Any) -> Any:
         return value
 
-    def get(self, call: object) -> Any:
-        found = self.answers[call]
-        if isinstance(found, RayError):
-            raise found
-        return found
-
-    def wait(self, calls: list[object], **_: Any) -> tuple[list[object], list[object]]:
-        while True:
-            ready = [call for call in calls if call in self.answers]
-            if ready:
-                return [self.random.choice(ready)], []
-            able = [a for a in self.actors if a.alive and a.calls and a not in self.slow]
-            if not able:
-                return [], calls
-            self.random.choice(able).step()
-
     def kill(self, actor: FakeActor) -> None:
         actor.end("The actor was killed.")
 
@@ -116,3 +102,21 @@ class FakeRay:
             name: sum(node["Resources"].get(name, 0) for node in self.there if node["Alive"])
             for name in ("CPU", "GPU")
         }
+
+
+class FakeQueue:
+    """The queue of answers: asked for one, it lets actors work until there is one."""
+
+    def __init__(self, ray: FakeRay) -> None:
+        self.ray, self.arrived = ray, deque[Future[Any]]()
+
+    def put(self, answer: Future[Any]) -> None:
+        self.arrived.append(answer)
+
+    def get(self, timeout: float) -> Future[Any]:
+        while not self.arrived:
+            able = [a for a in self.ray.actors if a.alive and a.calls and a not in self.ray.slow]
+            if not able:
+                raise Empty
+            self.ray.random.choice(able).step()
+        return self.arrived.popleft()

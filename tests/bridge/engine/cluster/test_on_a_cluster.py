@@ -127,4 +127,4 @@ def test_an_actor_and_a_node_that_die_cost_no_row(
     run_experiment(experiment, tmp_path, progress=progress)
     assert not faults
     assert (tmp_path / "rows.jsonl").read_bytes() == expected
-    assert "go elsewhere" in caplog.text
+    assert "unfinished go to others" in caplog.text

@@ -13,7 +13,7 @@ from statebridge.engine.cluster.actor import Failure
 from statebridge.engine.cluster.pool import AHEAD, TRIES, Pool
 from statebridge.errors import EnvironmentFault, NumericError
 from statebridge.experiment import Experiment
-from tests.bridge.engine.cluster.fake_ray import Death, FakeActor, FakeRay, RayError
+from tests.bridge.engine.cluster.fake_ray import Death, FakeActor, FakeQueue, FakeRay, RayError
 
 EXPERIMENT = Experiment.model_validate(
     {
@@ -55,7 +55,7 @@ def make_pool(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pool]:
 
     def make(ray: FakeRay, workers: int = 3) -> Pool:
         monkeypatch.setattr(pools, "count_workers", lambda *_: workers)
-        return Pool(ray, EXPERIMENT)
+        return Pool(ray, EXPERIMENT, FakeQueue(ray))  # type: ignore[arg-type]
 
     return make
 
