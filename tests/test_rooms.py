@@ -38,6 +38,7 @@ ARROWS: dict[str, str] = {
     "papers": "errors experiment records data scoring runs results stats validation",
     "demo": "errors",
     "tables": "errors experiment records data scoring results stats",
+    "interchange": "errors experiment records data scoring results tables",
     "figures": "errors experiment records data scoring results stats audit tables",
     "report": (
         "errors experiment records data scoring runs results stats validation audit tables figures"

@@ -50,6 +50,7 @@ class Registry(Generic[T]):
         package: Package of ours whose modules add to the registry; all of its direct modules,
             or with `module` the module of that name in each of its sub-packages that has one.
         module: See `package`.
+        also: Another package of ours, all of whose direct modules add to the registry.
         group: Group of the entry points through which other distributions add theirs. An entry
             point names a module, or an object in it; importing the module adds the thing.
         error: Class of the error for an unknown name and for a name given twice.
@@ -64,13 +65,14 @@ class Registry(Generic[T]):
         *,
         package: str | None = None,
         module: str | None = None,
+        also: str | None = None,
         group: str | None = None,
         error: type[StatebridgeError] = InputError,
         base: type | None = None,
         methods: Mapping[str, tuple[str, ...]] | None = None,
     ) -> None:
         self.kind, self._package, self._module = kind, package, module
-        self._group, self._error = group, error
+        self._also, self._group, self._error = also, group, error
         self._base, self._methods = base, methods or {}
         self._things: dict[str, T] = {}
         self._lock = RLock()
@@ -187,14 +189,20 @@ class Registry(Generic[T]):
             self._loaded = True
 
     def _modules(self) -> Iterator[str]:
-        if self._package is None:
-            return
-        for found in pkgutil.iter_modules(import_module(self._package).__path__):
-            name = f"{self._package}.{found.name}"
+        for name, is_package in _direct_modules(self._package):
             if self._module is None:
                 yield name
-            elif found.ispkg and find_spec(f"{name}.{self._module}"):
+            elif is_package and find_spec(f"{name}.{self._module}"):
                 yield f"{name}.{self._module}"
+        for name, _ in _direct_modules(self._also):
+            yield name
+
+
+def _direct_modules(package: str | None) -> Iterator[tuple[str, bool]]:
+    """Yield the full name of each module of a package, and whether it is a package itself."""
+    if package is not None:
+        for found in pkgutil.iter_modules(import_module(package).__path__):
+            yield f"{package}.{found.name}", found.ispkg
 
 
 def _takes(method: object, arguments: tuple[str, ...]) -> bool:

@@ -278,15 +278,17 @@ class Run:
         return write_page(self.results(), path, self.name)
 
     def export(self, folder: str | Path, format: str = "published") -> list[Path]:
-        """Write published result files, or tables, into a folder; return the files.
+        """Write the results in another format into a folder; return the files.
 
         Args:
             folder: Made if needed.
-            format: `published` (one `h1_*.json` for each cell), `parquet`, `csv`, `latex`,
-                `markdown`, or one that is registered in `statebridge.results.formats`.
+            format: `published` (one `h1_*.json` for each cell), tables as `parquet`, `csv`,
+                `latex` or `markdown`, `datasets` (a folder for `datasets.load_dataset`),
+                `lm-eval` (sample files of lm-evaluation-harness), `inspect` (logs of Inspect),
+                or one that is registered in `statebridge.results.formats`.
 
         Raises:
-            ResultError: An unknown format, or published files of a run that is not complete.
+            ResultError: An unknown format, or a run that is not complete, but for tables.
             EnvironmentFault: A file cannot be written.
         """
         from statebridge.results.formats import RESULT_FORMATS

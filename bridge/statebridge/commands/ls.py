@@ -22,7 +22,7 @@ def ls(
         typer.Argument(
             metavar="[WHAT]",
             help="conditions, presets, sources, channels, tasks, scoring, translators, metrics, "
-            "families or executors; the names of all if not given.",
+            "families, executors or formats; the names of all if not given.",
             show_default=False,
         ),
     ] = None,
@@ -112,6 +112,14 @@ def _metrics() -> dict[str, str]:
     }
 
 
+def _formats() -> dict[str, str]:
+    from statebridge.results.formats import RESULT_FORMATS
+    from statebridge.tables.formats import ENDINGS
+
+    written = _described(RESULT_FORMATS.names(), map(type, RESULT_FORMATS.values()))
+    return written | {name: f"Tables, {ending} files." for name, ending in ENDINGS.items()}
+
+
 def _families() -> dict[str, str]:
     from statebridge.models.families import FAMILIES
 
@@ -133,6 +141,7 @@ _LISTS: Mapping[str, Callable[[], dict[str, str]]] = {
     "metrics": _metrics,
     "families": _families,
     "executors": _executors,
+    "formats": _formats,
 }
 _SOLVED = {
     "ridge": "An affine map by least squares, with a penalty on its size.",

@@ -62,7 +62,8 @@ def export(
     format: Annotated[
         str,
         typer.Option(
-            help="published (one h1_*.json per cell), or tables as parquet, csv, latex, markdown."
+            help="published (one h1_*.json per cell), tables as parquet, csv, latex or markdown, "
+            "datasets, lm-eval, or inspect."
         ),
     ] = "published",
 ) -> None:

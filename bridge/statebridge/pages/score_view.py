@@ -143,8 +143,8 @@ def score_table(results: ResultSet, comparison: Comparison) -> Table:
         ),
         tuple(rows),
         (
-            "Intervals at 95 %, rows as clusters. Bits, and differences of a metric without bounds, "
-            "are of the median row. The report has every measure and every control.",
+            "Intervals at 95 %, rows as clusters. Bits, and differences of a metric without "
+            "bounds, are of the median row. The report has every measure and every control.",
         ),
     )
 

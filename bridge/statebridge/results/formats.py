@@ -1,7 +1,7 @@
 """Formats of other programs' files: results, and translators.
 
-Each is added by the paper that it belongs to (`statebridge.papers`), or by an installed
-distribution through an entry point.
+Each is added by the paper that it belongs to (`statebridge.papers`), by a file of
+`statebridge.interchange`, or by an installed distribution through an entry point.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from statebridge.errors import ResultError, TranslatorError
 from statebridge.records import ResultSet
@@ -18,6 +18,19 @@ from statebridge.registry import Registry
 
 class ResultFormat(Protocol):
     """Files of results in one format."""
+
+    def write(self, results: ResultSet, folder: Path) -> list[Path]:
+        """Write the results of one run directory; return the files.
+
+        Raises:
+            ResultError: Not one run directory's results, or nothing that the format can express.
+            EnvironmentFault: A file cannot be written, or a package that writes it is missing.
+        """
+
+
+@runtime_checkable
+class ReadableFormat(ResultFormat, Protocol):
+    """A format whose files are a source of results too."""
 
     def recognises(self, path: Path) -> bool:
         """Whether a file, or a folder's content, looks like this format."""
@@ -31,19 +44,12 @@ class ResultFormat(Protocol):
             ResultError: A file is not of this format or contradicts itself.
         """
 
-    def write(self, results: ResultSet, folder: Path) -> list[Path]:
-        """Write the results of one run directory; return the files.
-
-        Raises:
-            ResultError: Not one run directory's results, or nothing that the format can express.
-            EnvironmentFault: A file cannot be written.
-        """
-
 
 RESULT_FORMATS: Registry[ResultFormat] = Registry(
     "result format",
     package="statebridge.papers",
     module="result_format",
+    also="statebridge.interchange",
     group="statebridge.result_formats",
     error=ResultError,
 )

@@ -11,7 +11,7 @@ from statebridge.data.jsonl import read_jsonl
 from statebridge.errors import ResultError
 from statebridge.experiment.conditions import Condition, UnknownCondition
 from statebridge.records import CellResult, DatasetRow, ResultSet
-from statebridge.results.formats import RESULT_FORMATS, ResultFormat
+from statebridge.results.formats import RESULT_FORMATS, ReadableFormat
 from statebridge.results.run_results import read_run
 from statebridge.runs.directory import MANIFEST
 
@@ -162,9 +162,9 @@ def _short_names(paths: Sequence[Path]) -> dict[Path, str]:
     return {path: "/".join(path.absolute().parts[-2:]) for path in paths}
 
 
-def _by_format(paths: Sequence[Path]) -> list[tuple[ResultFormat, list[Path]]]:
+def _by_format(paths: Sequence[Path]) -> list[tuple[ReadableFormat, list[Path]]]:
     """Group paths by format; the first format says what is wrong with those that none has."""
-    formats = RESULT_FORMATS.values()
+    formats = [one for one in RESULT_FORMATS.values() if isinstance(one, ReadableFormat)]
     groups: dict[int, list[Path]] = {}
     for path in paths:
         place = next((i for i, one in enumerate(formats) if one.recognises(path)), 0)

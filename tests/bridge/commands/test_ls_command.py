@@ -22,6 +22,7 @@ LISTS = {
     "metrics": "squad_f1",
     "families": "gpt_neox",
     "executors": "in_process",
+    "formats": "lm-eval",
 }
 
 
