@@ -63,7 +63,7 @@ def test_the_interval_of_a_ratio_is_students_of_its_logarithms() -> None:
     assert [math.log(end / 1.1) for end in interval] == pytest.approx([-half, half], rel=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_quick_table_has_every_kind_of_turn(tmp_path: Path) -> None:
     service.main(["--quick", "--out", str(tmp_path / "service")])
     record = json.loads((tmp_path / "service.json").read_text("utf-8"))
