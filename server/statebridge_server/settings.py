@@ -45,23 +45,27 @@ class ListedModel(_Declared):
     model: Annotated[str, Field(min_length=1)]
     """Hub id, or a folder on the server (see `is_model_folder`)."""
     revision: str | None = None
+    adapter: Annotated[str, Field(min_length=1)] | None = None
+    """PEFT adapter that is added to the weights: hub id, or a folder on the server."""
     name: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")] = None
     """Its name in experiments; by default the hub id, or the folder's name."""
     remote: Remote | None = None
     """NDIF host that runs this side: `ndif` or a URL; None is where the pair runs."""
 
-    @field_validator("model")
+    @field_validator("model", "adapter")
     @classmethod
-    def _absolute(cls, model: str) -> str:
+    def _absolute(cls, model: str | None) -> str | None:
         # The worker's working directory is the data directory.
-        if is_model_folder(model):
+        if model is not None and is_model_folder(model):
             return str(Path(model).expanduser().absolute())
         return model
 
     @model_validator(mode="after")
-    def _revision_has_a_hub(self) -> ListedModel:
+    def _names_are_whole(self) -> ListedModel:
         if self.revision is not None and is_model_folder(self.model):
             raise ValueError(f"revision goes with a model of the hub; {self.model} is a folder")
+        if self.adapter is not None and self.name is None:
+            raise ValueError("a model with an adapter is another model: give it a name")
         return self
 
     @property

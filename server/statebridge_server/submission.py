@@ -114,10 +114,11 @@ def _pair(data: dict[str, Any], settings: Settings) -> str:
         declared = data.get(side)
         if not isinstance(declared, dict) or not isinstance(declared.get("model"), str):
             raise ExperimentError(f"{side}: give {{model: ..., layer: ...}}")
-        if declared.get("remote") is not None:
-            raise ExperimentError(
-                f"{side}.remote: leave it out; the operator chooses where a pair runs"
-            )
+        for field, chosen in (("remote", "where a pair runs"), ("adapter", "its adapters")):
+            if declared.get(field) is not None:
+                raise ExperimentError(
+                    f"{side}.{field}: leave it out; the operator chooses {chosen}"
+                )
         sides[side] = declared
     for name, listed in settings.pairs.items():
         both = {"sender": listed.sender, "receiver": listed.receiver}

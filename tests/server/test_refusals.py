@@ -67,6 +67,10 @@ def assert_problem(answer: httpx.Response, status: int, expected: str) -> None:
             {"layer_search": {"sender_layers": [0, 1], "pairs": "same"}},
             "layer_search: a server runs one pair",
         ),
+        (
+            {"sender": {"model": "sender", "layer": 1, "adapter": "./x"}},
+            "sender.adapter: leave it out; the operator chooses its adapters",
+        ),
         ({"execution": {"device": "cuda"}}, "operator chooses"),
         ({"execution": {"sender_device": "cpu"}}, "sender_device: leave it out"),
         ({"execution": {"max_lanes": 10**9}}, "limit of 4096"),

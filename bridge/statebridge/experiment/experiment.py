@@ -68,6 +68,8 @@ class ModelAtLayer(Declared):
     layer: Layer
     revision: str | None = None
     """Branch, tag or commit of a model of the hub."""
+    adapter: Annotated[str, Field(min_length=1)] | None = None
+    """PEFT adapter that is added to the weights: hub id, or a local folder as of `model`."""
     remote: Remote | None = None
     """Where this side runs, as `remote` of the experiment; None is where the experiment runs."""
 

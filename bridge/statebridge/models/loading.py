@@ -17,6 +17,7 @@ import transformers
 from statebridge.errors import EnvironmentFault, PairError
 from statebridge.experiment.declared import is_model_folder
 from statebridge.experiment.experiment import ModelAtLayer
+from statebridge.models.adapter import merge_adapter
 from statebridge.models.hosts import HERE, Host
 from statebridge.models.onednn_layers import take_onednn
 from statebridge.models.threads import take_usable_processors
@@ -61,12 +62,14 @@ def check_marked_folder(model: str) -> None:
         )
 
 
-def loaded_name(model: str) -> str:
+def loaded_name(side: ModelAtLayer) -> str:
     """Return the name of a declared model once it is loaded: its hub id, or its folder's name.
 
-    The same weights are the same model wherever their folder is.
+    The same weights are the same model wherever their folder is. An adapter's name follows, since
+    with it the model is another one.
     """
-    return Path(model).expanduser().name if is_model_folder(model) else model
+    parts = (side.model,) if side.adapter is None else (side.model, side.adapter)
+    return " + ".join(Path(p).expanduser().name if is_model_folder(p) else p for p in parts)
 
 
 def declared_blocks(side: ModelAtLayer) -> int | None:
@@ -94,16 +97,16 @@ def load_model(
     structure alone is built, and every trace is a remote job.
 
     Raises:
-        PairError: No such model or revision, no tokenizer, layer out of range, or shapes
-            that contradict the configuration.
-        EnvironmentFault: CUDA asked for and absent, or the hub out of reach.
+        PairError: No such model or revision, no tokenizer, layer out of range, shapes that
+            contradict the configuration, or an adapter that does not fit.
+        EnvironmentFault: CUDA asked for and absent, the hub out of reach, or PEFT missing.
         RemoteError: The remote host refuses, cannot be reached, or holds another dtype.
         NumericError: A weight is not finite.
     """
     where = resolve_device(device)
     take_usable_processors()
     check_marked_folder(side.model)
-    name, source = loaded_name(side.model), side.model
+    name, source = loaded_name(side), side.model
     if is_model_folder(side.model):
         if host.remote:
             raise PairError(
@@ -118,8 +121,8 @@ def load_model(
             )
         if (folder / "adapter_config.json").is_file():
             raise PairError(
-                f"model {side.model}: holds an adapter (adapter_config.json), which is not used; "
-                "merge it into the weights (merge_and_unload of PEFT) and give that folder"
+                f"model {side.model}: holds an adapter (adapter_config.json); give its base as "
+                "model, and this folder as adapter"
             )
         source = str(folder)
     tokenizer = _from_hub(
@@ -129,6 +132,11 @@ def load_model(
     if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
         raise PairError(f"model {side.model}: has no tokenizer; save one beside the weights")
     cautions: list[str] = []
+    if host.remote and side.adapter is not None:
+        raise PairError(
+            f"adapter {side.adapter}: the remote back end holds models as they are; run this side "
+            "here"
+        )
     if host.remote:
         model = _from_hub(
             nnsight.TransformersModel,
@@ -151,6 +159,8 @@ def load_model(
         )
         cautions = _check_all_loaded(found, side.model)
         cautions += drop_generation_settings(module)
+        if side.adapter is not None:
+            cautions += merge_adapter(module, side.adapter, side.model)
         module.eval().requires_grad_(False).to(where)
         check_finite_weights(module, name)
         check_causal(module, side.model)

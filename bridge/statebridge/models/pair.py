@@ -83,7 +83,7 @@ def _at_declared(experiment: Experiment, side: Side, model: TracedModel) -> Trac
         asked = execution.sender_device
     dtype = str(model.dtype).removeprefix("torch.")
     for what, found, wanted, same in (
-        ("model", model.name, declared.model, model.name == loaded_name(declared.model)),
+        ("model", model.name, declared.model, model.name == loaded_name(declared)),
         ("revision", model.revision, declared.revision, model.revision == declared.revision),
         ("dtype", dtype, experiment.dtype, not here or dtype == experiment.dtype),
         (
@@ -124,9 +124,9 @@ def load_pair(experiment: Experiment) -> Pair:
         # Loading takes a while, so what can be known is found out first.
         _check_index(getattr(experiment, side), side)
     sender = load("sender")
-    same_model = (experiment.sender.model, experiment.sender.revision) == (
-        experiment.receiver.model,
-        experiment.receiver.revision,
+    same_model = all(
+        getattr(experiment.sender, part) == getattr(experiment.receiver, part)
+        for part in ("model", "revision", "adapter")
     )
     same_host = experiment.remotes[0] == experiment.remotes[1]
     if same_model and same_host and same_device(devices["sender"], devices["receiver"]):
@@ -139,7 +139,7 @@ def _check_index(declared: ModelAtLayer, side: Side) -> None:
     if blocks is not None:
         names = [f"block {index}" for index in range(blocks)]
         try:
-            resolve_layer(declared.layer, names, loaded_name(declared.model))
+            resolve_layer(declared.layer, names, loaded_name(declared))
         except PairError as error:
             raise PairError(f"{side}.layer: {error}") from None
 

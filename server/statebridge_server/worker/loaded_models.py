@@ -73,12 +73,16 @@ class LoadedModels:
         key = (_weights(listed), dtype, device)
         found = self._models.get(key)
         if found is None:
-            at = ModelAtLayer(model=listed.model, layer=0, revision=listed.revision)
+            at = ModelAtLayer(
+                model=listed.model, layer=0, revision=listed.revision, adapter=listed.adapter
+            )
             try:
                 found = load_model(at, dtype=dtype, device=device, host=find_host(listed.remote))
             except StatebridgeError as error:
                 # Clients must not see where the operator keeps a model.
                 message = str(error).replace(listed.model, listed.public_name)
+                if listed.adapter is not None:
+                    message = message.replace(listed.adapter, "of the operator")
                 raise type(error)(message) from None
             self._models[key] = found
         return replace(found, name=listed.public_name)

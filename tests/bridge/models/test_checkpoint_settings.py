@@ -81,7 +81,7 @@ def test_weights_that_the_model_does_not_take_are_said(tmp_path: Path) -> None:
 
 def test_an_adapter_beside_the_weights_is_refused(tmp_path: Path) -> None:
     (_saved(tmp_path) / "adapter_config.json").write_text("{}")
-    with pytest.raises(PairError, match=r"holds an adapter .*, which is not used; merge it"):
+    with pytest.raises(PairError, match=r"holds an adapter .*; give its base as model"):
         _load(tmp_path)
 
 

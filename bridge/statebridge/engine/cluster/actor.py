@@ -50,7 +50,7 @@ class ModelActor:
         """Take the threads that torch may use here, and the driver's versions."""
         torch.set_num_threads(threads)
         self._versions = versions
-        self._models: dict[tuple[str, str | None, str, str], TracedModel] = {}
+        self._models: dict[tuple[str | None, ...], TracedModel] = {}
         self._open: dict[str, Callable[[Any], Any]] = {}
 
     def load(self, experiment: Experiment) -> None:
@@ -89,7 +89,7 @@ class ModelActor:
         )
 
     def _model(self, side: ModelAtLayer, dtype: str, device: str) -> TracedModel:
-        key = (side.model, side.revision, dtype, device)
+        key = (side.model, side.revision, side.adapter, dtype, device)
         if key not in self._models:
             at = side.model_copy(update={"layer": 0})
             self._models[key] = load_model(at, dtype=dtype, device=device)

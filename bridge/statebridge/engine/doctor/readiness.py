@@ -176,7 +176,7 @@ def _layers(experiment: Experiment, found: _Found) -> str:
         module, tokenizer = found.structures[name].module, found.structures[name].tokenizer
         try:
             sides[name] = TracedModel.without_weights(
-                module, tokenizer, 0 if searching else side.layer, loaded_name(side.model)
+                module, tokenizer, 0 if searching else side.layer, loaded_name(side)
             )
         except PairError as error:
             raise PairError(f"{name}.layer: {error}") from None

@@ -14,6 +14,7 @@ from huggingface_hub import try_to_load_from_cache
 from statebridge.errors import PairError
 from statebridge.experiment.declared import is_model_folder
 from statebridge.experiment.experiment import ModelAtLayer
+from statebridge.models.adapter import adapter_folder
 from statebridge.models.loading import check_marked_folder
 
 WEIGHT_FILES = (
@@ -71,6 +72,8 @@ def structure_of(side: ModelAtLayer, *, needed: bool) -> Structure:
         )
     if needed and not weights:
         raise PairError(_absent(side, "weights", local=local))
+    if side.adapter is not None:
+        adapter_folder(side.adapter, local_files_only=True)
     return Structure(module, tokenizer, sum(part.numel() for part in module.parameters()))
 
 

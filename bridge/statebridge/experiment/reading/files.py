@@ -120,7 +120,8 @@ def _anchor_paths(data: dict[str, Any], folder: Path) -> None:
         holder[key] = str((folder / Path(text).expanduser()).absolute())
 
     for side in ("sender", "receiver"):
-        anchor(data.get(side), "model", only_if_marked=True)
+        for field in ("model", "adapter"):
+            anchor(data.get(side), field, only_if_marked=True)
     for _, holder in declared_files(data):
         anchor(holder, "path")
     for translators in _translator_sets(data):

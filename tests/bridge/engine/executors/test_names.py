@@ -50,7 +50,8 @@ def _declared(**fields: Any) -> Experiment:
         ),
         (
             {"conditions": ["no_inject", SENT | {"channel": "state"}]},
-            "conditions: sent: channel: unknown channel 'state'; did you mean states or soft_tokens?",
+            "conditions: sent: channel: unknown channel 'state'; did you mean states or "
+            "soft_tokens?",
         ),
     ],
 )

@@ -227,7 +227,7 @@ def test_a_wrong_field_is_named_with_its_line(text: str, message: str) -> None:
             "sender: {model: a, layer: 1, revison: x}",
             "sender.revison: unknown field; did you mean rev",
         ),
-        ("sender: a", "sender: give fields (model, layer, revision, remote)"),
+        ("sender: a", "sender: give fields (model, layer, revision, adapter, ...)"),
     ],
 )
 def test_a_wrong_side_is_named(sides: str, message: str) -> None:
@@ -391,10 +391,12 @@ def test_relative_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     folder = tmp_path / "experiments"
     folder.mkdir()
     text = BASE + "translators: {42: a.pt, 123: ../b.pt, 456: /c.pt}\n"
-    (folder / "mine.yaml").write_text(text.replace("./receiver", "hub/id"))
+    text = text.replace("./receiver", "hub/id, adapter: ./lora")
+    (folder / "mine.yaml").write_text(text)
     experiment = load_experiment(folder / "mine.yaml")
     assert experiment.sender.model == str(folder / "sender")
     assert experiment.receiver.model == "hub/id"
+    assert experiment.receiver.adapter == str(folder / "lora")
     assert experiment.dataset.path == folder / "rows.jsonl"
     assert isinstance(experiment.translators, dict)
     assert experiment.translators[42] == folder / "a.pt"
