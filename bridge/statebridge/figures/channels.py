@@ -23,7 +23,7 @@ from statebridge.figures.wording import (
 from statebridge.records import ResultSet
 from statebridge.results.by_condition import condition_cells
 from statebridge.scoring.measures import MEASURES
-from statebridge.stats import Comparison, Difference, Interval
+from statebridge.stats import Comparison, Difference
 from statebridge.stats.comparison import better_sign
 from statebridge.stats.setting import ChannelSetting
 from statebridge.tables.condition_words import condition_words, control_word
@@ -43,9 +43,14 @@ class Point:
         return self.difference.condition
 
     @property
+    def floor(self) -> float:
+        """The floor's mean; 0 for a metric whose difference is that of the median row."""
+        return 0.0 if self.difference.centre == "median" else self.difference.baseline_mean
+
+    @property
     def value(self) -> float:
-        """Mean, in the units of the metric."""
-        return self.difference.mean
+        """Mean, in the units of the metric; of the median row, its difference from the floor."""
+        return self.floor + self.difference.delta
 
     @property
     def side(self) -> Literal["good", "bad", "open"]:
@@ -56,14 +61,9 @@ class Point:
 
     @property
     def ends(self) -> tuple[float, float] | None:
-        """The interval of the difference, put on the floor; none where it is of a median."""
-        interval, floor = self.interval, self.difference.baseline_mean
+        """The interval of the difference, put on the floor."""
+        interval, floor = self.difference.interval, self.floor
         return None if interval is None else (floor + interval.low, floor + interval.high)
-
-    @property
-    def interval(self) -> Interval | None:
-        """The interval of the mean difference; a metric without bounds has none."""
-        return self.difference.interval if self.difference.centre == "mean" else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +101,13 @@ class ChannelChart:
         low, high = min(drawn), max(drawn)
         space = 0.04 * (high - low) or 1.0
         return low - space, high + space
+
+    @property
+    def axis(self) -> str:
+        """The quantity that is drawn."""
+        label = compared_label(self.metric)
+        median = self.lines[0].point.difference.centre == "median"
+        return f"change in {label} of the median row" if median else label
 
     @property
     def words(self) -> frozenset[str]:
@@ -190,8 +197,8 @@ def channel_chart(
     return ChannelChart(
         setting,
         metric,
-        lines[0].point.difference.baseline_mean,
-        None if ceiling is None else ceiling.mean,
+        lines[0].point.floor,
+        None if ceiling is None else Point(ceiling, "").value,
         tuple(lines),
     )
 
@@ -220,7 +227,7 @@ def _line(
         condition_words(condition),  # type: ignore[arg-type]
         condition.role,  # type: ignore[attr-defined]
         tuple(controls),
-        None if other is None else other.mean,
+        None if other is None else Point(other, "").value,
     )
 
 
@@ -255,7 +262,7 @@ def channel_drawing(charts: Sequence[ChannelChart], words: Sequence[str]) -> Dra
             axes.set_ylim(len(names) - 0.5, -0.5)
             axes.tick_params(axis="y", length=0)
             axes.set_title(literal(heading))
-            axes.set_xlabel(compared_label(chart.metric))
+            axes.set_xlabel(chart.axis)
             low, high = chart.limits
             space = 0.02 * (high - low)
             ends = (low - space, high + space)
@@ -289,15 +296,13 @@ def _draw_line(axes: object, line: ChannelLine, row: int) -> None:
 
 def chart_caption(charts: Sequence[ChannelChart]) -> str:
     """Say what the figure of channels shows, over what, and what its intervals are."""
-    points = [line.point for chart in charts for line in chart.lines]
-    every = [point.difference for point in points]
+    every = [line.point.difference for chart in charts for line in chart.lines]
     text = (
         "Mean of each condition; the right end of an axis is better. Dashed line: floor; full "
         "line: skyline, where there is one. Large mark: the channel, filled where it is shown to "
         "differ from the floor after Holm's correction; small marks in its line: its controls. "
         f"{rows_text(d.n_rows for d in every)}; {seeds_text(s for d in every for s in d.seeds)}. "
-        f"Bars: {interval_kind(point.interval for point in points)}, of the difference from the "
-        "floor."
+        f"Bars: {interval_kind(d.interval for d in every)}, of the difference from the floor."
     )
     if any(line.seen is not None for chart in charts for line in chart.lines):
         text += " All of it is over the rows whose answers no map was trained on."

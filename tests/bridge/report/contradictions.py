@@ -170,7 +170,10 @@ class Reader:
     def charts(self, html: str) -> None:
         """Read the first screen: what its figure has for a reader who does not see it."""
         for article in re.findall(r"<article>(.*?)</article>", unlinked(html), re.DOTALL):
-            metric = re.search(r'class="what note">(.*?), better to the right', article)
+            metric = re.search(
+                r'class="what note">(change in )?(.*?)(?: of the median row)?, better to the right',
+                article,
+            )
             floor = re.search(rf"floor</span> ({NAME})", article)
             if metric is None or floor is None:
                 continue
@@ -180,11 +183,13 @@ class Reader:
                     point = re.match(POINT, text)
                     if point is not None:
                         scale = 100 if point[3] else 1
+                        value = number(point[2]) / scale
                         self.add(
-                            (part, point[1], floor[1], metric_of(metric[1])),
+                            (part, point[1], floor[1], metric_of(metric[2])),
                             Statement(
                                 f"figure, {text}",
-                                mean=number(point[2]) / scale,
+                                mean=None if metric[1] else value,
+                                delta=value if metric[1] else None,
                                 verdict=word(point[4] or ""),
                                 within="different within" in (point[4] or ""),
                                 rounding=digits(point[2]) / scale,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from statebridge.experiment.conditions import Condition
@@ -52,7 +53,7 @@ def test_transfer_is_a_gain_over_floor_and_another_rows_state() -> None:
         "of the gap closed by its control, another row's",
         "rows, 3 seeds",
     ]
-    assert found.numbers[0].value.startswith("66 % [")
+    assert (found.numbers[0].value, found.numbers[0].ends[0]) == ("66 %", "[")
     assert found.numbers[2].value == "n = 64"
 
 
@@ -71,7 +72,7 @@ def test_a_gain_without_a_control_is_not_shown() -> None:
 def test_a_control_that_gains_in_part_is_named() -> None:
     found = private(*seeded("private_last", 60), *seeded("private_last_shuffled", 25))
     assert found.outcome == "yes"
-    assert found.sentence.endswith("but so does the control with another row's, in part.")
+    assert found.sentence.endswith("but so does the control with another row's state, in part.")
 
 
 def test_one_seed_is_said_and_so_is_a_seed_that_disagrees() -> None:
@@ -99,6 +100,35 @@ def test_without_a_right_answer_there_is_no_verdict() -> None:
     found = private(*seeded("private_last", 0), floor=0, skyline=0)
     assert found.outcome == "no verdict"
     assert found.sentence.startswith("No answer is right, with the channel or without it")
+
+
+def test_of_a_number_it_is_the_median_rows_change() -> None:
+    draw = np.random.default_rng(0)
+
+    def logprobs(name: str, level: float, seed: int | None = None) -> CellResult:
+        return measured(name, "gold_logprob", list(draw.normal(level, 0.5, ROWS)), seed)
+
+    found = results(
+        logprobs("question_only", -5.0),
+        logprobs("skyline", -0.5),
+        logprobs("private_last", -1.0, 1),
+        measured(
+            "private_last_shuffled", "gold_logprob", [-7.0 - 0.1 * (k % 7) for k in range(ROWS)], 1
+        ),
+    )
+    (setting,) = channel_settings(found)
+    got = answer(found, compare(found, settings=QUICK), setting)
+    assert got.chart is not None
+    assert got.outcome == "yes"
+    assert re.search(
+        r"changes the median row's gold log-probability \(nats\) by \+[34]\.\d\d; it is "
+        r"−[12]\.\d\d with another row's state and \+4\.\d\d for a receiver that reads the context",
+        got.sentence,
+    )
+    assert (got.chart.floor, got.chart.axis) == (
+        0.0,
+        "change in gold log-probability (nats) of the median row",
+    )
 
 
 def test_without_a_channel_or_a_comparison_there_is_no_verdict() -> None:

@@ -17,7 +17,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from statebridge.figures.channels import chart_ticks, line_text, point_text
-from statebridge.figures.wording import compared_label, value_text
+from statebridge.figures.wording import value_text
 from statebridge.tables.table import Range, Spread, Value, printed_value
 
 
@@ -41,7 +41,6 @@ def page_environment(anchors: Mapping[str, str] | None = None) -> Environment:
     environment.filters |= {
         "place": lambda value, chart: f"{100 * chart.place(value):.2f}",
         "value_text": lambda value, chart: value_text(chart.metric, value),
-        "compared": compared_label,
         "point_text": point_text,
         "line_text": line_text,
         "side": lambda point: point.side,

@@ -44,7 +44,7 @@ def markdown_report(content: ReportContent, images: Mapping[str, str]) -> bytes:
 def _answer_parts(content: ReportContent, images: Mapping[str, str]) -> list[str]:
     parts = []
     for heading, one in content.answers:
-        numbers = [f"{number.value} {number.label}" for number in one.numbers]
+        numbers = [f"{number.value} {number.ends} {number.label}" for number in one.numbers]
         sentence = escape_markdown(one.sentence)
         parts += [f"## {heading}", f"**{one.outcome.capitalize()}.** {sentence}"]
         parts += list_parts(numbers)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from statebridge.figures.channels import ChannelChart, ChannelLine, channel_chart
+from statebridge.figures.channels import ChannelChart, ChannelLine, Point, channel_chart
 from statebridge.figures.wording import (
     compared_label,
     interval_text,
@@ -39,6 +39,8 @@ class Number:
 
     label: str
     value: str
+    ends: str = ""
+    """Its interval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,7 @@ def _judged(chart: ChannelChart, own: Mapping[str, Difference]) -> tuple[Outcome
 def _carried(chart: ChannelChart, carried: Sequence[ChannelLine]) -> str:
     best = carried[0]
     d = best.point.difference
-    text = f"{_capital(best.words)} ({d.condition}), gives {_amount(chart, d)}"
+    text = f"{_capital(best.words)} ({d.condition}), {_amount(chart, d)}"
     if len(carried) > 1:
         count = len(carried) - 1
         text += f" ({count} other channel{'s carry' if count > 1 else ' carries'} something too)"
@@ -119,7 +121,11 @@ def _carried(chart: ChannelChart, carried: Sequence[ChannelLine]) -> str:
         text += ", under one seed only"
     elif not d.same_sign_in_every_seed:
         text += ", though not under every seed"
-    gaining = [point.word for point in best.controls if point.difference.is_better]
+    gaining = [
+        "another row's state" if point.word == "another row's" else point.word
+        for point in best.controls
+        if point.difference.is_better
+    ]
     if gaining:
         text += f"; but so does the control with {joined(gaining)}, in part"
     return f"{text}."
@@ -127,18 +133,20 @@ def _carried(chart: ChannelChart, carried: Sequence[ChannelLine]) -> str:
 
 def _amount(chart: ChannelChart, d: Difference) -> str:
     """Say how much a channel gives, beside floor, control and skyline."""
-    metric = chart.metric
-    parts = [f"{value_text(metric, chart.floor)} without it"]
+    metric, value = chart.metric, value_text(chart.metric, Point(d, "").value)
     line = next(line for line in chart.lines if line.point.name == d.condition)
     other = next((p for p in line.controls if p.word == "another row's"), None)
-    if other is not None:
-        parts.append(f"{value_text(metric, other.value)} with another row's state")
+    others = [] if other is None else [(other.value, "with another row's state")]
     if chart.skyline is not None:
-        parts.append(f"{value_text(metric, chart.skyline)} for a receiver that reads the context")
+        others.append((chart.skyline, "for a receiver that reads the context"))
+    if d.centre == "median":
+        changes = [f"{signed(other, 2)} {words}" for other, words in others]
+        beside = f"; it is {joined(changes)}" if changes else ""
+        return f"changes the median row's {compared_label(metric)} by {signed(d.delta, 2)}{beside}"
+    others.insert(0, (chart.floor, "without it"))
+    beside = joined([f"{value_text(metric, other)} {words}" for other, words in others])
     noun = "right answers" if MEASURES[metric].kind == "zero_one" else _label(metric)
-    if noun == "right answers":
-        return f"{value_text(metric, d.mean)} right answers: {joined(parts)}"
-    return f"a {noun} of {value_text(metric, d.mean)}: {joined(parts)}"
+    return f"gives {value} {noun}: {beside}"
 
 
 def _unproven(
@@ -146,7 +154,7 @@ def _unproven(
 ) -> str:
     best = gains[0]
     d = best.point.difference
-    text = f"{_capital(best.words)} ({d.condition}), gives {_amount(chart, d)}"
+    text = f"{_capital(best.words)} ({d.condition}), {_amount(chart, d)}"
     if d.condition in own:
         return (
             f"{text}; but it is not shown to be above another row's state, so this may be the "
@@ -164,8 +172,10 @@ def _no_gain(chart: ChannelChart, channels: Sequence[Difference]) -> str:
     ]
     parts = [f"{count} {'is' if count == 1 else 'are'} {word}" for count, word in counts if count]
     which = "The channel is not" if len(channels) == 1 else f"None of {len(channels)} channels is"
-    floor = value_text(chart.metric, chart.floor)
-    return f"{which} shown to be better than {chart.setting.floor} ({floor}): {joined(parts)}."
+    floor = f" ({value_text(chart.metric, chart.floor)})"
+    if channels[0].centre == "median":
+        floor = ""
+    return f"{which} shown to be better than {chart.setting.floor}{floor}: {joined(parts)}."
 
 
 def _numbers(
@@ -186,10 +196,12 @@ def _numbers(
     for difference, label in pairs:
         share = shares.get(difference.condition)
         if share is not None:
-            numbers.append(Number(f"of the gap closed by {label}", share_text(share)))
+            value, ends = share_text(share).split(" [")
+            numbers.append(Number(f"of the gap closed by {label}", value, f"[{ends}"))
         else:
-            delta = f"{signed(difference.delta, 3)} {interval_text(difference.interval, 3)}"
-            numbers.append(Number(f"change in {compared_label(metric)} by {label}", delta))
+            change = f"change in {compared_label(metric)} by {label}"
+            ends = interval_text(difference.interval, 3)
+            numbers.append(Number(change, signed(difference.delta, 3), ends))
     rows = "rows, of answers that no map was trained on" if unseen else "rows"
     runs = f", {d.runs} seeds" if d.runs > 1 else ""
     return (*numbers, Number(f"{rows}{runs}", f"n = {d.n_rows}"))
