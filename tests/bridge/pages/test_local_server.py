@@ -130,6 +130,13 @@ def test_a_directory_without_rows_is_shown(tmp_path: Path) -> None:
     assert (view.state, view.done, view.detail) == ("unfinished", 0, "nothing is committed yet")
 
 
+def test_a_damaged_run_does_not_hide_the_others(client: httpx.Client, folder: Path) -> None:
+    (folder / "second" / "manifest.json").write_text("{}")
+    page = client.get("/").text
+    assert "not a run manifest" in page
+    assert "36 of 36" in page
+
+
 def test_two_directories_of_one_name_are_told_apart(tmp_path: Path) -> None:
     for place in ("a", "b"):
         made_run(tmp_path / place / "run")
