@@ -37,7 +37,7 @@ def draw(runs: list[Path], out: Path, chromium: str) -> list[Path]:
         browser = playwright.chromium.launch(executable_path=chromium)
         page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light")
         page.goto(f"{server.url}experiments/{folders.names()[0]}")
-        page.get_by_role("group").first.wait_for()
+        page.locator(".chart").first.wait_for()
         files = [_picture(page, out / "pages-experiment.png")]
         site = write_site(runs, Path(folder), title="Channels of the small pair", figures=False)
         page.goto(site.as_uri())

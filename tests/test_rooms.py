@@ -43,7 +43,9 @@ ARROWS: dict[str, str] = {
     "report": (
         "errors experiment records data scoring runs results stats validation audit tables figures"
     ),
-    "pages": "errors records data scoring runs results stats validation tables figures report",
+    "pages": (
+        "errors experiment records data scoring runs results stats validation tables figures report"
+    ),
     "models": "errors experiment cost",
     "translators": "errors experiment data results",
     "channels": "errors registry experiment records runs models translators",

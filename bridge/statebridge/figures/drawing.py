@@ -26,6 +26,12 @@ class Drawing:
     reason: str | None = None
     """One line, where there is no figure."""
 
+    def _repr_png_(self) -> bytes | None:
+        return None if self.figure is None else figure_bytes(self, "png")
+
+    def _repr_markdown_(self) -> str | None:
+        return None if self.figure is not None else f"{self.title}: not drawn, {self.reason}."
+
 
 def absent(name: str, title: str, reason: str) -> Drawing:
     """Return the drawing that says why it is not there."""

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from statebridge.experiment.declared import is_model_folder
 from statebridge.results.service_records import ENDED
 
 
@@ -65,7 +66,7 @@ class ExperimentView:
 def experiment_facts(experiment: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return what a reader looks for first in an experiment as resolved: name and value."""
     facts = [
-        (side, f"{experiment[side]['model']}, layer {experiment[side]['layer']}")
+        (side, f"{_model(experiment[side]['model'])}, layer {experiment[side]['layer']}")
         for side in ("sender", "receiver")
     ]
     dataset = experiment["dataset"]
@@ -75,6 +76,11 @@ def experiment_facts(experiment: Mapping[str, Any]) -> list[tuple[str, str]]:
         rows = str(dataset.get("sha256") or Path(dataset.get("path") or "").name)
     seeds = ", ".join(str(seed) for seed in experiment["seeds"])
     return [*facts, ("dataset", rows), ("seeds", seeds)]
+
+
+def _model(name: str) -> str:
+    """Return a model's name, of a folder its last part: where it is is nobody's concern."""
+    return Path(name).name if is_model_folder(name) else name
 
 
 def percent_done(done: int, total: int) -> str:

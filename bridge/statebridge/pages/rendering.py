@@ -8,9 +8,12 @@ from contextlib import suppress
 from functools import lru_cache
 from importlib import resources
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+if TYPE_CHECKING:
+    from statebridge.tables import Column
 
 
 class StaticFile(NamedTuple):
@@ -121,4 +124,11 @@ def _light() -> Environment:
 def _with_tables() -> Environment:
     from statebridge.report.page.environment import page_environment  # noqa: PLC0415
 
-    return page_environment().overlay(loader=FunctionLoader(_template))
+    environment = page_environment().overlay(loader=FunctionLoader(_template))
+    environment.tests["below"] = _is_below
+    return environment
+
+
+def _is_below(column: Column) -> bool:
+    """Whether a compact table shows a column small, below the value before it."""
+    return column.kind == "range" or column.name in ("role", "pair")

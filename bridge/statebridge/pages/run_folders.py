@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -49,24 +50,18 @@ class RunFolders:
         return self._folders.get(name)
 
     def view(self, name: str) -> ExperimentView:
-        """Return a run as it is now.
+        """Return a run as it is now; one whose files are damaged has an error."""
+        try:
+            return self._view(name)
+        except ResultError as error:
+            folder = self._folders[name]
+            return replace(_nothing_yet(name, folder), detail="", error=str(error))
 
-        Raises:
-            ResultError: Its files are not those of a run.
-        """
+    def _view(self, name: str) -> ExperimentView:
         folder = self._folders[name]
         manifest = read_manifest(folder)
         if manifest is None:
-            return ExperimentView(
-                id=name,
-                name=folder.absolute().name,
-                state="unfinished",
-                pair="",
-                done=0,
-                total=0,
-                submitted=_changed(folder),
-                detail="nothing is committed yet",
-            )
+            return _nothing_yet(name, folder)
         lane_counts = manifest["plan"]["lanes"]
         done, total = _committed(folder / ROWS, lane_counts), sum(lane_counts)
         began, before = self._first_seen.setdefault(name, (time.monotonic(), done))
@@ -102,6 +97,19 @@ class RunFolders:
         if (folder / ROWS).exists():
             lines.append(LogLine(_changed(folder / ROWS), "last commit"))
         return lines
+
+
+def _nothing_yet(name: str, folder: Path) -> ExperimentView:
+    return ExperimentView(
+        id=name,
+        name=folder.absolute().name,
+        state="unfinished",
+        pair="",
+        done=0,
+        total=0,
+        submitted=_changed(folder),
+        detail="nothing is committed yet",
+    )
 
 
 def _found(path: Path) -> Iterator[Path]:

@@ -22,7 +22,7 @@ from statebridge.results.read_results import read_sources
 from statebridge.runs.directory import MANIFEST, ROWS
 from statebridge.scoring import primary_metric
 from statebridge.stats import Comparison, Settings, compare
-from statebridge.stats.pairing import is_zero_one
+from statebridge.stats.pairing import is_bounded
 from statebridge.stats.setting import channel_settings
 from statebridge.tables import Column, Range, Table
 from statebridge.tables.table import NumberFormat
@@ -106,7 +106,7 @@ def score_table(results: ResultSet, comparison: Comparison) -> Table:
         comparison: By the primary metric and the gold answer's log-probability, within settings.
     """
     metric = comparison.metrics[0]
-    form: NumberFormat = "fixed" if is_zero_one(metric) else "signed"
+    form: NumberFormat = "fixed" if is_bounded(metric) else "signed"
     differences = {
         (d.direction, d.condition): d for d in comparison.differences[::-1] if d.metric == metric
     }
@@ -138,7 +138,7 @@ def score_table(results: ResultSet, comparison: Comparison) -> Table:
             Column("difference", "difference", "number", "signed", 3),
             Column("difference_interval", "interval", "range", "signed", 3),
             Column("verdict", "verdict"),
-            Column("bits", "bits", "number", "signed", 3),
+            Column("bits", "bits, median row", "number", "signed", 3),
             Column("bits_interval", "interval", "range", "signed", 3),
         ),
         tuple(rows),

@@ -14,7 +14,7 @@ from statebridge.pages.score_view import primary_comparison
 from statebridge.records import CellResult, ResultSet
 from statebridge.results.by_condition import condition_cells, reading_order
 from statebridge.scoring import primary_metric
-from statebridge.stats.pairing import is_zero_one
+from statebridge.stats.pairing import is_bounded
 from statebridge.tables import Column, Table
 from statebridge.tables.table import NumberFormat, Value
 
@@ -61,7 +61,7 @@ def side_by_side(runs: Sequence[NamedRun]) -> SideBySide:
     ]
     tables = [
         _what_differs(runs),
-        _table(_title("Score", metric), runs, scores, signed=not is_zero_one(metric)),
+        _table(_title("Score", metric), runs, scores, signed=not is_bounded(metric)),
         *_paired(runs, cells, metric),
     ]
     bits, notes = _bits(runs)

@@ -69,20 +69,13 @@ class CheckedRun:
 
 
 @dataclass(frozen=True, slots=True)
-class RankedRow:
-    """One condition of one run, with the address of its report."""
-
-    href: str
-    values: tuple[Value, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Ranking:
     """All conditions over one dataset, those with the most bits of the row first."""
 
     title: str
     table: Table
-    rows: tuple[RankedRow, ...]
+    hrefs: tuple[str, ...]
+    """Address of the report of each row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +173,6 @@ def _write(path: Path, content: bytes) -> None:
 _COLUMNS = (
     "condition",
     "role",
-    "pair",
     "own",
     "own_interval",
     "bits",
@@ -192,8 +184,10 @@ _COLUMNS = (
     "difference_interval",
     "verdict",
     "run",
+    "pair",
 )
 """Order of a ranking's columns."""
+
 
 _SORTED_BY = ("own", "bits", "score")
 """Columns by which the rows of a role are sorted, the highest first; nothing comes last."""
@@ -217,11 +211,11 @@ def _ranking(sha256: str, runs: Sequence[tuple[CheckedRun, Comparison]]) -> Rank
             values |= {"own": value, "own_interval": interval, "pair": run.pair, "run": run.name}
             lines.append((f"{run.place}/report.html", values))
     lines.sort(key=lambda line: _place(line[1]))
-    rows = [RankedRow(href, tuple(values[name] for name in _COLUMNS)) for href, values in lines]
+    rows = tuple(tuple(values[name] for name in _COLUMNS) for _, values in lines)
     first = runs[0][0]
     title = f"{first.task}: {first.manifest['dataset']['rows']} rows, SHA-256 {sha256[:12]}"
-    shown = tuple(columns[name] for name in _COLUMNS)
-    return Ranking(title, Table(title, shown, tuple(r.values for r in rows), _NOTES), tuple(rows))
+    table = Table(title, tuple(columns[name] for name in _COLUMNS), rows, _NOTES)
+    return Ranking(title, table, tuple(href for href, _ in lines))
 
 
 _MORE = (
@@ -241,7 +235,8 @@ def _place(values: Mapping[str, Value]) -> tuple[bool, list[float]]:
 _NOTES = (
     "Bits of the row: less those of another row's message that was sent the same way; only these "
     "are content. Sorted by them, then by bits, then by score; controls and baselines follow. "
-    "Score: by the primary metric of the task. Intervals at 95 %, rows as clusters.",
+    "Score: by the primary metric of the task. Bits are of the median row. Intervals at 95 %, "
+    "rows as clusters.",
 )
 
 

@@ -15,8 +15,7 @@ from statebridge.report.sections.splits import judged_rows, split_verdicts
 from statebridge.report.words.positive_control import positive_control_views
 from statebridge.report.write import write_report, written
 from statebridge.stats import compare
-from statebridge.tables import Table
-from statebridge.tables.table import printed_value
+from statebridge.tables.formats import to_html
 
 
 def run_card(results: ResultSet) -> str:
@@ -24,7 +23,7 @@ def run_card(results: ResultSet) -> str:
     facts = "".join(f"<div>{escape(fact)}</div>" for fact in _facts(results))
     if not any(cell.lanes for cell in results.cells):
         return f'<div class="statebridge-run">{facts}</div>'
-    return f'<div class="statebridge-run">{facts}{_html_table(score_view(results).printed)}</div>'
+    return f'<div class="statebridge-run">{facts}{to_html(score_view(results))}</div>'
 
 
 def _facts(results: ResultSet) -> list[str]:
@@ -44,22 +43,6 @@ def _facts(results: ResultSet) -> list[str]:
 
 def _side(side: Mapping[str, Any]) -> str:
     return f"{side['model']} (layer {side['layer']} of {side['blocks']})"
-
-
-def _html_table(table: Table) -> str:
-    head = "".join(f"<th>{escape(column.header)}</th>" for column in table.columns)
-    body = "".join(
-        "<tr>"
-        + "".join(
-            f'<td style="text-align:{"left" if column.kind == "text" else "right"}">'
-            f"{escape(printed_value(column, value))}</td>"
-            for column, value in zip(table.columns, row, strict=True)
-        )
-        + "</tr>"
-        for row in table.rows
-    )
-    notes = "".join(f"<div>{escape(note)}</div>" for note in table.notes)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{notes}"
 
 
 def verdict_text(results: ResultSet) -> str:

@@ -14,6 +14,7 @@ from statebridge.experiment.declared import NameIn
 from statebridge.records import Direction, Record
 from statebridge.registry import Registry
 from statebridge.scoring.measures import MEASURES
+from statebridge.stats.comparison_html import differences_html
 
 if TYPE_CHECKING:
     from statebridge.stats.pairing import PairedCondition
@@ -476,6 +477,9 @@ class Comparison(Record):
     warnings: tuple[str, ...]
     """Warnings about the data, each once: rows left out, runs that are not complete, mixed
     settings. A warning about one difference alone is with that difference."""
+
+    def _repr_html_(self) -> str:
+        return differences_html(self.differences)
 
     def difference(
         self, condition: str, baseline: str, metric: str, direction: Direction = "fwd"

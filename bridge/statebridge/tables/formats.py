@@ -12,6 +12,7 @@ import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
@@ -215,6 +216,25 @@ def _markdown_cell(column: Column, value: Value) -> str:
 
 def _markdown_row(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
+
+
+def to_html(table: Table, *, title: bool = False) -> str:
+    """Return the printed columns as an HTML table, its notes below, for a notebook."""
+    printed = table.printed
+    head = "".join(f"<th>{escape(column.header)}</th>" for column in printed.columns)
+    body = "".join(
+        "<tr>"
+        + "".join(
+            f'<td style="text-align:{"left" if column.kind == "text" else "right"}">'
+            f"{escape(printed_value(column, value))}</td>"
+            for column, value in zip(printed.columns, row, strict=True)
+        )
+        + "</tr>"
+        for row in printed.rows
+    )
+    caption = f"<div><b>{escape(table.title)}</b></div>" if title else ""
+    notes = "".join(f"<div>{escape(note)}</div>" for note in table.notes)
+    return f"{caption}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{notes}"
 
 
 def _utf8(write: Callable[[Table], str]) -> Callable[[Table], bytes]:

@@ -98,6 +98,11 @@ class Table:
                 if value is not None:
                     self._check(column, value, number)
 
+    def _repr_html_(self) -> str:
+        from statebridge.tables.formats import to_html  # noqa: PLC0415 - it imports this file
+
+        return to_html(self, title=True)
+
     @property
     def printed(self) -> Table:
         """The table without the columns that only programs read."""

@@ -27,9 +27,12 @@ _POLLED = frozenset(
         "/metrics",
         "/v1/experiments",
         "/v1/experiments/{experiment_id}",
+        "/experiments/list",
+        "/experiments/{experiment_id}/progress",
+        "/experiments/{experiment_id}/scores",
     }
 )
-"""Routes that programs read all the time."""
+"""Routes that programs, and pages that are open, read all the time."""
 
 _CLIENT_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from statebridge.errors import ResultError
 from statebridge.pages import ExperimentView, LogLine, experiment_facts
-from statebridge.results.service_records import RUN_FILES, RunFile
+from statebridge.results.service_records import ENDED, RUN_FILES, RunFile
 from statebridge.tables.formats import EXPORT_FORMATS, ExportFormat
 from statebridge_server.api.context import Server, ServerState
 from statebridge_server.api.problems import ProblemError
@@ -75,7 +75,7 @@ def _listed(
     names = key_names(server.database, who)
     shown = []
     for job in found[:limit]:
-        detail = log_of(server.database, job)[1] if job.state == "running" else ""
+        detail = "" if job.state in ENDED else log_of(server.database, job)[1]
         shown.append(job_view(job, who, names, detail))
     return shown, shown[-1].id if len(found) > limit else None
 

@@ -8,7 +8,7 @@ from statebridge.pages import ExperimentView, LogLine, seconds_left
 from statebridge.progress import STAGES
 from statebridge_server.api.v1.views import moment
 from statebridge_server.store.database import Database
-from statebridge_server.store.jobs import history
+from statebridge_server.store.jobs import before_it, history
 from statebridge_server.store.keys import Principal, list_keys
 from statebridge_server.store.tables import Event, Job
 
@@ -67,6 +67,9 @@ def log_of(database: Database, job: Job) -> tuple[list[LogLine], str]:
     events = history(database, job.id)
     lines = [LogLine(moment(event.at), _words(event, first=event.number == 1)) for event in events]
     now = ""
+    if job.state == "queued":
+        count = before_it(database, job)
+        now = f"after {count} of the same key" if count else "next of its key"
     if events and job.state == "running" and events[-1].kind == "progress":
         now = STAGES.get(events[-1].data["stage"], "")
     return lines, now

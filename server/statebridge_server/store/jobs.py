@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from sqlalchemy import delete, func, or_, select
+from sqlalchemy import and_, delete, func, or_, select
 from sqlalchemy.orm import Session
 
 from statebridge.results.service_records import ENDED, State
@@ -144,6 +144,16 @@ def list_jobs(
         query = query.where(Job.number < before)
     with database.read() as session:
         return list(session.scalars(query))
+
+
+def before_it(database: Database, job: Job) -> int:
+    """Return the number of queued jobs of the same key that are taken before a queued job."""
+    first = or_(
+        Job.priority > job.priority, and_(Job.priority == job.priority, Job.number < job.number)
+    )
+    query = select(func.count()).where(Job.owner == job.owner, Job.state == "queued", first)
+    with database.read() as session:
+        return session.scalar(query) or 0
 
 
 def locked(session: Session, job_id: str) -> Job:

@@ -69,6 +69,15 @@ def test_a_shared_experiment_is_read_and_not_changed(site: Site, ann: tuple[str,
     assert ben.post(f"/experiments/{experiment}/cancel").status_code == 403
 
 
+def test_a_queued_experiment_shows_what_goes_first(site: Site, ann: tuple[str, Visits]) -> None:
+    first, second = site.job(ann[0], "first"), site.job(ann[0], "second")
+    _, token = site.key("root", "admin")
+    assert "next of its key" in ann[1].get(f"/experiments/{first}").text
+    for browser in (ann[1], site.browser(token)):
+        assert "after 1 of the same key" in browser.get(f"/experiments/{second}").text
+        assert browser.get("/").text.count("after 1 of the same key") == 1
+
+
 def test_roles_are_respected(site: Site, ann: tuple[str, Visits]) -> None:
     experiment = site.job(ann[0], shared=True)
     _, token = site.key("eve", "read")
