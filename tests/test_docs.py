@@ -80,6 +80,20 @@ def _on_the_tiny_pair(words: list[str]) -> list[str]:
         fewer |= {f"{training}.epochs": 1, f"{training}.warmup_steps": 0}
         small = ["--symbols=2", "--rows=4"] if words[1] == "capacity" else []
         return [*words, *small, *(f"--set={name}={value}" for name, value in fewer.items())]
+    if any(name in word for word in words for name in ("taught-channels", "taught-itself")):
+        less: dict[str, object] = {
+            "dataset.generate.rows": 2,
+            "decoding.max_new_tokens": 2,
+            "decoding.relay_max_new_tokens": 2,
+        }
+        if any("taught-channels" in word for word in words):
+            sets = ("caches", "states")
+            less |= {f"translators.sets.{name}.fit.corpus.generate.rows": 20 for name in sets}
+        else:
+            less["conditions"] = (
+                "[question_only, kv_all, latent, latents_moved, vocab_last, cipher]"
+            )
+        return [*words, *(f"--set={name}={value}" for name, value in less.items())]
     extra = {
         "sender.model": "./sender",
         "sender.layer": "0.67",

@@ -1,8 +1,8 @@
 """The channel of keys and values: the sender's cache in front of the receiver's prompt.
 
-Source: KVComm (arXiv 2510.03346). There is no map, so both models have the same key-value heads,
-as one model or fine-tunes of one base have. The receiver reads its own whole prompt; its tokens
-take the positions behind the message.
+Source: KVComm (arXiv 2510.03346). Without a map both models have the same key-value heads, as one
+model or fine-tunes of one base have; other pairs need a map (`channels.key_value_maps`). The
+receiver reads its own whole prompt; its tokens take the positions behind the message.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from statebridge.channels.channel import CHANNELS, LaneRow, Operations
+from statebridge.channels.key_value_maps import check_map, mapped
 from statebridge.channels.layer_choice import chosen_layers, measured_importance
 from statebridge.channels.prepend import (
     carry_messages,
@@ -37,7 +38,7 @@ class KeyValueChannel:
     def check(self, workload: Workload, cells: Sequence[Cell]) -> None:
         """Refuse models whose caches do not fit, and messages that the receiver cannot see."""
         check_appending(workload, cells, "kv", "kv")
-        _check_pair(workload)
+        _check_pair(workload, cells)
         if any(cell.condition.reposition == "rotate" for cell in cells):
             check_rotary(workload.pair.sender.module)
         for cell in cells:
@@ -53,7 +54,11 @@ class KeyValueChannel:
         def message(cell: Cell, sent: KeyValues, places: Sequence[int]) -> KeyValues:
             return _kept(work, cell, sent.select(places)).shortened(_layers(work, cell))
 
-        return carry_messages(operations, cells, rows, _latent_steps, partial(_sent, work), message)
+        def alike(cell: Cell) -> Any:
+            translates = cell.condition.translates
+            return _latent_steps(cell), work.plan.translator_key(cell) if translates else None
+
+        return carry_messages(operations, cells, rows, alike, partial(_sent, work), message)
 
 
 def _positions(work: Workload, cell: Cell, row: int) -> int:
@@ -74,7 +79,7 @@ def _latent_steps(cell: Cell) -> tuple[int, LatentMap | None, int | None]:
 
 
 def _sent(work: Workload, cell: Cell, prompts: Sequence[TokenIds]) -> KeyValues:
-    """Return the sender's keys and values after prompts, on the receiver's device."""
+    """Return the sender's keys and values after prompts, or mapped ones, where the receiver is."""
     sender, (steps, by, seed) = work.pair.sender, _latent_steps(cell)
     batch = sender.pack(prompts)
     if by is None:
@@ -84,7 +89,10 @@ def _sent(work: Workload, cell: Cell, prompts: Sequence[TokenIds]) -> KeyValues:
         if key not in work.found:
             work.found[key] = latent_step(sender, by, seed)
         found = roll_out(sender, batch, steps, work.found[key])
-    return found.to(work.pair.receiver.device)
+    found = found.to(work.pair.receiver.device)
+    if not cell.condition.translates:
+        return found
+    return mapped(work.pair, work.translators[work.plan.translator_key(cell)], found)
 
 
 def _kept(work: Workload, cell: Cell, sent: KeyValues) -> KeyValues:
@@ -96,7 +104,8 @@ def _kept(work: Workload, cell: Cell, sent: KeyValues) -> KeyValues:
     if cell.condition.reposition != "rotate" or rollout.steps == 0:
         return latents
     starts = [length - rollout.steps for length in sent.lengths]
-    return moved(work.pair.sender.module, latents, starts)
+    of = work.pair.receiver if cell.condition.translates else work.pair.sender
+    return moved(of.module, latents, starts)
 
 
 def _layers(work: Workload, cell: Cell) -> frozenset[int]:
@@ -104,7 +113,9 @@ def _layers(work: Workload, cell: Cell) -> frozenset[int]:
 
     def importance() -> list[float]:
         """Return each layer's importance, measured once for all groups: row by row, own content."""
-        key: Any = ("kv importance", layers, prompt, _latent_steps(cell), cell.condition.rollout)
+        translator = work.plan.translator_key(cell) if cell.condition.translates else None
+        made = _latent_steps(cell), cell.condition.rollout, cell.condition.reposition, translator
+        key: Any = ("kv importance", layers, prompt, made)
         if key not in work.found:
             assert isinstance(layers, LayerShare)  # noqa: S101 - nothing else asks for it
             rows = work.plan.rows_of(layers)
@@ -123,8 +134,8 @@ def _layers(work: Workload, cell: Cell) -> frozenset[int]:
     return chosen_layers(layers, len(work.pair.receiver.block_paths), cell.seed, importance)
 
 
-def _check_pair(workload: Workload) -> None:
-    """Refuse two models whose caches do not fit each other."""
+def _check_pair(workload: Workload, cells: Sequence[Cell]) -> None:
+    """Refuse two models whose caches do not fit each other, and maps that do not fit them."""
     sender, receiver = workload.pair.sender, workload.pair.receiver
     check_family(sender, "kv")
     if sender.tokenizer.get_vocab() != receiver.tokenizer.get_vocab():
@@ -132,6 +143,12 @@ def _check_pair(workload: Workload) -> None:
             f"{sender.name} and {receiver.name} have different tokenizers, and channel kv needs "
             "one; use one model, or fine-tunes of one base"
         )
+    for cell in cells:
+        if cell.condition.translates:
+            translator = workload.translators[workload.plan.translator_key(cell)]
+            check_map(workload.pair, translator, cell.condition.name)
+    if all(cell.condition.translates for cell in cells):
+        return
     ours, theirs = (
         (len(model.block_paths), *cache_heads(model.module.config.get_text_config()))
         for model in (sender, receiver)
@@ -140,7 +157,8 @@ def _check_pair(workload: Workload) -> None:
         words = "{} blocks of {} key-value heads of width {}"
         raise PairError(
             f"channel kv has no map between {words.format(*ours)} ({sender.name}) and "
-            f"{words.format(*theirs)} ({receiver.name}); use one model, or fine-tunes of one base"
+            f"{words.format(*theirs)} ({receiver.name}); use one model, fine-tunes of one base, or "
+            "source translated with translators of kind kv_ridge"
         )
 
 

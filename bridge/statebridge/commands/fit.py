@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from statebridge.experiment import Experiment
     from statebridge.models.pair import Pair
     from statebridge.progress import ShowProgress
-    from statebridge.results.translator_card import QualityReport, TranslatorCard
+    from statebridge.results.translator_card import KeyValueQuality, QualityReport, TranslatorCard
 
 Layers = Annotated[
     str | None,
@@ -126,6 +127,8 @@ def _print(cards: dict[str, TranslatorCard], by_layer: list[QualityReport], out:
         table.add_row(f"{report.sender_layer} to {report.receiver_layer}", *_figures(report))
     console.print(table)
     for seed, card in cards.items():
+        if card.key_values is not None:
+            console.print(f"seed {seed} {_in_words(card.key_values)}", highlight=False)
         if card.stitched is not None:
             entropies = ", ".join(
                 f"{name.replace('_', ' ')} {getattr(card.stitched, name):.3f}"
@@ -135,6 +138,21 @@ def _print(cards: dict[str, TranslatorCard], by_layer: list[QualityReport], out:
                 f"seed {seed} next-token cross-entropy, nats: {entropies}", highlight=False
             )
     console.print(f"{len(cards)} translators written to {out}", highlight=False)
+
+
+def _in_words(found: KeyValueQuality) -> str:
+    """Return a map's quality, averaged over the receiver's blocks, with the mean cache's."""
+    parts = (
+        ("R² of keys", found.r2_keys, found.baseline_r2_keys),
+        ("of values", found.r2_values, found.baseline_r2_values),
+        (
+            "cosine of the attention's output",
+            found.attention_cosine,
+            found.baseline_attention_cosine,
+        ),
+    )
+    listed = ", ".join(f"{name} {fmean(own):.4f} ({fmean(base):.4f})" for name, own, base in parts)
+    return f"keys and values over {found.positions} positions: {listed}"
 
 
 def _figures(report: QualityReport) -> tuple[str, ...]:

@@ -31,6 +31,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from statebridge.experiment.declared import NO_BOOLEAN, NameIn
 from statebridge.experiment.message import Layers, LayerShare, Rollout, SoftTokens
 from statebridge.experiment.sources import SOURCES, Source
+from statebridge.experiment.translator_settings import KEY_VALUE_KIND
 
 Operator = Literal["add", "blend", "mean", "sum", "append"]
 Site = Literal["residual", "kv", "embedding"]
@@ -185,10 +186,12 @@ class Condition(BaseModel):
             raise ValueError(
                 f"site {self.site} takes operator: append, and no weight or match_norm"
             )
-        if not self.raw:
+        mapped = self.site == "kv" and self.translates and self.reads_sender
+        if not (self.raw or mapped):
+            among = "sender, shuffled_sender, translated or shuffled"
+            among = among if self.site == "kv" else "sender or shuffled_sender"
             raise ValueError(
-                f"site {self.site} sends what the sender has of its own; use source sender or "
-                f"shuffled_sender, not {self.source}"
+                f"site {self.site} sends what the sender has; use source {among}, not {self.source}"
             )
         if self.site == "embedding":
             self._check_soft_tokens()
@@ -348,6 +351,17 @@ class Condition(BaseModel):
             and other.raw == self.raw
             and self.same_but(other, "source", "lone_rows")
         )
+
+
+def check_map_of(condition: Condition, kind: str) -> None:
+    """Refuse a condition whose map is of the wrong kind: of states, or of keys and values.
+
+    Raises:
+        ValueError: Names the condition and the kind.
+    """
+    if (condition.site == "kv") != (kind == KEY_VALUE_KIND):
+        needed = f"kind {KEY_VALUE_KIND}" if condition.site == "kv" else "a kind of maps of states"
+        raise ValueError(f"condition {condition.name} needs {needed}, and its map is of {kind}")
 
 
 @dataclass(frozen=True, slots=True)

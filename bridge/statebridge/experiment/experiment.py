@@ -21,7 +21,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from statebridge.errors import ExperimentError, nearest
-from statebridge.experiment.conditions import NAME, Condition
+from statebridge.experiment.conditions import NAME, Condition, check_map_of
 from statebridge.experiment.dataset import (
     Corpus,
     Dataset,
@@ -36,10 +36,12 @@ from statebridge.experiment.presets import resolve_conditions
 from statebridge.experiment.prompting import Chat, Decoding, Prompts
 from statebridge.experiment.random_streams import DEFAULT_STREAM, STREAMS
 from statebridge.experiment.translator_settings import (
+    CLOSED_FORM,
+    KEY_VALUE_KIND,
     KINDS,
-    SOLVED,
     CausalSettings,
     FitKind,
+    KeyValueSettings,
     ProcrustesSettings,
     RidgeSettings,
     TrainingSettings,
@@ -120,7 +122,7 @@ class Fit(Declared):
     """How to fit the translators that the experiment needs, one per seed."""
 
     kind: FitKind = "affine"
-    """`ridge` and `procrustes` are solved in closed form, the others trained."""
+    """`ridge`, `procrustes` and `kv_ridge` are solved in closed form, the others trained."""
     corpus: Corpus
     training: TrainingSettings = TrainingSettings()
     """For affine and the MLPs."""
@@ -128,6 +130,8 @@ class Fit(Declared):
     """For ridge: an affine map in closed form."""
     procrustes: ProcrustesSettings = ProcrustesSettings()
     """For procrustes: a rotation, in closed form."""
+    key_values: KeyValueSettings = KeyValueSettings()
+    """For kv_ridge: maps of keys and values, for conditions of site kv."""
     normalize: bool = True
     rank: Annotated[int, Field(ge=1), NO_BOOLEAN] | None = None
     """Rank of a low_rank map."""
@@ -136,7 +140,11 @@ class Fit(Declared):
 
     @model_validator(mode="after")
     def _options_fit(self) -> Fit:
-        needed = () if self.kind in SOLVED else KINDS.get(self.kind).options
+        needed = () if self.kind in CLOSED_FORM else KINDS.get(self.kind).options
+        if self.kind == KEY_VALUE_KIND and self.causal is not None:
+            raise ValueError("kind kv_ridge is not trained through the receiver; leave causal out")
+        if self.kind == KEY_VALUE_KIND and self.corpus.positions != "all":
+            raise ValueError("kind kv_ridge is fitted at all positions; leave corpus.positions out")
         for name, value in self.options.items():
             field = "training.hidden_dim" if name == "hidden_dim" else name
             if value is None and name in needed:
@@ -336,27 +344,13 @@ class Experiment(Declared):
             conditions = self.resolved_conditions
         except ExperimentError as error:
             raise ValueError(str(error)) from None
-        translating = [c.name for c in conditions if c.translates]
+        translating = [c for c in conditions if c.translates]
         if translating and self.translators is None:
             raise ValueError(
-                f"translators: missing, and {translating[0]} needs them; "
+                f"translators: missing, and {translating[0].name} needs them; "
                 "give a file for each seed, or fit: {...}"
             )
-        sets = self.translator_sets
-        for condition in conditions:
-            named = condition.translator
-            if named is not None and named not in sets:
-                raise ValueError(
-                    f"conditions: {condition.name} uses the translators {named!r}; "
-                    f"{nearest(named, sets)}"
-                )
-        for name, declared in sets.items() if translating else ():
-            if isinstance(declared, Fit):
-                continue
-            missing = [seed for seed in self.seeds if seed not in declared]
-            if missing:
-                where = "" if name == DEFAULT_SET else f" in {name}"
-                raise ValueError(f"translators: no file for seed {missing[0]}{where}")
+        self._check_translators(translating)
         if self.sampled and self.path == "plain":
             raise ValueError(
                 "decoding.sample: the plain path only decodes greedily; use execution.path shared, "
@@ -387,6 +381,27 @@ class Experiment(Declared):
         if self.runs_remotely and self.execution.path == "shared":
             raise ValueError("remote: needs execution.path plain (one remote job per model)")
         return self
+
+    def _check_translators(self, translating: list[Condition]) -> None:
+        """Refuse conditions whose translators are not declared, or are of the wrong kind."""
+        sets = self.translator_sets
+        for condition in translating:
+            named = condition.translator
+            if named is not None and named not in sets:
+                raise ValueError(
+                    f"conditions: {condition.name} uses the translators {named!r}; "
+                    f"{nearest(named, sets)}"
+                )
+            declared = sets[self.translator_set(condition)]
+            if isinstance(declared, Fit):
+                check_map_of(condition, declared.kind)
+        for name, declared in sets.items() if translating else ():
+            if isinstance(declared, Fit):
+                continue
+            missing = [seed for seed in self.seeds if seed not in declared]
+            if missing:
+                where = "" if name == DEFAULT_SET else f" in {name}"
+                raise ValueError(f"translators: no file for seed {missing[0]}{where}")
 
     @property
     def path(self) -> Literal["shared", "plain"]:

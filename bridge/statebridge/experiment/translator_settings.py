@@ -23,9 +23,16 @@ Build = Callable[[int, int, Mapping[str, int]], "nn.Module"]
 SOLVED = ("ridge", "procrustes")
 """Ways of fitting an affine map in closed form; a file names them as `kind` too."""
 
+KEY_VALUE_KIND = "kv_ridge"
+"""The kind of a map between two models' keys and values, which is always solved for."""
 
-KIND_OPTIONS = ("hidden_dim", "rank")
-"""Whole numbers that a kind may need beside the widths; a fit declares them."""
+CLOSED_FORM = (*SOLVED, KEY_VALUE_KIND)
+"""Kinds that are not trained by gradients."""
+
+
+KIND_OPTIONS = ("hidden_dim", "rank", "blocks_in", "blocks_out", "sources", "groups")
+"""Whole numbers that a kind may need beside the widths. A fit declares the first two; the others,
+of a map of keys and values, follow from the pair."""
 
 
 class TranslatorKind:
@@ -171,3 +178,18 @@ class ProcrustesSettings(_Settings):
 
     scale: bool = True
     """Multiply the rotation by the one number that fits best; false leaves lengths alone."""
+
+
+class KeyValueSettings(_Settings):
+    """Closed-form maps of keys and values (arXiv 2608.03893)."""
+
+    heads: Literal["same", "all"] = "same"
+    """`same` maps each head from the head of its index, so both models have equal heads; `all`
+    maps every head from all heads of the sender."""
+    sources: Annotated[int, Field(ge=1), NO_BOOLEAN] = 8
+    """Blocks of the sender that each block of the receiver reads: those that predict it best
+    alone, at most all."""
+    regularisation: Annotated[float, Field(ge=0), NO_BOOLEAN] = 0.01
+    """As that of `ridge`."""
+    max_condition_number: Annotated[float, Field(gt=1), NO_BOOLEAN] = 1e12
+    allow_underdetermined: bool = False

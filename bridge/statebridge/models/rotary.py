@@ -16,7 +16,8 @@ import torch
 
 from statebridge.errors import PairError
 from statebridge.models.families import FAMILIES
-from statebridge.models.key_values import KeyValues
+from statebridge.models.key_values import KeyValues, cache_heads
+from statebridge.models.traced_model import TracedModel
 
 Angles = tuple[torch.Tensor, torch.Tensor]
 """Cosines and sines, (rows, positions, rotated dimensions) each, in float32."""
@@ -89,6 +90,41 @@ def moved(module: Any, message: KeyValues, starts: Sequence[int]) -> KeyValues:
         )
     )
     return replace(message, layers=layers)
+
+
+def bare_states(module: Any, message: KeyValues) -> torch.Tensor:
+    """Return the keys before their rotation and the values, (rows, positions, width).
+
+    The width is blocks · 2 · heads · head width, keys before values in each block.
+
+    Args:
+        module: The model that read the message, whole and from position 0.
+    """
+    places = (message.mask.long().cumsum(dim=1) - 1).clamp(min=0)
+    parts = [
+        part.transpose(1, 2).flatten(2)
+        for (keys, values), of_block in zip(message.layers, angles(module, places), strict=True)
+        for part in (strip(keys, of_block), values.float())
+    ]
+    return torch.cat(parts, dim=-1)
+
+
+def message_of(model: TracedModel, states: torch.Tensor, lengths: tuple[int, ...]) -> KeyValues:
+    """Return the message of `bare_states`, its keys rotated to a model's positions from 0.
+
+    Args:
+        states: (rows, positions, width), padded on the left.
+    """
+    heads, width = cache_heads(model.module.config.get_text_config())
+    shape = *states.shape[:2], len(model.block_paths), 2, heads, width
+    parts = states.reshape(shape).permute(2, 3, 0, 4, 1, 5)
+    empty = KeyValues(((parts[0, 0], parts[0, 1]),), lengths)
+    places = (empty.mask.long().cumsum(dim=1) - 1).clamp(min=0)
+    layers = tuple(
+        (rotate(keys, of_block).to(model.dtype), values.to(model.dtype))
+        for (keys, values), of_block in zip(parts, angles(model.module, places), strict=True)
+    )
+    return KeyValues(layers, lengths)
 
 
 def _turned(keys: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> torch.Tensor:

@@ -12,6 +12,7 @@ from pydantic import Field
 from statebridge.data.training_texts import TrainingTexts
 from statebridge.experiment.translator_settings import (
     CausalSettings,
+    KeyValueSettings,
     ProcrustesSettings,
     RidgeSettings,
     TrainingSettings,
@@ -107,6 +108,16 @@ class ProcrustesRecord(Record):
     """Its largest singular value over its smallest: how well the rotation is determined."""
 
 
+class KeyValueRecord(Record):
+    """How the closed-form fit of maps of keys and values went."""
+
+    method: Literal["kv_ridge"] = "kv_ridge"
+    settings: KeyValueSettings
+    training_positions: int
+    sources: tuple[tuple[int, ...], ...]
+    """The sender's blocks that each of the receiver's reads."""
+
+
 class ImportedRecord(Record):
     """A checkpoint made elsewhere."""
 
@@ -118,7 +129,7 @@ class ImportedRecord(Record):
 
 
 FitRecord = Annotated[
-    TrainingRecord | RidgeRecord | ProcrustesRecord | ImportedRecord,
+    TrainingRecord | RidgeRecord | ProcrustesRecord | KeyValueRecord | ImportedRecord,
     Field(discriminator="method"),
 ]
 
@@ -215,6 +226,25 @@ class QualityReport(Record):
     receiver_layer: str | None = None
 
 
+class KeyValueQuality(Record):
+    """How well a map predicts the receiver's held-out keys and values, for each of its blocks.
+
+    `r2_*` are shares of variance over all entries, of keys before their rotation; the cosine is
+    that of the attention's output with the receiver's own queries, averaged over tokens.
+    `baseline_*` has the mean keys and values of the fitting text at every position.
+    """
+
+    positions: int
+    passages_compared: int
+    """Passages on which the attention's output is compared."""
+    r2_keys: tuple[float, ...]
+    r2_values: tuple[float, ...]
+    attention_cosine: tuple[float, ...]
+    baseline_r2_keys: tuple[float, ...]
+    baseline_r2_values: tuple[float, ...]
+    baseline_attention_cosine: tuple[float, ...]
+
+
 class StitchedQuality(Record):
     """Next-token cross-entropy (nats a token) of the receiver over held-out text.
 
@@ -248,7 +278,8 @@ class TranslatorCard(Record):
     width_in: int = Field(ge=1)
     width_out: int = Field(ge=1)
     options: dict[str, int] = Field(default_factory=dict)
-    """Options of the kind beside the widths: `hidden_dim` of the MLPs, `rank` of low_rank."""
+    """Options of the kind beside the widths: `hidden_dim` of the MLPs, `rank` of low_rank, the
+    blocks, sources and groups of heads of kv_ridge."""
     normalize_input: bool
     sender: StateOrigin | None = None
     receiver: StateOrigin | None = None
@@ -259,6 +290,8 @@ class TranslatorCard(Record):
     trained_on: TrainingTexts | None = None
     """Hashes of all texts of the fit and of the training after it; None where no one kept them."""
     quality: tuple[QualityReport, ...] = ()
+    key_values: KeyValueQuality | None = None
+    """For maps of keys and values, in place of `quality`."""
     stitched: StitchedQuality | None = None
     versions: dict[str, str] = Field(default_factory=dict)
     created_at: str | None = None

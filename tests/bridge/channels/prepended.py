@@ -8,6 +8,7 @@ from typing import Any
 import nnsight
 
 from statebridge.models.traced_model import TracedModel
+from statebridge.translators import Translator
 from tests.bridge.engine.tiny_experiment import EngineRun, dataset_rows, engine_pair, run_engine
 from tests.reference.oracle import OraclePair
 from tests.tiny_models import (
@@ -54,6 +55,7 @@ def run(
     points: Mapping[str, Mapping[str, Any]],
     *,
     new: int = 6,
+    translators_by_seed: Mapping[int, Translator] | None = None,
     **fields: Any,
 ) -> EngineRun:
     """Run points over the first rows; `fields` are those of the experiment file."""
@@ -64,4 +66,7 @@ def run(
         "execution": {"path": path},
         "seeds": [42],
     }
-    return run_engine(engine_pair(pair), dataset_rows(ROWS[:count]), {}, **(file | fields))
+    if translators_by_seed is not None:
+        del file["seeds"]
+    rows = dataset_rows(ROWS[:count])
+    return run_engine(engine_pair(pair), rows, translators_by_seed or {}, **(file | fields))

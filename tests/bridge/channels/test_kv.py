@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from statebridge.channels.layer_choice import chosen_layers, measured_importance, scores
+from statebridge.engine.decoding.lanes import DecodingSettings, prefill
+from statebridge.engine.decoding.steps import Step, decode_lanes, decoding_step
 from statebridge.errors import ExperimentError, StatebridgeError
 from statebridge.experiment.message import LayerShare
 from statebridge.models.key_values import KeyValues
@@ -168,6 +170,23 @@ def test_the_paths_agree_where_a_sliding_window_sees_all() -> None:
     for key, row in shared.rows.items():
         assert row.token_ids == plain.rows[key].token_ids
         assert row.gold_logprob == pytest.approx(plain.rows[key].gold_logprob, **CLOSE)
+
+
+@pytest.mark.parametrize("step", ["static", "graph"])
+def test_steps_of_static_shapes_behind_a_message_are_refused(step: Step) -> None:
+    model = traced(FAMILIES["llama"](3))
+    message = model.key_values(model.pack([SENT]))
+    settings = DecodingSettings(2, 1.0, 0)
+    lanes = prefill(model, model.pack([READ]), 2, message)
+    if step == "static":
+        with (
+            decoding_step(step),
+            pytest.raises(ValueError, match="decoded in dynamic steps; leave it out"),
+        ):
+            decode_lanes(model, lanes, settings)
+    with pytest.raises(ValueError, match=r"dynamic steps|needs a GPU"):
+        decode_lanes(model, lanes, settings, step=step)
+    assert len(decode_lanes(model, lanes, settings)) == 1
 
 
 # ---------------------------------------------------------------- the choice of layers

@@ -96,7 +96,14 @@ def _condition(**fields: Any) -> Condition:
         ({"layers": [1]}, "layers goes with site: kv"),
         ({"reposition": "keep"}, "reposition goes with site: kv"),
         ({"source": "sender", "site": "kv"}, "site kv takes operator: append"),
-        ({"site": "kv", "operator": "append"}, "use source sender or shuffled_sender"),
+        (
+            {"source": "zero", "site": "kv", "operator": "append"},
+            "use source sender, shuffled_sender, translated or shuffled, not zero",
+        ),
+        (
+            {"site": "embedding", "operator": "append", "soft_tokens": {"by": "vocab"}},
+            "use source sender or shuffled_sender, not translated",
+        ),
         (
             {"source": "sender", "site": "kv", "operator": "append", "source_positions": "last"},
             "leave source_positions out",

@@ -93,7 +93,8 @@ def test_latent_steps_have_their_ablations_and_controls() -> None:
 def test_the_presets_are_the_published_and_the_private_ones() -> None:
     private = {"private", "private-all", "activations", "positive-control"}
     strict = {"published-strict", "private-strict", "activations-strict"}
-    assert set(PRESETS) == {"published", *strict, *private, "kv", *KV, *LATENTMAS, *SOFT}
+    in_front = {"kv", "kv-map", *KV, *LATENTMAS, *SOFT}
+    assert set(PRESETS) == {"published", *strict, *private, *in_front}
     names = {preset: [c.name for c in conditions] for preset, conditions in PRESETS.items()}
     assert names["published"] == list(PUBLISHED)
     assert names["published-strict"] == [*names["published"], STRICT]
@@ -108,7 +109,7 @@ def test_the_presets_are_the_published_and_the_private_ones() -> None:
     assert {CONDITIONS[name].role for name in elsewhere} == {"control"}
     control = ["private_last_self", "activation_replace", "activation_replace_shuffled"]
     assert names["positive-control"] == [*bounds, *control]
-    for preset, own in KV.items():
+    for preset, own in (KV | {"kv-map": "kv_mapped"}).items():
         controls = [f"{own}_shuffled", f"{own}_null", f"{own}_neutral"]
         assert names[preset] == [*bounds, own, *controls]
         assert [CONDITIONS[name].role for name in controls] == ["control"] * 3
@@ -116,6 +117,7 @@ def test_the_presets_are_the_published_and_the_private_ones() -> None:
         assert len({CONDITIONS[name].layers for name in (own, *controls)}) == 1
     prepended = {name for preset in KV for name in names[preset][2:]}
     assert set(names["kv"]) == {*bounds, *prepended}
+    prepended |= set(names["kv-map"][2:])
     for preset, channels in SOFT.items():
         ends = ("", "_shuffled", "_null", "_neutral")
         found = [f"{own}{end}" for own in channels for end in ends]

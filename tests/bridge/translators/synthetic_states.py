@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import torch
 
+from statebridge.experiment.translator_settings import KEY_VALUE_KIND, KINDS
+
+OF_STATES = tuple(name for name in KINDS.names() if name != KEY_VALUE_KIND)
+"""Kinds that map states of one layer; those of keys and values are solved for by themselves."""
+
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))

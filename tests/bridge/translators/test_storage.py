@@ -11,7 +11,6 @@ import torch
 
 from statebridge.errors import EnvironmentFault, NumericError, TranslatorError
 from statebridge.experiment.translator_settings import (
-    KINDS,
     CausalSettings,
     TrainingSettings,
 )
@@ -33,7 +32,7 @@ from statebridge.translators.storage import load_translator, make_card, save_tra
 from statebridge.translators.training import train_translator
 from statebridge.translators.translator import Translator
 from tests.bridge.translators.refusal import refused
-from tests.bridge.translators.synthetic_states import linear_pair, normal
+from tests.bridge.translators.synthetic_states import OF_STATES, linear_pair, normal
 
 SENDER = StateOrigin(model="sender-model", revision="main", layer="gpt_neox.layers.8", width=6)
 RECEIVER = StateOrigin(model="receiver-model", layer="gpt_neox.layers.16", width=5)
@@ -57,7 +56,7 @@ def stored(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("kind", KINDS.names())
+@pytest.mark.parametrize("kind", OF_STATES)
 @pytest.mark.parametrize("normalize", [True, False])
 def test_round_trip(tmp_path: Path, kind: str, normalize: bool) -> None:
     translator = initialised(kind, normalize_input=normalize)

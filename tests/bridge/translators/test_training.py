@@ -10,7 +10,6 @@ from transformers.optimization import get_linear_schedule_with_warmup
 
 from statebridge.errors import NumericError, TranslatorError
 from statebridge.experiment.translator_settings import (
-    KINDS,
     TrainingSettings,
 )
 from statebridge.results.translator_card import TrainingRecord
@@ -23,7 +22,7 @@ from statebridge.translators.training import (
     validation_start,
 )
 from tests.bridge.translators.refusal import refused
-from tests.bridge.translators.synthetic_states import linear_pair, normal
+from tests.bridge.translators.synthetic_states import OF_STATES, linear_pair, normal
 
 QUICK = TrainingSettings(epochs=4, warmup_steps=5, learning_rate=0.01)
 
@@ -153,7 +152,7 @@ def test_record(store: PositionStore) -> None:
     assert record.epochs[-1].learning_rate == 0.01 * 1 / 19
 
 
-@pytest.mark.parametrize("kind", KINDS.names())
+@pytest.mark.parametrize("kind", OF_STATES)
 def test_same_again_to_the_bit_and_other_seed_not(store: PositionStore, kind: str) -> None:
     settings = QUICK.model_copy(update={"hidden_dim": 7 if kind.startswith("mlp") else None})
     train = partial(train_translator, kind=kind, rank=2 if kind == "low_rank" else None)

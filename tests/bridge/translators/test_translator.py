@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from statebridge.errors import NumericError, TranslatorError
-from statebridge.experiment.translator_settings import KINDS
+from statebridge.experiment.translator_settings import KEY_VALUE_KIND, KINDS
 from statebridge.translators.maps import initialise, l2_normalise, rescale
 from statebridge.translators.translator import Translator
 from tests.bridge.translators.refusal import refused
-from tests.bridge.translators.synthetic_states import normal
+from tests.bridge.translators.synthetic_states import OF_STATES, normal
 
 OPTIONS = {
     "affine": {},
@@ -28,10 +28,11 @@ def initialised(kind: str, *, normalize_input: bool = True, seed: int = 0) -> Tr
 
 
 def test_every_kind_that_settings_name_can_be_built() -> None:
-    assert set(KINDS.names()) == set(OPTIONS)
+    assert set(KINDS.names()) == {*OPTIONS, KEY_VALUE_KIND}
+    assert set(OF_STATES) == set(OPTIONS)
 
 
-@pytest.mark.parametrize("kind", KINDS.names())
+@pytest.mark.parametrize("kind", OF_STATES)
 @pytest.mark.parametrize("leading", [(), (5,), (2, 5), (0,), (1, 2, 3)])
 def test_shapes(kind: str, leading: tuple[int, ...]) -> None:
     assert initialised(kind)(normal(*leading, 3)).shape == (*leading, 4)
@@ -125,7 +126,7 @@ def test_gradients_flow_through_an_open_gate() -> None:
     assert all(bool(parameter.grad.any()) for parameter in translator.parameters())
 
 
-@pytest.mark.parametrize("kind", KINDS.names())
+@pytest.mark.parametrize("kind", OF_STATES)
 def test_rescaled_maps(kind: str) -> None:
     translator, scaled = (initialised(kind, normalize_input=False) for _ in range(2))
     rescale(scaled.map, inputs=0.25, outputs=8.0)

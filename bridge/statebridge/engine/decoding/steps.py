@@ -24,7 +24,8 @@ Step = Literal["dynamic", "static", "graph"]
 
 STEPS: tuple[Step, ...] = get_args(Step)
 
-_chosen: dict[str, Step] = {"cuda": "graph"}
+_BY_DEFAULT: dict[str, Step] = {"cuda": "graph"}
+_chosen: dict[str, Step] = dict(_BY_DEFAULT)
 """By the device's type; "dynamic" on every other."""
 
 
@@ -67,16 +68,23 @@ def decode_lanes(
         look_every: Steps between two checks for lanes that have ended; None checks at every step
             on a CPU and at every eighth on a GPU. It changes no token.
         step: None takes CUDA graphs on a GPU and the dynamic step on a CPU. In float32 it
-            changes no token, apart from near ties within rounding.
+            changes no token, apart from near ties within rounding. Lanes behind a message are
+            decoded in dynamic steps only.
 
     Raises:
-        ValueError: A CUDA graph is requested without a GPU.
+        ValueError: A CUDA graph is requested without a GPU, or a step of static shapes for lanes
+            behind a message.
     """
     device = lanes.logits.device
     look_every = look_every or (GPU_LOOK_EVERY if device.type == "cuda" else 1)
+    requested = step if step is not None or _chosen == _BY_DEFAULT else step_on(device)
     step = step or step_on(device)
     if step == "graph" and device.type != "cuda":
         raise ValueError(f"a CUDA graph cannot be captured on {device}; it needs a GPU")
+    if requested not in (None, "dynamic") and lanes.front is not None:
+        raise ValueError(
+            f"step {requested}: lanes behind a message are decoded in dynamic steps; leave it out"
+        )
     if step != "dynamic" and lanes.front is None:
         from statebridge.engine.cuda_graphs.decode import decode_static  # noqa: PLC0415 - chosen
         from statebridge.engine.cuda_graphs.hold import StepHold  # noqa: PLC0415

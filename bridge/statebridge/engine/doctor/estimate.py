@@ -15,7 +15,7 @@ from statebridge.channels.workload import Workload
 from statebridge.engine.fitting.fit_check import FitSize
 from statebridge.experiment.cells import Cell
 from statebridge.experiment.experiment import Fit
-from statebridge.experiment.translator_settings import SOLVED
+from statebridge.experiment.translator_settings import CLOSED_FORM
 from statebridge.models.traced_model import TracedModel
 
 EFFICIENCY = 0.6
@@ -68,7 +68,7 @@ def _fit(work: Workload, fit: Fit, size: FitSize, trained_rows: int) -> float:
     captured = 2.0 * size.tokens * (_lower(sender) + _lower(receiver))
     width, hidden = sender.width * receiver.width, fit.training.hidden_dim
     weights = width if hidden is None else hidden * (sender.width + receiver.width)
-    if fit.kind in SOLVED:
+    if fit.kind in CLOSED_FORM:
         fitted = 2.0 * size.positions * (sender.width**2 + width)
     else:
         # Forwards and backwards, in every epoch.

@@ -17,10 +17,11 @@ from statebridge.engine.fitting.corpus import (
 )
 from statebridge.engine.fitting.fit_check import check_fit
 from statebridge.engine.fitting.frozen_rows import prepare_rows
+from statebridge.engine.fitting.key_value_fit import fit_key_values
 from statebridge.engine.fitting.stitched import stitched_cross_entropy
 from statebridge.errors import TranslatorError
 from statebridge.experiment.experiment import Experiment, Fit
-from statebridge.experiment.translator_settings import SOLVED
+from statebridge.experiment.translator_settings import KEY_VALUE_KIND, SOLVED
 from statebridge.models.pair import Pair
 from statebridge.models.traced_model import TracedModel
 from statebridge.records import DatasetRow
@@ -78,6 +79,8 @@ def fit_translators(
     """
     seeds = list(seeds)
     evaluated = check_fits(pair, fit, corpus, seeds, experiment, evaluated)
+    if fit.kind == KEY_VALUE_KIND:
+        return fit_key_values(pair, fit, corpus, seeds, progress)
     start = corpus.held_out_start
     fit_all = _solved if fit.kind in SOLVED else _trained
     fitted = fit_all(pair, fit, corpus, seeds, progress)

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 
 from statebridge.engine.fitting.corpus import CorpusTexts, in_fold, passage_ids
+from statebridge.engine.fitting.key_value_fit import check_key_value_fit
 from statebridge.errors import TranslatorError
 from statebridge.experiment.experiment import Fit
-from statebridge.experiment.translator_settings import SOLVED
+from statebridge.experiment.translator_settings import CLOSED_FORM, KEY_VALUE_KIND
 from statebridge.models.pair import Pair
 from statebridge.translators import Translator
 from statebridge.translators.optimiser import count_steps, validation_start
@@ -39,7 +40,7 @@ def check_fit(pair: Pair, fit: Fit, corpus: CorpusTexts, seeds: Iterable[int]) -
         PairError: The two models tokenise a passage differently where they may not.
     """
     widths = pair.sender.width, pair.receiver.width
-    kind = "affine" if fit.kind in SOLVED else fit.kind
+    kind = "affine" if fit.kind in CLOSED_FORM else fit.kind
     options = {name: value for name, value in fit.options.items() if value is not None}
     with torch.device("meta"):
         Translator(kind, *widths, options=options)
@@ -57,13 +58,16 @@ def check_fit(pair: Pair, fit: Fit, corpus: CorpusTexts, seeds: Iterable[int]) -
             f"corpus {corpus.record.name}: no passage is left to measure quality on; give more "
             "text, or raise max_tokens"
         )
-    if fit.kind not in SOLVED:
+    if fit.kind not in CLOSED_FORM:
         kept = validation_start(sum(fitting), fit.training.validation_fraction)
         count_steps(fit.training, kept, fit.training.batch_size)
         return FitSize(tokens, sum(fitting), cut)
     smallest = min(
         sum(count for place, count in enumerate(fitting) if in_fold(seed, place)) for seed in seeds
     )
+    if fit.kind == KEY_VALUE_KIND:
+        check_key_value_fit(pair, fit.key_values, smallest)
+        return FitSize(tokens, sum(fitting), cut)
     underdetermined = fit.kind == "ridge" and fit.ridge.allow_underdetermined
     needed = 1 if underdetermined else (widths[0] if fit.kind == "ridge" else min(widths)) + 1
     if smallest < needed:

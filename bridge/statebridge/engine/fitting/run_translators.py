@@ -16,7 +16,7 @@ from statebridge.engine.fitting.spread_fits import Actors, FitTask
 from statebridge.engine.reuse.lane_key import digest, model_digest
 from statebridge.errors import TranslatorError
 from statebridge.experiment.experiment import DEFAULT_SET, Experiment, Fit
-from statebridge.experiment.translator_settings import SOLVED
+from statebridge.experiment.translator_settings import CLOSED_FORM, KEY_VALUE_KIND
 from statebridge.models.loading import weights_sha256
 from statebridge.models.pair import Pair
 from statebridge.records import DatasetRow
@@ -59,9 +59,12 @@ class FitKeys:
 
     def of(self, fit: Fit, corpus: CorpusTexts, seed: int) -> str:
         """Return the key of one seed's translator, SHA-256 in hex."""
+        left_out: dict[str, Any] = {"corpus": {"path", "name"}}
+        if fit.kind != KEY_VALUE_KIND:
+            left_out["key_values"] = True
         parts = {
             "common": self._common,
-            "fit": fit.model_dump(mode="json", exclude={"corpus": {"path", "name"}}),
+            "fit": fit.model_dump(mode="json", exclude=left_out),
             # With the name that the translator's card states.
             "corpus": corpus.record.model_dump(mode="json"),
             # A generated corpus leaves out the evaluated rows.
@@ -129,7 +132,8 @@ def run_translators(
         )
         check_origin(translator, path, pair)
         translators[name, seed] = translator
-        origins[str(seed) if name == DEFAULT_SET else f"{name}/{seed}"] = {
+        origin = str(seed) if name == DEFAULT_SET else f"{name}/{seed}"
+        origins[origin] = {
             "file": path.name,
             "sha256": sha256_file(path),
             "kind": translator.kind,
@@ -139,6 +143,8 @@ def run_translators(
                 else []
             ),
         }
+        if translator.card is not None and translator.card.key_values is not None:
+            origins[origin]["key_values"] = translator.card.key_values.model_dump(mode="json")
     return translators, origins
 
 
@@ -161,7 +167,9 @@ def check_origin(translator: Translator, path: Path, pair: Pair) -> None:
             continue
         same_model = origin.model.split("/")[-1] == model.name.split("/")[-1]
         revisions = {origin.revision, model.revision} - {None}
-        if not same_model or len(revisions) > 1 or origin.layer != model.layer_path:
+        # A map of keys and values is one of all layers.
+        other_layer = card.kind != KEY_VALUE_KIND and origin.layer != model.layer_path
+        if not same_model or len(revisions) > 1 or other_layer:
             raise TranslatorError(
                 f"translator {path.name}: its card states that it was fitted for the {side} "
                 f"{_at(origin.model, origin.revision, origin.layer)}, and the experiment's is "
@@ -219,7 +227,7 @@ def _fitted(
     """Fit what is missing: here, or on actors what is trained, which takes long for each seed."""
     elsewhere: list[_Missing] = []
     for each in missing:
-        if actors is not None and (each.fit.kind not in SOLVED or each.fit.causal is not None):
+        if actors is not None and (each.fit.kind not in CLOSED_FORM or each.fit.causal is not None):
             check_fits(pair, each.fit, each.corpus, each.seeds, experiment, rows)
             elsewhere.append(each)
             continue

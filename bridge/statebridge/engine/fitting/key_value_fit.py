@@ -1,0 +1,174 @@
+"""Fitting maps of keys and values over a text corpus, and measuring them.
+
+Source: arXiv 2608.03893. Besides the share of variance that a map explains, which there did not
+predict what a message keeps, the card has the cosine of the receiver's attention output, and both
+for the mean cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import torch
+
+from statebridge.channels.key_value_maps import empty_map, mapped, shapes_of
+from statebridge.engine.fitting.corpus import PASSAGES_TOGETHER, CorpusTexts, in_fold, passage_ids
+from statebridge.errors import TranslatorError
+from statebridge.experiment.experiment import Fit
+from statebridge.experiment.translator_settings import KeyValueSettings
+from statebridge.models.attention_output import attention_cosines
+from statebridge.models.pair import Pair
+from statebridge.models.rotary import bare_states, message_of
+from statebridge.models.traced_model import TracedModel
+from statebridge.results.translator_card import KeyValueQuality, KeyValueRecord, StateOrigin
+from statebridge.runs.plan import TokenIds
+from statebridge.translators import Translator, make_card
+from statebridge.translators.key_value_map import KeyValueFit, KeyValueSums
+
+Progress = Callable[[str, int, int], None]
+
+COMPARED = 32
+"""Held-out passages at most on which the attention's output is compared."""
+
+
+def fit_key_values(
+    pair: Pair, fit: Fit, corpus: CorpusTexts, seeds: Sequence[int], progress: Progress
+) -> dict[int, Translator]:
+    """Solve for each seed's map in one pass over the corpus, and measure it on held-out passages.
+
+    A seed chooses which nine tenths of the fitting passages its map sees.
+
+    Raises:
+        PairError: The models tokenise a passage differently, or their heads do not fit.
+        TranslatorError: Too few positions.
+    """
+    settings, start = fit.key_values, corpus.held_out_start
+    shapes = shapes_of(pair, settings)
+    sums = {seed: KeyValueSums(shapes[0], shapes[1], pair.receiver.device) for seed in seeds}
+    fitting = corpus.passages[:start]
+    for number, sent, received in _pairs(pair, fitting, fit, partial(progress, "capture")):
+        for seed in seeds:
+            if in_fold(seed, number):
+                sums[seed].add(sent, received)
+    translators: dict[int, Translator] = {}
+    for place, seed in enumerate(seeds):
+        fitted = sums[seed].solved(settings)
+        progress("solve", place + 1, len(seeds))
+        translator = empty_map(pair, settings)
+        translator.set_weights(dict(fitted.map.state_dict()), where="kv_ridge")
+        translator.to(pair.receiver.device).eval().requires_grad_(False)
+        chosen = fitted.map.chosen.long().tolist()
+        translator.card = make_card(
+            translator,
+            sender=_origin(pair.sender, translator.width_in),
+            receiver=_origin(pair.receiver, translator.width_out),
+            corpus=corpus.record,
+            training=KeyValueRecord(
+                settings=settings,
+                training_positions=fitted.positions,
+                sources=tuple(tuple(read) for read in chosen),
+            ),
+            trained_on=corpus.trained_on,
+        ).model_copy(
+            update={
+                "key_values": measured(
+                    pair, fit, corpus.passages[start:], translator, fitted, progress
+                )
+            }
+        )
+        translators[seed] = translator
+    return translators
+
+
+def measured(
+    pair: Pair,
+    fit: Fit,
+    passages: Sequence[str],
+    translator: Translator,
+    fitted: KeyValueFit,
+    progress: Progress,
+) -> KeyValueQuality:
+    """Return how well a map predicts the receiver's keys and values of passages."""
+    shape = fitted.map.shape_out
+    means = fitted.means
+    squares = torch.zeros(3, shape[0], 2, dtype=torch.float64)
+    total = torch.zeros(shape, dtype=torch.float64)
+    count, cosines, compared = 0, torch.zeros(2, shape[0], dtype=torch.float64), 0
+    for _, sent, received in _pairs(pair, passages, fit, partial(progress, "quality")):
+        with torch.no_grad():
+            guessed = translator(sent)
+        truth = received.double().cpu()
+        for place, guess in enumerate((guessed.double().cpu(), means.double(), 0.0)):
+            errors = (truth - guess).square().reshape(-1, *shape)
+            squares[place] += errors.sum(dim=(0, 3, 4))
+        total += truth.sum(dim=0).reshape(shape)
+        count += len(truth)
+    if not count:
+        raise TranslatorError("corpus: no passage is left to measure quality on; give more text")
+    variation = squares[2] - (total.square() / count).sum(dim=(2, 3))
+    r2 = 1 - squares[:2] / variation.clamp_min(1e-30)
+    for _, ids, _ in passage_ids(pair, passages[:COMPARED], fit.corpus):
+        read = ids[: fit.corpus.max_tokens]
+        cache = pair.sender.key_values(pair.sender.pack([read])).to(pair.receiver.device)
+        average = means.to(pair.receiver.device).expand(1, len(read), -1)
+        for place, message in enumerate(
+            (mapped(pair, translator, cache), message_of(pair.receiver, average, (len(read),)))
+        ):
+            cosines[place] += torch.tensor(
+                attention_cosines(pair.receiver, read, message), dtype=torch.float64
+            )
+        compared += 1
+    cosines /= compared
+    return KeyValueQuality(
+        positions=count,
+        passages_compared=compared,
+        r2_keys=tuple(r2[0, :, 0].tolist()),
+        r2_values=tuple(r2[0, :, 1].tolist()),
+        attention_cosine=tuple(cosines[0].tolist()),
+        baseline_r2_keys=tuple(r2[1, :, 0].tolist()),
+        baseline_r2_values=tuple(r2[1, :, 1].tolist()),
+        baseline_attention_cosine=tuple(cosines[1].tolist()),
+    )
+
+
+def _pairs(
+    pair: Pair, passages: Sequence[str], fit: Fit, progress: Callable[[int, int], None]
+) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
+    """Yield each passage's number, and both models' keys and values, (positions, width) each."""
+    limit, sides = fit.corpus.max_tokens, (pair.sender, pair.receiver)
+    for start in range(0, len(passages), PASSAGES_TOGETHER):
+        some = passages[start : start + PASSAGES_TOGETHER]
+        found = list(passage_ids(pair, some, fit.corpus, start))
+        prompts: list[TokenIds] = [ids[:limit] for _, ids, _ in found]
+        caches = [model.key_values(model.pack(prompts)) for model in sides]
+        states = [
+            bare_states(m.module, cache).to(pair.receiver.device).float()
+            for m, cache in zip(sides, caches, strict=True)
+        ]
+        for place, (number, _, _) in enumerate(found):
+            count = len(prompts[place])
+            yield number, states[0][place, -count:], states[1][place, -count:]
+        progress(min(start + PASSAGES_TOGETHER, len(passages)), len(passages))
+
+
+def _origin(model: TracedModel, width: int) -> StateOrigin:
+    return StateOrigin(
+        model=model.name, revision=model.revision, layer="keys and values", width=width
+    )
+
+
+def check_key_value_fit(pair: Pair, settings: KeyValueSettings, positions: int) -> None:
+    """Refuse a corpus that does not determine a map.
+
+    Raises:
+        TranslatorError: States how many positions are needed.
+    """
+    (blocks, _, _, inputs), _ = shapes_of(pair, settings)
+    needed = min(settings.sources, blocks) * inputs + 1
+    if positions < needed and not settings.allow_underdetermined:
+        raise TranslatorError(
+            f"corpus: gives {positions} positions, but a map of keys and values from "
+            f"{min(settings.sources, blocks)} blocks needs at least {needed}; give more text, "
+            "lower key_values.sources, or set key_values.allow_underdetermined"
+        )
