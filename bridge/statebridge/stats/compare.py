@@ -8,7 +8,7 @@ from functools import partial
 from statebridge.errors import ResultError, nearest
 from statebridge.experiment.conditions import Prompt
 from statebridge.records import Direction, ResultSet
-from statebridge.scoring.measures import MEASURES
+from statebridge.scoring.measures import MEASURES, primary_metric
 from statebridge.stats.comparison import (
     MODES,
     Comparison,
@@ -51,7 +51,8 @@ def compare(
     `also` that belong to the setting. Given baselines are compared with everything.
 
     Directions are kept apart. `metrics` defaults to the three published ones and, in the
-    default mode, the continuous ones that the results hold. Neither the order of cells and
+    default mode, to the primary metric of the task, which comes first, and the continuous ones
+    that the results hold. Neither the order of cells and
     rows nor what else is in the result set changes a difference, except `p_holm` and
     `verdict`, which depend on the family of conditions by definition.
 
@@ -63,7 +64,10 @@ def compare(
     how = MODES.get(mode)
     pairing = Pairing(results, log_ranks=how.extended)
     warnings: list[str] = []
-    chosen = _metrics(pairing, metrics, how.metrics)
+    offered = how.metrics
+    if how.extended:
+        offered = tuple(dict.fromkeys([primary_metric(results), *offered]))
+    chosen = _metrics(pairing, metrics, offered)
     settings_here = channel_settings(results)
     if baseline is None and settings_here:
         pairs, baselines = _pairs_within(pairing, settings_here, also, chosen, warnings)

@@ -223,7 +223,7 @@ def _remarks(
         if leaving < FEW_LEAVING:
             remarks.append(
                 f"{where}: only {leaving} of {n} rows leave the commonest difference; the "
-                "interval is wider than its level needs"
+                "interval may be wider than its level needs"
             )
     elif is_constant(deltas):
         remarks.append(f"{where}: every row has the same delta; there is no interval and no test")
@@ -233,7 +233,7 @@ def _remarks(
         )
     elif (tied := int((deltas == np.median(deltas)).sum())) > math.sqrt(n) / 2:
         remarks.append(
-            f"{where}: {tied} of {n} rows have the median difference; the interval is wider than "
-            "its level needs"
+            f"{where}: {tied} of {n} rows have the median difference; the interval may be "
+            "wider than its level needs"
         )
     return remarks

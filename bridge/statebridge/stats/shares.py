@@ -32,6 +32,7 @@ import numpy as np
 
 from statebridge.errors import ResultError
 from statebridge.records import Direction
+from statebridge.scoring.measures import MEASURES
 from statebridge.stats.comparison import FailureChain, GapClosed, Interval, Share
 from statebridge.stats.inference.intervals import (
     Floats,
@@ -129,7 +130,7 @@ def gaps_closed(
     return [
         _gap_closed(pairing, setting, condition, metric, level)
         for metric in metrics
-        if is_bounded(metric) or metric == "gold_logprob"
+        if MEASURES[metric].better == "higher" and (is_bounded(metric) or metric == "gold_logprob")
         if all(pairing.has_values(setting.direction, name, metric) for name in bounds)
         for condition in others
         if pairing.has_values(setting.direction, condition, metric)

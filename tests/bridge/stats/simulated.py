@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -191,6 +192,18 @@ def rare_rescues(share: float, size: float = 10.0, noise: float = 1.0) -> Shape:
     return shape
 
 
+@lru_cache
+def middle(shape: Shape, seeds: int = 1, noise: float = 0.3) -> float:
+    """The median of a shape's rows, averaged over their seeds, on many rows."""
+    draw = np.random.default_rng(1)
+    return float(np.median(_with_seeds(shape, 400_000, seeds, noise, draw).mean(axis=1)))
+
+
+def _with_seeds(shape: Shape, rows: int, seeds: int, noise: float, draw: Draw) -> Floats:
+    deltas = shape(draw, rows)[:, None]
+    return deltas if seeds == 1 else deltas + noise * draw.standard_normal((rows, seeds))
+
+
 def continuous_study(
     name: str, shape: Shape, rows: int, seeds: int = 1, *, shift: float = 0.0, noise: float = 0.3
 ) -> Study:
@@ -199,17 +212,10 @@ def continuous_study(
     The median of the deltas is `shift`.
     """
 
-    def deltas_of(draw: Draw, count: int) -> Floats:
-        deltas = shape(draw, count)[:, None]
-        if seeds > 1:
-            deltas = deltas + noise * draw.standard_normal((count, seeds))
-        return deltas
-
-    middle = float(np.median(deltas_of(np.random.default_rng(1), 1_000_000).mean(axis=1)))
-
     def sample(draw: Draw) -> Sample:
         base = draw.normal(-6.0, 2.0, rows)
-        return Sample(base[:, None] + deltas_of(draw, rows) - middle + shift, base)
+        deltas = _with_seeds(shape, rows, seeds, noise, draw) - middle(shape, seeds, noise)
+        return Sample(base[:, None] + deltas + shift, base)
 
     return Study(f"{name}, {rows} rows, {seeds} seeds", rows, seeds, False, shift, sample)
 

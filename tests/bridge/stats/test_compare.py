@@ -90,6 +90,20 @@ def test_continuous_metrics_are_offered_where_measured() -> None:
     assert declared.no_verdict_because == "100 % of the rows change by less than 2"
 
 
+def test_the_primary_metric_of_the_task_comes_first() -> None:
+    table = study()
+    for one in table.cells:
+        one.lanes = [replace(lane, task_correct=True) for lane in one.lanes]
+    assert compare(table, settings=QUICK).metrics[0] == "task_correct"
+    # Some rows name no convention, so that it judges the task no more.
+    for one in table.cells:
+        one.lanes[0] = replace(one.lanes[0], task_correct=None)
+    found = compare(table, settings=QUICK).metrics
+    assert (found[0], "task_correct" in found) == (METRIC, True)
+    published = compare(table, settings=QUICK, mode="published").metrics
+    assert published[0] == METRIC
+
+
 def test_divergence_is_not_offered_unless_measured() -> None:
     assert "kl_from_no_inject" not in compare(study(), settings=QUICK).metrics
     table = results(

@@ -7,7 +7,6 @@ the large run: `pytest -n0 -s -m soak tests/bridge/stats/test_error_rates.py`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -29,6 +28,7 @@ from tests.bridge.stats.simulated import (
     Shape,
     discordant_study,
     exponential,
+    middle,
     normal,
     strata,
     student_3,
@@ -290,12 +290,6 @@ def test_ranks_over_many_cells(rows: int) -> None:
 
 
 # --- Checks inside the sender
-
-
-@lru_cache
-def middle(shape: Shape) -> float:
-    """The median of a shape, on a million rows."""
-    return float(np.median(shape(np.random.default_rng(1), 1_000_000)))
 
 
 def sender_rate(checks: int, rows: int, shape: Shape, tries: int) -> float:

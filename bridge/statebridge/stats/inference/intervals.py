@@ -69,8 +69,8 @@ def mean_and_sd(values: Floats) -> tuple[float, float]:
     return mean, math.sqrt(squares / (len(values) - 1))
 
 
-FEW_LEAVING = 8
-"""With fewer rows that leave the commonest delta, an interval is wider than its level needs."""
+FEW_LEAVING = 15
+"""With fewer rows that leave the commonest delta, an interval may be wider than its level needs."""
 LEAST_SEEDS = 3
 """Two seeds say too little of how seeds differ: t is 12.7 with one degree of freedom."""
 

@@ -101,13 +101,18 @@ class _Proportion:
         return 1.0 - _lower_limit(rest, self._rows, alpha, self._exact) - self.mean
 
 
+_CAUTION = 0.88
+"""Part of the level's error that limits of a share use up. Mid-P limits alone cover 92.8 % where
+the rarer kind is about five rows; these, in all cells of 32 to 1,000 rows, 93.5 to 98.0 %."""
+
+
 def share_limits(values: Floats, level: float = 0.95) -> tuple[float, float]:
     """Return mid-P limits of the mean of values from 0 to 1, shape (rows,).
 
     Seeds of a row are averaged first. Unlike those of a difference, such values are never lost, so
     one proportion is all of it.
     """
-    share, alpha = _Proportion(values, exact=False), (1.0 - level) / 2.0
+    share, alpha = _Proportion(values, exact=False), _CAUTION * (1.0 - level) / 2.0
     # At 0 and 1 one end is the share itself, which rounding must not pass.
     return max(share.mean - share.below(alpha), 0.0), min(share.mean + share.above(alpha), 1.0)
 

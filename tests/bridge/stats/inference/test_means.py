@@ -44,9 +44,19 @@ def test_gained_and_lost_limits_combine_as_newcombe_does(gained: int, lost: int,
 
 
 @pytest.mark.parametrize("right", [0, 1, 37, 100])
-def test_limits_of_a_share_of_right_rows_are_mid_p(right: int) -> None:
+def test_limits_of_a_share_are_mid_p_at_a_little_less(right: int) -> None:
     found = share_limits(np.array([1.0] * right + [0.0] * (100 - right)))
-    assert found == pytest.approx(mid_p_limits(right, 100), abs=1e-8)
+    assert found == pytest.approx(mid_p_limits(right, 100, 0.022), abs=1e-8)
+
+
+@pytest.mark.parametrize("rows", [32, 100])
+def test_a_share_is_covered_as_it_says(rows: int) -> None:
+    counts = np.arange(rows + 1)
+    ends = [share_limits((np.arange(rows) < right).astype(float)) for right in counts]
+    low, high = np.array(ends).T
+    for rate in np.linspace(5 / rows, 0.5, 60):
+        covered = stats.binom.pmf(counts, rows, rate)[(low <= rate) & (rate <= high)].sum()
+        assert 0.934 < covered < 0.981, rate
 
 
 @pytest.mark.parametrize("gained", [1, 12, 39])
