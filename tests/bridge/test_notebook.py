@@ -1,4 +1,4 @@
-"""What a notebook shows of tables, comparisons and figures; of runs: test_run.py."""
+"""Tables, comparisons and figures as a notebook shows them; runs are in test_run.py."""
 
 from __future__ import annotations
 
