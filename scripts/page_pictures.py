@@ -1,6 +1,7 @@
-"""Draw the pictures of docs/pages.md: `python scripts/page_pictures.py RUN... --out FOLDER`.
+"""Draw the pictures of docs/pages.md and docs/report.md.
 
-Needs Playwright and a Chromium on the path. Pictures are of a light page, 1100 pixels wide.
+`python scripts/page_pictures.py RUN... --out FOLDER`. Needs Playwright and a Chromium on the path. Pictures are of a light page, 1100 pixels wide, and of
+a report's first screen, 1280 times 800.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from playwright.sync_api import Page, sync_playwright
 from statebridge.pages.local_server import LocalServer
 from statebridge.pages.run_folders import RunFolders
 from statebridge.pages.site import write_site
+from statebridge.report import write_report
+from statebridge.results.read_results import read_sources
 
 WIDTH, HEIGHT = 1100, 760
 
@@ -42,6 +45,16 @@ def draw(runs: list[Path], out: Path, chromium: str) -> list[Path]:
         site = write_site(runs, Path(folder), title="Channels of the small pair", figures=False)
         page.goto(site.as_uri())
         files.append(_picture(page, out / "pages-site.png"))
+        (report,) = write_report(
+            read_sources(runs[:1]), Path(folder) / "report", formats=("html",), figures=False
+        )
+        page.set_viewport_size({"width": 1280, "height": 800})
+        page.goto(report.as_uri())
+        answer = page.locator("#answer").bounding_box()
+        assert answer is not None
+        files.append(out / "report.png")
+        end = min(answer["y"] + answer["height"] + 16, 800)
+        page.screenshot(path=files[-1], clip={"x": 0, "y": 0, "width": 1280, "height": end})
         browser.close()
     server.shutdown()
     server.server_close()

@@ -261,7 +261,7 @@ def channel_drawing(charts: Sequence[ChannelChart], words: Sequence[str]) -> Dra
             axes.set_yticks(range(len(names)), names)
             axes.set_ylim(len(names) - 0.5, -0.5)
             axes.tick_params(axis="y", length=0)
-            axes.set_title(literal(heading))
+            axes.set_title(heading.replace("$", r"\$"))
             axes.set_xlabel(chart.axis)
             low, high = chart.limits
             space = 0.02 * (high - low)

@@ -58,6 +58,7 @@ def comparison_table(comparison: Comparison) -> Table:
     several = len({d.direction for d in comparison.differences}) > 1
     clustered = comparison.mode == "clustered"
     over_seeds = any(d.interval_over_seeds is not None for d in comparison.differences)
+    medians = all(d.centre == "median" for d in comparison.differences)
     columns = (
         Column("direction", "direction", printed=several),
         Column("condition", "condition"),
@@ -69,7 +70,7 @@ def comparison_table(comparison: Comparison) -> Table:
         Column("pooled_rows", "rows × runs", "integer", printed=not clustered),
         Column("mean", "mean", "number"),
         Column("baseline_mean", "baseline mean", "number", printed=False),
-        Column("delta", "delta", "number", "signed"),
+        Column("delta", "delta, median row" if medians else "delta", "number", "signed"),
         Column("interval", "interval", "range", "signed"),
         Column("interval_over_seeds", "over seeds too", "range", "signed", printed=over_seeds),
         Column("interval_level", "level", "number", digits=2, printed=False),

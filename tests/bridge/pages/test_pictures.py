@@ -1,4 +1,4 @@
-"""The pictures of docs/pages.md, drawn from runs by a script in a real browser."""
+"""The pictures of docs/pages.md and docs/report.md, drawn from runs in a real browser."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ def test_the_script_draws_a_run_and_a_site(tmp_path: Path) -> None:
     assert CHROMIUM is not None
     runs = [made_run(tmp_path / name, right=right) for name, right in (("a", 9), ("b", 4))]
     files = draw(runs, tmp_path / "figures", CHROMIUM)
-    assert [file.name for file in files] == ["pages-experiment.png", "pages-site.png"]
+    assert [file.name for file in files] == [
+        "pages-experiment.png",
+        "pages-site.png",
+        "report.png",
+    ]
     for file in files:
         assert file.read_bytes().startswith(b"\x89PNG")
         assert 10_000 < file.stat().st_size < 200_000

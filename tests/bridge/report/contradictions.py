@@ -150,20 +150,23 @@ class Reader:
                 cells = dict(zip(header, row, strict=True))
                 ends = re.fullmatch(INTERVAL, cells["interval"])
                 p = cells["p (Holm)"]
+                # The median of differences is not the difference of two means.
+                of_median = "delta, median row" in cells
+                delta = cells["delta, median row" if of_median else "delta"]
                 self.add(
                     ("main", cells["condition"], about[2], metric_of(about[1])),
                     Statement(
                         f"table {title!r}, {cells['condition']}",
-                        delta=number(cells["delta"]),
+                        delta=number(delta),
                         interval=None if ends is None else (number(ends[1]), number(ends[2])),
-                        mean=number(cells["mean"]),
-                        baseline_mean=number(cells["baseline mean"]),
+                        mean=None if of_median else number(cells["mean"]),
+                        baseline_mean=None if of_median else number(cells["baseline mean"]),
                         verdict=cells["verdict"].replace("_", " "),
                         within="different" in cells["verdict"] or cells["verdict"] == "equivalent",
                         gained=None if cells["gained"] == "–" else int(cells["gained"]),
                         lost=None if cells["lost"] == "–" else int(cells["lost"]),
                         p_holm=None if p == "–" else number(p.replace("<", "")),
-                        rounding=digits(cells["delta"]),
+                        rounding=digits(delta),
                     ),
                 )
 
@@ -254,8 +257,8 @@ class Reader:
                     text,
                     delta=number(whole[5]),
                     interval=first_interval(text),
-                    mean=number(whole[2]),
-                    baseline_mean=number(whole[3]),
+                    mean=None if "(median row" in text else number(whole[2]),
+                    baseline_mean=None if "(median row" in text else number(whole[3]),
                     verdict=word(meaning),
                     within="within ±" in meaning and "Inconclusive" not in meaning,
                     gained=int(counts[1]) if counts else None,
