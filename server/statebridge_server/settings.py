@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -28,6 +27,7 @@ from statebridge.experiment.declared import is_model_folder
 from statebridge.experiment.experiment import Device, Dtype, Remote
 from statebridge.experiment.reading.mistakes import model_of
 from statebridge.experiment.reading.yaml_text import read_yaml
+from statebridge.pages.addresses import is_loopback
 
 CONFIG_VARIABLE = "STATEBRIDGE_CONFIG"
 """Variable with the settings file, used without `--config`."""
@@ -276,16 +276,6 @@ class _Fixed(Settings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (init_settings,)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address can be reached from this machine only."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def _read(path: Path) -> dict[str, Any]:

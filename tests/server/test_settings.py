@@ -13,13 +13,13 @@ import pytest
 import yaml
 
 from statebridge.errors import InputError
+from statebridge.pages.addresses import is_loopback
 from statebridge_server.settings import (
     Limits,
     ListedModel,
     ListedPair,
     Settings,
     fixed_settings,
-    is_loopback,
     load_settings,
 )
 from tests.server.running_server import ROOT, RunningServer, eventually

@@ -7,7 +7,6 @@ this address under another name (DNS rebinding) is refused by its Host header.
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import re
 import tempfile
@@ -21,6 +20,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from statebridge.errors import EnvironmentFault, ResultError, StatebridgeError
+from statebridge.pages.addresses import host_name, is_loopback
 from statebridge.pages.experiment_view import experiment_facts
 from statebridge.pages.rendering import (
     REPORT_POLICY,
@@ -86,14 +86,6 @@ class LocalServer(ThreadingHTTPServer):
         return f"http://{self.server_address[0]!s}:{self.server_address[1]}/"
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address can be reached from this machine only."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
 class _Handler(BaseHTTPRequestHandler):
     server: LocalServer
     protocol_version = "HTTP/1.0"
@@ -120,8 +112,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Log nothing: the terminal is the user's."""
 
     def _names_this_machine(self) -> bool:
-        name = re.sub(r":\d*$", "", self.headers.get("Host", ""))
-        return is_loopback(name)
+        return is_loopback(host_name(self.headers.get("Host", "")))
 
     def _answer(self) -> None:
         parts = urlsplit(self.path)

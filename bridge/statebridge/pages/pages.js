@@ -20,14 +20,18 @@
       this.element = element;
       this.least = Number(element.dataset.least ?? 0);
       this.last = 0;
+      this.cost = 0;
       this.timer = 0;
       this.busy = false;
     }
 
-    /** Fetch soon: at once, or when the shortest time between two fetches has passed. */
+    /**
+     * Fetch soon: at once, or when the shortest time between two fetches has passed. It is ten
+     * times what a fetch takes, since the machine has models to run.
+     */
     ask() {
       if (this.timer) return;
-      const wait = this.busy ? 250 : Math.max(0, this.last + this.least - Date.now());
+      const wait = this.busy ? 250 : Math.max(0, this.last + Math.max(this.least, 10 * this.cost) - Date.now());
       this.timer = setTimeout(() => {
         this.timer = 0;
         if (this.busy) this.ask();
@@ -37,6 +41,7 @@
 
     async fetch() {
       this.busy = true;
+      const began = Date.now();
       try {
         const answer = await fetch(this.element.dataset.live, { redirect: "manual" });
         if (answer.type === "opaqueredirect") location.reload(); // signed out meanwhile
@@ -50,6 +55,7 @@
       } finally {
         this.busy = false;
         this.last = Date.now();
+        this.cost = this.last - began;
       }
     }
   }

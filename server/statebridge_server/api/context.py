@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import threading
 import time
 from collections import defaultdict
@@ -17,9 +16,10 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.requests import ClientDisconnect
 
 from statebridge.data.strict_json import JsonError, parse
+from statebridge.pages.addresses import host_name, is_loopback
 from statebridge_server.api.poll_cache import PollCache
 from statebridge_server.api.problems import ProblemError
-from statebridge_server.settings import Settings, is_loopback
+from statebridge_server.settings import Settings
 from statebridge_server.store.database import Database
 from statebridge_server.store.keys import (
     LOCAL,
@@ -135,12 +135,6 @@ def refuse_foreign_pages(request: Request) -> None:
     origin = request.headers.get("origin")
     if origin is not None and not is_loopback(host_name(origin.partition("://")[2])):
         raise ProblemError(403, "without keys the server answers no other site's pages")
-
-
-def host_name(authority: str) -> str:
-    """Return the name in `name`, `name:port`, `[address]` or `[address]:port`."""
-    match = re.fullmatch(r"\[([0-9A-Fa-f:.]+)\](?::\d*)?|([A-Za-z0-9.-]+)(?::\d*)?", authority)
-    return "" if match is None else match[1] or match[2]
 
 
 def needs(role: Role) -> Callable[..., Awaitable[Principal]]:

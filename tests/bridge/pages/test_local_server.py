@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from statebridge.commands import main
 from statebridge.errors import EnvironmentFault, ResultError
 from statebridge.pages import local_server
 from statebridge.pages.local_server import LocalServer
@@ -146,3 +148,20 @@ def test_a_port_in_use_is_named(client: httpx.Client, folder: Path) -> None:
     assert port is not None
     with pytest.raises(EnvironmentFault, match=f"127.0.0.1:{port} cannot be listened on"):
         LocalServer(RunFolders([folder]), port=port)
+
+
+def test_the_command_prints_its_address(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(_self: LocalServer) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(LocalServer, "serve_forever", interrupted)
+    for host, caution in (("127.0.0.1", ""), ("0.0.0.0", "caution: ")):
+        line = ["statebridge", "view", str(folder), "--port", "0", "--host", host]
+        monkeypatch.setattr(sys, "argv", line)
+        main()
+        printed = capsys.readouterr()
+        assert printed.out.startswith(f"http://{host}:")
+        assert printed.err.startswith(caution)
+        assert bool(printed.err) == bool(caution)
