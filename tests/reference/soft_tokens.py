@@ -6,7 +6,6 @@ documentation.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,13 +33,10 @@ def mixed_by_vocabulary(
     logits = sender(input_ids=torch.tensor([list(ids)])).logits[0].double()
     norm = float(inputs.double().norm(dim=1).mean())
     made = []
+    own, theirs = [pair[0] for pair in shared], [pair[1] for pair in shared]
     for at_position in logits:
-        chances = [math.exp(float(at_position[own]) / temperature) for own, _ in shared]
-        vector = sum(
-            chance / sum(chances) * inputs[theirs].double()
-            for chance, (_, theirs) in zip(chances, shared, strict=True)
-        )
-        assert isinstance(vector, Tensor)
+        chances = torch.exp(at_position[own] / temperature)
+        vector = (chances / chances.sum()) @ inputs[theirs].double()
         made.append(vector * norm / vector.norm())
     return torch.stack(made).float()
 

@@ -111,7 +111,11 @@ def _pair(name: str) -> OraclePair:
 
 
 def _points(name: str) -> dict[str, dict[str, Any]]:
-    return POINTS if name == "two-tokenizers" else POINTS | WRITTEN
+    if name == "two-tokenizers":
+        return POINTS
+    both = POINTS | WRITTEN
+    some = ("vocab_last", "cipher", "cipher_shuffled", "cipher_theirs")
+    return {each: both[each] for each in some} if name == "llama" else both
 
 
 @pytest.mark.slow
@@ -129,13 +133,14 @@ def _points(name: str) -> dict[str, dict[str, Any]]:
 def test_every_row_equals_the_oracle(name: str, path: str, together: int) -> None:
     conditions = [_declared(each, point) for each, point in _points(name).items()]
     count = 2 if path == "plain" else 3
-    done = run(_pair(name), count, path, {}, new=NEW, conditions=conditions, rows_together=together)
+    pair = _pair(name)
+    done = run(pair, count, path, {}, new=NEW, conditions=conditions, rows_together=together)
     expected = _expected(name, count)
     assert done.rows.keys() == expected.keys()
     for key, row in done.rows.items():
         vectors, answered = expected[key]
         assert row.message_positions == vectors, key
-        assert row.message_bytes == vectors * 4 * _pair(name).receiver.config.hidden_size
+        assert row.message_bytes == vectors * 4 * pair.receiver.config.hidden_size
         assert row.token_ids == answered.tokens, key
         assert row.gold_logprob == pytest.approx(answered.gold_logprob, **CLOSE), key
 
@@ -157,7 +162,7 @@ def test_vectors_of_tokens_are_the_text(family: str) -> None:
     torch.testing.assert_close(found[1:], alone, rtol=1e-4, atol=2e-5)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["neox", "gemma3"])
 def test_cipher_without_temperature_is_the_greedy_text(family: str) -> None:
     model = traced(FAMILIES[family](2))
     prompts = [PROMPT, PROMPT[:2], [5]]
