@@ -13,8 +13,7 @@ from pathlib import Path
 from statebridge.figures.drawing import Drawing, save_figure
 from statebridge.figures.style import BLACK, BLUE, GREY, house_style, label_rows, new_figure
 from statebridge.results.read_results import read_sources
-from statebridge.scoring import score_cell, score_conditions
-from statebridge.stats.method_scores import wilson_interval
+from statebridge.pages.estimates import row_means, score
 
 METRIC = "word_boundary_contains"
 LINES = (
@@ -36,17 +35,16 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder of the figure")
     chosen = parser.parse_args()
     cells = read_sources([chosen.run]).cells
-    scores = {s.condition: s for s in score_conditions(score_cell(c, [METRIC]) for c in cells)}
     with house_style():
         figure = new_figure(2.5)
         axes = figure.subplots()
         for place, (condition, _, colour) in enumerate(LINES):
-            score = scores[condition]
-            share = score.means[METRIC].mean
-            if share is None:
+            values = row_means([c for c in cells if c.condition.name == condition], METRIC)
+            share, interval, _ = score(values, METRIC)
+            if share is None or interval is None:
                 print(f"error: {condition} has no value of {METRIC}", file=sys.stderr)
                 return 1
-            low, high = wilson_interval(share, min(score.n_rows))
+            low, high = interval.low, interval.high
             print(f"{condition}: {share:.4f} [{low:.4f}, {high:.4f}]")
             axes.plot([low, high], [place, place], "|-", color=colour, linewidth=1.6)
             axes.plot(share, place, "o", color=colour, markersize=6)
