@@ -12,8 +12,8 @@ from pathlib import Path
 
 from statebridge.figures.drawing import Drawing, save_figure
 from statebridge.figures.style import BLACK, BLUE, GREY, house_style, label_rows, new_figure
-from statebridge.results.read_results import read_sources
 from statebridge.pages.estimates import row_means, score
+from statebridge.results.read_results import read_sources
 
 METRIC = "word_boundary_contains"
 LINES = (
