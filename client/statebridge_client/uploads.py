@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from statebridge.data import FieldMap, verify_sha256
+from statebridge.data.column_files import column_reader
+from statebridge.data.files import PACKED
 from statebridge.data.jsonl import row_line
 from statebridge.data.text_corpus import TextCorpus
 from statebridge.errors import DatasetError, NotFoundError, TranslatorError
@@ -100,9 +102,16 @@ def stored_dataset(dataset: Dataset) -> Steps[DatasetInfo]:
     )
 
     rows, _ = resolve_dataset(dataset)
-    if dataset.format == "jsonl" and dataset.path is not None:
-        content = read_text_file(dataset.path)
-        fields = FieldMap(**dataset.fields.model_dump())
+    fields = FieldMap(**dataset.fields.model_dump())
+    path = dataset.path
+    as_it_is = dataset.format == "jsonl" and dataset.unusable == "refuse"
+    if (
+        as_it_is
+        and isinstance(path, Path)
+        and path.suffix not in PACKED
+        and not column_reader(path)
+    ):
+        content = read_text_file(path)
     else:
         content, fields = b"".join(row_line(row) for row in rows), FieldMap(id="id")
     return (yield from upload_dataset(content, fields))

@@ -39,6 +39,22 @@ def assert_problem(answer: httpx.Response, status: int, expected: str) -> None:
     [
         ({"dataset": {"path": "/etc/passwd"}}, "reads no paths"),
         ({"dataset": {"path": "../x", "sha256": "0" * 64}}, "reads no paths"),
+        ({"dataset": {"path": "hf://owner/name", "split": "train"}}, "reads no paths"),
+        (
+            {"dataset": {"generate": {"rows": 2}, "revision": "main"}},
+            "that of a data set of the hub",
+        ),
+        (
+            {
+                "translators": {
+                    "fit": {
+                        "corpus": {"generate": {"rows": 9}},
+                        "causal": {"rows": {"path": "hf://owner/name"}},
+                    }
+                }
+            },
+            "fit.causal.rows.path: a server reads no paths",
+        ),
         ({"dataset": {"sha256": "0" * 64}}, "uploaded no dataset"),
         ({"dataset": {"sha256": "../../etc/passwd"}}, "64 lower-case hex"),
         ({"dataset": "x"}, "dataset: give"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import gzip
 import hashlib
+import io
 import os
 import re
 import secrets
@@ -34,7 +35,7 @@ def readable(path: Path) -> Iterator[None]:
 def iter_lines(path: Path, longest: int | None = None) -> Iterator[tuple[int, str]]:
     """Yield (line number from 1, line without its end) of a UTF-8 file, streaming.
 
-    A file whose name ends in `.gz` is decompressed as it is read.
+    A file whose name ends in `.gz` or `.zst` is decompressed as it is read.
 
     Only LF, or CR LF, ends a line: the other characters that Unicode calls line ends may
     occur inside a JSON string.
@@ -52,19 +53,44 @@ def iter_lines(path: Path, longest: int | None = None) -> Iterator[tuple[int, st
             yield number, _decode(line.rstrip(b"\r\n"), path, number)
 
 
+PACKED = (".gz", ".zst")
+"""Ends of the names of compressed files."""
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
-    if path.suffix != ".gz":
+    if path.suffix not in PACKED:
         with path.open("rb") as stream:
             yield stream
         return
+    name = {".gz": "gzip", ".zst": "zstd"}[path.suffix]
     try:
-        with gzip.open(path, "rb") as stream:
-            yield cast("BinaryIO", stream)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        with path.open("rb") as stream, _unpacked(stream, name) as unpacked:
+            yield unpacked
+    except (gzip.BadGzipFile, EOFError, zlib.error, _NotWholeError) as error:
         raise DatasetError(
-            f"{path}: not a whole gzip file ({error}); copy it again, or take .gz off its name"
+            f"{path}: not a whole {name} file ({error}); copy it again, or take {path.suffix} off "
+            "its name"
         ) from None
+
+
+class _NotWholeError(Exception):
+    """A compressed file is cut or damaged."""
+
+
+@contextmanager
+def _unpacked(stream: BinaryIO, name: str) -> Iterator[BinaryIO]:
+    if name == "gzip":
+        with gzip.open(stream, "rb") as unpacked:
+            yield cast("BinaryIO", unpacked)
+        return
+    from pyarrow import input_stream  # noqa: PLC0415 - slow to load, and seldom needed
+
+    try:
+        with io.BufferedReader(input_stream(stream, compression=name)) as unpacked:
+            yield cast("BinaryIO", unpacked)
+    except OSError as error:
+        raise _NotWholeError(" ".join(str(error).split())[:120]) from None
 
 
 def read_text(path: Path) -> str:

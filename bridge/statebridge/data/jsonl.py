@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from statebridge.data.answers import NAME_LISTS, listed_names
+from statebridge.data.answers import ALIASES, NAME_LISTS, join_names, listed_names, split_names
+from statebridge.data.column_files import column_reader
+from statebridge.data.fields import chosen_answers, chosen_text, roots
 from statebridge.data.files import atomic_writer, iter_lines, read_text
-from statebridge.data.parquet import PARQUET, iter_parquet
 from statebridge.data.rows import (
     Place,
     distinct_rows,
@@ -19,7 +20,6 @@ from statebridge.data.rows import (
     id_field,
     kind,
     make_row,
-    text_field,
 )
 from statebridge.data.strict_json import JsonError, parse
 from statebridge.errors import DatasetError
@@ -31,25 +31,30 @@ ID_FIELDS = ("clean_eval_id", "id")
 
 @dataclass(frozen=True, slots=True)
 class FieldMap:
-    """Which field of a JSON row holds what."""
+    """Which field of a row holds what: a name, or as `statebridge.data.fields` has it."""
 
     id: str | None = None
     """None: `clean_eval_id`, else `id` (as the first row has it), else `row_000000`, ..."""
     context: str = "context"
     question: str = "question"
     answer: str = "answer"
+    """The right answer, or a list of them: the first is the answer, the others are its aliases."""
+
+    def used(self) -> set[str]:
+        """Return the fields of a record that are read."""
+        return roots(self.context) | roots(self.question) | roots(self.answer)
 
 
 def iter_objects(path: Path) -> Iterator[tuple[Place, dict[str, Any]]]:
     """Yield (place, object) for each line of a JSON Lines file; blank lines are passed over.
 
-    A file whose name ends in `.parquet` has an object for each of its rows.
+    A file with columns (Parquet, Arrow, CSV) has an object for each of its rows.
 
     Raises:
         DatasetError: The file cannot be read, or a line is not one strict JSON object.
     """
-    if path.suffix == PARQUET:
-        yield from iter_parquet(path)
+    if columns := column_reader(path):
+        yield from columns(path)
         return
     for number, line in iter_lines(path):
         if not line.strip():
@@ -67,20 +72,29 @@ def iter_objects(path: Path) -> Iterator[tuple[Place, dict[str, Any]]]:
         yield place, value
 
 
-def iter_jsonl(path: str | Path, fields: FieldMap | None = None) -> Iterator[DatasetRow]:
+def iter_jsonl(
+    path: str | Path | Sequence[Path],
+    fields: FieldMap | None = None,
+    unusable: list[str] | None = None,
+) -> Iterator[DatasetRow]:
     """Yield the rows of a JSON Lines file, streaming (only the row ids are kept in memory).
 
     Text is taken verbatim. Every other field whose value is text, a number, true, false or
     null becomes an attribute, and so do `aliases`, `options` and `decoys`, lists of texts; other
     lists and objects are left out.
 
+    Args:
+        path: The file, or the files of one dataset in their order.
+        fields: Which field holds what.
+        unusable: Where given, a row that is wrong is left out, and the reason is added here.
+
     Raises:
         DatasetError: The file cannot be read; a line is not a JSON object; a field is
             missing, is not text, or is empty where it must not be; a row id is repeated;
             there is no row. Raised when the iterator comes to it.
     """
-    path = Path(path)
-    yield from distinct_rows(_placed_rows(path, fields or FieldMap()), path)
+    paths = [Path(path)] if isinstance(path, str | Path) else list(path)
+    yield from distinct_rows(_placed_rows(paths, fields or FieldMap(), unusable), paths[0])
 
 
 def read_jsonl(path: str | Path, fields: FieldMap | None = None) -> list[DatasetRow]:
@@ -88,24 +102,49 @@ def read_jsonl(path: str | Path, fields: FieldMap | None = None) -> list[Dataset
     return list(iter_jsonl(path, fields))
 
 
-def _placed_rows(path: Path, fields: FieldMap) -> Iterator[tuple[Place, DatasetRow]]:
+def _placed_rows(
+    paths: Sequence[Path], fields: FieldMap, unusable: list[str] | None
+) -> Iterator[tuple[Place, DatasetRow]]:
     id_name = fields.id
-    for index, (place, record) in enumerate(iter_objects(path)):
+    used = fields.used()
+    records = (placed for path in paths for placed in iter_objects(path))
+    for index, (place, record) in enumerate(records):
         if index == 0 and id_name is None:
             id_name = next((name for name in ID_FIELDS if name in record), None)
-        row_id = f"row_{index:06d}" if id_name is None else id_field(record, id_name, place)
-        used = (id_name, fields.context, fields.question, fields.answer)
-        yield (
-            place,
-            make_row(
-                place,
-                row_id=row_id,
-                context=text_field(record, fields.context, place, row_id=row_id),
-                question=text_field(record, fields.question, place, row_id=row_id),
-                answer=text_field(record, fields.answer, place, row_id=row_id),
-                attributes=_attributes(record, used, place, row_id),
-            ),
-        )
+        try:
+            row = _row(record, place, index, id_name, fields, used)
+        except DatasetError as error:
+            if unusable is None:
+                raise
+            unusable.append(str(error))
+        else:
+            yield place, row
+
+
+def _row(
+    record: Mapping[str, Any],
+    place: Place,
+    index: int,
+    id_name: str | None,
+    fields: FieldMap,
+    used: set[str],
+) -> DatasetRow:
+    row_id = f"row_{index:06d}" if id_name is None else id_field(record, id_name, place)
+    context = chosen_text(record, fields.context, place, row_id)
+    question = chosen_text(record, fields.question, place, row_id)
+    answer, *others = chosen_answers(record, fields.answer, place, row_id)
+    attributes = _attributes(record, {id_name, *used}, place, row_id)
+    if others:
+        known = split_names(str(attributes.get(ALIASES) or ""))
+        attributes[ALIASES] = join_names(dict.fromkeys((*others, *known)))
+    return make_row(
+        place,
+        row_id=row_id,
+        context=context,
+        question=question,
+        answer=answer,
+        attributes=attributes,
+    )
 
 
 def _attributes(
@@ -136,7 +175,7 @@ def left_out_fields(
         fields: As given to `iter_jsonl`.
     """
     fields = fields or FieldMap()
-    used = {fields.id, *ID_FIELDS, fields.context, fields.question, fields.answer}
+    used = {fields.id, *ID_FIELDS, *fields.used()}
     counts: dict[str, int] = {}
     for (_, record), row in zip(iter_objects(path), rows, strict=False):
         for name, value in record.items():
@@ -220,8 +259,8 @@ def iter_records(path: Path) -> Iterator[tuple[Place, dict[str, Any]]]:
     Raises:
         DatasetError: The file cannot be read, is not strict JSON, or a record is no object.
     """
-    if path.suffix == PARQUET:
-        yield from iter_parquet(path)
+    if columns := column_reader(path):
+        yield from columns(path)
         return
     first = next((line.lstrip() for _, line in iter_lines(path) if line.strip()), "")
     if not first.startswith("["):

@@ -15,6 +15,7 @@ from statebridge.experiment.experiment import Experiment
 from statebridge.records import DatasetRow
 from statebridge.scoring.conventions import row_convention, row_correct
 from statebridge.scoring.metrics import word_boundary_contains
+from statebridge.tasks.declared_rows import dataset_files, unusable_rows
 
 NAMED = 3
 """Rows that a sentence names."""
@@ -91,8 +92,17 @@ def _of_fields(experiment: Experiment, rows: Sequence[DatasetRow]) -> Iterator[s
     dataset = experiment.dataset
     if dataset.path is None or dataset.format != "jsonl":
         return
+    dropped = unusable_rows(dataset)
+    if dropped:
+        yield (
+            f"dataset: {len(dropped)} rows that cannot be used are left out: "
+            f"{'; '.join(dropped[:NAMED])}{' ...' if len(dropped) > NAMED else ''}."
+        )
+    files = dataset_files(dataset)
+    if dropped or len(files) > 1:
+        return  # lines and rows are no longer in step
     for name, count in left_out_fields(
-        dataset.path, rows, FieldMap(**dataset.fields.model_dump())
+        files[0], rows, FieldMap(**dataset.fields.model_dump())
     ).items():
         yield (
             f"dataset: field {name!r} holds lists or objects in {count} rows, which are not read; "

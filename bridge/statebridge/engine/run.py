@@ -43,7 +43,7 @@ from statebridge.runs.directory import (
 from statebridge.runs.plan import Plan
 from statebridge.runs.reuse import FitStore, LaneStore
 from statebridge.runs.same_run import as_started, check_growth, check_same, grows
-from statebridge.tasks.declared_rows import resolve_dataset
+from statebridge.tasks.declared_rows import at_commit, resolve_dataset
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +97,7 @@ def run_experiment(
     with open_run(out) as directory, held(experiment) as actors:
         earlier = directory.read_manifest()
         experiment = as_started(experiment, earlier and earlier["experiment"])
+        experiment = experiment.model_copy(update={"dataset": at_commit(experiment.dataset)})
         rows, dataset_sha256 = resolve_dataset(experiment.dataset)
         check_scoring(rows[: experiment.limit])
         progress("load", 0, 1)

@@ -73,23 +73,52 @@ class GeneratedRows(Declared):
 
 
 class Fields(Declared):
-    """Which field of a JSONL row holds what."""
+    """Which field of a row holds what.
+
+    A name (`question`), a path into objects (`answers.text`), or, but for `id`, a template of
+    fields (`"{title}: {passage}"`).
+    """
 
     id: str | None = None
     context: str = "context"
     question: str = "question"
     answer: str = "answer"
+    """One right answer or a list of them: the first is the answer, the others are its aliases."""
+
+
+HUB = "hf://"
+HubPath = Annotated[
+    str, Field(pattern=r"^hf://[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(/[\w.-]+)*$", max_length=300)
+]
+"""Data set on the Hugging Face Hub, or one file of it: `hf://owner/name/FILE`."""
+
+
+def _no_half_hub_path(path: Path) -> Path:
+    if path.parts[:1] == (HUB.rstrip("/"),):
+        raise ValueError("give a data set of the hub as hf://owner/name, or hf://owner/name/FILE")
+    return path
+
+
+FilePath = Annotated[Path, AfterValidator(_no_half_hub_path)]
 
 
 class Dataset(Declared):
-    """The rows to run over: a file, or generated rows."""
+    """The rows to run over: a file, a data set of the hub, or generated rows."""
 
-    path: Path | None = None
+    path: Annotated[FilePath | HubPath, Field(union_mode="left_to_right")] | None = None
+    """File, or `hf://owner/name`."""
+    config: str | None = None
+    """Config of a data set of the hub; the default one, or the only one, if not given."""
+    split: str | None = None
+    """Split of a data set of the hub."""
+    revision: str | None = None
+    """Branch, tag or commit of a data set of the hub; the commit is recorded."""
     format: Literal[
         "jsonl",
         "hotpotqa",
         "musique",
         "2wikimultihopqa",
+        "squad",
         "babi",
         "gsm8k",
         "mmlu",
@@ -97,6 +126,9 @@ class Dataset(Declared):
     ] = "jsonl"
     sha256: Sha256 | None = None
     fields: Fields = Fields()
+    unusable: Literal["refuse", "drop"] = "refuse"
+    """A row that lacks a field, or has nothing in it: refused, or left out, counted and named in a
+    caution (format `jsonl`)."""
     options: dict[Literal["context", "unanswerable", "aliases"], str] = {}
     """Options of the format's reader: `context: all` takes every paragraph, not the gold ones."""
     generate: GeneratedRows | None = None
@@ -105,7 +137,17 @@ class Dataset(Declared):
     def _one_origin(self) -> Dataset:
         if (self.path is None) == (self.generate is None):
             raise ValueError("give either path (a file) or generate (rows made here)")
+        given = [n for n in ("config", "split", "revision") if getattr(self, n) is not None]
+        if given and not self.on_hub:
+            raise ValueError(f"{given[0]} is that of a data set of the hub (path: hf://owner/name)")
+        if self.unusable == "drop" and (self.format != "jsonl" or self.generate is not None):
+            raise ValueError("unusable: drop is for the rows of a file of format jsonl")
         return self
+
+    @property
+    def on_hub(self) -> bool:
+        """Whether the rows are from the Hugging Face Hub."""
+        return isinstance(self.path, str)
 
 
 HoldOut = Annotated[float, Field(gt=0, lt=1), NO_BOOLEAN] | None

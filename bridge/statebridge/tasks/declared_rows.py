@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 from statebridge.data import (
     FieldMap,
@@ -12,14 +13,17 @@ from statebridge.data import (
     sha256_file,
     verify_sha256,
 )
+from statebridge.data.hub import HubData, hub_commit, hub_files
 from statebridge.errors import DatasetError
-from statebridge.experiment.dataset import TASKS, Dataset, GeneratedRows
+from statebridge.experiment.dataset import HUB, TASKS, Dataset, GeneratedRows
 from statebridge.records import DatasetRow
 from statebridge.tasks.symbols import multihop_symbols
 
 
 def resolve_dataset(dataset: Dataset) -> tuple[list[DatasetRow], str]:
     """Return the rows of a declared dataset and the SHA-256 of its file or canonical form.
+
+    The canonical form is that of generated rows and of several files.
 
     Raises:
         DatasetError: Missing, unreadable, another hash than declared, or wrong rows.
@@ -33,12 +37,62 @@ def resolve_dataset(dataset: Dataset) -> tuple[list[DatasetRow], str]:
                 f"{dataset.sha256}"
             )
         return rows, digest
-    path = dataset.path
-    if path is None:
+    files = dataset_files(dataset)
+    rows = read_dataset(
+        files,
+        dataset.format,
+        FieldMap(**dataset.fields.model_dump()),
+        None if dataset.unusable == "refuse" else [],
+        **dataset.options,
+    )
+    if len(files) == 1:
+        (file,) = files
+        return rows, verify_sha256(file, dataset.sha256) if dataset.sha256 else sha256_file(file)
+    digest = rows_sha256(rows)
+    if dataset.sha256 not in (None, digest):
+        raise DatasetError(
+            f"dataset: the rows of its {len(files)} files have SHA-256 {digest}, not the declared "
+            f"{dataset.sha256}"
+        )
+    return rows, digest
+
+
+def dataset_files(dataset: Dataset) -> list[Path]:
+    """Return the files of a declared dataset, downloaded from the hub where they are there.
+
+    Raises:
+        DatasetError: There are none, or the hub has no such data.
+        EnvironmentFault: The hub's client is not installed.
+    """
+    if dataset.path is None:
         raise DatasetError("dataset: neither path nor generate is given")
-    digest = verify_sha256(path, dataset.sha256) if dataset.sha256 else sha256_file(path)
-    fields = FieldMap(**dataset.fields.model_dump())
-    return read_dataset(path, dataset.format, fields, **dataset.options), digest
+    return hub_files(_on_hub(dataset)) if dataset.on_hub else [Path(dataset.path)]
+
+
+def unusable_rows(dataset: Dataset) -> list[str]:
+    """Return why each row of a dataset was left out that declares `unusable: drop`."""
+    reasons: list[str] = []
+    if dataset.unusable == "drop":
+        fields = FieldMap(**dataset.fields.model_dump())
+        read_dataset(dataset_files(dataset), dataset.format, fields, reasons, **dataset.options)
+    return reasons
+
+
+def at_commit(dataset: Dataset) -> Dataset:
+    """Return a dataset of the hub with the commit that its revision is now; others as they are.
+
+    Raises:
+        DatasetError: The hub has no such data, or cannot be reached.
+        EnvironmentFault: The hub's client is not installed.
+    """
+    if not dataset.on_hub:
+        return dataset
+    return dataset.model_copy(update={"revision": hub_commit(_on_hub(dataset))})
+
+
+def _on_hub(dataset: Dataset) -> HubData:
+    name = str(dataset.path).removeprefix(HUB)
+    return HubData(name, dataset.config, dataset.split, dataset.revision)
 
 
 def generated_rows(settings: GeneratedRows) -> list[DatasetRow]:

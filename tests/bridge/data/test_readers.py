@@ -222,6 +222,7 @@ def test_formats() -> None:
         "hotpotqa",
         "musique",
         "2wikimultihopqa",
+        "squad",
         "babi",
         "gsm8k",
         "mmlu",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from statebridge.data.readers.gsm8k import iter_gsm8k
 from statebridge.data.readers.hotpotqa import iter_2wikimultihopqa, iter_hotpotqa
 from statebridge.data.readers.mmlu import iter_mmlu
 from statebridge.data.readers.musique import iter_musique
+from statebridge.data.readers.squad import iter_squad
 from statebridge.data.rows import Place, distinct_rows
 from statebridge.errors import DatasetError, nearest
 from statebridge.records import DatasetRow
@@ -28,6 +29,7 @@ _FORMATS = {
     "hotpotqa": _Format(iter_hotpotqa, ("context",)),
     "musique": _Format(iter_musique, ("context", "unanswerable")),
     "2wikimultihopqa": _Format(iter_2wikimultihopqa, ("context", "aliases")),
+    "squad": _Format(iter_squad, ()),
     "babi": _Format(iter_babi, ("context",)),
     "gsm8k": _Format(iter_gsm8k, ("context",)),
     "mmlu": _Format(iter_mmlu, ("context",)),
@@ -37,14 +39,20 @@ FORMATS = ("jsonl", *_FORMATS)
 
 
 def read_dataset(
-    path: str | Path, format: str = "jsonl", fields: FieldMap | None = None, **options: str
+    path: str | Path | Sequence[Path],
+    format: str = "jsonl",
+    fields: FieldMap | None = None,
+    unusable: list[str] | None = None,
+    **options: str,
 ) -> list[DatasetRow]:
     """Return the rows of a dataset file, checked and in the order of the file.
 
     Args:
-        path: The file.
+        path: The file, or the files of one dataset in their order.
         format: One of `FORMATS`.
         fields: For `jsonl`: which field holds what. The other formats fix their own.
+        unusable: For `jsonl`: where given, a row that is wrong is left out, and the reason is added
+            here.
         options: `context`: `gold` (the default; only the paragraphs or statements that the
             question needs) or `all`, for the sets with paragraphs or statements; `none` (the
             default) or `question`, for `gsm8k` and `mmlu`. `unanswerable`: `drop` (the
@@ -62,11 +70,13 @@ def read_dataset(
     if unknown is not None:
         hint = nearest(unknown, known) if known else "it takes none"
         raise DatasetError(f"format {format}: unknown option {unknown!r}; {hint}")
-    path = Path(path)
+    paths = [Path(path)] if isinstance(path, str | Path) else list(path)
     if format not in _FORMATS:
-        return list(iter_jsonl(path, fields))
+        return list(iter_jsonl(paths, fields, unusable))
     if fields not in (None, FieldMap()):
         raise DatasetError(
             f"format {format}: its field names are fixed; leave fields out, or use format jsonl"
         )
-    return list(distinct_rows(_FORMATS[format].reader(path, **options), path))
+    reader = _FORMATS[format].reader
+    placed = (row for file in paths for row in reader(file, **options))
+    return list(distinct_rows(placed, paths[0]))

@@ -3,13 +3,15 @@
 The distributed files are one JSON array: `_id`, `question`, `answer`, `type`, `level`,
 `supporting_facts` as [title, sentence] pairs, `context` as [title, sentences] pairs. The
 column-wise form that dataset hubs export (`id`; `context: {title, sentences}`;
-`supporting_facts: {title, sent_id}`), as an array or as JSON Lines, is read too.
+`supporting_facts: {title, sent_id}`), as an array, as JSON Lines or as Parquet, is read too, and so
+are copies whose columns hold these lists as JSON text.
 2WikiMultihopQA has the same records, with `evidences` besides.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from statebridge.data.rows import (
     make_row,
     text_field,
 )
+from statebridge.data.strict_json import JsonError, parse
 from statebridge.errors import DatasetError
 from statebridge.records import DatasetRow
 
@@ -65,7 +68,7 @@ def iter_2wikimultihopqa(
     wanted = checked_context(context)
     named = _aliases_by_id(path, aliases) if aliases else {}
     for place, record in iter_records(path):
-        evidences = record.get("evidences") or []
+        evidences = _parsed(record.get("evidences")) or []
         if not isinstance(evidences, list):
             raise DatasetError(
                 f"{place}: field 'evidences' is {kind(evidences)}; it must be a list of triples"
@@ -150,10 +153,18 @@ def _titled(record: dict[str, Any], place: Place) -> list[Paragraph]:
     return found
 
 
+def _parsed(value: Any) -> Any:
+    """Return a list that a column holds as JSON text as the list; all else as it is."""
+    if isinstance(value, str) and value.startswith("["):
+        with suppress(JsonError):
+            return parse(value)
+    return value
+
+
 def _pairs(
     record: dict[str, Any], field: str, second: str, place: Place, wanted: str
 ) -> list[tuple[str, Any]]:
-    value = record.get(field)
+    value = _parsed(record.get(field))
     if field == "supporting_facts" and value is None:
         return []  # context: all needs none; context: gold refuses the row
     if isinstance(value, dict):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from statebridge.data import overlap, row_identity, rows_sha256
 from statebridge.data.training_texts import answer_names, held_out_answers
@@ -67,7 +68,7 @@ def choose_rows(causal: Causal, evaluated: Sequence[DatasetRow]) -> ChosenRows:
         else:
             distinct[identity] = row
     rows = tuple(distinct.values())
-    name = "generated multi-hop rows" if causal.rows.path is None else causal.rows.path.name
+    name = "generated multi-hop rows" if causal.rows.path is None else Path(causal.rows.path).name
     shared = overlap(rows, evaluated)
     if shared:
         raise TranslatorError(

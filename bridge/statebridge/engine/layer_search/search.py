@@ -32,7 +32,7 @@ from statebridge.results.layer_search import (
 )
 from statebridge.runs.same_run import as_started
 from statebridge.scoring.conventions import row_convention
-from statebridge.tasks.declared_rows import resolve_dataset
+from statebridge.tasks.declared_rows import at_commit, resolve_dataset
 
 KEPT_SHARE = 0.2
 """Share of the memory free after loading that states kept for later layers may take."""
@@ -93,6 +93,7 @@ def run_layer_search(
     check_names(experiment)
     out = Path(out)
     experiment = as_started(experiment, started_as(out))
+    experiment = experiment.model_copy(update={"dataset": at_commit(experiment.dataset)})
     rows, dataset_sha256 = resolve_dataset(experiment.dataset)
     rows = rows[: experiment.limit]
     split = split_declared(experiment, rows)

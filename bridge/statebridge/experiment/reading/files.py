@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from statebridge.errors import ExperimentError
+from statebridge.experiment.dataset import HUB
 from statebridge.experiment.declared import is_model_folder
 from statebridge.experiment.experiment import Experiment
 from statebridge.experiment.reading.mistakes import in_words
@@ -123,7 +124,8 @@ def _anchor_paths(data: dict[str, Any], folder: Path) -> None:
         for field in ("model", "adapter"):
             anchor(data.get(side), field, only_if_marked=True)
     for _, holder in declared_files(data):
-        anchor(holder, "path")
+        if not (isinstance(holder, dict) and str(holder.get("path")).startswith(HUB)):
+            anchor(holder, "path")
     for translators in _translator_sets(data):
         if "fit" not in translators and "corpus" not in translators:  # a file for each seed
             for seed in translators:
