@@ -165,7 +165,8 @@ def load_model(
         check_finite_weights(module, name)
         check_causal(module, side.model)
         take_onednn(module)
-        note_files(module, source, side.revision)
+        if side.adapter is None:  # else the weights are not those of the files
+            note_files(module, source, side.revision)
         # Without a device the pipeline underneath moves the model to the machine's first GPU.
         model = nnsight.TransformersModel(
             module, task="text-generation", tokenizer=tokenizer, device=where
