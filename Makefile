@@ -28,7 +28,7 @@ test-real: $(READY)  ## opt-in: needs the weights that docs/real-models.md names
 test-ndif: $(READY)  ## opt-in: needs a real NDIF server; NDIF_WORK names its folder
 	$(BIN)/python -m pytest -n0 -m ndif
 
-test-soak: $(READY)  ## opt-in: sixty kills of the server at random moments; the GPU script in small
+test-soak: $(READY)  ## opt-in: sixty kills of the server at random moments, forty on a Ray cluster; the GPU script in small
 	$(BIN)/python -m pytest -m soak
 
 check: $(READY)  ## format, lint, types, English

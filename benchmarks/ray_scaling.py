@@ -79,7 +79,7 @@ class Clock:
 
 
 class Actor:
-    """Carries out groups one after another; a group is its own duration in seconds."""
+    """Carries out groups one after another; a group is its place and its duration in seconds."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock, self.free_at = clock, 0.0
@@ -91,7 +91,7 @@ class Actor:
         answer: Future[Any] = Future()
         begins = max(self.free_at, self.clock.now + LATENCY)
         value = arguments[1] if method == "do" else None
-        self.free_at = begins + (value or 0.0)
+        self.free_at = begins + (0.0 if value is None else value[1])
         entry = (self.free_at + LATENCY, next(self.clock.count), answer, value)
         if method in ("do", "open"):
             heapq.heappush(self.clock.coming, entry)
@@ -118,26 +118,18 @@ def simulate(
         exceptions=SimpleNamespace(RayActorError=ActorError, RayError=ActorError),
     )
     task = SimpleNamespace(experiment=EXPERIMENT)
-    seconds, place_of = 0.0, {}
-    placed = itertools.count()
-
-    def items() -> Iterator[float]:
-        for _ in range(groups):
-            duration = draw()
-            place_of[duration] = next(placed)
-            yield duration
-
+    items = ((place, draw()) for place in range(groups))
     with (
         patch.object(pools, "check_nodes", lambda *_: {}),
         patch.object(pools, "count_workers", lambda *_: gpus),
     ):
         pool = pools.Pool(ray, EXPERIMENT, clock)  # type: ignore[arg-type]
     waiting: set[int] = set()
-    oldest = most = 0
-    for duration in pool.work(task, items()):  # type: ignore[arg-type]
+    oldest, most, seconds = 0, 0, 0.0
+    for place, duration in pool.work(task, items):  # type: ignore[arg-type]
         clock.work(driver)
         seconds += duration
-        waiting.add(place_of.pop(duration))
+        waiting.add(place)
         most = max(most, len(waiting))
         while oldest in waiting:
             waiting.remove(oldest)
@@ -149,8 +141,7 @@ def draws(mean: float, sigma: float, seed: int = 0) -> Callable[[], float]:
     """Return a function that draws durations of that mean."""
     generator = random.Random(seed)
     centre = math.log(mean) - sigma**2 / 2
-    # Never twice the same, since a duration is also its group's name here.
-    return lambda: generator.lognormvariate(centre, sigma) + generator.random() * 1e-9
+    return lambda: generator.lognormvariate(centre, sigma)
 
 
 def main() -> None:
@@ -160,8 +151,8 @@ def main() -> None:
     parser.add_argument("--lanes-a-group", type=int, default=500)
     parser.add_argument("--group-seconds", type=float, default=5.0)
     parser.add_argument("--sigma", type=float, nargs="*", default=[0.0, 1.0])
-    parser.add_argument("--driver-ms", type=float, default=3.0)
-    parser.add_argument("--lane-us", type=float, default=40.0)
+    parser.add_argument("--driver-ms", type=float, default=12.0)
+    parser.add_argument("--lane-us", type=float, default=44.0)
     asked = parser.parse_args()
     driver = asked.driver_ms / 1e3 + asked.lanes_a_group * asked.lane_us / 1e6
     print("| lanes | groups | sigma | GPUs | efficiency | driver busy | most groups waiting |")

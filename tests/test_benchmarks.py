@@ -13,6 +13,7 @@ import torch
 from benchmarks import attention, flips, overhead, published_set, side_by_side, waiting
 from benchmarks.limit import counted_flops, products_on
 from benchmarks.random_pairs import CONDITIONS, random_pair, random_rows, random_workload
+from benchmarks.ray_scaling import draws, simulate
 
 from statebridge.models.token_batch import TokenBatch
 
@@ -182,3 +183,14 @@ def test_the_gpu_script_says_in_one_line_that_there_is_no_gpu(tmp_path: Path) ->
     assert done.returncode == 1
     assert done.stderr.startswith("gpu.sh: torch finds no CUDA here")
     assert done.stderr.count("\n") == 1
+
+
+def test_a_simulated_driver_is_the_limit_where_it_is_too_slow() -> None:
+    # Eight groups a second from each of 50 actors, of which a driver of 5 ms takes 200.
+    efficiency, busy, waiting_groups = simulate(50, 2000, draws(0.125, 0.0), 0.005)
+    assert efficiency == pytest.approx(0.5, abs=0.02)
+    assert busy > 0.98
+    assert waiting_groups < 100
+    efficiency, busy, _ = simulate(10, 2000, draws(0.125, 0.0), 0.0005)
+    assert efficiency > 0.98
+    assert busy == pytest.approx(0.04, abs=0.005)

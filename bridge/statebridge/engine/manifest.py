@@ -17,9 +17,9 @@ from statebridge.data.training_texts import TrainingTexts
 from statebridge.engine.reuse.lane_key import digest
 from statebridge.errors import PairError
 from statebridge.models.families import shape_from_config
-from statebridge.models.loading import weights_sha256
 from statebridge.models.pair import Pair
 from statebridge.models.traced_model import TracedModel
+from statebridge.models.weights import weights_sha256
 from statebridge.plugins import parts_added
 from statebridge.results.training_overlap import FIELD, training_overlap
 from statebridge.runs.directory import FORMAT

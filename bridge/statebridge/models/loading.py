@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from statebridge.models.hosts import HERE, Host
 from statebridge.models.onednn_layers import take_onednn
 from statebridge.models.threads import take_usable_processors
 from statebridge.models.traced_model import TracedModel, check_finite_weights
+from statebridge.models.weights import note_files
 
 
 def resolve_device(device: str, field: str = "device") -> torch.device:
@@ -165,6 +165,8 @@ def load_model(
         check_finite_weights(module, name)
         check_causal(module, side.model)
         take_onednn(module)
+        if side.adapter is None:  # else the weights are not those of the files
+            note_files(module, source, side.revision)
         # Without a device the pipeline underneath moves the model to the machine's first GPU.
         model = nnsight.TransformersModel(
             module, task="text-generation", tokenizer=tokenizer, device=where
@@ -178,21 +180,6 @@ def load_model(
         revision=side.revision,
         cautions=tuple(cautions),
     )
-
-
-def weights_sha256(module: torch.nn.Module) -> str | None:
-    """Return the SHA-256 over names, dtypes, shapes and bytes of all weights.
-
-    None where the weights are not here (a remote model's structure).
-    """
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        if tensor.device.type == "meta":
-            return None
-        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
-        flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        digest.update(memoryview(flat.numpy()))
-    return digest.hexdigest()
 
 
 def check_causal(module: Any, name: str) -> None:

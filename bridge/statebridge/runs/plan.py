@@ -243,9 +243,10 @@ class Plan:
 
     def lanes(self, group: Group) -> Iterator[tuple[Cell, int]]:
         """Yield a group's lanes, cell and row index, in the order in which they are committed."""
+        cells = [(cell, _may_leave_out(cell)) for cell in group.cells]
         for row in group.rows:
-            for cell in group.cells:
-                if self.included(cell, row):
+            for cell, asked in cells:
+                if not asked or self.included(cell, row):
                     yield cell, row
 
     @property

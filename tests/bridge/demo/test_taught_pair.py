@@ -36,7 +36,8 @@ from statebridge.demo import taught_pair
 from statebridge.demo.taught_pair import SIDES, taught_pair_folders
 from statebridge.errors import PairError
 from statebridge.experiment.experiment import GeneratedRows, ModelAtLayer, Prompts
-from statebridge.models.loading import load_model, weights_sha256
+from statebridge.models.loading import load_model
+from statebridge.models.weights import weights_sha256
 from statebridge.tasks.declared_rows import generated_rows
 
 TARGETS = {"sender": 0.95, "receiver": 0.60}

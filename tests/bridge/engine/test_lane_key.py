@@ -13,8 +13,8 @@ import torch
 
 from statebridge.engine.planning.prepare import prepare
 from statebridge.engine.reuse.lane_key import LaneKeys
-from statebridge.models.loading import weights_sha256
 from statebridge.models.pair import Pair
+from statebridge.models.weights import weights_sha256
 from statebridge.records import DatasetRow
 from statebridge.translators import Translator
 from tests.bridge.engine.reuse_runs import experiment_of, tiny_pair

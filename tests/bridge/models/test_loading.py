@@ -16,11 +16,11 @@ from statebridge.experiment.experiment import ModelAtLayer
 from statebridge.models.loading import (
     load_model,
     resolve_device,
-    weights_sha256,
 )
 from statebridge.models.pair import load_pair
 from statebridge.models.token_batch import TokenBatch
 from statebridge.models.traced_model import TracedModel, check_finite
+from statebridge.models.weights import weights_sha256
 from tests.tiny_models import (
     VOCAB,
     save_pair_folder,

@@ -65,7 +65,7 @@ def needs_of(execution: Execution) -> Needs:
 def sent_experiment(experiment: Experiment) -> Experiment:
     """Return an experiment as an actor reads it.
 
-    Folders of models are absolute paths; an actor sees its own GPUs alone, from `cuda:0`.
+    Folders of models and adapters are absolute paths; an actor sees its own GPUs alone, from `cuda:0`.
     """
     sender, receiver = pair_devices(experiment.execution)
     apart = not same_device(sender, receiver)
@@ -74,13 +74,18 @@ def sent_experiment(experiment: Experiment) -> Experiment:
         "device": "cuda:0" if receiver.type == "cuda" else "cpu",
         "sender_device": (other if sender.type == "cuda" else "cpu") if apart else None,
     }
-    folders = {
-        name: side.model_copy(update={"model": str(Path(side.model).expanduser().resolve())})
+    sides = {
+        name: side.model_copy(
+            update={
+                what: str(Path(given).expanduser().resolve())
+                for what, given in (("model", side.model), ("adapter", side.adapter))
+                if given is not None and is_model_folder(given)
+            }
+        )
         for name, side in (("sender", experiment.sender), ("receiver", experiment.receiver))
-        if is_model_folder(side.model)
     }
     execution = experiment.execution.model_copy(update=devices)
-    return experiment.model_copy(update=folders | {"execution": execution})
+    return experiment.model_copy(update=sides | {"execution": execution})
 
 
 def import_ray() -> Any:

@@ -30,7 +30,7 @@ from statebridge.experiment.experiment import Experiment
 TRIES = 3
 """Times that an item is tried before it fails the work; also loads, of an actor that dies in it."""
 
-AHEAD = 16
+AHEAD = 32
 """Items that may be finished or under way past the oldest that is not, for each worker: results
 wait in memory until all before them are there."""
 

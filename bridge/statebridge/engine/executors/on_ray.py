@@ -18,8 +18,8 @@ from statebridge.engine.executors.in_process import InProcess
 from statebridge.engine.planning.prepare import on_pair
 from statebridge.errors import PairError
 from statebridge.experiment.experiment import Experiment
-from statebridge.models.loading import weights_sha256
 from statebridge.models.pair import Pair
+from statebridge.models.weights import weights_sha256
 from statebridge.runs.plan import Group, Plan, TranslatorKey
 from statebridge.translators import Translator
 

@@ -17,8 +17,8 @@ from statebridge.engine.reuse.lane_key import digest, model_digest
 from statebridge.errors import TranslatorError
 from statebridge.experiment.experiment import DEFAULT_SET, Experiment, Fit
 from statebridge.experiment.translator_settings import CLOSED_FORM, KEY_VALUE_KIND
-from statebridge.models.loading import weights_sha256
 from statebridge.models.pair import Pair
+from statebridge.models.weights import weights_sha256
 from statebridge.records import DatasetRow
 from statebridge.runs.directory import RunDirectory
 from statebridge.runs.plan import TranslatorKey

@@ -23,8 +23,8 @@ from statebridge.experiment.cells import Cell
 from statebridge.experiment.conditions import Prompt
 from statebridge.experiment.message import LayerShare
 from statebridge.experiment.random_streams import STREAMS, PerRow
-from statebridge.models.loading import weights_sha256
 from statebridge.models.traced_model import TracedModel
+from statebridge.models.weights import weights_sha256
 from statebridge.runs.directory import FORMAT
 from statebridge.runs.reuse import LaneKey
 from statebridge.translators import Translator

@@ -30,7 +30,7 @@ def _experiment(**execution: Any) -> Experiment:
         {
             "name": "ray",
             "sender": {"model": "./no/sender", "layer": 1},
-            "receiver": {"model": "no/receiver", "layer": 1},
+            "receiver": {"model": "no/receiver", "layer": 1, "adapter": "./no/adapter"},
             "dataset": {"generate": {"rows": 2}},
             "conditions": ["no_inject"],
             "execution": {"executor": "ray", "device": "cpu", **execution},
@@ -113,6 +113,7 @@ def test_an_actor_sees_folders_as_absolute_paths() -> None:
     sent = sent_experiment(_experiment())
     assert sent.sender.model == str(Path("no/sender").resolve())
     assert sent.receiver.model == "no/receiver"
+    assert sent.receiver.adapter == str(Path("no/adapter").resolve())
     assert sent.execution.device == "cpu"
 
 

@@ -69,14 +69,15 @@ class _Soak:
             if at is None and size:
                 at = now + self.random.uniform(0, 3)
             if at is not None and now > at and self.kills.total() < KILLS:
-                self._kill(driver)
-                at = now + self.random.uniform(1, 8)
+                killed = self._kill(driver)
+                at = now + (self.random.uniform(1, 8) if killed else 0.2)
             time.sleep(0.02)
         assert driver.returncode in (0, -9), (self.folder / "driver.log").read_text()[-2000:]
         return driver.returncode == 0
 
-    def _kill(self, driver: subprocess.Popen[bytes]) -> None:
-        what = self.random.choice(["actor", "actor", "raylet", "driver"])
+    def _kill(self, driver: subprocess.Popen[bytes]) -> bool:
+        """Kill something; return whether it was there."""
+        what = self.random.choice(["actor", "actor", "actor", "raylet", "driver"])
         if what == "driver":
             driver.kill()
         elif what == "raylet":
@@ -85,9 +86,10 @@ class _Soak:
         else:
             actors = self._actors()
             if not actors:
-                return
+                return False
             self.random.choice(actors).kill()
         self.kills[what] += 1
+        return True
 
     def _actors(self) -> list[psutil.Process]:
         """Processes of actors, below the raylets of this cluster alone."""
