@@ -1,7 +1,7 @@
 """Draw the pictures of docs/pages.md and docs/report.md.
 
-`python scripts/page_pictures.py RUN... --out FOLDER`. Needs Playwright and a Chromium on the path. Pictures are of a light page, 1100 pixels wide, and of
-a report's first screen, 1280 times 800.
+`python scripts/page_pictures.py RUN... --out FOLDER`. Needs Playwright and a Chromium on the path.
+Pictures are of a light page, 1100 pixels wide, and of a report's first screen, 1280 times 800.
 """
 
 from __future__ import annotations

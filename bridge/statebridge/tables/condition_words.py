@@ -99,7 +99,8 @@ def _content(condition: Condition) -> str:
     if isinstance(condition.layers, LayerShare):
         share, by = f"{100 * condition.layers.share:g} %", condition.layers.by
         return f"{whose} keys and values of {share} of the layers ({by})"
-    return f"{whose} keys and values" + ("" if condition.layers is None else " of some layers")
+    words = f"{whose} keys and values" + ("" if condition.layers is None else " of some layers")
+    return f"{words}, translated" if condition.translates else words
 
 
 def control_word(channel: DeclaredCondition, control: DeclaredCondition) -> str | None:

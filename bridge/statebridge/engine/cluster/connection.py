@@ -65,7 +65,8 @@ def needs_of(execution: Execution) -> Needs:
 def sent_experiment(experiment: Experiment) -> Experiment:
     """Return an experiment as an actor reads it.
 
-    Folders of models and adapters are absolute paths; an actor sees its own GPUs alone, from `cuda:0`.
+    Folders of models and adapters are absolute paths; an actor sees its own GPUs alone, from
+    `cuda:0`.
     """
     sender, receiver = pair_devices(experiment.execution)
     apart = not same_device(sender, receiver)
