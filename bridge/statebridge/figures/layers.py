@@ -27,6 +27,7 @@ from statebridge.records import CellResult, Direction, ResultSet
 from statebridge.results.by_condition import reading_order, row_label
 from statebridge.results.layer_search import Layers
 from statebridge.results.layer_similarity import SimilarityMap
+from statebridge.stats.comparison import better_sign
 from statebridge.stats.held_out_choice import CellMeans, HeldOutChoice
 from statebridge.stats.pairing import PairedCondition, Pairing
 from statebridge.tables.summary_tables import similarity_notes
@@ -68,9 +69,10 @@ def layer_map(
         figure = new_figure(0.6 + 2.4 * down, width=WIDTH if across > 1 else 4.4)
         panels = list(figure.subplots(down, across, squeeze=False).flat)
         images = []
+        sign = better_sign(metric)
         for axes, key in zip(panels, shown, strict=False):
             values = {place: float(p.by_row.deltas.mean()) for place, p in varied[key].items()}
-            images.append(layer_panel(axes, values, float(limit) or 1e-9))
+            images.append(layer_panel(axes, values, float(limit) or 1e-9, sign=sign))
             axes.set_title(literal(row_label(key[1], key[0], both=both)), fontsize=8)
         for axes in panels[len(shown) :]:
             axes.set_axis_off()
@@ -81,9 +83,9 @@ def layer_map(
     caption = (
         f"Difference in {metric_label(metric)} from {baseline} by the layer that is read (sender) "
         f"and written (receiver), counted from 0. {rows_text(len(p.by_row.row_ids) for p in every)}"
-        f"; {seeds_text(run.seed for p in every for run in p.runs)}. Darker is lower; a square "
-        "above zero holds a sign or a dot. No interval is drawn; a map of many squares shows its "
-        "highest one by chance."
+        f"; {seeds_text(run.seed for p in every for run in p.runs)}. Darker is worse; a square "
+        "better than zero holds a sign or a dot. No interval is drawn; a map of many squares shows "
+        "its highest one by chance."
     )
     if len(keys) > len(shown):
         caption += f" Not shown: {', '.join(condition for _, condition in keys[len(shown) :])}."
@@ -136,21 +138,23 @@ def layer_panel(
     limit: float,
     marked: Layers | None = None,
     *,
+    sign: int = 1,
     most_numbers: int = _NUMBERED,
 ) -> AxesImage:
-    """Draw differences over sender and receiver layers, from -limit to limit.
+    """Draw differences over sender and receiver layers, from -limit to limit; lighter is better.
 
+    `sign` is -1 for a metric of which a lower value is better.
     Up to `most_numbers` layers a side, the squares hold their numbers; the `marked` one has a
     frame.
     """
     senders, receivers = _sides(values)
     numbered = max(len(senders), len(receivers)) <= most_numbers
-    image = _squares(axes, values, (-limit, limit))
+    image = _squares(axes, values, (-limit, limit), reverse=sign < 0)
     for (sender, receiver), value in values.items():
         place = receivers.index(receiver), senders.index(sender)
         if numbered:
-            _number(axes, *place, signed(value, 2), dark=value <= 0.1 * limit)
-        elif value > 0:
+            _number(axes, *place, signed(value, 2), dark=sign * value <= 0.1 * limit)
+        elif sign * value > 0:
             axes.plot(*place, ".", color="black", markersize=3)
     if marked is not None:
         corner = receivers.index(marked[1]) - 0.5, senders.index(marked[0]) - 0.5
@@ -165,14 +169,20 @@ def _sides(values: Mapping[Layers, float]) -> tuple[list[int], list[int]]:
     return sorted({sender for sender, _ in values}), sorted({receiver for _, receiver in values})
 
 
-def _squares(axes: Axes, values: Mapping[Layers, float], limits: tuple[float, float]) -> AxesImage:
+def _squares(
+    axes: Axes,
+    values: Mapping[Layers, float],
+    limits: tuple[float, float],
+    *,
+    reverse: bool = False,
+) -> AxesImage:
     """Draw values over layers as coloured squares, the sender's layers from top to bottom."""
     senders, receivers = _sides(values)
     grid = np.full((len(senders), len(receivers)), np.nan)
     for (sender, receiver), value in values.items():
         grid[senders.index(sender), receivers.index(receiver)] = value
-    # Lightness rises with the value, so that the map reads in grey print.
-    colours = matplotlib.colormaps["cividis"]
+    # Lightness rises with what is better, so that the map reads in grey print.
+    colours = matplotlib.colormaps["cividis_r" if reverse else "cividis"]
     image = axes.imshow(grid, cmap=colours, vmin=limits[0], vmax=limits[1], aspect="auto")
     axes.set_xticks(range(len(receivers)), [str(layer) for layer in receivers])
     axes.set_yticks(range(len(senders)), [str(layer) for layer in senders])

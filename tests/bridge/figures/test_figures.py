@@ -363,3 +363,12 @@ def test_the_forests_marks_are_on_the_rows_of_their_labels(comparison: Compariso
     ]
     assert diamonds
     assert all(y == round(y) for y in diamonds)
+
+
+def test_of_ranks_the_lower_squares_are_the_lighter_ones() -> None:
+    runs = [made_run(["no_inject", "replace"], rows=6, layers=(at, 16)) for at in (4, 8)]
+    for metric, name in (("gold_logprob", "cividis"), ("gold_rank", "cividis_r")):
+        figure = figures.layer_map(runs, metric).figure
+        assert figure is not None
+        (image,) = figure.axes[0].get_images()
+        assert image.get_cmap().name == name

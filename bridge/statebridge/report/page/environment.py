@@ -37,6 +37,7 @@ def page_environment(anchors: Mapping[str, str] | None = None) -> Environment:
     environment.filters["tojson_text"] = lambda text: json.dumps(text, ensure_ascii=False)
     environment.filters["printed"] = printed_value
     environment.filters["sort_key"] = sort_key
+    environment.filters["slug"] = slug
     environment.filters["named"] = namer(anchors or {})
     environment.filters |= {
         "place": lambda value, chart: f"{100 * chart.place(value):.2f}",
@@ -71,6 +72,11 @@ def _source_hash(text: str) -> str:
 def data_url(svg: bytes) -> str:
     """Return a figure as a data URL: an image has ids and styles of its own, and no script."""
     return f"data:image/svg+xml;base64,{base64.b64encode(svg).decode('ascii')}"
+
+
+def slug(title: str) -> str:
+    """Return the id of a part that is linked to by its title: `table-scores-by-condition`."""
+    return f"table-{re.sub('[^a-z0-9_]+', '-', title.lower()).strip('-')}"
 
 
 def sort_key(value: Value) -> str:
