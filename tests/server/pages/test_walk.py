@@ -170,8 +170,8 @@ def test_submit_watch_cancel_resume_compare_find(
 
     # The report finds a row.
     page.goto(f"{first}/report#rows")
-    page.locator("#row-list li").nth(2).click()
-    assert page.locator("#row-detail").inner_text().strip()
+    page.get_by_label("Rows that pass the filters").get_by_role("option").nth(2).click()
+    assert page.get_by_role("region", name="Selected row").inner_text().strip()
     assert page.complaints == []
 
 
