@@ -63,6 +63,17 @@ def mapped_cache(
     return made
 
 
+def mean_cache(mean: Tensor, count: int, *, heads: int, receiver: Mapping[str, Any]) -> Entries:
+    """Return a receiver's mean keys, rotated to positions 0 to `count` - 1, and mean values."""
+    made: Entries = []
+    for block in mean:
+        keys, values = (torch.stack(part.flatten().chunk(heads))[None, :, None] for part in block)
+        made.append(
+            (placed(keys.repeat(1, 1, count, 1), 1, **receiver), values.repeat(1, 1, count, 1))
+        )
+    return made
+
+
 def ridge(inputs: Tensor, targets: Tensor, penalty: float) -> tuple[Tensor, Tensor]:
     """Return W and b of targets = inputs W + b; the penalty is relative to the inputs' variance."""
     centred, aims = inputs - inputs.mean(0), targets - targets.mean(0)

@@ -92,3 +92,10 @@ def mapped(pair: Pair, translator: Translator, message: KeyValues) -> KeyValues:
     with torch.no_grad():
         found = translator(states.to(translator.device, translator.dtype))
     return message_of(pair.receiver, found.to(pair.receiver.device).float(), message.lengths)
+
+
+def mean_message(pair: Pair, translator: Translator, lengths: tuple[int, ...]) -> KeyValues:
+    """Return messages of the receiver's mean keys and values, as they were at the fit."""
+    mean = translator.weights()["mean"].flatten().to(pair.receiver.device, torch.float32)
+    states = mean.expand(len(lengths), max(lengths), -1)
+    return message_of(pair.receiver, states, lengths)

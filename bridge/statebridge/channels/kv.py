@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from statebridge.channels.channel import CHANNELS, LaneRow, Operations
-from statebridge.channels.key_value_maps import check_map, mapped
+from statebridge.channels.key_value_maps import check_map, mapped, mean_message
 from statebridge.channels.layer_choice import chosen_layers, measured_importance
 from statebridge.channels.prepend import (
     carry_messages,
@@ -55,8 +55,9 @@ class KeyValueChannel:
             return _kept(work, cell, sent.select(places)).shortened(_layers(work, cell))
 
         def alike(cell: Cell) -> Any:
-            translates = cell.condition.translates
-            return _latent_steps(cell), work.plan.translator_key(cell) if translates else None
+            facts = cell.condition.source_facts
+            key = work.plan.translator_key(cell) if facts.translates else None
+            return _latent_steps(cell), key, facts.of_map
 
         return carry_messages(operations, cells, rows, alike, partial(_sent, work), message)
 
@@ -81,6 +82,9 @@ def _latent_steps(cell: Cell) -> tuple[int, LatentMap | None, int | None]:
 def _sent(work: Workload, cell: Cell, prompts: Sequence[TokenIds]) -> KeyValues:
     """Return the sender's keys and values after prompts, or mapped ones, where the receiver is."""
     sender, (steps, by, seed) = work.pair.sender, _latent_steps(cell)
+    if cell.condition.source_facts.of_map:
+        translator = work.translators[work.plan.translator_key(cell)]
+        return mean_message(work.pair, translator, tuple(map(len, prompts)))
     batch = sender.pack(prompts)
     if by is None:
         found = sender.key_values(batch)

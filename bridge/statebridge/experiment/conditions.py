@@ -178,6 +178,8 @@ class Condition(BaseModel):
         for name, (site, value) in of_site.items():
             if value is not None and self.site != site:
                 raise ValueError(f"{name} goes with site: {site}")
+        if self.source_facts.of_map and (self.site != "kv" or self.rollout is not None):
+            raise ValueError(f"source {self.source} goes with site: kv, and without rollout")
         if self.site not in CHANNEL_OF_SITE:
             if self.operator == "append":
                 raise ValueError(f"append goes with site: {' or '.join(map(str, CHANNEL_OF_SITE))}")

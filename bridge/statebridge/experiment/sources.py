@@ -48,6 +48,8 @@ class Source:
     """Whether they are the states of another row."""
     draws_noise: ClassVar[bool] = False
     """Whether it uses the random draws of the seed."""
+    of_map: ClassVar[bool] = False
+    """Whether it is the mean of what the map was fitted to, which only maps of caches have."""
     writes: ClassVar[bool] = True
     reads_positions: ClassVar[bool] = True
     """Whether `source_positions` has a meaning."""

@@ -96,6 +96,9 @@ def _content(condition: Condition) -> str:
         return _rollout_words(whose, condition.rollout) + moved
     if condition.site != "kv":
         return _SOURCES.get(condition.source, condition.source)
+    if condition.translates:
+        mapped = f"{whose} keys and values, translated"
+        return "the receiver's mean keys and values" if condition.source_facts.of_map else mapped
     if isinstance(condition.layers, LayerShare):
         share, by = f"{100 * condition.layers.share:g} %", condition.layers.by
         return f"{whose} keys and values of {share} of the layers ({by})"
@@ -107,18 +110,22 @@ def control_word(channel: DeclaredCondition, control: DeclaredCondition) -> str 
     """Return which control of a channel a condition is; None if it is none of this channel.
 
     `another row's`, `no context` (null) and `neutral text` differ from the channel in this alone.
+    `mean cache` has the mean of what a map of caches was fitted to in its place.
     `noise` and `zeros` are written at the same positions by the same operator and weight.
     """
     if not isinstance(channel, Condition) or not isinstance(control, Condition):
         return None
     if channel.is_shuffled_twin(control):
         return "another row's"
-    if channel.carries_sender and control.sender_context is not None:
-        word = "no context" if control.sender_context == "empty" else "neutral text"
-        return word if channel.same_but(control, "sender_context") else None
+    mean, context = control.source_facts.of_map, control.sender_context
+    if channel.carries_sender and (mean or context is not None):
+        word = "no context" if context == "empty" else "neutral text"
+        differs = "source" if mean else "sender_context"
+        alike = channel.same_but(control, differs)
+        return ("mean cache" if mean else word) if alike else None
     if control.source not in ("random", "zero") or control.prompt != channel.prompt:
         return None
-    alike = ("site", "positions", "operator", "weight")
-    if any(getattr(channel, name) != getattr(control, name) for name in alike):
+    shared = ("site", "positions", "operator", "weight")
+    if any(getattr(channel, name) != getattr(control, name) for name in shared):
         return None
     return "noise" if control.source == "random" else "zeros"

@@ -28,6 +28,7 @@ class KeyValueMap(nn.Module):
         chosen: (blocks_out, sources), the sender's blocks that each of the receiver's reads.
         weight: (blocks_out, 2, groups, sources · inputs, outputs).
         bias: (blocks_out, 2, groups, outputs).
+        mean: The same shape: the receiver's mean keys and values over the fitting text.
     """
 
     def __init__(
@@ -58,7 +59,9 @@ class KeyValueMap(nn.Module):
         self.bias = nn.Parameter(torch.zeros(blocks_out, 2, groups, outputs))
         # Of a float dtype, as all weights in a file are.
         self.register_buffer("chosen", torch.zeros(blocks_out, sources))
+        self.register_buffer("mean", torch.zeros(self.shape_out))
         self.chosen: torch.Tensor
+        self.mean: torch.Tensor
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """Map states of width_in to width_out."""
@@ -74,14 +77,9 @@ class KeyValueMap(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class KeyValueFit:
-    """A map, and what its quality is measured against.
-
-    Attributes:
-        means: (width_out,) mean keys and values of the receiver at the fitting positions.
-    """
+    """A map, and the number of positions that it was fitted on."""
 
     map: KeyValueMap
-    means: torch.Tensor
     positions: int
 
 
@@ -139,7 +137,6 @@ class KeyValueSums:
             groups=shape_in[2],
         )
         explained = self._explained(settings) if sources < shape_in[0] else None
-        means = torch.zeros(shape_out, dtype=torch.float64)
         with torch.no_grad():
             for block in range(shape_out[0]):
                 ranked: Sequence[int] = range(shape_in[0])
@@ -153,8 +150,8 @@ class KeyValueSums:
                         made.weight[block, kind, group] = weight.T.float().cpu()
                         bias = part.mean_y - weight @ part.mean_x
                         made.bias[block, kind, group] = bias.float().cpu()
-                        means[block, kind, group] = part.mean_y.cpu()
-        return KeyValueFit(made, means.flatten().float(), self._sums[0][0].count)
+                        made.mean[block, kind, group] = part.mean_y.float().cpu()
+        return KeyValueFit(made, self._sums[0][0].count)
 
     def _explained(self, settings: KeyValueSettings) -> torch.Tensor:
         """Share of the variance that each block of the sender alone explains of each receiver's.

@@ -24,7 +24,7 @@ from statebridge.translators import Translator, load_translator, save_translator
 from tests.bridge.channels.prepended import FAMILIES, ROWS, declared, pair_of, run, traced
 from tests.bridge.engine.tiny_experiment import engine_pair, random_translator
 from tests.reference.decoding import answer_ids, encode
-from tests.reference.key_value_maps import mapped_cache, placed, ridge
+from tests.reference.key_value_maps import mapped_cache, mean_cache, placed, ridge
 from tests.reference.key_values import answer_behind, read_cache
 from tests.reference.oracle import OraclePair, Settings
 from tests.reference.points import QUESTION_ONLY, TASK, Texts, chosen_donors, other_context
@@ -79,6 +79,9 @@ def test_the_map_is_ridge_regression_of_the_bare_caches() -> None:
             of[side].append(flat.permute(3, 0, 1, 2, 4).flatten(3).double())
     sent, received = (torch.cat(side) for side in of)
     weights = translator.weights()
+    torch.testing.assert_close(
+        weights["mean"][:, :, 0].double(), received.mean(dim=0), rtol=1e-4, atol=1e-5
+    )
     for block, kind in ((0, 0), (3, 0), (2, 1)):
         read = weights["chosen"][block].long().tolist()
         assert read == sorted(set(read))
@@ -139,6 +142,7 @@ POINTS: dict[str, dict[str, Any]] = {
     "mapped_neutral": {"source": "translated", "sender_context": "neutral"},
     "mapped_shuffled": {"source": "shuffled", "lone_rows": "nearest"},
     "mapped_short": {"source": "translated", "layers": [2]},
+    "mean": {"source": "mean"},
 }
 
 
@@ -159,9 +163,12 @@ def _expected(count: int) -> dict[tuple[str, str], Any]:
             if "sender_context" in point:
                 sent = other_context(tokenizer, Texts(), row, point["sender_context"], limit)
             text = QUESTION_ONLY.format(**row)
+            message = mapped_cache(read_cache(pair.sender, sent), weights, **UNEQUAL)
+            if point["source"] == "mean":
+                message = mean_cache(weights["mean"], len(sent), heads=3, receiver=NEOX)
             found[f"my_{name}/seed{SEED}", row["id"]] = answer_behind(
                 pair.receiver,
-                mapped_cache(read_cache(pair.sender, sent), weights, **UNEQUAL),
+                message,
                 encode(tokenizer, text, limit),
                 point.get("layers", range(4)),
                 answer_ids(tokenizer, text, row["answer"]),

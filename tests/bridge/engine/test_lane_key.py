@@ -17,8 +17,9 @@ from statebridge.models.pair import Pair
 from statebridge.models.weights import weights_sha256
 from statebridge.records import DatasetRow
 from statebridge.translators import Translator
+from tests.bridge.channels.prepended import pair_of
 from tests.bridge.engine.reuse_runs import experiment_of, tiny_pair
-from tests.bridge.engine.tiny_experiment import random_translator
+from tests.bridge.engine.tiny_experiment import engine_pair, random_translator
 from tests.tiny_models import tiny_padded_tokenizer
 
 CONDITIONS = [
@@ -272,3 +273,29 @@ def test_a_published_draw_depends_on_the_lengths_before_it_alone() -> None:
         False,
         False,
     ]
+
+
+def test_a_key_holds_all_that_makes_a_message() -> None:
+    caches = {"source": "sender", "site": "kv", "operator": "append", "prompt": "question_only"}
+    vectors = caches | {"site": "embedding"}
+    latents = {"steps": 2, "keep": "latents"}
+    points: dict[str, dict[str, Any]] = {
+        "plain": caches,
+        "two": caches | {"rollout": {"steps": 2}},
+        "three": caches | {"rollout": {"steps": 3}},
+        "identity": caches | {"rollout": {"steps": 2, "by": "identity"}},
+        "drawn": caches | {"rollout": {"steps": 2, "by": "random"}},
+        "latents": caches | {"rollout": latents},
+        "moved": caches | {"rollout": latents, "reposition": "rotate"},
+        "vocab": vectors | {"soft_tokens": {"by": "vocab"}},
+        "cool": vectors | {"soft_tokens": {"by": "vocab", "temperature": 0.5}},
+        "last": vectors | {"soft_tokens": {"by": "vocab"}, "source_positions": "last"},
+        "cipher": vectors | {"soft_tokens": {"by": "cipher"}},
+    }
+    conditions = [{"name": name, **point} for name, point in points.items()]
+    pair = engine_pair(pair_of("llama"))
+    of_seed = {
+        seed: Setting(pair, seed=seed, fields={"conditions": conditions}).keys() for seed in (1, 2)
+    }
+    assert len(set(of_seed[1].values())) == len(points)
+    assert {name for name, key in of_seed[1].items() if key != of_seed[2][name]} == {"drawn"}

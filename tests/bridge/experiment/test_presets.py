@@ -111,8 +111,9 @@ def test_the_presets_are_the_published_and_the_private_ones() -> None:
     assert names["positive-control"] == [*bounds, *control]
     for preset, own in (KV | {"kv-map": "kv_mapped"}).items():
         controls = [f"{own}_shuffled", f"{own}_null", f"{own}_neutral"]
+        controls += ["kv_mapped_mean"] if preset == "kv-map" else []
         assert names[preset] == [*bounds, own, *controls]
-        assert [CONDITIONS[name].role for name in controls] == ["control"] * 3
+        assert [CONDITIONS[name].role for name in controls] == ["control"] * len(controls)
         assert CONDITIONS[own].is_shuffled_twin(CONDITIONS[controls[0]])
         assert len({CONDITIONS[name].layers for name in (own, *controls)}) == 1
     prepended = {name for preset in KV for name in names[preset][2:]}

@@ -193,6 +193,8 @@ def test_each_channel_has_its_own_controls_in_its_line() -> None:
         ("private_last_null", "the sender's state, translated, the sender reading no context, at "
          "the last token"),
         ("kvcomm", "the sender's keys and values of 30 % of the layers (importance)"),
+        ("kv_mapped", "the sender's keys and values, translated"),
+        ("kv_mapped_mean", "the receiver's mean keys and values"),
         ("activation_mean", "the sender's state as it is, averaged with the receiver's own, at the "
          "last token"),
     ],

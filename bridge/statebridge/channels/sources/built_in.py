@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from statebridge.errors import ExperimentError
 from statebridge.experiment.sources import SOURCES, Source
 
 if TYPE_CHECKING:
@@ -103,3 +104,17 @@ class ShuffledSender(Source):
     def states(self, request: Request) -> tuple[Tensor, TokenBatch]:
         """Return the sender's states of each row's donor."""
         return request.sender_states(request.donors)
+
+
+@SOURCES.add("mean")
+class Mean(Source):
+    """The receiver's mean keys and values over the fitting text, as long as the row's message."""
+
+    seeded = reads_sender = translates = of_map = True
+    reads_positions = False
+
+    def states(self, request: Request) -> tuple[Tensor, TokenBatch]:
+        """Refuse: maps of states have no mean."""
+        raise ExperimentError(
+            f"condition {request.cell.condition.name}: source mean goes with site: kv"
+        )

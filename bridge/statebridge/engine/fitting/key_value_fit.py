@@ -12,14 +12,14 @@ from functools import partial
 
 import torch
 
-from statebridge.channels.key_value_maps import empty_map, mapped, shapes_of
+from statebridge.channels.key_value_maps import empty_map, mapped, mean_message, shapes_of
 from statebridge.engine.fitting.corpus import PASSAGES_TOGETHER, CorpusTexts, in_fold, passage_ids
 from statebridge.errors import TranslatorError
 from statebridge.experiment.experiment import Fit
 from statebridge.experiment.translator_settings import KeyValueSettings
 from statebridge.models.attention_output import attention_cosines
 from statebridge.models.pair import Pair
-from statebridge.models.rotary import bare_states, message_of
+from statebridge.models.rotary import bare_states
 from statebridge.models.traced_model import TracedModel
 from statebridge.results.translator_card import KeyValueQuality, KeyValueRecord, StateOrigin
 from statebridge.runs.plan import TokenIds
@@ -91,7 +91,7 @@ def measured(
 ) -> KeyValueQuality:
     """Return how well a map predicts the receiver's keys and values of passages."""
     shape = fitted.map.shape_out
-    means = fitted.means
+    means = fitted.map.mean.flatten()
     squares = torch.zeros(3, shape[0], 2, dtype=torch.float64)
     total = torch.zeros(shape, dtype=torch.float64)
     count, cosines, compared = 0, torch.zeros(2, shape[0], dtype=torch.float64), 0
@@ -111,10 +111,8 @@ def measured(
     for _, ids, _ in passage_ids(pair, passages[:COMPARED], fit.corpus):
         read = ids[: fit.corpus.max_tokens]
         cache = pair.sender.key_values(pair.sender.pack([read])).to(pair.receiver.device)
-        average = means.to(pair.receiver.device).expand(1, len(read), -1)
-        for place, message in enumerate(
-            (mapped(pair, translator, cache), message_of(pair.receiver, average, (len(read),)))
-        ):
+        average = mean_message(pair, translator, (len(read),))
+        for place, message in enumerate((mapped(pair, translator, cache), average)):
             cosines[place] += torch.tensor(
                 attention_cosines(pair.receiver, read, message), dtype=torch.float64
             )
