@@ -12,7 +12,9 @@ import string
 from collections.abc import Mapping
 from typing import Any
 
+from statebridge.data.answers import SETTINGS
 from statebridge.errors import DatasetError
+from statebridge.records import DatasetRow
 from statebridge.scoring.gold import Gold
 
 _NO_MATCH = "[invalid]"
@@ -35,11 +37,27 @@ def harness(prediction: str, gold: Gold) -> bool:
         for step in settings.get("filters", ()):
             text = _filtered(text, step)
         return any(_kept(text, settings) == _kept(name, settings) for name in gold.names)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, re.error) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, re.error) as error:
         raise DatasetError(
             f"scoring_settings: {type(error).__name__}: {error}; give those of a task of "
             "lm-evaluation-harness"
         ) from None
+
+
+def holds_patterns(row: DatasetRow) -> bool:
+    """Whether the settings of a row hold regular expressions, which may take without end."""
+    try:
+        settings = json.loads(str(row.attributes.get(SETTINGS) or "{}"))
+    except ValueError:
+        return False  # refused where it is scored
+    except RecursionError:
+        return True
+    if not isinstance(settings, dict):
+        return False
+    steps = settings.get("filters")
+    steps = steps if isinstance(steps, list) else []
+    kinds = [step.get("function") for step in steps if isinstance(step, dict)]
+    return bool(settings.get("regexes_to_ignore")) or "regex" in kinds
 
 
 def _filtered(text: str, step: Mapping[str, Any]) -> str:
