@@ -429,3 +429,18 @@ def test_a_layer_that_the_model_lacks_fails_the_job(server: RunningServer, layer
             assert_problem(answer, 422, "layer")
         harmless = submit(client, tiny_experiment(rows=1, limit=10**30, **LONG))
         assert ended(client, harmless)["state"] == "done"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        '{"filters": [{"function": "regex", "regex_pattern": "(a+)+$"}]}',
+        '{"filters": [{"function": "\\u0072egex"}]}',
+        '{"regexes_to_ignore": ["(a+)+$"]}',
+        "[" * 5_000,
+    ],
+)
+def test_regular_expressions_of_a_client_are_not_run(client: httpx.Client, settings: str) -> None:
+    row = {**ROW, "scoring": "harness", "scoring_settings": settings}
+    answer = client.post("/v1/datasets", content=json.dumps(row).encode())
+    assert_problem(answer, 422, "row 1: its scoring_settings hold regular expressions")

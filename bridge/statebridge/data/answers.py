@@ -34,6 +34,10 @@ SCORING = "scoring"
 """Attribute: the scoring convention of the row, a key of `statebridge.scoring.CONVENTIONS`."""
 
 
+SETTINGS = "scoring_settings"
+"""Attribute: settings of a convention that has some, as JSON."""
+
+
 def join_names(names: Iterable[str]) -> str:
     """Return names as one text; `split_names` gives them back.
 

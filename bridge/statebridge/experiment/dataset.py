@@ -118,6 +118,7 @@ class Dataset(Declared):
         "hotpotqa",
         "musique",
         "2wikimultihopqa",
+        "lm-eval",
         "squad",
         "babi",
         "gsm8k",
@@ -129,7 +130,7 @@ class Dataset(Declared):
     unusable: Literal["refuse", "drop"] = "refuse"
     """A row that lacks a field, or has nothing in it: refused, or left out, counted and named in a
     caution (format `jsonl`)."""
-    options: dict[Literal["context", "unanswerable", "aliases"], str] = {}
+    options: dict[Literal["context", "unanswerable", "aliases", "filter", "fewshot"], str] = {}
     """Options of the format's reader: `context: all` takes every paragraph, not the gold ones."""
     generate: GeneratedRows | None = None
 

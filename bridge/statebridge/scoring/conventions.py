@@ -22,6 +22,7 @@ from statebridge.scoring.extraction import (
     strict_match,
 )
 from statebridge.scoring.gold import Gold, gold_of
+from statebridge.scoring.harness import harness
 from statebridge.scoring.metrics import (
     first_answer_span,
     normalize,
@@ -43,6 +44,7 @@ CONVENTIONS.add("squad_exact_match")(squad_exact_match)
 CONVENTIONS.add("contains_answer")(contains_answer)
 CONVENTIONS.add("strict_match")(strict_match)
 CONVENTIONS.add("flexible_extract")(flexible_extract)
+CONVENTIONS.add("harness")(harness)
 
 
 @CONVENTIONS.add("babi")

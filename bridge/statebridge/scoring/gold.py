@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from statebridge.data.answers import ALIASES, DECOYS, OPTIONS, attribute_names
+from statebridge.data.answers import ALIASES, DECOYS, OPTIONS, SETTINGS, attribute_names
 from statebridge.records import DatasetRow
 
 
@@ -19,6 +19,8 @@ class Gold:
     """The answers between which the question lets choose, the right one among them."""
     decoys: tuple[str, ...] = ()
     """Further wrong answers."""
+    settings: str = ""
+    """Settings of the row's scoring convention, as JSON."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -42,4 +44,5 @@ def gold_of(row: DatasetRow) -> Gold:
         attribute_names(row, ALIASES),
         attribute_names(row, OPTIONS),
         attribute_names(row, DECOYS),
+        str(row.attributes.get(SETTINGS) or ""),
     )

@@ -23,7 +23,7 @@ from statebridge.tasks.symbols import multihop_symbols
 def resolve_dataset(dataset: Dataset) -> tuple[list[DatasetRow], str]:
     """Return the rows of a declared dataset and the SHA-256 of its file or canonical form.
 
-    The canonical form is that of generated rows and of several files.
+    The canonical form is that of generated rows, of several files, and of a task's rows.
 
     Raises:
         DatasetError: Missing, unreadable, another hash than declared, or wrong rows.
@@ -45,14 +45,14 @@ def resolve_dataset(dataset: Dataset) -> tuple[list[DatasetRow], str]:
         None if dataset.unusable == "refuse" else [],
         **dataset.options,
     )
-    if len(files) == 1:
+    if len(files) == 1 and dataset.format != "lm-eval":  # whose file only names the rows
         (file,) = files
         return rows, verify_sha256(file, dataset.sha256) if dataset.sha256 else sha256_file(file)
     digest = rows_sha256(rows)
     if dataset.sha256 not in (None, digest):
         raise DatasetError(
-            f"dataset: the rows of its {len(files)} files have SHA-256 {digest}, not the declared "
-            f"{dataset.sha256}"
+            f"dataset: its rows have SHA-256 {digest}, not the declared {dataset.sha256}; use the "
+            "rows that were declared, or declare these"
         )
     return rows, digest
 

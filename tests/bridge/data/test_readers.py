@@ -222,6 +222,7 @@ def test_formats() -> None:
         "hotpotqa",
         "musique",
         "2wikimultihopqa",
+        "lm-eval",
         "squad",
         "babi",
         "gsm8k",

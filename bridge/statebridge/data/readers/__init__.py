@@ -11,6 +11,7 @@ from statebridge.data.readers.babi import iter_babi
 from statebridge.data.readers.biographies import iter_biographies
 from statebridge.data.readers.gsm8k import iter_gsm8k
 from statebridge.data.readers.hotpotqa import iter_2wikimultihopqa, iter_hotpotqa
+from statebridge.data.readers.lm_eval_task import iter_lm_eval
 from statebridge.data.readers.mmlu import iter_mmlu
 from statebridge.data.readers.musique import iter_musique
 from statebridge.data.readers.squad import iter_squad
@@ -29,6 +30,7 @@ _FORMATS = {
     "hotpotqa": _Format(iter_hotpotqa, ("context",)),
     "musique": _Format(iter_musique, ("context", "unanswerable")),
     "2wikimultihopqa": _Format(iter_2wikimultihopqa, ("context", "aliases")),
+    "lm-eval": _Format(iter_lm_eval, ("context", "filter", "fewshot")),
     "squad": _Format(iter_squad, ()),
     "babi": _Format(iter_babi, ("context",)),
     "gsm8k": _Format(iter_gsm8k, ("context",)),
@@ -57,7 +59,8 @@ def read_dataset(
             question needs) or `all`, for the sets with paragraphs or statements; `none` (the
             default) or `question`, for `gsm8k` and `mmlu`. `unanswerable`: `drop` (the
             default) or `keep`, for `musique`. `aliases`: the name of a file of aliases beside it,
-            for `2wikimultihopqa`.
+            for `2wikimultihopqa`. `context`, `filter` and `fewshot` for `lm-eval`: see
+            `statebridge.data.readers.lm_eval_task`.
 
     Raises:
         DatasetError: Unknown format or option; the file cannot be read; a row is wrong, is

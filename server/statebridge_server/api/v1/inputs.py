@@ -11,6 +11,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from statebridge.data import FieldMap, iter_jsonl
 from statebridge.data.text_corpus import TextCorpus
 from statebridge.results.service_records import CorpusInfo, CorpusList, DatasetInfo, DatasetList
+from statebridge.scoring.harness import holds_patterns
 from statebridge_server.api.context import Reader, Server, ServerState, Submitter, refuse_nul
 from statebridge_server.api.problems import ProblemError
 from statebridge_server.api.v1 import uploads
@@ -112,6 +113,12 @@ def _checked_rows(path: Path, fields: FieldMap, server: Server) -> tuple[int, in
                 422,
                 f"row {rows}: context and question, or the answer, have more than "
                 f"{limits.prompt_chars} characters, this server's limit",
+            )
+        if holds_patterns(row):
+            raise ProblemError(
+                422,
+                f"row {rows}: its scoring_settings hold regular expressions, which a server does "
+                "not run for others; leave them out, or run where the models are",
             )
     return rows, longest
 
