@@ -19,6 +19,7 @@ from statebridge.errors import EnvironmentFault, ExperimentError
 from statebridge.experiment.declared import is_model_folder
 from statebridge.experiment.experiment import Execution, Experiment
 from statebridge.models.pair import pair_devices, same_device
+from statebridge.models.threads import take_usable_processors
 
 REACH_SECONDS = 5.0
 """Time in which the port of a cluster must answer."""
@@ -62,6 +63,7 @@ def needs_of(execution: Execution) -> Needs:
     Raises:
         EnvironmentFault: This machine lacks a device that was asked for.
     """
+    take_usable_processors()  # as loading will: actors get the driver's threads
     sender, receiver = pair_devices(execution)
     on_gpu = {(d.type, d.index or 0) for d in (sender, receiver) if d.type == "cuda"}
     return Needs(1 if on_gpu else torch.get_num_threads(), len(on_gpu))
