@@ -19,6 +19,7 @@ from statebridge.errors import EnvironmentFault, ExperimentError
 from statebridge.experiment.declared import is_model_folder
 from statebridge.experiment.experiment import Execution, Experiment
 from statebridge.models.pair import pair_devices, same_device
+from statebridge.models.threads import take_usable_processors
 
 REACH_SECONDS = 5.0
 """Time in which the port of a cluster must answer."""
@@ -39,6 +40,11 @@ class Needs:
         """The same by Ray's names."""
         return {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
 
+    @property
+    def words(self) -> str:
+        """The same for a message."""
+        return " and ".join(f"{count} {name}" for name, count in self.resources.items())
+
     def fits(self, node: dict[str, Any]) -> bool:
         """Whether a node of `ray.nodes()` could hold an actor while it is empty."""
         has = node["Resources"]
@@ -57,6 +63,7 @@ def needs_of(execution: Execution) -> Needs:
     Raises:
         EnvironmentFault: This machine lacks a device that was asked for.
     """
+    take_usable_processors()  # as loading will: actors get the driver's threads
     sender, receiver = pair_devices(execution)
     on_gpu = {(d.type, d.index or 0) for d in (sender, receiver) if d.type == "cuda"}
     return Needs(1 if on_gpu else torch.get_num_threads(), len(on_gpu))
@@ -188,7 +195,7 @@ def count_workers(ray: Any, execution: Execution, needs: Needs) -> int:
         EnvironmentFault: There is room for fewer, or none.
     """
     room = sum(needs.room(node) for node in ray.nodes())
-    each = " and ".join(f"{count} {name}" for name, count in needs.resources.items())
+    each = needs.words
     has = ray.cluster_resources()
     there = f"{has.get('CPU', 0):g} CPUs and {has.get('GPU', 0):g} GPUs"
     if not room:
@@ -246,3 +253,18 @@ def check_nodes(ray: Any, experiment: Experiment, needs: Needs) -> dict[str, str
         if fault is not None:
             raise EnvironmentFault(f"node {node_name(node)}: {fault}")
     return versions
+
+
+def describe_cluster(experiment: Experiment) -> str:
+    """Return what a cluster has for an experiment, without starting an actor on it.
+
+    Raises:
+        EnvironmentFault: As `held_pool`.
+        ExperimentError: The address is none.
+    """
+    with connected(experiment.execution.address) as ray:
+        needs = needs_of(experiment.execution)
+        workers = count_workers(ray, experiment.execution, needs)
+        check_nodes(ray, sent_experiment(experiment), needs)
+        nodes = sum(map(needs.fits, ray.nodes()))
+        return f"{workers} workers, each with {needs.words}, on {nodes} nodes"

@@ -19,7 +19,7 @@ from statebridge.engine.cautions import check_scoring, run_cautions
 from statebridge.engine.doctor.estimate import estimate
 from statebridge.engine.doctor.prompt_check import describe_prompts
 from statebridge.engine.doctor.structure import Structure, structure_of
-from statebridge.engine.executors.executor import check_names
+from statebridge.engine.executors.executor import check_names, executor_ready
 from statebridge.engine.fitting.corpus import read_corpus
 from statebridge.engine.fitting.fit_check import FitSize, check_fit
 from statebridge.engine.fitting.frozen_rows import prepare_rows
@@ -95,6 +95,8 @@ def check_readiness(experiment: Experiment, out: Path | None = None) -> Iterator
     if not here:
         yield _check("host", lambda: _hosts(experiment))
     yield _check("device", lambda: _device(experiment, found))
+    if names.ready and experiment.execution.executor != "in_process":
+        yield _check("executor", lambda: executor_ready(experiment))
     yield _check("disk", lambda: _disk(experiment, len(found.rows), out))
     if experiment.positive_control is not None:
         yield _check("taught pair", lambda: _taught(experiment))

@@ -80,6 +80,19 @@ def held(experiment: Experiment) -> AbstractContextManager[Any]:
     return nullcontext() if hold is None else hold(experiment)
 
 
+def executor_ready(experiment: Experiment) -> str:
+    """Return what the executor has to work with, in words.
+
+    An executor whose class has a method `ready(experiment)` is asked; others are always ready.
+
+    Raises:
+        StatebridgeError: It cannot carry the experiment out.
+    """
+    name = experiment.execution.executor
+    ready = getattr(EXECUTORS.get(name), "ready", None)
+    return f"{name}{'' if ready is None else f': {ready(experiment)}'}"
+
+
 def check_names(experiment: Experiment) -> str:
     """Refuse channels and an executor that are not registered; return the names of those in use.
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from statebridge.channels.workload import Workload
-from statebridge.engine.cluster.connection import sent_experiment
+from statebridge.engine.cluster.connection import describe_cluster, sent_experiment
 from statebridge.engine.cluster.pool import Pool, held_pool
 from statebridge.engine.executors.executor import EXECUTORS, FinishedGroup
 from statebridge.engine.executors.in_process import InProcess
@@ -37,6 +37,11 @@ class OnRay:
     def hold(experiment: Experiment) -> AbstractContextManager[Pool]:
         """Start the actors, which load the pair while this process loads its own."""
         return held_pool(experiment)
+
+    @staticmethod
+    def ready(experiment: Experiment) -> str:
+        """Return what the cluster has; refuses as `hold` does, and starts no actor."""
+        return describe_cluster(experiment)
 
     def run(self, groups: Iterable[Group]) -> Iterator[FinishedGroup]:
         """Yield each group's results as they arrive; a group whose actor dies goes to another."""

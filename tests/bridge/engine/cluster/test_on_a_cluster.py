@@ -20,6 +20,7 @@ from statebridge.demo.experiment import taught_control_fields
 from statebridge.engine.cluster import connection
 from statebridge.engine.cluster.connection import check_nodes, needs_of, sent_experiment
 from statebridge.engine.cluster.pool import Pool, held_pool
+from statebridge.engine.doctor.readiness import check_readiness
 from statebridge.engine.run import run_experiment
 from statebridge.errors import EnvironmentFault
 from statebridge.experiment import Experiment
@@ -50,11 +51,15 @@ def _declared(**execution: Any) -> dict[str, Any]:
     }
 
 
+def _experiment(**execution: Any) -> Experiment:
+    return Experiment.model_validate(_declared(**execution))
+
+
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The rows of one process, which depend on the maps that it trained."""
     out = tmp_path_factory.mktemp("one")
-    run_experiment(Experiment.model_validate(_declared()), out)
+    run_experiment(_experiment(), out)
     return (out / "rows.jsonl").read_bytes()
 
 
@@ -67,12 +72,21 @@ def cluster() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def pool(cluster: Any) -> Iterator[Pool]:
-    with held_pool(Experiment.model_validate(_declared(**ON_RAY))) as found:
+    with held_pool(_experiment(**ON_RAY)) as found:
         yield found
 
 
+def test_the_doctor_says_what_the_cluster_has(pool: Pool) -> None:
+    found = {check.what: check for check in check_readiness(_experiment(**ON_RAY))}
+    assert found["executor"].ready
+    assert found["executor"].detail == "ray: 2 workers, each with 1 CPU, on 2 nodes"
+    found = {c.what: c for c in check_readiness(_experiment(executor="ray", workers=3))}
+    assert not found["executor"].ready
+    assert "has room for 2" in found["executor"].detail
+
+
 def test_a_node_with_another_version_is_named(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    experiment = Experiment.model_validate(_declared(**ON_RAY))
+    experiment = _experiment(**ON_RAY)
     monkeypatch.setattr(connection, "own_versions", lambda: {"Python": "3.99.0"})
     with pytest.raises(
         EnvironmentFault, match=r"^node \S+ \(\w{8}\): has Python 3\.1\S+, and the "
