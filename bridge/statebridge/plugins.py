@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.util import module_from_spec, spec_from_file_location
 from inspect import getsource
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any
 
 from statebridge.errors import InputError
 from statebridge.registry import registries
+
+_imported: dict[str, bytes] = {}
 
 
 def load_plugin(file: str | Path) -> ModuleType:
@@ -48,7 +51,28 @@ def load_plugin(file: str | Path) -> ModuleType:
         raise InputError(
             f"plug-in {file}{line}: {type(error).__name__}: {error}; repair the file"
         ) from error
+    _imported[path.name] = path.read_bytes()
     return module
+
+
+def plugin_texts() -> dict[str, bytes]:
+    """Return the text of each plug-in that was imported here, by file name, for other processes."""
+    return dict(_imported)
+
+
+def load_plugin_texts(texts: Mapping[str, bytes]) -> TemporaryDirectory[str] | None:
+    """Import plug-ins of another process of the same user; return the folder that holds them.
+
+    None where there are none. Raises as `load_plugin` does.
+    """
+    if not texts:
+        return None
+    folder = TemporaryDirectory(prefix="statebridge-plugins-")
+    for name, text in texts.items():
+        file = Path(folder.name) / name
+        file.write_bytes(text)
+        load_plugin(file)
+    return folder
 
 
 def parts_added(declared: Any) -> dict[str, str]:

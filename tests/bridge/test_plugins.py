@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from statebridge.commands.app import app
 from statebridge.errors import InputError
 from statebridge.experiment.sources import SOURCES
-from statebridge.plugins import load_plugin, parts_added
+from statebridge.plugins import load_plugin, load_plugin_texts, parts_added, plugin_texts
 
 SOURCE = '''
 from statebridge.experiment.sources import SOURCES, Source
@@ -45,6 +45,21 @@ def file(tmp_path: Path) -> Iterator[Path]:
 def test_a_plugin_adds_its_part_once(file: Path) -> None:
     assert load_plugin(file) is load_plugin(str(file))
     assert "halved_for_test" in SOURCES
+
+
+def test_another_process_imports_a_plugin_from_its_text(file: Path) -> None:
+    load_plugin(file)
+    texts = {file.name: plugin_texts()[file.name]}
+    # As another process is: without the module, and without the file.
+    sys.modules.pop(file.stem)
+    SOURCES._things.pop("halved_for_test")
+    file.unlink()
+    folder = load_plugin_texts(texts)
+    assert folder is not None
+    assert "halved_for_test" in SOURCES
+    source = hashlib.sha256(SOURCE.encode()).hexdigest()
+    assert parts_added(["halved_for_test"]) == {"source halved_for_test": source}
+    folder.cleanup()
 
 
 def test_the_command_line_takes_a_plugin(file: Path) -> None:

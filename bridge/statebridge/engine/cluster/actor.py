@@ -15,6 +15,7 @@ from statebridge.experiment.experiment import Experiment, ModelAtLayer
 from statebridge.models.loading import load_model
 from statebridge.models.pair import Pair, declared_pair, pair_devices
 from statebridge.models.traced_model import TracedModel
+from statebridge.plugins import load_plugin_texts
 
 
 class Task(Protocol):
@@ -46,9 +47,11 @@ class Failure:
 class ModelActor:
     """Owns every model that its tasks asked for; runs one call after another."""
 
-    def __init__(self, threads: int, versions: dict[str, str]) -> None:
-        """Take the threads that torch may use here, and the driver's versions."""
+    def __init__(self, threads: int, versions: dict[str, str], plugins: dict[str, bytes]) -> None:
+        """Take the threads that torch may use here, the driver's versions and its plug-ins."""
         torch.set_num_threads(threads)
+        # Before a task arrives, which may hold what a plug-in defines.
+        self._plugins = load_plugin_texts(plugins)
         self._versions = versions
         self._models: dict[tuple[str | None, ...], TracedModel] = {}
         self._open: dict[str, Callable[[Any], Any]] = {}

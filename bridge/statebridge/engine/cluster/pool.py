@@ -26,6 +26,7 @@ from statebridge.engine.cluster.connection import (
 from statebridge.engine.cluster.nodes import node_name
 from statebridge.errors import EnvironmentFault, InputError
 from statebridge.experiment.experiment import Experiment
+from statebridge.plugins import plugin_texts
 
 TRIES = 3
 """Times that an item is tried before it fails the work; also loads, of an actor that dies in it."""
@@ -107,7 +108,7 @@ class Pool:
         self._actors = ray.remote(ModelActor).options(
             num_cpus=needs.cpus, num_gpus=needs.gpus, max_restarts=0, max_task_retries=0
         )
-        self._arguments = (torch.get_num_threads(), versions)
+        self._arguments = (torch.get_num_threads(), versions, plugin_texts())
         self._workers = [_Worker(self._started()) for _ in range(count)]
         first = ray.put(sent)
         for worker in self._workers:
