@@ -104,7 +104,7 @@ def stored_dataset(dataset: Dataset) -> Steps[DatasetInfo]:
     rows, _ = resolve_dataset(dataset)
     fields = FieldMap(**dataset.fields.model_dump())
     path = dataset.path
-    as_it_is = dataset.format == "jsonl" and dataset.unusable == "refuse"
+    as_it_is = dataset.format == "jsonl" and not dataset.unusable
     if (
         as_it_is
         and isinstance(path, Path)

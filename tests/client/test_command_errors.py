@@ -140,9 +140,8 @@ def test_another_hash_no_file_and_a_folder(command: Command) -> None:
     write_experiment(dataset={"path": "rows.jsonl", "options": {"context": "all"}})
     assert "format jsonl: unknown option 'context'; it takes none" in command.refused(2)
     write_experiment(dataset={"path": "rows.jsonl", "options": {"format": "all"}})
-    assert "dataset.options.format: give 'context', 'unanswerable' or 'aliases'" in command.refused(
-        2
-    )
+    known = "'context', 'unanswerable', 'aliases', 'filter' or 'fewshot'"
+    assert f"dataset.options.format: give {known}" in command.refused(2)
     write_experiment(dataset={"path": "rows.jsonl", "format": "babi", "fields": {"id": "x"}})
     assert "format babi: its field names are fixed" in command.refused(2)
 

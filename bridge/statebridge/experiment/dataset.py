@@ -127,9 +127,9 @@ class Dataset(Declared):
     ] = "jsonl"
     sha256: Sha256 | None = None
     fields: Fields = Fields()
-    unusable: Literal["refuse", "drop"] = "refuse"
-    """A row that lacks a field, or has nothing in it: refused, or left out, counted and named in a
-    caution (format `jsonl`)."""
+    unusable: Literal["drop"] | None = None
+    """`drop` leaves out a row that lacks a field or has nothing in it, and a caution counts and
+    names such rows (format `jsonl`); refused if not given."""
     options: dict[Literal["context", "unanswerable", "aliases", "filter", "fewshot"], str] = {}
     """Options of the format's reader: `context: all` takes every paragraph, not the gold ones."""
     generate: GeneratedRows | None = None

@@ -42,7 +42,7 @@ def resolve_dataset(dataset: Dataset) -> tuple[list[DatasetRow], str]:
         files,
         dataset.format,
         FieldMap(**dataset.fields.model_dump()),
-        None if dataset.unusable == "refuse" else [],
+        [] if dataset.unusable else None,
         **dataset.options,
     )
     if len(files) == 1 and dataset.format != "lm-eval":  # whose file only names the rows
@@ -72,7 +72,7 @@ def dataset_files(dataset: Dataset) -> list[Path]:
 def unusable_rows(dataset: Dataset) -> list[str]:
     """Return why each row of a dataset was left out that declares `unusable: drop`."""
     reasons: list[str] = []
-    if dataset.unusable == "drop":
+    if dataset.unusable:
         fields = FieldMap(**dataset.fields.model_dump())
         read_dataset(dataset_files(dataset), dataset.format, fields, reasons, **dataset.options)
     return reasons
