@@ -5,7 +5,6 @@ from __future__ import annotations
 from statebridge.audit.agreement import Agreement, PairAgreement
 from statebridge.audit.disagreement import (
     LABELS,
-    MEANINGS,
     RULES,
     AuditedCell,
     AuditReport,
@@ -18,7 +17,6 @@ from statebridge.audit.reading_sheet import read_reading_sheet, write_reading_sh
 
 __all__ = [
     "LABELS",
-    "MEANINGS",
     "RULES",
     "Agreement",
     "AuditReport",

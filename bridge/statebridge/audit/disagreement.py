@@ -19,14 +19,6 @@ from statebridge.scoring.metrics import first_answer_span, word_boundary_contain
 Label = Literal["verbose_correct", "substring_noise", "accidental_mention"]
 LABELS: tuple[Label, ...] = get_args(Label)
 
-MEANINGS: dict[Label, str] = {
-    "verbose_correct": "the text answers with the gold answer first, then goes on",
-    "substring_noise": "the gold answer stands only inside a longer word",
-    "accidental_mention": "the gold answer is mentioned, but is not what the text answers",
-}
-"""Meaning of each label; for a report, and for a reader who fills in a sheet."""
-
-
 RULES: dict[Label, tuple[str, str]] = {
     "verbose_correct": ("answer first", "the text's first answer span is the gold answer"),
     "substring_noise": ("in a longer word", "the gold answer is only inside a longer word"),

@@ -11,7 +11,7 @@ from statebridge.errors import ResultError
 from statebridge.figures import Drawing, gallery
 from statebridge.figures.accuracy import accuracy_against_cost
 from statebridge.figures.channels import channel_drawing
-from statebridge.figures.wording import metric_label, rows_text, seeds_text
+from statebridge.figures.wording import metric_label
 from statebridge.records import DatasetRow, ResultSet
 from statebridge.report.sections.comparison import (
     chain_view,
@@ -57,7 +57,6 @@ class ReportContent:
     """Everything but the rows."""
 
     title: str
-    subtitle: str
     head: tuple[Fact, ...]
     """Pair, dataset, seeds, date."""
     answers: tuple[tuple[str, Answer], ...]
@@ -161,7 +160,7 @@ def gather(results: ResultSet, **parts: Unpack[ReportParts]) -> ReportContent:
         drawings = gallery(held, comparison, audit_report, layer_runs=parts.get("layer_runs", ()))
         drawings.append(accuracy_against_cost(cost if isinstance(cost, str) else cost.scores))
     main, others, strata, notes = _comparison_tables(held, comparison, judged)
-    cells, rows = held.cells, judged_rows(with_rows, judged)
+    rows = judged_rows(with_rows, judged)
     progress("compare", 2, 2)
     answers = _answers(rows)
     if figures:
@@ -169,8 +168,6 @@ def gather(results: ResultSet, **parts: Unpack[ReportParts]) -> ReportContent:
         drawings.insert(0, channel_drawing([c for c, _ in charts], [words for _, words in charts]))
     return ReportContent(
         title=parts.get("title") or _title(results),
-        subtitle=f"{rows_text(len(c.lanes) for c in cells)}, {seeds_text(c.seed for c in cells)}, "
-        f"{len(cells)} cells of {len({c.condition.name for c in cells})} conditions.",
         head=head_facts(held),
         answers=tuple(answers),
         names=tuple((g.condition, condition_words(g.declared)) for g in condition_cells(held)),
