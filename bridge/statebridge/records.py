@@ -88,6 +88,9 @@ class LaneResult:
     gold_logprob: float | None = None
     """Log-probability (nats) of the whole gold answer after the prompt."""
     gold_token_count: int | None = None
+    gold_tokens: tuple[tuple[str, float], ...] | None = None
+    """Tokens of the gold answer as text, each with its log-probability (nats) after the prompt and
+    the tokens before it. Recorded where `likelihoods.tokens` is declared."""
     gold_end_logprob: float | None = None
     """Log-probability (nats) that the gold answer, once written, ends there: of an end token or
     a line end. Measured where `likelihoods.end` is declared."""

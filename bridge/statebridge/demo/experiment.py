@@ -90,5 +90,6 @@ def demo_experiment() -> dict[str, Any]:
         ],
         "positive_control": {"rows": ROWS},
         "sender_checks": True,
+        "likelihoods": {"tokens": True},
         "decoding": {"max_new_tokens": 8, "relay_max_new_tokens": 32},
     }

@@ -226,6 +226,8 @@ class Likelihoods(Declared):
     end: bool = False
     """Record that of the end after the gold answer: an end token, or a token that begins with a
     line end."""
+    tokens: bool = False
+    """Record that of each token of the gold answer, which takes no pass of its own."""
 
 
 class PositiveControl(Declared):

@@ -293,13 +293,14 @@ def read_lane(line: bytes) -> tuple[int, str, LaneResult]:
     """
     record = json.loads(line)
     tokens, turns = record["token_ids"], record.get("turns")
-    layers = record.get("message_layers")
+    layers, golds = record.get("message_layers"), record.get("gold_tokens")
     row = LaneResult(
         **{name: value for name, value in record.items() if name in _ROW_FIELDS}
         | {
             "token_ids": None if tokens is None else tuple(tokens),
             "turns": None if turns is None else tuple(Turn(**turn) for turn in turns),
             "message_layers": None if layers is None else tuple(layers),
+            "gold_tokens": None if golds is None else tuple((text, p) for text, p in golds),
         }
     )
     return record["group"], record["cell"], row

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -234,6 +235,20 @@ def test_keys_move_through_a_list_that_grows_as_needed(browser: Browser, path: P
     assert active == "true"
     browser.value("document.getElementById('row-next').click()")
     assert shown_row(browser) == "row001"
+
+
+def test_each_token_of_the_answer_has_its_probability(browser: Browser, tmp_path: Path) -> None:
+    run = made_run(["no_inject", "replace"], rows=3, seeds=(1,))
+    tokens = ((" Rio<b>", -0.5 * math.log(2)), ("né", -4 * math.log(2)))
+    one = run.cells[1]
+    run.cells[1] = replace(one, lanes=[replace(row, gold_tokens=tokens) for row in one.lanes])
+    browser.open(report(run, tmp_path), "#row=row001")
+    shown = browser.value(
+        "[...document.querySelectorAll('.tokens li')].map("
+        "(item) => [item.querySelector('.token').textContent, item.querySelector('meter').value.toFixed(2),"
+        " item.querySelector('small').textContent])"
+    )
+    assert shown == [[" Rio<b>", "-0.50", "−0.5"], ["né", "-4.00", "−4.0"]]
 
 
 def test_hostile_text_is_shown_and_does_nothing(browser: Browser, tmp_path: Path) -> None:

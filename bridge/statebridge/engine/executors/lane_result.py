@@ -40,6 +40,15 @@ def message_facts(message: KeyValues) -> list[Mapping[str, Any]]:
     ]
 
 
+def _gold_tokens(workload: Workload, gold: GoldMeasures) -> tuple[tuple[str, float], ...] | None:
+    asked = workload.plan.experiment.likelihoods
+    if asked is None or not asked.tokens:
+        return None
+    tokenizer = workload.pair.receiver.tokenizer
+    texts = (tokenizer.decode([token]) for token in gold.ids)
+    return tuple(zip(texts, gold.token_logprobs, strict=True))
+
+
 def lane_row(
     workload: Workload,
     cell: Cell,
@@ -95,7 +104,8 @@ def lane_row(
         token_ids=None if tokens is None else tuple(tokens),
         prompt_len_receiver=read if reading is None else len(reading.prompt),
         gold_logprob=gold.logprob,
-        gold_token_count=gold.token_count,
+        gold_token_count=len(gold.ids),
+        gold_tokens=_gold_tokens(workload, gold),
         answer_logprob=others.answer,
         gold_end_logprob=others.end,
         alias_logprobs=others.aliases,

@@ -17,14 +17,16 @@ class GoldMeasures:
 
     Attributes:
         logprob: Log-probability of the whole answer, nats.
-        token_count: Tokens of the answer.
+        ids: Tokens of the answer.
+        token_logprobs: Log-probability of each, nats.
         rank: Rank, from 1, of its first token: how many tokens are at least as probable. Ties
             count against it, since a distribution that is flat knows nothing.
         divergence: KL(no_inject || lane) of the next-token distribution, nats.
     """
 
     logprob: float
-    token_count: int
+    ids: tuple[int, ...]
+    token_logprobs: tuple[float, ...]
     rank: int
     divergence: float
 
@@ -58,7 +60,7 @@ def measure_gold(
         first = torch.tensor([answer[0] for answer in chunk], device=own.device)
         gold = own.gather(1, first[:, None])
         ranks = (own >= gold).sum(dim=-1)
-        totals = gold[:, 0]
+        totals, each = gold[:, 0], gold
         longest = max(len(answer) for answer in chunk)
         if answer_logits is not None and longest > 1:
             later = answer_logits[lanes, : longest - 1].double().log_softmax(dim=-1)
@@ -69,11 +71,14 @@ def measure_gold(
                 real[lane, : len(answer) - 1] = True
             scores = later.gather(2, targets.to(later.device)[..., None])[..., 0]
             totals = totals + torch.where(real.to(later.device), scores, 0).sum(dim=1)
+            each = torch.cat((gold, scores), dim=1)
+        by_token = each.tolist()
         for lane, answer in enumerate(chunk):
             measures.append(
                 GoldMeasures(
                     logprob=float(totals[lane]),
-                    token_count=len(answer),
+                    ids=tuple(answer),
+                    token_logprobs=tuple(by_token[lane][: len(answer)]),
                     rank=int(ranks[lane]),
                     divergence=float(divergence[lane]),
                 )

@@ -238,13 +238,22 @@
       element("h4", {}, cell.label, " ", element("small", {}, cell.role)),
       state, body, strip(cell, row), relay, ...notes.map((note) => element("p", { class: "note" }, note)));
   }
-  // The probability of the gold answer, from none to certain, on a scale of bits.
+  // The probability of the gold answer, from none to certain, on a scale of bits: of each token
+  // where the run has recorded that, else of the whole.
   function strip(cell, row) {
+    const tokens = cell.gold_tokens ? cell.gold_tokens[row] : null;
+    if (tokens !== null) {
+      return element("ol", { class: "tokens", "aria-label": "gold answer, token by token" },
+        ...tokens.map(([text, logprob]) => element("li", {},
+          element("span", { class: "token", dir: "auto" }, text), gauge(logprob, `of ${text}`),
+          element("small", {}, (logprob / Math.LN2).toFixed(1).replace("-", "−")))));
+    }
     const logprob = cell.gold_logprob ? cell.gold_logprob[row] : null;
-    if (logprob === null) return null;
-    const bar = element("meter", { min: "-16", max: "0", value: Math.max(logprob / Math.LN2, -16),
-      "aria-label": `log2 of the gold answer's probability: ${(logprob / Math.LN2).toFixed(1)}` });
-    return bar;
+    return logprob === null ? null : gauge(logprob, "of the gold answer");
+  }
+  function gauge(logprob, what) {
+    return element("meter", { min: "-16", max: "0", value: Math.max(logprob / Math.LN2, -16),
+      "aria-label": `log2 of the probability ${what}: ${(logprob / Math.LN2).toFixed(1)}` });
   }
   function firstDifference(text, other) {
     if (text === other) return null;

@@ -166,6 +166,13 @@ def _cell_data(
             None if row is None or row.donor_row_id is None else places.get(row.donor_row_id)
             for row in rows
         ]
+    if any(row is not None and row.gold_tokens is not None for row in rows):
+        data["gold_tokens"] = [
+            None
+            if row is None or row.gold_tokens is None
+            else [[text, _rounded(value)] for text, value in row.gold_tokens]
+            for row in rows
+        ]
     for name in _NUMBERS:
         column = [None if row is None else _rounded(getattr(row, name)) for row in rows]
         if any(value is not None for value in column):

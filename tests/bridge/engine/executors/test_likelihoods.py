@@ -117,12 +117,35 @@ def test_the_end_is_any_token_that_ends_an_answer(path: str) -> None:
         assert lane.alias_logprobs is lane.option_logprobs is lane.answer_logprob is None
 
 
+@pytest.mark.parametrize("path", ["shared", "plain"])
+def test_the_tokens_of_an_answer_add_up_to_it(path: str) -> None:
+    found = _run(execution={"path": path}, conditions=["no_inject"], likelihoods={"tokens": True})
+    pair = neox_pair()
+    for row in ROWS:
+        prompt = task_prompt(row)
+        answer, ids = (
+            answer_ids(pair.tokenizer, prompt, row["answer"]),
+            encode(pair.tokenizer, prompt),
+        )
+        # The oracle scores each beginning of the answer as a text of its own.
+        whole = [
+            gold_measures(pair.receiver, pair.receiver_layer, ids, answer[: n + 1], None).logprob
+            for n in range(len(answer))
+        ]
+        each = [after - before for after, before in zip(whole, [0.0, *whole], strict=False)]
+        lane = found.rows["no_inject", row["id"]]
+        texts, values = zip(*(lane.gold_tokens or ()), strict=True)
+        assert list(texts) == [pair.tokenizer.decode([token]) for token in answer]
+        assert list(values) == pytest.approx(each, **CLOSE)
+        assert sum(values) == pytest.approx(lane.gold_logprob)
+
+
 def test_what_is_not_asked_for_changes_nothing() -> None:
     plain, more = _run(likelihoods=None), _run()
     for name, lane in plain.rows.items():
         assert more.rows[name].token_ids == lane.token_ids
         assert more.rows[name].gold_logprob == lane.gold_logprob
-        assert lane.alias_logprobs is lane.gold_end_logprob is None
+        assert lane.alias_logprobs is lane.gold_end_logprob is lane.gold_tokens is None
 
 
 def _experiment(**likelihoods: Any) -> Any:
@@ -160,7 +183,7 @@ def test_decoys_are_wrong_answers_of_the_same_kind() -> None:
 
 def test_a_channel_that_leaves_them_out_is_named() -> None:
     plan = _run(conditions=["no_inject"]).workload.plan
-    gold = GoldMeasures(-1.0, 1, 1, 0.0)
+    gold = GoldMeasures(-1.0, (1,), (-1.0,), 1, 0.0)
     with pytest.raises(ExperimentError, match="the channel gave 0 other answers"):
         other_measures(
             plan, [1], [(5,)], [()], [gold], iter([torch.zeros(1, 2, 500), torch.zeros(1, 2, 500)])

@@ -38,7 +38,7 @@ def test_one_lane_written_out(
     )
     here, there = _logprobs(own), _logprobs(base)
     expected = here[answer[0]] + (_logprobs(later)[answer[1]] if len(answer) == 2 else 0.0)
-    assert found.token_count == len(answer)
+    assert found.ids == tuple(answer)
     assert found.logprob == pytest.approx(expected, abs=1e-9)
     assert found.rank == sum(x >= here[answer[0]] for x in here)
     divergence = sum(math.exp(p) * (p - q) for p, q in zip(there, here, strict=True))
