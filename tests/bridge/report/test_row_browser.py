@@ -245,8 +245,8 @@ def test_each_token_of_the_answer_has_its_probability(browser: Browser, tmp_path
     browser.open(report(run, tmp_path), "#row=row001")
     shown = browser.value(
         "[...document.querySelectorAll('.tokens li')].map("
-        "(item) => [item.querySelector('.token').textContent, item.querySelector('meter').value.toFixed(2),"
-        " item.querySelector('small').textContent])"
+        "(item) => [item.querySelector('.token').textContent,"
+        " item.querySelector('meter').value.toFixed(2), item.querySelector('small').textContent])"
     )
     assert shown == [[" Rio<b>", "-0.50", "−0.5"], ["né", "-4.00", "−4.0"]]
 
