@@ -22,11 +22,12 @@ anything up in it.
 from __future__ import annotations
 
 import pkgutil
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import find_spec
-from inspect import signature
+from inspect import isroutine, signature
 from threading import RLock
 from typing import Any, Generic, TypeVar
 
@@ -75,6 +76,7 @@ class Registry(Generic[T]):
         self._also, self._group, self._error = also, group, error
         self._base, self._methods = base, methods or {}
         self._things: dict[str, T] = {}
+        self._origins: dict[str, str] = {}
         self._lock = RLock()
         self._loaded = False
         _REGISTRIES.append(self)
@@ -95,6 +97,8 @@ class Registry(Generic[T]):
                 f'name, as in add("name")'
             )
 
+        adder = sys._getframe(1).f_globals.get("__name__", "")
+
         def added(thing: T) -> T:
             self._check(name, thing)
             former = self._things.get(name, thing)
@@ -103,6 +107,10 @@ class Registry(Generic[T]):
                     f"{self.kind} {name!r} is there already, from {_module_of(former)}; "
                     f"give that of {_module_of(thing)} another name"
                 )
+            # Anything but a class or function is of the module that adds it: a `partial` of ours
+            # has the module of `functools`.
+            named = isroutine(thing) or "__module__" in getattr(thing, "__dict__", ())
+            self._origins[name] = _module_of(thing) if named else adder
             self._things[name] = thing
             return thing
 
@@ -165,7 +173,7 @@ class Registry(Generic[T]):
         return {
             name: thing
             for name, thing in self._things.items()
-            if _module_of(thing).split(".")[0] != _OURS
+            if self._origins[name].split(".")[0] != _OURS
         }
 
     def __contains__(self, name: object) -> bool:

@@ -75,6 +75,15 @@ def test_a_used_part_is_recorded_with_the_hash_of_its_file(file: Path) -> None:
     assert parts_added({"conditions": ["replace"]}) == {}
 
 
+def test_no_part_of_ours_is_recorded() -> None:
+    """Whatever it is made of, and whichever registries were read before."""
+    from statebridge.validation.expectation import EXPECTATIONS
+
+    assert "published-strict" in EXPECTATIONS.names()  # a `functools.partial`
+    assert EXPECTATIONS.added_elsewhere() == {}
+    assert parts_added({"conditions": "published-strict"}) == {}
+
+
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [

@@ -107,7 +107,9 @@ class ChannelChart:
         """The quantity that is drawn."""
         label = compared_label(self.metric)
         median = self.lines[0].point.difference.centre == "median"
-        return f"change in {label} of the median row" if median else label
+        if median:
+            return f"change in {label} of the median row"
+        return f"right answers, by {label}" if MEASURES[self.metric].kind == "zero_one" else label
 
     @property
     def words(self) -> frozenset[str]:

@@ -174,7 +174,8 @@ class Reader:
         """Read the first screen: what its figure has for a reader who does not see it."""
         for article in re.findall(r"<article>(.*?)</article>", unlinked(html), re.DOTALL):
             metric = re.search(
-                r'class="what note">(change in )?(.*?)(?: of the median row)?, better to the right',
+                r'class="what note">(change in )?(?:right answers, by )?(.*?)'
+                r"(?: of the median row)?, better to the right",
                 article,
             )
             floor = re.search(rf"floor</span> ({NAME})", article)

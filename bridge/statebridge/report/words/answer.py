@@ -202,7 +202,7 @@ def _numbers(
             change = f"change in {compared_label(metric)} by {label}"
             ends = interval_text(difference.interval, 3)
             numbers.append(Number(change, signed(difference.delta, 3), ends))
-    rows = "rows, of answers that no map was trained on" if unseen else "rows"
+    rows = "rows whose answers no map was trained on" if unseen else "rows"
     runs = f", {d.runs} seeds" if d.runs > 1 else ""
     return (*numbers, Number(f"{rows}{runs}", f"n = {d.n_rows}"))
 
