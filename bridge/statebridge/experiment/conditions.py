@@ -368,23 +368,28 @@ def check_map_of(condition: Condition, kind: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class UnknownCondition:
-    """A condition of which a published file gives the name alone.
+    """A condition of which the name alone is known here, and the prompt where a run states it.
 
-    It is taken to write something, of unknown content, under the task prompt.
+    A published file has no more; a run may use a source that is not installed here. It is taken
+    to write something, of unknown content, under the task prompt unless another one is given.
     """
 
     name: str
+    prompt: Prompt = "task"
     role: ClassVar[Role] = "unknown"
-    prompt: ClassVar[Prompt] = "task"
     source: ClassVar[None] = None
     lone_rows: ClassVar[None] = None
-    private: ClassVar[bool] = False
     reads_sender: ClassVar[bool] = False
     writes: ClassVar[bool] = True
     is_baseline: ClassVar[bool] = False
     uses_text: ClassVar[bool] = False
     carries_sender: ClassVar[bool] = False
     writes_own_state: ClassVar[bool] = False
+
+    @property
+    def private(self) -> bool:
+        """Whether the receiver does not read the context."""
+        return self.prompt in PRIVATE_PROMPTS
 
 
 DeclaredCondition = Condition | UnknownCondition

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from statebridge.data.jsonl import read_jsonl
 from statebridge.errors import ResultError
-from statebridge.experiment.conditions import Condition, UnknownCondition
+from statebridge.experiment.conditions import Condition
 from statebridge.records import CellResult, DatasetRow, ResultSet
 from statebridge.results.formats import RESULT_FORMATS, ReadableFormat
 from statebridge.results.run_results import read_run
@@ -118,7 +119,7 @@ def _told_apart(sets: Sequence[ResultSet]) -> list[ResultSet]:
             cell.condition = (
                 cell.condition.model_copy(update={"name": own})
                 if isinstance(cell.condition, Condition)
-                else UnknownCondition(own)
+                else replace(cell.condition, name=own)
             )
     return list(sets)
 

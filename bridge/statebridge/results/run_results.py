@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,12 @@ from pydantic import ValidationError
 from statebridge.data.answers import ALIASES, attribute_names
 from statebridge.data.jsonl import FieldMap, read_jsonl
 from statebridge.errors import ResultError
-from statebridge.experiment.conditions import Condition, DeclaredCondition, UnknownCondition
+from statebridge.experiment.conditions import (
+    PRIVATE_PROMPTS,
+    Condition,
+    DeclaredCondition,
+    UnknownCondition,
+)
 from statebridge.records import CellResult, DatasetRow, LaneResult, ResultSet
 from statebridge.results.training_overlap import read_overlap, row_facts
 from statebridge.runs.directory import (
@@ -61,7 +66,7 @@ def read_run(path: str | Path) -> ResultSet:
         cells=cells,
         dataset=dataset,
         manifest=manifest,
-        cautions=tuple(manifest.get("cautions", ())),
+        cautions=tuple(_cautions(manifest, cells)),
         positive_control=_run_inside(path / POSITIVE_CONTROL),
         taught_pair=_run_inside(path / TAUGHT_PAIR),
     )
@@ -146,8 +151,27 @@ def _cell(
 def _condition(declared: Mapping[str, Any]) -> DeclaredCondition:
     try:
         return Condition.model_validate(declared)
-    except ValidationError:  # of another version of Statebridge
-        return UnknownCondition(declared["name"])
+    except ValidationError:  # of another version of Statebridge, or of a plug-in
+        private = (prompt for prompt in PRIVATE_PROMPTS if prompt == declared.get("prompt"))
+        return UnknownCondition(declared["name"], next(private, "task"))
+
+
+def _cautions(manifest: Mapping[str, Any], cells: Sequence[CellResult]) -> Iterator[str]:
+    yield from manifest.get("cautions", ())
+    declared = (cell.condition for cell in cells)
+    unknown = dict.fromkeys(c.name for c in declared if isinstance(c, UnknownCondition))
+    if unknown:
+        added = ", ".join(manifest.get("added_parts") or ())
+        yield (
+            f"Not known here whether these conditions are channels or controls: "
+            f"{', '.join(unknown)}. "
+            + (
+                f"Give the file that adds {added} with --plugin"
+                if added
+                else "Read the run with the version of Statebridge that wrote it"
+            )
+            + "."
+        )
 
 
 def _mark_changes(results: ResultSet) -> None:

@@ -183,3 +183,20 @@ def test_first_difference() -> None:
     assert first_difference((1, 2), (1, 3)) == 1
     assert first_difference((1, 2), (1,)) == 1
     assert first_difference((), (1,)) == 0
+
+
+def test_a_source_that_is_not_here_leaves_prompt_and_a_caution(tmp_path: Path) -> None:
+    held = manifest([6, 3])
+    declared = held["cells"][1]["condition"]
+    declared |= {"source": "elsewhere", "prompt": "question_only"}
+    held["added_parts"] = {"source elsewhere": "0" * 64}
+    results = read_run(write_run(tmp_path / "run", _groups(), made=held))
+    condition = results.cells[1].condition
+    assert (condition.role, condition.prompt, condition.private) == (
+        "unknown",
+        "question_only",
+        True,
+    )
+    assert results.cautions[-1].endswith(
+        f"controls: {condition.name}. Give the file that adds source elsewhere with --plugin."
+    )
