@@ -50,15 +50,19 @@ def compare(
     from statebridge.commands.printing import print_table
     from statebridge.report.words.sentences import chain_sentence, own_content, share_text
     from statebridge.run import Run
+    from statebridge.stats.information.bits import message_bits
     from statebridge.tables import bits_table, comparison_table, write_table
 
-    comparison = Run(*sources, dataset=dataset).compare(
+    run = Run(*sources, dataset=dataset)
+    comparison = run.compare(
         baseline,
         metrics=metric,
         mode=mode,
         by=by or (),
         margins=margin or None,
     )
+    if bits and not comparison.bits:  # baselines or metrics of the user's choice leave them out
+        comparison = comparison.model_copy(update={"bits": tuple(message_bits(run.results()))})
     if out is not None:
         write_table(comparison_table(comparison), out)
     if as_json:

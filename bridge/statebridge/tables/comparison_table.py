@@ -162,7 +162,8 @@ def _notes(comparison: Comparison) -> list[str]:
     }
     tests = sorted({d.p_method for d in comparison.differences if d.p_method is not None})
     notes = [
-        f"Intervals: {'; '.join(kinds) or 'none'}; they hold for {' or '.join(scopes) or 'nothing'}"
+        f"Intervals: {'; '.join(kinds) or 'none'}"
+        + (f"; they hold for {' or '.join(scopes)}" if scopes else "")
         + "".join(f"; 'over seeds too' for {scope}" for scope in over_seeds)
         + ".",
         f"p: {'; '.join(TEST_NAMES[test] for test in tests) or 'none'}.",

@@ -11,6 +11,7 @@ from statebridge.commands.compare import compare
 from statebridge.run import Run
 from statebridge.stats import Comparison, Settings, Share, Stratification, Stratum
 from tests.bridge.report.test_sentences import METRIC, UNCLEAR, chain, gap, interval, made
+from tests.bridge.results.run_folder import lane, manifest, write_run
 
 SHARE = Share(value=0.07, interval=interval(0.02, 0.2))
 
@@ -104,3 +105,28 @@ def test_the_table_states_why_there_is_no_verdict(
     out = printed(monkeypatch, capsys, differences=(none,))
     assert "note: Without a verdict (both at the floor): channel." in out
     assert "Without a verdict" not in printed(monkeypatch, capsys)
+
+
+def test_bits_are_printed_whatever_is_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cells = ("question_only", "skyline")
+    group = [
+        (cell, lane(row, (1,), gold_logprob=value))
+        for cell, value in zip(cells, (-3.0, -1.0), strict=True)
+        for row in "abc"
+    ]
+    run = write_run(tmp_path / "run", [group], made=manifest([6], cells))
+    compare([run], baseline=["skyline"], metric=["exact_match"], bits=True)
+    printed = capsys.readouterr().out
+    (line,) = [line for line in printed.splitlines() if "+2.885" in line]  # 2 nats
+    assert line.startswith("skyline")
+    compare([run], baseline=["skyline"], bits=True, as_json=True)
+    assert '"condition":"skyline"' in capsys.readouterr().out.partition('"bits":')[2]
+
+
+def test_no_interval_is_stated_without_what_it_would_hold_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    none = made(**(UNCLEAR | {"interval": None}))
+    assert "note: Intervals: none.\n" in printed(monkeypatch, capsys, differences=(none,))
