@@ -15,7 +15,7 @@ from typing import Any
 from statebridge.errors import InputError
 from statebridge.registry import registries
 
-_imported: dict[str, bytes] = {}
+_imported: dict[Path, bytes] = {}
 
 
 def load_plugin(file: str | Path) -> ModuleType:
@@ -29,6 +29,7 @@ def load_plugin(file: str | Path) -> ModuleType:
     Raises:
         InputError: No such file, it is no Python file, its name is that of another module, or it
             fails while it is imported.
+        StatebridgeError: A part has the name of another one.
     """
     path = Path(file).expanduser().resolve()
     spec = spec_from_file_location(path.stem, path) if path.suffix == ".py" else None
@@ -45,19 +46,33 @@ def load_plugin(file: str | Path) -> ModuleType:
     sys.modules[path.stem] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[path.stem]
-        line = _line_of(error, path)
-        raise InputError(
-            f"plug-in {file}{line}: {type(error).__name__}: {error}; repair the file"
-        ) from error
-    _imported[path.name] = path.read_bytes()
+        raise _fault(file, _line_of(error, path), error) from error
+    for registry in registries():
+        if registry.added_elsewhere():
+            registry.names()  # imports ours, which refuses a name that both give
+    _imported[path] = path.read_bytes()
     return module
+
+
+def plugin_fault(error: Exception) -> InputError | None:
+    """Return an error that passed through the code of a plug-in as one that names file and line.
+
+    None where no plug-in of this process took part in it.
+    """
+    found = ((path, _line_of(error, path)) for path in _imported)
+    return next((_fault(path.name, line, error) for path, line in found if line), None)
+
+
+def _fault(file: str | Path, line: str, error: BaseException) -> InputError:
+    message = " ".join(str(error).split())
+    return InputError(f"plug-in {file}{line}: {type(error).__name__}: {message}; repair the file")
 
 
 def plugin_texts() -> dict[str, bytes]:
     """Return the text of each plug-in that was imported here, by file name, for other processes."""
-    return dict(_imported)
+    return {path.name: text for path, text in _imported.items()}
 
 
 def load_plugin_texts(texts: Mapping[str, bytes]) -> TemporaryDirectory[str] | None:
@@ -118,8 +133,8 @@ def _file_of(module: ModuleType) -> Path | None:
 
 
 def _line_of(error: BaseException, path: Path) -> str:
-    """Return the line of the file at which an import failed; nothing where that is not known."""
-    if isinstance(error, SyntaxError):
+    """Return the line of the file through which an error passed; nothing where there is none."""
+    if isinstance(error, SyntaxError) and error.filename == str(path):
         return f", line {error.lineno}"
     line, trace = "", error.__traceback__
     while trace is not None:

@@ -102,15 +102,18 @@ class Registry(Generic[T]):
         def added(thing: T) -> T:
             self._check(name, thing)
             former = self._things.get(name, thing)
-            if former is not thing and not _is_definition_of(former, thing):
-                raise self._error(
-                    f"{self.kind} {name!r} is there already, from {_module_of(former)}; "
-                    f"give that of {_module_of(thing)} another name"
-                )
             # Anything but a class or function is of the module that adds it: a `partial` of ours
             # has the module of `functools`.
             named = isroutine(thing) or "__module__" in getattr(thing, "__dict__", ())
-            self._origins[name] = _module_of(thing) if named else adder
+            origin = _module_of(thing) if named else adder
+            if former is not thing and not _is_definition_of(former, thing):
+                # Ours are imported at the first look-up, which may be after a plug-in.
+                kept, other = sorted((self._origins[name], origin), key=lambda one: not _ours(one))
+                raise self._error(
+                    f"{self.kind} {name!r} is there already, from {kept}; "
+                    f"give that of {other} another name"
+                )
+            self._origins[name] = origin
             self._things[name] = thing
             return thing
 
@@ -171,9 +174,7 @@ class Registry(Generic[T]):
     def added_elsewhere(self) -> dict[str, T]:
         """Return the things by name that no module of ours added; nothing is imported for it."""
         return {
-            name: thing
-            for name, thing in self._things.items()
-            if self._origins[name].split(".")[0] != _OURS
+            name: thing for name, thing in self._things.items() if not _ours(self._origins[name])
         }
 
     def __contains__(self, name: object) -> bool:
@@ -231,6 +232,10 @@ _OURS = __name__.split(".")[0]
 
 def _module_of(thing: object) -> str:
     return str(getattr(thing, "__module__", type(thing).__module__))
+
+
+def _ours(module: str) -> bool:
+    return module.split(".")[0] == _OURS
 
 
 def _is_definition_of(former: object, thing: object) -> bool:

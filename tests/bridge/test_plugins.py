@@ -6,15 +6,23 @@ import hashlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+from statebridge.commands import app as command
 from statebridge.commands.app import app
 from statebridge.errors import InputError
 from statebridge.experiment.sources import SOURCES
-from statebridge.plugins import load_plugin, load_plugin_texts, parts_added, plugin_texts
+from statebridge.plugins import (
+    load_plugin,
+    load_plugin_texts,
+    parts_added,
+    plugin_fault,
+    plugin_texts,
+)
 
 SOURCE = '''
 from statebridge.experiment.sources import SOURCES, Source
@@ -84,6 +92,21 @@ def test_no_part_of_ours_is_recorded() -> None:
     assert parts_added({"conditions": "published-strict"}) == {}
 
 
+def test_an_error_within_a_plugin_is_one_line_with_its_place(
+    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file.write_text(SOURCE.replace("return states / 2, prompts", 'raise RuntimeError("a\\nb")'))
+    states = vars(load_plugin(file))["Halved"]().states
+    request = SimpleNamespace(rows=[], translated_states=lambda rows: (rows, rows))
+    monkeypatch.setattr(command, "app", lambda **_: states(request))
+    with pytest.raises(SystemExit) as stopped:
+        command.main()
+    assert stopped.value.code == 2
+    line = f"error: plug-in {file.name}, line 14: RuntimeError: a b; repair the file\n"
+    assert capsys.readouterr().err == line
+    assert plugin_fault(RuntimeError("of others")) is None
+
+
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
@@ -92,6 +115,8 @@ def test_no_part_of_ours_is_recorded() -> None:
         ("json.py", "", "a module json is imported already; give the file another name"),
         ("wrong_for_test.py", "x = 1\ny = x.none\n", "line 2: AttributeError"),
         ("unread_for_test.py", "x = = 1\n", "line 1: SyntaxError"),
+        ("lines_for_test.py", 'raise ValueError("a\\nb")', "line 1: ValueError: a b; repair"),
+        ("exit_for_test.py", "raise SystemExit(3)", "line 1: SystemExit: 3; repair the file"),
     ],
 )
 def test_a_file_that_is_no_plugin_is_refused(

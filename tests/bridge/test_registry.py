@@ -94,9 +94,17 @@ def test_an_unknown_name_is_refused_with_the_nearest() -> None:
 def test_a_name_is_given_once() -> None:
     things: Registry[object] = Registry("thing", error=ExperimentError)
     things.add("one")(Path("a"))
-    with pytest.raises(ExperimentError, match="thing 'one' is there already, from pathlib"):
+    with pytest.raises(ExperimentError, match=f"thing 'one' is there already, from {__name__};"):
         things.add("one")(Path("b"))
     assert things.get("one") == Path("a")
+
+
+def test_a_name_of_ours_is_kept_whichever_came_first() -> None:
+    things: Registry[object] = Registry("thing", error=ExperimentError)
+    things.add("one")(Path("a"))
+    words = f"from statebridge.registry; give that of {__name__} another name"
+    with pytest.raises(ExperimentError, match=words):
+        things.add("one")(Registry)
 
 
 def test_a_definition_that_runs_again_replaces_itself() -> None:

@@ -204,17 +204,16 @@ def _checked_states(answer: object, request: Request) -> tuple[torch.Tensor, Tok
     match answer:
         case (torch.Tensor() as states, TokenBatch() as batch) if states.ndim == 3:
             of, positions, width = states.shape
-            if (of, len(batch.lengths)) == (rows, rows) and width <= request.own.shape[-1]:
+            prompts = tuple(batch.mask.shape)
+            if (of, positions) == prompts == (rows, positions) and width <= request.own.shape[-1]:
                 return states, batch
-            returned = (
-                f"states of shape {(of, positions, width)} and prompts of {len(batch.lengths)} rows"
-            )
+            returned = f"states of shape {(of, positions, width)} and prompts of shape {prompts}"
         case _:
             returned = f"{type(answer).__name__}"
     raise ExperimentError(
         f"condition {condition.name}: source {condition.source} returned {returned}; it must "
-        f"return a tensor of {rows} rows × positions × at most {request.own.shape[-1]}, and the "
-        "prompts of these rows"
+        f"return a tensor of {rows} rows × positions of their prompts × at most "
+        f"{request.own.shape[-1]}, and these prompts"
     )
 
 

@@ -143,6 +143,14 @@ def main() -> None:
         # The reader of a pipe has gone; Python would complain again while closing stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except Exception as error:
+        from statebridge.plugins import plugin_fault
+
+        fault = plugin_fault(error)
+        if fault is None:
+            raise
+        print(f"error: {fault}", file=sys.stderr)
+        sys.exit(fault.exit_code)
 
 
 def _refuse_usage(error: Any) -> NoReturn:

@@ -105,11 +105,12 @@ SOURCES.add("test_answers")(_Answers)
     ("answer", "words"),
     [
         (lambda request: (request.own[:1], request.batch), "states of shape (1, "),
+        (lambda request: (request.own[:, :1], request.batch), ", 1, "),
         (lambda request: (request.own[0], request.batch), "returned tuple; it must"),
         (lambda request: request.own, "returned Tensor; it must"),
         (lambda _: None, "returned NoneType; it must"),
     ],
-    ids=["one row", "two dimensions", "no prompts", "nothing"],
+    ids=["one row", "one position", "two dimensions", "no prompts", "nothing"],
 )
 def test_states_of_another_form_are_refused(answer: Any, words: str, tmp_path: Path) -> None:
     _Answers.answer = staticmethod(answer)
