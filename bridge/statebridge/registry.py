@@ -235,7 +235,7 @@ def _module_of(thing: object) -> str:
 
 
 def _ours(module: str) -> bool:
-    return module.split(".")[0] == _OURS
+    return module.partition(".")[0] == _OURS
 
 
 def _is_definition_of(former: object, thing: object) -> bool:

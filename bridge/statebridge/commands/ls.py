@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from importlib.util import find_spec
 from shutil import get_terminal_size
 from textwrap import fill
@@ -41,13 +42,13 @@ def ls(
         return
     if what is not None and what not in found:
         raise InputError(f"ls {what}: needs the engine; pip install 'statebridge[engine]'")
-    width = get_terminal_size().columns
+    wrapped = partial(fill, width=get_terminal_size().columns, break_on_hyphens=False)
     for name, lines in found.items():
         if what is None:
-            print(fill(f"{name}: {', '.join(lines)}", width, subsequent_indent="  "))
+            print(wrapped(f"{name}: {', '.join(lines)}", subsequent_indent="  "))
             continue
         for entry, line in lines.items():
-            print(fill(f"{entry}  {line}", width, subsequent_indent="    ", break_on_hyphens=False))
+            print(wrapped(f"{entry}  {line}", subsequent_indent="    "))
 
 
 def _conditions() -> dict[str, str]:

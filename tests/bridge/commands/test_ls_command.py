@@ -42,6 +42,7 @@ def test_lines_fit_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
         lines = CliRunner().invoke(app, ["ls", *what]).stdout.splitlines()
         assert len(lines) > 3
         assert all(len(line) <= 80 for line in lines)
+        assert not any(line.endswith("-") for line in lines)  # a name is not broken
 
 
 def test_an_unknown_list_is_refused() -> None:

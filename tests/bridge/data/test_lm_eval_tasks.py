@@ -181,6 +181,7 @@ def test_an_included_file_is_read(tmp_path: Path) -> None:
         ({**CHOICE, "num_fewshot": 5}, "", "puts 5 examples in its prompt"),
         ({**CHOICE, "test_split": None}, "", "has neither test_split nor validation_split"),
         ({**CHOICE, "doc_to_text": "{{passages}}"}, "", "row 1: does not fit task"),
+        ({**CHOICE, "doc_to_text": "{{1 / 0}}"}, "", "ZeroDivisionError: division by zero"),
         ({**CHOICE, "doc_to_text": "{{''.__class__.__mro__}}"}, "", "SecurityError"),
         ({**CHOICE, "doc_to_target": 7}, "", "IndexError"),
         ({**GENERATE, "metric_list": [{"metric": "bleu"}]}, "", "is scored by bleu, not by exact"),

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import StrictUndefined, TemplateError
+from jinja2 import StrictUndefined
 from jinja2.sandbox import SandboxedEnvironment
 
 from statebridge.data.answers import ALIASES, OPTIONS, SCORING, SETTINGS, join_names
@@ -78,7 +78,9 @@ def iter_lm_eval(
     for index, (place, document) in enumerate(_documents(path, task)):
         try:
             yield place, _row(task, document, place, f"doc_{index:06d}", context, settings)
-        except (TemplateError, LookupError, TypeError, ValueError, SyntaxError) as error:
+        except DatasetError:
+            raise
+        except Exception as error:  # a template computes, and may raise anything
             raise DatasetError(
                 f"{place}: does not fit task {path}: {type(error).__name__}: {error}"
             ) from None
