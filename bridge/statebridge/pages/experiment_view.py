@@ -71,7 +71,8 @@ def experiment_facts(experiment: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
     dataset = experiment["dataset"]
     if generated := dataset.get("generate"):
-        rows = f"{generated['rows']} rows of the task {generated['task']}, generated"
+        count = min(generated["rows"], experiment.get("limit") or generated["rows"])
+        rows = f"{count} rows of the task {generated['task']}, generated"
     else:
         rows = str(dataset.get("sha256") or Path(dataset.get("path") or "").name)
     seeds = ", ".join(str(seed) for seed in experiment["seeds"])

@@ -14,7 +14,7 @@ from statebridge.report.sections.splits import with_splits
 from statebridge.report.words.glossary import TERMS
 from statebridge.report.words.verdict import RULE, verdict_heading
 
-QUESTION = "Does the receiver answer better when states of the sender are written into it?"
+QUESTION = "Does the receiver answer better with what the sender sends it?"
 
 _SECTIONS = (
     ("#answer", "Answer"),
