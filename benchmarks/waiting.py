@@ -31,6 +31,13 @@ from statebridge.demo.experiment import demo_experiment
 
 BUSY = "while True: sum(range(100_000))"
 PYTHON = (sys.executable, "-c")
+WRITE = (
+    "import sys; sys.path.insert(0, sys.argv[1]); "
+    "from benchmarks.random_pairs import random_pair; pair = random_pair(sys.argv[2]); "
+    "[part.save_pretrained(sys.argv[3] + '/' + side) "
+    "for side, model in (('sender', pair.sender), ('receiver', pair.receiver)) "
+    "for part in (model.module, model.tokenizer)]"
+)
 LOAD = (
     "import sys; from statebridge.models.loading import load_model; "
     "from statebridge.experiment.experiment import ModelAtLayer; "
@@ -141,13 +148,9 @@ def everything(folder: Path, size: str | None) -> list[Waiting]:
         file, out = written(fields, folder / f"{name}.json"), folder / f"fit-{name}"
         found.append(Waiting(f"`fit`, {name}", (*command, "fit", file, "--out", str(out)), out))
     if size is not None:
-        # Not above: a process starts with the memory of the one that started it.
-        from benchmarks.random_pairs import random_pair  # noqa: PLC0415
-
-        pair = random_pair(size)
-        for side in ("sender", "receiver"):
-            getattr(pair, side).module.save_pretrained(folder / side)
-            getattr(pair, side).tokenizer.save_pretrained(folder / side)
+        # Not here: a process starts with the memory of the one that started it.
+        write = (*PYTHON, WRITE, str(Path(__file__).resolve().parents[1]), size, str(folder))
+        subprocess.run(write, check=True, capture_output=True)
         models = str(folder / "sender"), str(folder / "receiver")
         server = folder / "server"
         found += [
