@@ -17,7 +17,7 @@ from statebridge.channels.operators import Written
 from statebridge.channels.workload import Workload
 from statebridge.errors import ExperimentError
 from statebridge.experiment.cells import Cell
-from statebridge.models.key_values import KeyValues
+from statebridge.models.messages.key_values import KeyValues
 from statebridge.models.token_batch import TokenBatch
 from statebridge.records import LaneResult, Side, Turn
 from statebridge.registry import Registry

@@ -10,9 +10,9 @@ import torch
 
 from statebridge.errors import PairError, TranslatorError
 from statebridge.experiment.translator_settings import KEY_VALUE_KIND, KeyValueSettings
-from statebridge.models.key_values import KeyValues, cache_heads
+from statebridge.models.messages.key_values import KeyValues, cache_heads
+from statebridge.models.messages.rotary import bare_states, check_rotary, message_of
 from statebridge.models.pair import Pair
-from statebridge.models.rotary import bare_states, check_rotary, message_of
 from statebridge.translators import Translator
 
 Shape = tuple[int, int, int, int]

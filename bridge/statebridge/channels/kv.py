@@ -25,9 +25,9 @@ from statebridge.channels.workload import Workload
 from statebridge.errors import ExperimentError, PairError
 from statebridge.experiment.cells import Cell
 from statebridge.experiment.message import LayerShare
-from statebridge.models.input_vectors import LatentMap, latent_step, roll_out
-from statebridge.models.key_values import KeyValues, cache_heads
-from statebridge.models.rotary import check_rotary, moved
+from statebridge.models.messages.input_vectors import LatentMap, latent_step, roll_out
+from statebridge.models.messages.key_values import KeyValues, cache_heads
+from statebridge.models.messages.rotary import check_rotary, moved
 from statebridge.runs.plan import TokenIds
 
 

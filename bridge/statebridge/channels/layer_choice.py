@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from statebridge.experiment.message import Layers, LayerShare
-from statebridge.models.key_values import KeyValues, attention
+from statebridge.models.messages.key_values import KeyValues, attention
 from statebridge.models.traced_model import TracedModel
 
 

@@ -13,7 +13,7 @@ from statebridge.errors import ExperimentError, PairError
 from statebridge.experiment.cells import Cell
 from statebridge.experiment.conditions import Site
 from statebridge.models.families import FAMILIES, turning_point
-from statebridge.models.key_values import KeyValues, sliding_window
+from statebridge.models.messages.key_values import KeyValues, sliding_window
 from statebridge.models.traced_model import TracedModel
 from statebridge.runs.plan import TokenIds
 

@@ -23,7 +23,7 @@ from statebridge.channels.workload import Workload
 from statebridge.errors import PairError
 from statebridge.experiment.cells import Cell
 from statebridge.experiment.message import SoftTokens
-from statebridge.models.input_vectors import (
+from statebridge.models.messages.input_vectors import (
     VectorReader,
     Vectors,
     input_vectors,
@@ -33,8 +33,8 @@ from statebridge.models.input_vectors import (
     rescaled,
     write_mixtures,
 )
-from statebridge.models.key_values import KeyValues
-from statebridge.models.shared_tokens import shared_tokens
+from statebridge.models.messages.key_values import KeyValues
+from statebridge.models.messages.shared_tokens import shared_tokens
 from statebridge.runs.plan import TokenIds
 
 

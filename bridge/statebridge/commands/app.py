@@ -12,9 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from statebridge.commands import (
-    audit,
     capacity,
-    compare,
     dataset,
     doctor,
     fit,
@@ -22,13 +20,10 @@ from statebridge.commands import (
     layer_profile,
     layer_search,
     ls,
-    report,
-    results,
     run,
     similarity,
-    site,
-    view,
 )
+from statebridge.commands.reading import audit, compare, report, results, site, view
 from statebridge.errors import StatebridgeError
 
 app = typer.Typer(

@@ -26,7 +26,7 @@ from statebridge.models.families import (
     resolve_layer,
 )
 from statebridge.models.hosts import HERE, JOB_BYTES, Host
-from statebridge.models.key_values import KeyValues, attention
+from statebridge.models.messages.key_values import KeyValues, attention
 from statebridge.models.token_batch import TokenBatch
 
 

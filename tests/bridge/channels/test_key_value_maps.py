@@ -17,9 +17,9 @@ from statebridge.errors import StatebridgeError
 from statebridge.experiment import parse_experiment
 from statebridge.experiment.experiment import Fit, Prompts
 from statebridge.experiment.translator_settings import KeyValueSettings
-from statebridge.models.attention_output import attention_cosines
+from statebridge.models.messages.attention_output import attention_cosines
+from statebridge.models.messages.rotary import bare_states
 from statebridge.models.pair import Pair
-from statebridge.models.rotary import bare_states
 from statebridge.translators import Translator, load_translator, save_translator
 from tests.bridge.channels.prepended import FAMILIES, ROWS, declared, pair_of, run, traced
 from tests.bridge.engine.tiny_experiment import engine_pair, random_translator

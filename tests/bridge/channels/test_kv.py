@@ -14,7 +14,7 @@ from statebridge.engine.decoding.lanes import DecodingSettings, prefill
 from statebridge.engine.decoding.steps import Step, decode_lanes, decoding_step
 from statebridge.errors import ExperimentError, StatebridgeError
 from statebridge.experiment.message import LayerShare
-from statebridge.models.key_values import KeyValues
+from statebridge.models.messages.key_values import KeyValues
 from statebridge.models.traced_model import Pass, TracedModel
 from tests.bridge.channels.prepended import FAMILIES, ROWS, declared, pair_of, run, traced
 from tests.bridge.engine.private_points import CLOSE

@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from statebridge.engine.decoding.lanes import DecodingSettings, prefill
 from statebridge.engine.decoding.steps import decode_lanes
-from statebridge.models.input_vectors import (
+from statebridge.models.messages.input_vectors import (
     LatentMap,
     input_vectors,
     latent_step,

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from statebridge.errors import ExperimentError, StatebridgeError
-from statebridge.models.input_vectors import input_vectors, latent_step, roll_out
-from statebridge.models.key_values import KeyValues
-from statebridge.models.rotary import angles, moved, rotate, strip
+from statebridge.models.messages.input_vectors import input_vectors, latent_step, roll_out
+from statebridge.models.messages.key_values import KeyValues
+from statebridge.models.messages.rotary import angles, moved, rotate, strip
 from tests.bridge.channels.prepended import FAMILIES, ROWS, declared, pair_of, run, traced
 from tests.bridge.engine.private_points import CLOSE
 from tests.reference.decoding import answer_ids, encode

@@ -9,8 +9,13 @@ import pytest
 import torch
 
 from statebridge.errors import ExperimentError, StatebridgeError
-from statebridge.models.input_vectors import Vectors, input_vectors, read_vectors, write_mixtures
-from statebridge.models.shared_tokens import shared_tokens
+from statebridge.models.messages.input_vectors import (
+    Vectors,
+    input_vectors,
+    read_vectors,
+    write_mixtures,
+)
+from statebridge.models.messages.shared_tokens import shared_tokens
 from statebridge.models.traced_model import Pass
 from tests.bridge.channels.prepended import FAMILIES, ROWS, declared, pair_of, run, traced
 from tests.bridge.engine.private_points import PAIRS

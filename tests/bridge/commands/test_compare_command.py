@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from statebridge.commands.compare import compare
+from statebridge.commands.reading.compare import compare
 from statebridge.run import Run
 from statebridge.stats import Comparison, Settings, Share, Stratification, Stratum
 from tests.bridge.report.test_sentences import METRIC, UNCLEAR, chain, gap, interval, made

@@ -13,7 +13,7 @@ from statebridge.engine.decoding.lane_attention import lane_attention
 from statebridge.engine.decoding.lane_cache import LaneCache
 from statebridge.engine.decoding.processors import ban_repeated_ngrams, penalise_repetition
 from statebridge.engine.decoding.sampling import Draws
-from statebridge.models.key_values import KeyValues, attention
+from statebridge.models.messages.key_values import KeyValues, attention
 from statebridge.models.token_batch import TokenBatch, to_device, to_host
 from statebridge.models.traced_model import TracedModel
 

@@ -11,7 +11,7 @@ from statebridge.channels.workload import Workload
 from statebridge.engine.executors.measures import GoldMeasures
 from statebridge.engine.executors.other_measures import NOT_MEASURED, OtherMeasures
 from statebridge.experiment.cells import Cell
-from statebridge.models.key_values import KeyValues
+from statebridge.models.messages.key_values import KeyValues
 from statebridge.records import LaneResult
 
 NO_NORMS: Mapping[str, float] = {}

@@ -20,7 +20,7 @@ from statebridge.engine.executors.measures import GoldMeasures, measure_gold
 from statebridge.engine.executors.memory import halving
 from statebridge.engine.executors.other_measures import OtherMeasures, other_measures, other_texts
 from statebridge.experiment.cells import Cell
-from statebridge.models.key_values import KeyValues
+from statebridge.models.messages.key_values import KeyValues
 from statebridge.models.traced_model import Pass, TracedModel
 from statebridge.records import Side
 from statebridge.runs.plan import Group, Plan, TokenIds

@@ -17,9 +17,9 @@ from statebridge.engine.fitting.corpus import PASSAGES_TOGETHER, CorpusTexts, in
 from statebridge.errors import TranslatorError
 from statebridge.experiment.experiment import Fit
 from statebridge.experiment.translator_settings import KeyValueSettings
-from statebridge.models.attention_output import attention_cosines
+from statebridge.models.messages.attention_output import attention_cosines
+from statebridge.models.messages.rotary import bare_states
 from statebridge.models.pair import Pair
-from statebridge.models.rotary import bare_states
 from statebridge.models.traced_model import TracedModel
 from statebridge.results.translator_card import KeyValueQuality, KeyValueRecord, StateOrigin
 from statebridge.runs.plan import TokenIds

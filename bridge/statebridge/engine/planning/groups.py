@@ -15,7 +15,7 @@ from statebridge.engine.decoding.lane_attention import attends_by_lane
 from statebridge.engine.decoding.steps import buffered_prompt
 from statebridge.experiment.cells import Cell
 from statebridge.experiment.conditions import Prompt
-from statebridge.models.key_values import cache_heads
+from statebridge.models.messages.key_values import cache_heads
 from statebridge.runs.plan import Group, Plan
 
 MEMORY_SHARE = 0.5

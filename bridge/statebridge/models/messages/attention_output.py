@@ -10,7 +10,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from statebridge.models.key_values import KeyValues, attention
+from statebridge.models.messages.key_values import KeyValues, attention
 from statebridge.models.traced_model import TracedModel
 
 NAME = "statebridge_compared"

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from transformers import DynamicCache
 
-from statebridge.models.key_values import KeyValues
+from statebridge.models.messages.key_values import KeyValues
 from statebridge.models.token_batch import TokenBatch
 from statebridge.models.traced_model import TracedModel, check_finite
 

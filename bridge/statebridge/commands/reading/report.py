@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from statebridge.commands.options import AsJson, Dataset, Sources
-from statebridge.commands.results import Expect
+from statebridge.commands.reading.results import Expect
 
 
 def report(

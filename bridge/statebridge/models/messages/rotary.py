@@ -16,7 +16,7 @@ import torch
 
 from statebridge.errors import PairError
 from statebridge.models.families import FAMILIES
-from statebridge.models.key_values import KeyValues, cache_heads
+from statebridge.models.messages.key_values import KeyValues, cache_heads
 from statebridge.models.traced_model import TracedModel
 
 Angles = tuple[torch.Tensor, torch.Tensor]

@@ -1,0 +1,1 @@
+"""Commands that read runs: scores, comparison, audit, report, pages."""
