@@ -30,7 +30,7 @@ STAGES = {
     "causal_train": "training through the receiver",
     "quality": "measuring translators",
     "reuse": "taken from earlier runs",
-    "run": "running rows",
+    "run": "running lanes",
     "positive_control": "positive control",
     "taught_pair": "positive control: taught pair",
     "check": "checking inside the sender",

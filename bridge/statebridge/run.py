@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class RowCount(NamedTuple):
-    """Number of committed rows, each counted in every cell, and of all rows of the plan."""
+    """Number of committed lanes, and of all lanes of the plan."""
 
     done: int
     total: int
@@ -65,7 +65,7 @@ class Run:
         results = self._read[1]
         name, (done, total) = _name(results), _rows(results)
         named = "" if name is None else f"{name}, "
-        return f"<{type(self).__name__} {where}: {named}{done} of {total} rows>"
+        return f"<{type(self).__name__} {where}: {named}{done} of {total} lanes>"
 
     def _repr_html_(self) -> str:
         from statebridge.report.run_card import run_card
@@ -128,7 +128,7 @@ class Run:
 
     @property
     def progress(self) -> RowCount:
-        """Number of rows that are committed, and number of rows that the plan asks for."""
+        """Number of lanes that are committed, and number of lanes that the plan asks for."""
         return _rows(self.results())
 
     @property

@@ -42,7 +42,7 @@ class Event:
     stage: str | None = None
     """Stage of a progress event: load, capture, train, quality, stitch, reuse, run."""
     done: int = 0
-    """How many of `total`: in the stage `run` rows over all cells, in others what they count."""
+    """How many of `total`: in the stage `run` lanes, in others what they count."""
     total: int = 0
     rows_per_second: float | None = None
     seconds_left: float | None = None
@@ -81,7 +81,7 @@ def speed(event: Event) -> str:
     minutes, seconds = divmod(round(event.seconds_left), 60)
     hours, minutes = divmod(minutes, 60)
     left = f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
-    return f"{event.rows_per_second:.1f} rows/s, {left} left"
+    return f"{event.rows_per_second:.1f} lanes/s, {left} left"
 
 
 @dataclass

@@ -169,7 +169,7 @@ class RemoteRun(RunMethods[Sender, "RemoteRun"], Run):
 
     @property
     def progress(self) -> RowCount:
-        """Number of rows that the server has committed, and number of all rows."""
+        """Number of lanes that the server has committed, and number of all lanes."""
         status = self.status()
         return RowCount(status.rows_done, status.rows_total)
 

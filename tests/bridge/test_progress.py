@@ -13,14 +13,14 @@ from statebridge.progress import show_progress
 STEPS = (
     ("queued", 0, 8, ""),
     ("capture", 5, 10, ""),
-    ("run", 4, 8, "2.0 rows/s, 1:02:05 left"),
-    ("run", 6, 8, "2.0 rows/s, 0:01 left"),
+    ("run", 4, 8, "2.0 lanes/s, 1:02:05 left"),
+    ("run", 6, 8, "2.0 lanes/s, 0:01 left"),
     ("done", 8, 8, ""),
 )
 LINES = [
     "mine [b]: queued: 0/8",
     "mine [b]: capturing states of the corpus: 5/10",
-    "mine [b]: running rows: 4/8, 2.0 rows/s, 1:02:05 left",
+    "mine [b]: running lanes: 4/8, 2.0 lanes/s, 1:02:05 left",
     "mine [b]: done: 8/8",
 ]
 
@@ -39,8 +39,8 @@ def test_lines_where_nobody_draws() -> None:
 
 def test_bars_in_a_terminal() -> None:
     text = shown(Console(file=io.StringIO(), force_terminal=True, width=160))
-    assert "mine [b]: running rows" in text
-    assert "2.0 rows/s, 0:01 left" in text
+    assert "mine [b]: running lanes" in text
+    assert "2.0 lanes/s, 0:01 left" in text
     assert "mine [b]: done" in text
     assert "8/8" in text
 
@@ -79,6 +79,6 @@ def test_a_log_shows_that_work_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
         show("run", 0, 440)
         time.sleep(0.4)
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
-    assert lines[0] == "running rows: 0/440"
+    assert lines[0] == "running lanes: 0/440"
     assert len(lines) > 2
-    assert set(lines[1:]) == {"running rows: 0/440 after 0 s"}
+    assert set(lines[1:]) == {"running lanes: 0/440 after 0 s"}

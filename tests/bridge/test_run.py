@@ -45,7 +45,7 @@ def test_one_number_takes_one_line(done: statebridge.Run) -> None:
 
 
 def test_a_run_says_what_it_holds(done: statebridge.Run) -> None:
-    assert repr(done) == f"<Run {done.path}: <tiny>, 15 of 15 rows>"
+    assert repr(done) == f"<Run {done.path}: <tiny>, 15 of 15 lanes>"
     assert (done.name, done.state, done.complete) == ("<tiny>", "done", True)
     assert done.progress == (15, 15)
     assert done.positive_control is None
@@ -84,7 +84,7 @@ def test_a_notebook_shows_scores_and_escapes_names(done: statebridge.Run) -> Non
     assert "&lt;tiny&gt;" in shown
     assert "<tiny>" not in shown
     assert "sender (layer 1 of 2) to receiver (layer 1 of 3)" in shown
-    assert "15 of 15 rows in 3 cells" in shown
+    assert "15 of 15 lanes in 3 cells" in shown
     assert shown.count("<tr>") == 4
 
 
@@ -141,7 +141,7 @@ def test_rows_that_come_later_are_seen(done: statebridge.Run, tmp_path: Path) ->
     run = statebridge.open_run(tmp_path)
     assert (run.progress, run.complete, run.state) == ((0, 15), False, "unfinished")
     assert run.scores() == []
-    assert "0 of 15 rows" in run._repr_html_()
+    assert "0 of 15 lanes" in run._repr_html_()
     (tmp_path / "rows.jsonl").write_bytes((done.path / "rows.jsonl").read_bytes())
     assert run.progress == (15, 15)
     assert run.results() is run.results()

@@ -35,7 +35,7 @@ def _facts(results: ResultSet) -> list[str]:
     dataset = manifest["dataset"]
     return [
         f"{manifest['experiment']['name']}, {manifest.get('created_at', '')[:10]}: "
-        f"{rows} of {planned} rows in {len(results.cells)} cells",
+        f"{rows} of {planned} lanes in {len(results.cells)} cells",
         f"{_side(manifest['pair']['sender'])} to {_side(manifest['pair']['receiver'])}",
         f"dataset: {dataset['rows']} rows, SHA-256 {dataset['sha256'][:12]}…",
     ]
