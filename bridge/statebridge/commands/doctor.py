@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from statebridge.commands.options import AsJson, Device, ExperimentFile, Set, read_changes
+from statebridge.commands.options import AsJson, Device, ExperimentFile, Limit, Set, read_changes
 
 
 def doctor(
@@ -16,9 +16,7 @@ def doctor(
     out: Annotated[
         Path | None, typer.Option(help="Where the run would be written.", show_default=False)
     ] = None,
-    limit: Annotated[
-        int | None, typer.Option(help="Run the first rows only.", min=1, show_default=False)
-    ] = None,
+    limit: Limit = None,
     device: Device = None,
     changes: Set = None,
     as_json: AsJson = False,

@@ -17,6 +17,9 @@ from statebridge.commands.options import (
     Device,
     Executor,
     ExperimentFile,
+    Limit,
+    MaxLanes,
+    NoDecode,
     Set,
     Workers,
     executor_changes,
@@ -28,18 +31,13 @@ from statebridge.progress import print_caution, show_progress
 def layer_search(
     file: ExperimentFile,
     out: Annotated[Path, typer.Option(help="Directory; an earlier layer search there goes on.")],
-    limit: Annotated[int | None, typer.Option(help="Run the first rows only.", min=1)] = None,
+    limit: Limit = None,
     device: Device = None,
-    max_lanes: Annotated[
-        int | None, typer.Option(help="Lanes decoded together; sized from memory if not given.")
-    ] = None,
+    max_lanes: MaxLanes = None,
     executor: Executor = None,
     workers: Workers = None,
     address: Address = None,
-    no_decode: Annotated[
-        bool,
-        typer.Option("--no-decode", help="Measure log-probability, rank and KL; no text."),
-    ] = False,
+    no_decode: NoDecode = False,
     changes: Set = None,
     as_json: AsJson = False,
 ) -> None:

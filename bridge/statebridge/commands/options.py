@@ -44,6 +44,13 @@ Address = Annotated[
     str | None,
     typer.Option(help="Ray cluster, HOST:PORT or auto; this machine alone if not given."),
 ]
+Limit = Annotated[int | None, typer.Option(help="Run the first rows only.", min=1)]
+MaxLanes = Annotated[
+    int | None, typer.Option(help="Lanes decoded together; sized from memory if not given.")
+]
+NoDecode = Annotated[
+    bool, typer.Option("--no-decode", help="Measure log-probability, rank and KL; no text.")
+]
 Remote = Annotated[
     str | None,
     typer.Option(help="local (nnsight's serialisation, run here), ndif, or a URL."),

@@ -18,6 +18,9 @@ from statebridge.commands.options import (
     Device,
     Executor,
     ExperimentFile,
+    Limit,
+    MaxLanes,
+    NoDecode,
     Remote,
     Set,
     Workers,
@@ -32,14 +35,12 @@ from statebridge.progress import print_caution, show_progress
 def run(
     file: ExperimentFile,
     out: Annotated[Path, typer.Option(help="Run directory; an earlier run there goes on.")],
-    limit: Annotated[int | None, typer.Option(help="Run the first rows only.", min=1)] = None,
+    limit: Limit = None,
     device: Device = None,
     path: Annotated[
         str | None, typer.Option(help="shared (the default here) or plain.", show_default=False)
     ] = None,
-    max_lanes: Annotated[
-        int | None, typer.Option(help="Lanes decoded together; sized from memory if not given.")
-    ] = None,
+    max_lanes: MaxLanes = None,
     rng: Annotated[
         str | None, typer.Option(help="derangement, per-row or published draws.")
     ] = None,
@@ -47,10 +48,7 @@ def run(
     executor: Executor = None,
     workers: Workers = None,
     address: Address = None,
-    no_decode: Annotated[
-        bool,
-        typer.Option("--no-decode", help="Measure log-probability, rank and KL; no text."),
-    ] = False,
+    no_decode: NoDecode = False,
     changes: Set = None,
     as_json: AsJson = False,
 ) -> None:
