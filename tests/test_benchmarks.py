@@ -113,6 +113,7 @@ def _block_weights(model: Any) -> list[tuple[str, torch.Tensor]]:
     return [(name, p) for name, p in block.named_parameters() if p.ndim == 2]
 
 
+@pytest.mark.slow
 def test_flips_are_found_and_measured(tmp_path: Path) -> None:
     fast = ["--rows", "2", "--new-tokens", "4", "--out", str(tmp_path / "flips")]
     flips.main([*fast, "--dtypes", "float32"])

@@ -88,6 +88,7 @@ def test_a_notebook_shows_scores_and_escapes_names(done: statebridge.Run) -> Non
     assert shown.count("<tr>") == 4
 
 
+@pytest.mark.slow
 def test_report_and_tables_are_written(done: statebridge.Run, tmp_path: Path) -> None:
     assert done.report(tmp_path) == tmp_path / "report.html"
     assert "<html" in (tmp_path / "report.html").read_text("utf-8")

@@ -22,6 +22,7 @@ def test_without_a_mistake_it_runs(command: Command) -> None:
 # ---------------------------------------------------------------- the experiment file
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -78,6 +79,7 @@ def test_no_file_and_a_folder(command: Command) -> None:
     assert "mine.yaml: cannot be read: Is a directory" in command.refused(2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "words"),
     [

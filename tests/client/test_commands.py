@@ -64,6 +64,7 @@ def call(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     return run
 
 
+@pytest.mark.slow
 def test_run_scores_and_goes_on(call: Any, tmp_path: Path) -> None:
     out = tmp_path / "out"
     first = call("run", "e.yaml", "--out", out, "--json")
@@ -91,6 +92,7 @@ def test_the_plain_path_gives_the_same_tokens(call: Any, tmp_path: Path) -> None
         assert [row.token_ids for row in cell.lanes] == [row.token_ids for row in other.lanes]
 
 
+@pytest.mark.slow
 def test_changes_are_marked_against_the_baseline(call: Any, tmp_path: Path) -> None:
     assert call("run", "e.yaml", "--out", tmp_path / "out").code == 0
     results = read_run(tmp_path / "out")
@@ -103,6 +105,7 @@ def test_changes_are_marked_against_the_baseline(call: Any, tmp_path: Path) -> N
         assert row.prediction_changed == (row.first_changed_token is not None)
 
 
+@pytest.mark.slow
 def test_measuring_without_text(call: Any, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert call("run", "e.yaml", "--out", out, "--no-decode").code == 0
@@ -116,6 +119,7 @@ def test_measuring_without_text(call: Any, tmp_path: Path) -> None:
     assert "no prediction" in refused.err
 
 
+@pytest.mark.slow
 def test_export_reads_back(call: Any, tmp_path: Path) -> None:
     out, published = tmp_path / "out", tmp_path / "published"
     assert call("run", "e.yaml", "--out", out).code == 0
@@ -157,6 +161,7 @@ def test_a_margin_that_is_none_is_one_line(call: Any, tmp_path: Path) -> None:
         assert output.err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_fit_writes_translators_with_cards(call: Any, tmp_path: Path) -> None:
     out = tmp_path / "fitted"
     output = call("fit", "e.yaml", "--out", out, "--sender-layers", "0,1", "--json")
@@ -196,6 +201,7 @@ def test_doctor_says_what_is_ready(call: Any, tmp_path: Path) -> None:
     assert checks["layers"]["detail"] == "sender gpt_neox.layers.2, receiver gpt_neox.layers.2"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "missing", "words"),
     [

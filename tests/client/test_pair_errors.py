@@ -107,6 +107,7 @@ def _replace(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", BROKEN)
 def test_broken_model_folders(how: str, command: Command) -> None:
     breaks, words = BROKEN[how]
@@ -238,6 +239,7 @@ def test_wrong_checkpoints(content: Any, code: int, words: str, command: Command
     assert not Path("pwned").exists()
 
 
+@pytest.mark.slow
 def test_wrong_translator_files(command: Command, pair_folder: Path) -> None:
     write_experiment(translators={42: "nowhere.safetensors"})
     assert "nowhere.safetensors: there is no such file" in command.refused(2)
@@ -255,6 +257,7 @@ def test_wrong_translator_files(command: Command, pair_folder: Path) -> None:
     assert "needs 16 to 24" in err
 
 
+@pytest.mark.slow
 def test_a_corpus_that_is_wrong(command: Command) -> None:
     fit: dict[str, Any] = {"kind": "ridge", "corpus": {"path": "text.txt"}}
     write_experiment(translators={"fit": fit})

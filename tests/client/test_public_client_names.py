@@ -69,6 +69,7 @@ def test_each_kind_of_input_has_methods(group: str) -> None:
     assert {"upload", "list", "get", "delete"} <= set(found)
 
 
+@pytest.mark.slow
 def test_the_import_loads_neither_torch_nor_what_is_slow() -> None:
     code = (
         "import sys, statebridge_client; first = set(sys.modules);"

@@ -102,6 +102,7 @@ def test_any_other_fit_is_made(runs: Runs, change: dict[str, Any]) -> None:
     assert runs.fitted(**change)[1]
 
 
+@pytest.mark.slow
 def test_another_layer_or_other_weights_are_another_fit(runs: Runs, pair_folder: Path) -> None:
     assert runs.fitted()[1]
     sender = declared(pair_folder).sender.model_copy(update={"layer": 0})

@@ -129,6 +129,7 @@ def test_the_same_again_is_taken_whole_and_said(
     assert work.rows(third) == work.rows(second)
 
 
+@pytest.mark.slow
 def test_of_an_overlapping_one_only_what_is_new_is_computed(
     work: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,6 +142,7 @@ def test_of_an_overlapping_one_only_what_is_new_is_computed(
     assert (more.lanes_reused, more.lanes_total) == (8, 18)
 
 
+@pytest.mark.slow
 def test_nobody_takes_from_others_what_was_not_shared(
     work: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,6 +158,7 @@ def test_nobody_takes_from_others_what_was_not_shared(
     assert work.rows(taken) == work.rows(shared)
 
 
+@pytest.mark.slow
 def test_a_deleted_job_leaves_nothing_behind(work: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
     first, other = work.run(), work.run("ben")
     jobs.delete_job(work.database, first.id)
@@ -205,6 +208,7 @@ def test_a_lane_damaged_in_one_job_is_taken_from_another(
     assert third.lanes_reused == LANES
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_it_ends_with_the_same_bytes(
     sqlite_work: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,6 +39,7 @@ def corpus() -> Held[CorpusHolder]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", [2, 3, 4])
 def test_a_database_of_an_earlier_version_is_brought_up(database_url: str, version: int) -> None:
     old = Database(database_url)

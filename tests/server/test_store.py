@@ -83,6 +83,7 @@ def test_an_upload_goes_with_the_last_key_that_holds_it(
     assert hold(database, held_upload(kind))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [DatasetHolder, CorpusHolder])
 def test_an_upload_is_not_deleted_under_a_submission(
     database: Database, kind: type[DatasetHolder | CorpusHolder]

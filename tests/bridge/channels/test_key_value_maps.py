@@ -251,6 +251,7 @@ def test_a_map_of_another_pair_is_refused() -> None:
         run(pair_of("llama"), 2, "shared", points, translators_by_seed=other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("pair", "fit", "words"),
     [

@@ -95,6 +95,7 @@ def test_nearest_donors_do_not_move_when_rows_are_reordered(
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rng", ["per-row", "published"])
 def test_no_row_is_its_own_donor_and_lone_rows_are_left_out(rng: str) -> None:
     run = _run(ROWS, rng=rng, decode=False)

@@ -56,6 +56,7 @@ def test_the_random_map_has_the_spectrum_of_least_squares() -> None:
     torch.testing.assert_close(values[2], values[0], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_row_rolled_out_alone_is_the_row_in_a_batch(family: str) -> None:
     model = traced(FAMILIES[family](2))
@@ -100,6 +101,7 @@ ROTARY: dict[str, Any] = dict(FAMILIES) | {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ROTARY)
 def test_keys_stripped_and_rotated_again_are_the_keys(family: str) -> None:
     module = ROTARY[family](3)

@@ -48,6 +48,7 @@ def test_the_taught_pair_carries_bits_and_its_controls_none(tmp_path: Path) -> N
     assert "bits at least" in run(*words)
 
 
+@pytest.mark.slow
 def test_any_experiment_runs_over_words_as_symbols(tmp_path: Path) -> None:
     tokenizer = tiny_tokenizer()
     save_pair_folder(tiny_neox(seed=1, layers=2, hidden=24), tokenizer, tmp_path / "model")

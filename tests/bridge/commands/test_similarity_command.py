@@ -61,6 +61,7 @@ def test_the_fitting_corpus_is_compared_over_every_layer(workplace: Path) -> Non
     assert all(0 <= pair.cka <= 1 for pair in found.pairs)
 
 
+@pytest.mark.slow
 def test_without_a_corpus_the_datasets_prompts_are_read(workplace: Path) -> None:
     shown = run(
         workplace / "dataset.json", "--sender-layers", "0.67", "--receiver-layers", "1,-1",

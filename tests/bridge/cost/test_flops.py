@@ -97,6 +97,7 @@ def counted(work: Callable[[], object]) -> int:
 families = pytest.mark.parametrize("name", CONFIGS)
 
 
+@pytest.mark.slow
 @families
 @pytest.mark.parametrize("length", [1, LENGTH])
 def test_a_full_pass(name: str, length: int) -> None:

@@ -190,6 +190,7 @@ datasets = st.lists(
 
 
 # The file is written anew by each example, so the folder may be shared between them.
+@pytest.mark.slow
 @settings(
     max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
 )

@@ -59,6 +59,7 @@ def effects_at(sender: TracedModel, layer: int) -> dict[tuple[str, str], AnswerC
     return {(e.positions, e.replacement): e.gold for e in found}
 
 
+@pytest.mark.slow
 def test_replacing_used_states_alone_takes_the_sender_to_chance(
     sender: TracedModel,
 ) -> None:

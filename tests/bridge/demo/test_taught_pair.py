@@ -222,6 +222,7 @@ def test_spellings_differ_for_every_two_names(tokenizer):
     assert torch.linalg.matrix_rank(vectors, rtol=1e-4) == FEATURES + 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", SIDES)
 def test_the_committed_model_answers_held_out_rows(side):
     model = load_model(ModelAtLayer(model=str(taught_pair_folders()[side]), layer=0.67))

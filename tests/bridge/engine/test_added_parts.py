@@ -101,6 +101,7 @@ class _Answers(Source):
 SOURCES.add("test_answers")(_Answers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
@@ -150,6 +151,7 @@ class _Odd(InProcess):
 EXECUTORS.add("test_odd")(_Odd)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("way", "words"),
     [

@@ -226,6 +226,7 @@ CHANGES: dict[str, tuple[Callable[[Setting], None], frozenset[str]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", CHANGES)
 def test_what_changes_a_key(which: str) -> None:
     change, expected = CHANGES[which]

@@ -75,6 +75,7 @@ def _experiment(**fields: Any) -> Experiment:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["bloom", "lfm2"])
 def test_a_model_that_does_not_fit_takes_the_plain_path(kind: str) -> None:
     model = _model(kind)

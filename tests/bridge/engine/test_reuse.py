@@ -229,6 +229,7 @@ def test_a_run_does_not_depend_on_the_store_for_what_it_is(
     assert manifests[0] == manifests[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["gone", "changed", "cut", "no text"])
 def test_damaged_lanes_that_were_set_aside_are_computed(
     damage: str,

@@ -50,6 +50,7 @@ def test_a_fit_stands_in_it_as_it_is_written(printed: dict[str, Any]) -> None:
         assert one_fit["additionalProperties"] is False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_experiments_here_fit_the_schema(path: Path, printed: dict[str, Any]) -> None:
     jsonschema = pytest.importorskip("jsonschema")

@@ -19,6 +19,7 @@ from statebridge.figures.texts import _LOOKS
 from tests.bridge.figures.made_run import made_run
 
 
+@pytest.mark.slow
 def test_saves_vector_and_raster(tmp_path: Path) -> None:
     written = figures.save_figure(figures.containment(made_run(rows=6)), tmp_path / "a.b")
     assert [path.name for path in written] == ["a.b.svg", "a.b.pdf", "a.b.png"]
@@ -39,6 +40,7 @@ def test_the_same_results_give_the_same_bytes(file_format: str) -> None:
     assert b"CreationDate" not in first
 
 
+@pytest.mark.slow
 def test_drawing_leaves_the_callers_settings_alone() -> None:
     before = dict(matplotlib.rcParams)
     figure_bytes(figures.containment(made_run(rows=6)), "png")

@@ -36,6 +36,7 @@ def made(senders: int = 2, receivers: int = 3, positions: int = 900) -> Similari
     )
 
 
+@pytest.mark.slow
 def test_squares_hold_their_numbers_at_their_layers() -> None:
     found = made()
     drawing = similarity_map(found)

@@ -70,6 +70,7 @@ def test_there_is_a_run_for_each_pair_of_layers(results: LayerSearchResults) -> 
         assert (sides["sender"]["layer"], sides["receiver"]["layer"]) == layers
 
 
+@pytest.mark.slow
 def test_each_run_is_what_it_would_be_alone(results: LayerSearchResults, tmp_path: Path) -> None:
     pair, experiment = tiny_pair(), of_tiny_pair()
     at = Pair(pair.sender.at_layer(2), pair.receiver.at_layer(3))
@@ -213,6 +214,7 @@ def test_a_directory_of_something_else_is_refused(searched: Path, tmp_path: Path
         read_layer_search(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_directory_of_an_earlier_version_is_read_and_goes_on(
     searched: Path, results: LayerSearchResults, tmp_path: Path
 ) -> None:

@@ -38,6 +38,7 @@ def test_an_ordinary_checkpoint_needs_no_caution(tmp_path: Path) -> None:
     assert _load(_saved(tmp_path, temperature=0.6, top_p=0.9, max_length=99)).cautions == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("setting", "value"),
     [

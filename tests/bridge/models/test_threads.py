@@ -45,6 +45,7 @@ def test_a_declared_number_of_threads_is_left(
     assert torch.get_num_threads() == 2
 
 
+@pytest.mark.slow
 def test_openmp_waits_without_spinning() -> None:
     """As torch's own OpenMP library prints it when it is loaded."""
     done = subprocess.run(

@@ -48,6 +48,7 @@ def test_the_list_has_every_run_and_its_progress(client: httpx.Client) -> None:
     assert "last commit" in page.text
 
 
+@pytest.mark.slow
 def test_a_run_has_its_scores_files_and_report(client: httpx.Client) -> None:
     page = client.get("/experiments/first").text
     assert "example/sender, layer 1" in page

@@ -52,6 +52,7 @@ def test_hashes_versions_and_validation_are_shown(runs: Path, tmp_path: Path) ->
     assert "3 of 3 cells pass" in page
 
 
+@pytest.mark.slow
 def test_the_same_runs_give_the_same_files(runs: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_site([runs], tmp_path / name, figures=False)

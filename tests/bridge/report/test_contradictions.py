@@ -52,6 +52,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     return report_of(private_study(30, 2), tmp_path_factory.mktemp("report"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("channel", "shuffled", "floor"), [(0, 0, 0), (4, 1, 2), (60, 59, 0)])
 def test_no_statement_contradicts_another(
     channel: int, shuffled: int, floor: int, tmp_path: Path
@@ -59,6 +60,7 @@ def test_no_statement_contradicts_another(
     assert contradictions(report_of(private_study(channel, shuffled, floor), tmp_path)) == []
 
 
+@pytest.mark.slow
 def test_a_verdict_on_unseen_rows_contradicts_nothing(tmp_path: Path) -> None:
     table = private_study(40, 2)
     ids = [lane.row_id for lane in table.cells[0].lanes]

@@ -195,6 +195,7 @@ def test_a_run_is_validated_against_its_own_plan(
     assert "shuffled_translation/seed456" in broken.text
 
 
+@pytest.mark.slow
 def test_published_files_are_not_validated_unless_asked(run: ResultSet, tmp_path: Path) -> None:
     published = replace(run, manifest=None, dataset={})
     page = quick(published, tmp_path)
@@ -301,6 +302,7 @@ def test_published_mode_shows_its_tables_and_judges_by_clusters(
     assert "No verdict" not in page.text
 
 
+@pytest.mark.slow
 def test_a_comparison_with_another_baseline_gets_its_verdict(
     run: ResultSet, tmp_path: Path
 ) -> None:
@@ -378,6 +380,7 @@ def test_refuses_results_without_rows(tmp_path: Path) -> None:
         write_report(ResultSet([]), tmp_path)
 
 
+@pytest.mark.slow
 def test_refuses_a_folder_that_is_a_file(run: ResultSet, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     comparison = compare(run, settings=QUICK)

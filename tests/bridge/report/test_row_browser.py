@@ -378,6 +378,7 @@ def test_rows_are_ordered_by_the_bits_that_a_condition_wins(
     assert shown == f"{min(change.values()) / np.log(2):.1f} bits".replace("-", "\u2212")
 
 
+@pytest.mark.slow
 def test_twenty_thousand_rows_stay_fluid(browser: Browser, tmp_path: Path) -> None:
     run = made_run(["no_inject", "replace"], rows=200, seeds=(1,))
     for cell in run.cells:

@@ -312,6 +312,7 @@ def test_nothing_is_left_of_a_run_that_could_not_start(translator: Path, tmp_pat
         assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_fit_killed_before_its_card_is_done_again(tmp_path: Path) -> None:
     corpus = {"generate": {"rows": 40, "seed": 9}, "max_tokens": 40}
     fit = {"kind": "ridge", "corpus": corpus}

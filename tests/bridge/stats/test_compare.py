@@ -321,6 +321,7 @@ def test_published_mode_pools_runs_over_their_own_rows() -> None:
     assert found.n_rows == 3
 
 
+@pytest.mark.slow
 def test_a_comparison_survives_json() -> None:
     for mode in ("clustered", "published"):
         found = compare(study(), ("no_inject", "nl_relay"), mode=mode, settings=QUICK)
@@ -351,6 +352,7 @@ def test_order_of_cells_and_rows_never_matters(key: int) -> None:
     assert found == expected
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=8)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["new", "additive"]), st.integers(500, 999))
 def test_adding_a_cell_never_changes_another(key: int, condition: str, seed: int) -> None:

@@ -52,6 +52,7 @@ def check(found: Measured, *, most: float = MOST) -> None:
         assert found.covered <= most + 2.5 * found.error, found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "study",
     [
@@ -125,6 +126,7 @@ def test_a_true_null_is_rejected_as_often_as_it_says(study: Study) -> None:
     assert found.above + found.below <= 5.5 + 2.5 * found.error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runs", [1, 3])
 @pytest.mark.parametrize("gained", [0.0, 0.01])
 def test_equivalence_is_falsely_claimed_no_more_than_alpha(runs: int, gained: float) -> None:

@@ -100,6 +100,7 @@ def test_rows_that_were_chosen_on_never_move_what_is_reported() -> None:
     assert after.comparison == before.comparison
 
 
+@pytest.mark.slow
 def test_choosing_on_noise_finds_nothing_on_the_other_rows() -> None:
     """Over many searches of pure noise the chosen mean is too high, the reported one is not."""
     chosen, reported = [], []

@@ -105,6 +105,7 @@ def test_an_empty_comparison_is_refused() -> None:
         comparison_table(comparison.model_copy(update={"differences": ()}))
 
 
+@pytest.mark.slow
 @needs_shared
 def test_the_published_deltas_and_intervals() -> None:
     comparison = compare(

@@ -80,6 +80,7 @@ def test_bad_rows_are_refused() -> None:
         row_table(results([one]))
 
 
+@pytest.mark.slow
 @needs_shared
 def test_the_published_rows_hold_the_published_scores() -> None:
     given = read_published(SHARED / "published")

@@ -76,6 +76,7 @@ def test_takes_states_of_any_float_dtype(dtype: torch.dtype) -> None:
         assert torch.equal(store.rows(torch.arange(4))[0], sender.to(dtype).float())
 
 
+@pytest.mark.slow
 def test_holds_no_states_in_memory_and_leaves_no_file(tmp_path: Path) -> None:
     living: list[weakref.ref[torch.Tensor]] = []
 

@@ -174,6 +174,7 @@ def test_leaves_the_global_generator_alone(store: PositionStore) -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["affine", "mlp_1hidden", "low_rank", "gated"])
 def test_beats_the_mean_baseline_on_linear_data(kind: str) -> None:
     settings = TrainingSettings(

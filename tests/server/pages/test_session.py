@@ -18,6 +18,7 @@ def site(tmp_path: Path) -> Site:
     return Site(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_browser_without_a_key_is_asked_to_sign_in(site: Site) -> None:
     site.key("ann")
     browser = site.browser()

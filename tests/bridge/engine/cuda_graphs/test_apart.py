@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
+import pytest
+
 import statebridge
 
 ROOT = Path(statebridge.__file__).parent
@@ -22,6 +24,7 @@ def _imports(nodes: list[ast.AST]) -> set[str]:
     return found
 
 
+@pytest.mark.slow
 def test_only_the_seam_imports_it_and_only_in_functions() -> None:
     users = set()
     for path in ROOT.rglob("*.py"):

@@ -103,6 +103,7 @@ def test_every_family_equals_generate_row_by_row(family: str, lengths: tuple[int
     assert recorder.played
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("look_every", [1, 5, 50])
 def test_lanes_that_end_leave_and_the_others_are_unchanged(look_every: int) -> None:
     model, prompts = _model("gpt2"), _prompts(23, (1, 7), seed=3)

@@ -181,6 +181,7 @@ def test_buffers_grow_with_the_groups_and_never_shrink(model: TracedModel) -> No
     assert hold.recorded == 2
 
 
+@pytest.mark.slow
 def test_recorded_steps_and_buffers_are_bounded() -> None:
     model = traced(tiny_neox(1, layers=2, hidden=16, heads=2, vocab=40))
     hold = StepHold(TapeRecorder())
@@ -229,6 +230,7 @@ def test_other_attention_is_decoded_dynamically_with_one_warning(
         assert found == decode_lanes(other, _lanes(other), SETTINGS, step="dynamic")
 
 
+@pytest.mark.slow
 def test_a_model_has_one_hold_until_its_weights_move(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

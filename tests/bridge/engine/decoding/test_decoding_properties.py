@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 import nnsight
+import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -48,6 +49,7 @@ def _small() -> TracedModel:
     return TracedModel.wrap(model, tiny_tokenizer(), 0)
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(prompts=prompts, penalty=penalties, size=st.integers(0, 5), new_tokens=st.integers(1, 12))
 @example(prompts=[[0]], penalty=1.3, size=3, new_tokens=12)
@@ -89,6 +91,7 @@ def _model(family: str, seed: int, hidden: int) -> Any:
     return build(seed, layers=DEPTH, hidden=hidden, heads=2).to(torch.float64)
 
 
+@pytest.mark.slow
 @settings(max_examples=12)
 @given(data=st.data())
 def test_random_experiments_equal_the_oracle(data: st.DataObject) -> None:

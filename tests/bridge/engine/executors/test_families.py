@@ -173,6 +173,7 @@ def test_each_familys_states_are_the_same_alone_and_in_a_group() -> None:
             )
 
 
+@pytest.mark.slow
 def test_a_checkpoints_generation_config_changes_nothing() -> None:
     """Real checkpoints ask for sampling, penalties and several end tokens of their own."""
     receiver = _model("llama", 5)

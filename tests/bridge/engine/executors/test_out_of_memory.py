@@ -96,6 +96,7 @@ def test_groups_are_halved_until_they_fit(path: str, side: str, kind: str) -> No
         assert row.gold_logprob == pytest.approx(expected[key].gold_logprob, rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["shared", "plain"])
 def test_one_row_that_does_not_fit_is_an_error_of_one_line(path: str) -> None:
     block = PAIR.receiver.gpt_neox.layers[3]

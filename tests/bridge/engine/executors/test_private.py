@@ -134,6 +134,7 @@ def test_null_and_neutral_controls_equal_the_oracle() -> None:
     _odd(ELSEWHERE, Texts())
 
 
+@pytest.mark.slow
 def test_a_neutral_text_of_the_user_equals_the_oracle() -> None:
     names = ("private_last_neutral", "question_neutral")
     points = {name: ELSEWHERE[name] for name in names}
@@ -181,6 +182,7 @@ def test_prompts_of_other_words_equal_the_oracle() -> None:
     _odd(points, texts, prompts=prompts)
 
 
+@pytest.mark.slow
 def test_the_relay_is_the_one_of_the_shared_setting() -> None:
     pair, rows = llama_pair(), ROWS[:4]
     expected = run_cell(pair, rows, "nl_relay", **DECODING)
@@ -200,6 +202,7 @@ def test_the_relay_is_the_one_of_the_shared_setting() -> None:
 # ---------------------------------------------------------------- the bounds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["shared", "plain"])
 def test_divergence_is_from_the_same_prompt_without_a_baseline(path: str) -> None:
     pair, rows = neox_pair(), ROWS[:6]
@@ -258,6 +261,7 @@ def test_what_must_be_the_same_is_so_bit_for_bit(
         assert shared.prompt_len_receiver > alone.prompt_len_receiver
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["shared", "plain"])
 def test_the_receiver_sees_nothing_of_the_context(path: str) -> None:
     """Two datasets that differ in the words of their contexts alone give the same rows."""

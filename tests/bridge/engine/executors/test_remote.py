@@ -80,6 +80,7 @@ def test_the_published_experiment_runs_on_a_remote_host() -> None:
         assert not {name.split(".")[0] for name in host.names} & {"statebridge", "tests"}
 
 
+@pytest.mark.slow
 def test_local_simulation_gives_the_same_rows() -> None:
     oracle = neox_pair()
     translators = {42: random_translator(24, 32, seed=42)}
@@ -97,6 +98,7 @@ def test_local_simulation_gives_the_same_rows() -> None:
     assert simulated.rows == here.rows
 
 
+@pytest.mark.slow
 def test_more_logits_than_a_job_may_bring_are_several_jobs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -110,6 +110,7 @@ def test_a_sampled_run_is_compared_seed_by_seed(tmp_path: Path) -> None:
     assert {len(d.seeds) for d in found} == {2}
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_where_it_stopped_with_the_same_text(tmp_path: Path) -> None:
     fields: dict[str, Any] = {
         "decoding": DECODING | {"sample": {"temperature": 1.3}},

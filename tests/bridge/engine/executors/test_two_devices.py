@@ -131,6 +131,7 @@ def test_rows_are_those_of_one_device(which: str, folder: Path, tmp_path: Path) 
     assert [path.exists() for path in checks] == [which == "every condition"] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("two_gpus")
 def test_similarity_and_stitching_are_those_of_one_device(folder: Path) -> None:
     translator = random_translator(24, 32, seed=1, dtype=torch.float64)

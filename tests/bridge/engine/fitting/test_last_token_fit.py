@@ -116,6 +116,7 @@ def test_passages_cut_for_either_tokenizer_are_left_out(folder: Path) -> None:
     assert len(sent) == sum(length <= limit for length in lengths) < len(passages)
 
 
+@pytest.mark.slow
 def test_cards_of_two_families_state_how_they_were_fitted(folder: Path, tmp_path: Path) -> None:
     run_experiment(experiment(folder), tmp_path / "run")
     results = read_run(tmp_path / "run")

@@ -113,6 +113,7 @@ def _kill_when(stage: str, count: int) -> Any:
     return progress
 
 
+@pytest.mark.slow
 def test_a_run_with_sets_resumes_and_refuses_another_set(tmp_path: Path) -> None:
     for (name, seed), translator in _translators().items():
         (tmp_path / name).mkdir(exist_ok=True)
@@ -176,6 +177,7 @@ def test_a_set_that_no_condition_uses_is_neither_read_nor_fitted(tmp_path: Path)
     assert [folder.name for folder in (tmp_path / "out" / "translators").iterdir()] == ["used"]
 
 
+@pytest.mark.slow
 def test_a_private_experiment_from_its_file_to_the_score_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

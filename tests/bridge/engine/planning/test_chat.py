@@ -92,6 +92,7 @@ def test_the_answer_begins_the_turn_without_a_space() -> None:
     assert list(ids).count(tokenizer.bos_token_id) == 1
 
 
+@pytest.mark.slow
 def test_a_base_model_is_unaffected() -> None:
     base = _run(_pair(senders=None, receivers=None), PROMPTS | {"chat": "auto"})
     assert base.rows == _run(_pair(), PROMPTS).rows
@@ -139,6 +140,7 @@ def test_a_template_is_told_the_same_day_every_day() -> None:
 # ---------------------------------------------------------------- the question, in a template
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["shared", "plain"])
 def test_the_question_is_found_at_the_end_of_both_turns(path: str) -> None:
     oracle = neox_pair()

@@ -8,6 +8,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from statebridge.data import generate_multihop
 from statebridge.engine.executors.in_process import open_path
 from statebridge.runs.plan import Plan
@@ -53,6 +55,7 @@ def test_a_plan_that_was_sent_runs_to_the_same_results() -> None:
     assert found == done.rows
 
 
+@pytest.mark.slow
 def test_a_plan_is_read_without_torch(tmp_path: Path) -> None:
     plan = _run().workload.plan
     file = tmp_path / "plan.pickle"

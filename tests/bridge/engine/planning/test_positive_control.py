@@ -41,6 +41,7 @@ def declared(folder: Path, **fields: Any) -> Experiment:
     )
 
 
+@pytest.mark.slow
 def test_a_run_keeps_its_control_beside_its_rows(tmp_path: Path) -> None:
     experiment = declared(tmp_path)
     run_experiment(experiment, tmp_path / "run")

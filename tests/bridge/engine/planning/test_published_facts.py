@@ -64,6 +64,7 @@ def _published(name: str) -> list[dict[str, Any]]:
     return samples
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(p.stem[3:] for p in (SHARED / "published").glob("h1_*")))
 def test_all_396_prompts_have_the_published_length_and_gold(name: str) -> None:
     workload = _workload()

@@ -58,6 +58,7 @@ LAST = RAW | {"positions": "last", "source_positions": "last", "prompt": "questi
 LONG_ROWS = [ROWS[0] | {"question": LONG}, ROWS[1]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
@@ -234,6 +235,7 @@ def test_an_unknown_channel_is_one_mistake(folder: Path) -> None:
     assert list(missing(declared(folder, conditions=["no_inject", condition]))) == ["names"]
 
 
+@pytest.mark.slow
 def test_another_run_in_the_directory_is_found(folder: Path, tmp_path: Path) -> None:
     run_experiment(declared(folder, conditions=["no_inject"]), tmp_path)
     assert missing(declared(folder, conditions=["no_inject"], limit=1), tmp_path) == {}
@@ -241,6 +243,7 @@ def test_another_run_in_the_directory_is_found(folder: Path, tmp_path: Path) -> 
     assert "was started with another experiment.decoding" in missing(other, tmp_path)["disk"]
 
 
+@pytest.mark.slow
 def test_the_time_has_fits_texts_and_controls(folder: Path) -> None:
     experiment = declared(
         folder,

@@ -251,6 +251,7 @@ def test_every_check_equals_forward_hooks(family: str) -> None:
     assert patched > 15
 
 
+@pytest.mark.slow
 def test_both_paths_and_every_batch_size_give_the_same() -> None:
     pair = neox()
     whole = run_sender_checks(planned(pair), max_lanes=500)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -65,6 +66,7 @@ def test_any_yaml(value: Any) -> None:
     _parse(yaml.safe_dump(value, allow_unicode=True))
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(field=WORDS, value=values)
 def test_any_value_of_any_field(field: str, value: Any) -> None:

@@ -91,6 +91,7 @@ CELLS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rows", "runs", "discordance", "family"), [(396, 1, 0.1, 10), (64, 3, 0.2, 1)]
 )

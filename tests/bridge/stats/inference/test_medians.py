@@ -39,6 +39,7 @@ def test_few_rows_give_no_limits() -> None:
     assert median_limits(np.arange(6.0), 0.95, exact=True) == (0.0, 5.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [32, 100])
 @pytest.mark.parametrize(
     "shape",

@@ -89,6 +89,7 @@ def test_confusions_with_a_pattern_are_more_than_the_bound() -> None:
     assert value < estimated_bits(counts) <= _bits(pairs) == 3.0
 
 
+@pytest.mark.slow
 def test_the_interval_covers_and_its_low_end_is_a_bound() -> None:
     draws = np.random.default_rng(11)
     for chances in KNOWN.values():

@@ -113,6 +113,7 @@ def test_fitting_trains_through_the_receiver(path: Path, pair: Pair, tmp_path: P
     assert trained.quality[0].normalised.r2 < alone.quality[0].normalised.r2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "fields", "built", "method"),
     [

@@ -87,6 +87,7 @@ def test_is_what_a_run_measures(
         torch.testing.assert_close(losses.divergence.float(), expected[:, 1], atol=1e-6, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("through", ["private_last", "private_placeholder", "replace"])
 def test_skyline_reads_everything(through: str, tmp_path: Path) -> None:
     pair = engine_pair(neox_pair(torch.float64))

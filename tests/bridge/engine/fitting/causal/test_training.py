@@ -110,6 +110,7 @@ def test_other_families_and_dtypes(path: Path, family: str, dtype: torch.dtype) 
     assert trained.dtype == torch.float32
 
 
+@pytest.mark.slow
 def test_a_word_that_only_the_sender_reads_reaches_the_receiver(tmp_path: Path) -> None:
     """One question, two contexts, two answers: without the channel the loss cannot pass ln 2."""
     pair = engine_pair(neox_pair())
@@ -158,6 +159,7 @@ def test_the_given_translator_is_left_as_it_was(rows: FrozenRows, pair: Pair) ->
     assert not torch.equal(trained.weights()["weight"], before["weight"])
 
 
+@pytest.mark.slow
 def test_same_again_to_the_bit_and_other_seed_not(path: Path, pair: Pair) -> None:
     state = torch.get_rng_state()
     results = []
