@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 IntervalMethod = Literal[
     "mover_mid_p",
     "mover_exact",
+    "proportion_exact",
     "median_order_statistics",
     "fieller_mid_p",
     "pooled_percentile_bootstrap",
@@ -29,10 +30,11 @@ IntervalMethod = Literal[
 ]
 """How an interval was made; each is described where it is computed.
 
-`mover_mid_p`, `mover_exact` (equivalence tests): of the mean of a metric from 0 to 1, rows as
-clusters (`statebridge.stats.inference.means`). `median_order_statistics`: of the median row of a
-metric without bounds (`statebridge.stats.inference.medians`). `fieller_mid_p`: of a share
-(`statebridge.stats.shares`). `pooled_percentile_bootstrap`: as published, seeds of a row taken as
+`mover_mid_p`, `mover_exact` (equivalence tests), `proportion_exact` (nearly all rows move to one
+side): of the mean of a metric from 0 to 1, rows as clusters (`statebridge.stats.inference.means`).
+`median_order_statistics`: of the median row of a metric without bounds
+(`statebridge.stats.inference.medians`). `fieller_mid_p`: of a share (`statebridge.stats.shares`).
+`pooled_percentile_bootstrap`: as published, seeds of a row taken as
 independent (`statebridge.papers.linear_translation.bootstrap`). `tost_normal`: the interval that
 the published equivalence test amounts to.
 """

@@ -225,6 +225,11 @@ def _remarks(
                 f"{where}: only {leaving} of {n} rows leave the commonest difference; the "
                 "interval may be wider than its level needs"
             )
+        elif interval is not None and interval.method == "proportion_exact":
+            remarks.append(
+                f"{where}: nearly all of the {n} rows move to one side; the interval may be "
+                "wider than its level needs"
+            )
     elif is_constant(deltas):
         remarks.append(f"{where}: every row has the same delta; there is no interval and no test")
     elif interval is None:

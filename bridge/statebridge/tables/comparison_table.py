@@ -19,6 +19,7 @@ from statebridge.tables.table import Column, Range, Table, Value
 METHOD_NAMES: dict[IntervalMethod, str] = {
     "mover_mid_p": "mid-P limits of gained and lost rows, rows as clusters",
     "mover_exact": "exact limits of gained and lost rows, rows as clusters",
+    "proportion_exact": "exact limits of a proportion, rows as clusters",
     "median_order_statistics": "order statistics of the median row, rows as clusters",
     "fieller_mid_p": "Fieller's limits by mid-P, rows as clusters",
     "pooled_percentile_bootstrap": "percentile bootstrap over rows and seeds pooled, as published",

@@ -55,7 +55,7 @@ def test_a_run_has_its_scores_files_and_report(client: httpx.Client) -> None:
     assert "questions.jsonl" in page
     scores = client.get("/experiments/first/scores").text
     assert "0.500" in scores
-    assert "[0.228, 0.772]" in scores
+    assert "[0.227, 0.773]" in scores
     rows = client.get("/experiments/first/rows.jsonl")
     assert len(rows.content.splitlines()) == ROWS * len(CELLS)
     assert rows.headers["content-disposition"] == 'attachment; filename="rows.jsonl"'

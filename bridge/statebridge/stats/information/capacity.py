@@ -1,14 +1,13 @@
 """Bits that the channels of a run carry in one use, from rows whose answer is one of K symbols.
 
 The rows name K in the attribute `symbols` (`statebridge.tasks.symbols`), and the receiver's text
-names one of the K answers, or none. Seeds of one row are not independent: each is a part of one
-count, so that the interval is as wide as if a row had been run once.
+names one of the K answers, or none. Seeds of one row are not independent: they are averaged first,
+and the rows are the sample.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
@@ -125,13 +124,13 @@ def _uses(results: ResultSet, count: int, rows: Mapping[str, DatasetRow]) -> lis
     sent_bytes = {cost.condition: cost.sent_bytes for cost in _costs(some)}
     uses = []
     for group in condition_cells(some):
-        table, n_rows = _counts(group, rows, numbers, named)
+        table, right, naming = _counts(group, rows, numbers, named)
         if (missing := count - int((table.sum(axis=1) > 0).sum())) > 0:
             raise ResultError(
                 f"capacity: {missing} of {count} symbols are in no row of {group.condition} yet; "
                 f"run all rows, at least {count} for {count} symbols"
             )
-        value, low, high = bits_at_least(table, level=LEVEL, key=(group.direction, group.condition))
+        value, low, high = bits_at_least(right, naming, count, level=LEVEL)
         uses.append(
             ChannelUse(
                 direction=group.direction,
@@ -139,9 +138,9 @@ def _uses(results: ResultSet, count: int, rows: Mapping[str, DatasetRow]) -> lis
                 role=group.role,
                 symbols=count,
                 seeds=len(group.cells),
-                n_rows=n_rows,
-                right=float(np.trace(table) / n_rows),
-                named=float(table[:, :-1].sum() / n_rows),
+                n_rows=len(right),
+                right=float(right.mean()),
+                named=float(naming.mean()),
                 bits_at_least=value,
                 low=low,
                 high=high,
@@ -169,18 +168,24 @@ def _counts(
     rows: Mapping[str, DatasetRow],
     numbers: Mapping[str, int],
     named: NamedSymbol,
-) -> tuple[Floats, int]:
-    """Counts (K, K + 1) of symbol sent by symbol named, each row counted once over its seeds."""
-    lanes = [lane for cell in group.cells for lane in cell.lanes]
-    ids = [lane.row_id for lane in lanes]
-    times = Counter(ids)
-    table = np.zeros((len(numbers), len(numbers) + 1))
-    for lane in lanes:
+) -> tuple[Floats, Floats, Floats]:
+    """Counts (K, K + 1) of symbol sent by symbol named, and each row's shares right and named.
+
+    A row counts once over its seeds. The shares have shape (rows,).
+    """
+    found: dict[str, list[int | None]] = {}
+    for lane in (lane for cell in group.cells for lane in cell.lanes):
         if lane.prediction is None:
             raise ResultError(
                 f"capacity: {group.condition} was not decoded; run without --no-decode"
             )
-        found = named(lane.prediction)
-        sent = numbers[rows[lane.row_id].answer]
-        table[sent, len(numbers) if found is None else found] += 1 / times[lane.row_id]
-    return table, len(set(ids))
+        found.setdefault(lane.row_id, []).append(named(lane.prediction))
+    table = np.zeros((len(numbers), len(numbers) + 1))
+    right, naming = np.zeros(len(found)), np.zeros(len(found))
+    for place, (row_id, symbols) in enumerate(found.items()):
+        sent = numbers[rows[row_id].answer]
+        for symbol in symbols:
+            table[sent, len(numbers) if symbol is None else symbol] += 1 / len(symbols)
+        right[place] = symbols.count(sent) / len(symbols)
+        naming[place] = (len(symbols) - symbols.count(None)) / len(symbols)
+    return table, right, naming

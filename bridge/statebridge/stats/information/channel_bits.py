@@ -10,9 +10,8 @@ name the right one, Fano's inequality (Cover and Thomas, *Elements of Informatio
 
 and 0 below, h being the binary entropy. It is the mutual information itself where wrong answers
 are spread evenly: of a noiseless, symmetric, erasure or useless channel. Its interval needs no
-counts of single confusions: p and a are drawn from their posteriors under Jeffreys' priors (Brown,
-Cai and DasGupta, *Statistical Science* 16, 2001), and the value itself always belongs to it. The
-low end is a bound for every channel.
+counts of single confusions: p and a are shares, each with its limits, which are combined by MOVER
+for a product (`statebridge.stats.inference.means`). The low end is a bound for every channel.
 
 **Estimate.** Counts per confusion are few (a row or two of 128 to 1,024 symbols), and the plug-in
 estimate of a useless channel is then 3 to 6 bits. The correction of Miller and Madow leaves most of
@@ -29,47 +28,53 @@ import numpy as np
 import numpy.typing as npt
 
 from statebridge.errors import ResultError
-from statebridge.stats.inference.intervals import Floats, keyed_generator
-
-DRAWS = 10_000
+from statebridge.stats.inference.means import Floats, share_limits
 
 
 def bits_at_least(
-    counts: npt.ArrayLike, *, level: float = 0.95, key: tuple[object, ...] = ()
+    right: npt.ArrayLike, named: npt.ArrayLike, symbols: int, *, level: float = 0.95
 ) -> tuple[float, float, float]:
     """Return the lower bound on the bits of one use, and the ends of its interval.
 
     Args:
-        counts: (K, K + 1); symbol sent by symbol named, the last column for none. They need not
-            be whole numbers: several seeds of one row are parts of one count.
-        level: Of the interval.
-        key: Names of what is measured, for draws of its own.
+        right: Shape (rows,); share of a row's seeds that name the right symbol.
+        named: Shape (rows,); share of a row's seeds that name any symbol, at least `right`.
+        symbols: K, 2 or more.
+        level: Of the interval, which holds for other rows with the same symbols.
 
     Raises:
-        ResultError: Counts of another shape, negative or not finite, or a symbol never sent.
+        ResultError: No row, fewer than two symbols, or a share that is not one.
     """
-    table = _checked(counts)
-    symbols = len(table)
-    right, named, rows = float(np.trace(table)), float(table[:, :-1].sum()), float(table.sum())
-    generator = keyed_generator("channel_bits", symbols, *key)
-    tail = (1.0 - level) / 2.0
-    p = generator.beta(named + 0.5, rows - named + 0.5, DRAWS)
-    a = generator.beta(right + 0.5, named - right + 0.5, DRAWS)
-    low, high = np.quantile(_bound(p, a, symbols), [tail, 1.0 - tail])
-    value = (
-        float(_bound(np.array(named / rows), np.array(right / named), symbols)) if named else 0.0
-    )
-    return value, float(min(low, value)), float(max(high, value))
+    of_right, of_named = (np.asarray(each, dtype=np.float64) for each in (right, named))
+    if symbols < 2 or of_right.ndim != 1 or not len(of_right) or of_right.shape != of_named.shape:
+        raise ResultError("channel bits: give a share for each row, and 2 symbols or more")
+    if not (of_right >= 0.0).all() or not (of_right <= of_named).all() or of_named.max() > 1.0:
+        raise ResultError("channel bits: give shares with 0 <= right <= named <= 1")
+
+    def bits(share: float) -> float:
+        return float(_bound(np.array(1.0), np.array(share), symbols))
+
+    p, (p_low, p_high) = float(of_named.mean()), share_limits(of_named, level)
+    if p == 0.0:
+        return 0.0, 0.0, p_high * bits(1.0)
+    naming = of_named > 0.0
+    a_low, a_high = share_limits(of_right[naming], level, sizes=of_named[naming])
+    each = bits(float(of_right.sum() / of_named.sum()))
+    value = p * each
+    down = np.hypot(each * (p - p_low), p * (each - bits(a_low)))
+    up = np.hypot(each * (p_high - p), p * (bits(a_high) - each))
+    return value, max(value - float(down), 0.0), min(value + float(up), bits(1.0))
 
 
 def estimated_bits(counts: npt.ArrayLike) -> float:
     """Return the mutual information of symbol sent and symbol named, in bits, by shrinkage.
 
     Args:
-        counts: As for `bits_at_least`.
+        counts: (K, K + 1); symbol sent by symbol named, the last column for none. They need not
+            be whole numbers: several seeds of one row are parts of one count.
 
     Raises:
-        ResultError: As for `bits_at_least`.
+        ResultError: Counts of another shape, negative or not finite, or a symbol never sent.
     """
     table = _checked(counts)
     sent = table.sum(axis=1)

@@ -72,12 +72,18 @@ def test_every_condition_at_every_number_of_symbols() -> None:
 
 
 def test_seeds_of_a_row_count_as_one_row() -> None:
+    half = capacity(_run({"private_last": lambda right, row, seed: right if row % 4 < 2 else ""}))
+    use = half.of("private_last")[1]
+    assert (use.seeds, use.n_rows, use.right) == (2, 80, 0.5)
+    one = capacity(_run({"skyline": lambda right, row, seed: right if row % 4 < 2 else ""}))
+    ends = one.of("skyline")[1]
+    assert (use.low, use.high) == pytest.approx((ends.low, ends.high))
+
+
+def test_a_row_right_under_one_of_two_seeds_is_half_a_row() -> None:
     half = capacity(_run({"private_last": lambda right, row, seed: right if seed == 1 else ""}))
     use = half.of("private_last")[1]
     assert (use.seeds, use.right, use.bits_at_least) == (2, 0.5, pytest.approx(1.5))
-    one = capacity(_run({"skyline": lambda right, row, seed: right if row % 4 < 2 else ""}))
-    ends = one.of("skyline")[1]
-    assert use.high - use.low == pytest.approx(ends.high - ends.low, abs=0.05)
 
 
 def test_the_symbol_named_first_on_the_first_line_counts() -> None:
