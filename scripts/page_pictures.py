@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import socket
 import tempfile
 import threading
 from pathlib import Path
 
+import uvicorn
 from playwright.sync_api import Page, sync_playwright
 
 from statebridge.pages.local_server import LocalServer
@@ -19,6 +21,8 @@ from statebridge.pages.run_folders import RunFolders
 from statebridge.pages.site import write_site
 from statebridge.report import write_report
 from statebridge.results.read_results import read_sources
+from statebridge_server.api.app import create_app
+from statebridge_server.settings import fixed_settings
 
 WIDTH, HEIGHT = 1100, 760
 
@@ -48,6 +52,7 @@ def draw(runs: list[Path], out: Path, chromium: str) -> list[Path]:
         (report,) = write_report(
             read_sources(runs[:1]), Path(folder) / "report", formats=("html",), figures=False
         )
+        files.append(_editor(page, Path(folder) / "data", out / "pages-submit.png"))
         page.set_viewport_size({"width": 1280, "height": 800})
         page.goto(report.as_uri())
         answer = page.locator("#answer").bounding_box()
@@ -59,6 +64,28 @@ def draw(runs: list[Path], out: Path, chromium: str) -> list[Path]:
     server.shutdown()
     server.server_close()
     return files
+
+
+def _editor(page: Page, data: Path, file: Path) -> Path:
+    """Draw the editor of a server without workers: a mistake, completions, the check."""
+    pair = {"sender": {"model": "example/sender"}, "receiver": {"model": "example/receiver"}}
+    app = create_app(fixed_settings({"data": data, "pairs": {"small": pair}}))
+    served = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", ws="none"))
+    listener = socket.create_server(("127.0.0.1", 0))
+    thread = threading.Thread(target=served.run, args=([listener],))
+    thread.start()
+    page.goto(f"http://127.0.0.1:{listener.getsockname()[1]}/submit")
+    page.locator("form[data-ready]").wait_for()
+    field = page.get_by_label("Experiment file")
+    field.fill(field.input_value().replace("seeds:", "sedes:") + "dtype: ")
+    page.locator(".lines .wrong").first.wait_for()
+    field.press("Control+End")
+    field.press("Control+Space")
+    _picture(page, file)
+    page.goto("about:blank")
+    served.should_exit = True
+    thread.join()
+    return file
 
 
 def _picture(page: Page, file: Path) -> Path:

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import NamedTuple
 
 
 class StatebridgeError(Exception):
@@ -40,8 +41,22 @@ class InputError(StatebridgeError):
     exit_code = 2
 
 
+class Mistake(NamedTuple):
+    """One mistake in an experiment file."""
+
+    line: int | None
+    """Counted from 1; None where the file has no such place, or there is no file."""
+    field: str
+    """Its path, such as `decoding.max_new_tokens`; empty for text that cannot be read."""
+    problem: str
+
+
 class ExperimentError(InputError):
     """An experiment file, or a condition declared in it, is wrong."""
+
+    mistakes: tuple[Mistake, ...] = ()
+    """All that were found in the file, the one in the message first; empty where the file is
+    right by itself."""
 
 
 class DatasetError(InputError):

@@ -3,6 +3,7 @@ from .client import AsyncClient as AsyncClient
 from .client import Client as Client
 from .client import CorpusInfo as CorpusInfo
 from .client import DatasetInfo as DatasetInfo
+from .client import DoctorCheck as DoctorCheck
 from .client import ExperimentStatus as ExperimentStatus
 from .client import PairInfo as PairInfo
 from .client import RowScore as RowScore

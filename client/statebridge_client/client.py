@@ -12,6 +12,7 @@ from statebridge.experiment.reading.given import ExperimentLike
 from statebridge.results.service_records import (
     CorpusInfo,
     DatasetInfo,
+    DoctorCheck,
     ExperimentList,
     ExperimentStatus,
     PairInfo,
@@ -38,6 +39,7 @@ __all__ = [
     "Client",
     "CorpusInfo",
     "DatasetInfo",
+    "DoctorCheck",
     "ExperimentStatus",
     "PairInfo",
     "RowScore",
@@ -101,6 +103,27 @@ class ClientMethods(OnServer[S], Generic[S, R]):
             idempotency_key=idempotency_key,
         )
         return self._run(self._sender, status.id, status.name)
+
+    @operation
+    def doctor(
+        self, experiment: ExperimentLike, overrides: Mapping[str, Any] | None = None
+    ) -> Steps[list[DoctorCheck]]:
+        """Have the server check whether an experiment could run there; nothing is queued.
+
+        Local files that it names are uploaded, as by `submit`. The findings are those of
+        `statebridge doctor`; the experiment can run if each is `ready`.
+
+        Args:
+            experiment: A file, an `Experiment`, or its fields.
+            overrides: Fields to change, such as `{"limit": 10}`.
+
+        Raises:
+            InputError: The file or something that it names is wrong, or the server refuses it.
+            BusyError: Too many experiments wait for the doctor.
+            ServerError: The doctor gave no answer in its time.
+        """
+        checks = yield from submission.doctor(experiment, overrides)
+        return checks
 
     @operation
     def get(self, experiment_id: str) -> Steps[R]:

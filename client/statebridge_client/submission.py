@@ -26,10 +26,13 @@ from statebridge.experiment.declared import is_model_folder
 from statebridge.experiment.experiment import Dataset, Experiment, Fit, TranslatorSets
 from statebridge.experiment.reading.files import declared_files, set_field
 from statebridge.experiment.reading.given import ExperimentLike, as_declared, read_experiment
-from statebridge.results.service_records import ExperimentStatus
+from statebridge.results.service_records import DoctorAnswer, DoctorCheck, ExperimentStatus
 from statebridge_client.call import Call, model_of
 from statebridge_client.sender import Steps
 from statebridge_client.uploads import stored_corpus, stored_dataset, stored_translators
+
+DOCTOR_SECONDS = 900.0
+"""Longest wait for the doctor, whose answers are given one after another."""
 
 STORED = Path("/stored-on-the-server")
 """Replaces the path of a stored file that an experiment names by its SHA-256 alone."""
@@ -94,23 +97,51 @@ def submit(
     key = idempotency_key or secrets.token_hex(16)
     if not key.isascii() or not key.isprintable() or len(key) > 200:
         raise ExperimentError("idempotency_key: give up to 200 printable ASCII characters")
-    experiment = read_submitted(given, overrides)
-    body = as_declared(experiment)
-    _leave_out_this_machine(body)
-    body["dataset"] = yield from _dataset(experiment.dataset)
-    if experiment.translators is not None:
-        body["translators"] = yield from _translators(experiment)
+    content = yield from _uploaded(given, overrides)
     status: ExperimentStatus = yield Call(
         "POST",
         "/v1/experiments",
         model_of(ExperimentStatus),
         params={"priority": priority, "shared": shared},
         headers={"Content-Type": "application/json", "Idempotency-Key": key},
-        content=json.dumps(body, allow_nan=False).encode("ascii"),
+        content=content,
         repeatable=True,  # under its key it is queued once
         refused=ExperimentError,
     )
     return status
+
+
+def doctor(
+    given: ExperimentLike, overrides: Mapping[str, Any] | None = None
+) -> Steps[list[DoctorCheck]]:
+    """Upload what an experiment names and have the server check it; nothing is queued.
+
+    Raises:
+        StatebridgeError: The file, the rows or a translator is wrong, or the server refuses.
+    """
+    content = yield from _uploaded(given, overrides)
+    checks: list[DoctorCheck] = yield Call(
+        "POST",
+        "/v1/doctor",
+        model_of(DoctorAnswer, "checks"),
+        headers={"Content-Type": "application/json"},
+        content=content,
+        repeatable=True,  # nothing is stored
+        refused=ExperimentError,
+        read_seconds=DOCTOR_SECONDS,
+    )
+    return checks
+
+
+def _uploaded(given: ExperimentLike, overrides: Mapping[str, Any] | None) -> Steps[bytes]:
+    """Return an experiment as a server reads it, once the server has what it names."""
+    experiment = read_submitted(given, overrides)
+    body = as_declared(experiment)
+    _leave_out_this_machine(body)
+    body["dataset"] = yield from _dataset(experiment.dataset)
+    if experiment.translators is not None:
+        body["translators"] = yield from _translators(experiment)
+    return json.dumps(body, allow_nan=False).encode("ascii")
 
 
 def submit_fit(

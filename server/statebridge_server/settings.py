@@ -144,6 +144,8 @@ class Limits(_Declared):
     """Queued experiments of all keys together."""
     jobs_per_key: Count = 100
     """Queued and running experiments of one key."""
+    doctor_seconds: Count = 120
+    """Longest time for the doctor's answer to one experiment."""
     event_streams: Count = 500
     """Open event streams of all keys together."""
 

@@ -16,6 +16,7 @@ from statebridge.errors import ExperimentError, nearest
 from statebridge.experiment import PRESETS, experiment_cells
 from statebridge.experiment.experiment import Experiment, Fit
 from statebridge.experiment.reading.files import check_fields
+from statebridge.experiment.reading.yaml_text import Lines
 from statebridge_server.references import References
 from statebridge_server.settings import ListedPair, Settings
 from statebridge_server.store.database import Database
@@ -37,9 +38,15 @@ class Submission:
 
 
 def check_submission(
-    body: Any, settings: Settings, database: Database, principal: Principal
+    body: Any,
+    settings: Settings,
+    database: Database,
+    principal: Principal,
+    lines: Lines | None = None,
 ) -> Submission:
     """Turn a client's JSON into an experiment whose paths are the server's own.
+
+    `lines` is the line of each field, where the client sent a file's text.
 
     Raises:
         ExperimentError: A field is wrong or beyond a limit; the message names it.
@@ -58,7 +65,7 @@ def check_submission(
     dataset = references.dataset(data)
     references.translators(data)
     pair = _pair(data, settings)
-    experiment = check_fields(data)
+    experiment = check_fields(data, lines=lines)
     if experiment.dtype not in settings.pairs[pair].dtypes:
         raise ExperimentError(
             f"dtype: pair {pair} is served in {', '.join(settings.pairs[pair].dtypes)}"

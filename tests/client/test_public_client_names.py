@@ -35,6 +35,7 @@ def test_the_public_names() -> None:
         "Client",
         "CorpusInfo",
         "DatasetInfo",
+        "DoctorCheck",
         "Event",
         "ExperimentStatus",
         "PairInfo",

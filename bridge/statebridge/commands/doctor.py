@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from statebridge.commands.options import AsJson, Device, ExperimentFile, Limit, Set, read_changes
+from statebridge.commands.printing import print_checks
 
 
 def doctor(
@@ -29,23 +30,7 @@ def doctor(
 
     given = {"limit": limit, "execution.device": device}
     overrides = read_changes(changes) | {k: v for k, v in given.items() if v is not None}
-    checks = []
-    for check in checks_of(file, out, overrides):
-        checks.append(check)
-        if not as_json:
-            state = "MISSING" if not check.ready else "CAUTION" if check.is_caution else "ready  "
-            print(f"{state}  {'' if check.is_caution else check.what:12} {check.detail}")
-    if as_json:
-        print(
-            json.dumps(
-                [
-                    {"what": check.what, "ready": check.ready, "detail": check.detail}
-                    for check in checks
-                ]
-            )
-        )
-    if not all(check.ready for check in checks):
-        raise typer.Exit(1)
+    print_checks(checks_of(file, out, overrides), as_json)
 
 
 def schema() -> None:

@@ -2,19 +2,42 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+import typer
 from rich.console import Console
 from rich.table import Table as RichTable
 
 from statebridge.progress import print_caution
 
 if TYPE_CHECKING:
+    from statebridge.engine.doctor.readiness import Check
     from statebridge.records import ResultSet
+    from statebridge.results.service_records import DoctorCheck
     from statebridge.run import Run
     from statebridge.scoring import SeedMean
     from statebridge.tables import Table
+
+
+def print_checks(checks: Iterable[Check | DoctorCheck], as_json: bool) -> None:
+    """Print the doctor's findings, each as it comes, or all as JSON.
+
+    Raises:
+        typer.Exit: With code 1, if something is missing.
+    """
+    found = []
+    for check in checks:
+        found.append(check)
+        if not as_json:
+            state = "MISSING" if not check.ready else "CAUTION" if check.is_caution else "ready  "
+            print(f"{state}  {'' if check.is_caution else check.what:12} {check.detail}")
+    if as_json:
+        fields = ({"what": c.what, "ready": c.ready, "detail": c.detail} for c in found)
+        print(json.dumps(list(fields)))
+    if not all(check.ready for check in found):
+        raise typer.Exit(1)
 
 
 def print_scores(run: Run, console: Console, metrics: Sequence[str] | None = None) -> None:

@@ -75,7 +75,9 @@ SourceName = Annotated[str, NameIn(SOURCES)]
 class Condition(BaseModel):
     """One declared intervention; immutable, comparable, and written out in every result."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     name: Annotated[str, Field(pattern=NAME, max_length=80)]
     source: SourceName

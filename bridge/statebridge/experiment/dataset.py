@@ -32,7 +32,9 @@ Part = Annotated[float, Field(ge=0, le=1), NO_BOOLEAN]
 class Declared(BaseModel):
     """A part of an experiment file: unknown fields are refused, nothing changes later."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class GeneratedRows(Declared):

@@ -15,7 +15,9 @@ class LayerShare(BaseModel):
     Layers that are not chosen keep the first key and value only; layer 0 is always whole.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     share: Annotated[float, Field(gt=0, le=1), NO_BOOLEAN] = 0.3
     """int(share · layers) are chosen."""
@@ -42,7 +44,9 @@ class Rollout(BaseModel):
     the mean norm of the input embedding.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     steps: Annotated[int, Field(ge=0, le=1000), NO_BOOLEAN] = 10
     by: Literal["realigned", "identity", "random"] = "realigned"
@@ -62,7 +66,9 @@ class SoftTokens(BaseModel):
     token.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     by: Literal["vocab", "cipher"]
     temperature: Annotated[float, Field(gt=0), NO_BOOLEAN] = 1.0

@@ -95,7 +95,9 @@ Beta = Annotated[float, Field(ge=0, lt=1), NO_BOOLEAN]
 
 
 class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class TrainingSettings(_Settings):

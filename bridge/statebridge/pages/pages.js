@@ -78,23 +78,6 @@
     source.addEventListener("progress", seen);
   }
 
-  const editor = document.querySelector("form[data-check]");
-  if (editor) {
-    const answer = editor.querySelector("#answer");
-    let timer = 0;
-    let asked = 0;
-    editor.querySelector("textarea").addEventListener("input", () => {
-      answer.querySelector("#queue")?.remove(); // what was checked is no longer what is there
-      clearTimeout(timer);
-      timer = setTimeout(async () => {
-        const mine = ++asked;
-        const body = new URLSearchParams(new FormData(editor));
-        const found = await fetch(editor.dataset.check, { method: "POST", body, redirect: "manual" });
-        if (found.ok && mine === asked) answer.innerHTML = await found.text();
-      }, 600);
-    });
-  }
-
   for (const form of document.querySelectorAll("form[data-upload]")) {
     form.addEventListener("submit", async (event) => {
       event.preventDefault();

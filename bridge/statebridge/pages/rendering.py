@@ -34,7 +34,7 @@ def _named(stem: str, ending: str, text: str) -> str:
 
 
 _style = _file("report/page/base.css") + _file("pages/pages.css")
-_script = _file("report/page/page.js") + _file("pages/pages.js")
+_script = _file("report/page/page.js") + _file("pages/pages.js") + _file("pages/editor.js")
 
 STYLE, SCRIPT = _named("pages", "css", _style), _named("pages", "js", _script)
 STATIC: Mapping[str, StaticFile] = MappingProxyType(

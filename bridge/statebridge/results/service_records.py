@@ -184,6 +184,27 @@ class PairList(_Record):
     pairs: list[PairInfo]
 
 
+class DoctorCheck(_Record):
+    """One thing that a run needs, or a caution, as `statebridge doctor` prints it."""
+
+    what: str
+    ready: bool
+    detail: str
+    """Where ready, what was found; else what is missing and what would be right."""
+
+    @property
+    def is_caution(self) -> bool:
+        """Whether it says what limits the results, and no more."""
+        return self.what == "caution"
+
+
+class DoctorAnswer(_Record):
+    """Whether an experiment can run on a server, with every finding."""
+
+    ready: bool
+    checks: list[DoctorCheck]
+
+
 class Mean(_Record):
     """A mean over rows and seeds."""
 

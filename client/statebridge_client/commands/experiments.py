@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 def submit(
     file: ExperimentFile,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for it; print its scores.")] = False,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Print what the server's doctor finds; submit nothing."),
+    ] = False,
     limit: Annotated[int | None, typer.Option(help="Run the first rows only.", min=1)] = None,
     changes: Set = None,
     priority: Annotated[
@@ -42,6 +46,11 @@ def submit(
     """Submit an experiment to a server; print its id."""
     overrides = read_changes(changes) | ({} if limit is None else {"limit": limit})
     with open_client(url, key_file) as client:
+        if check:
+            from statebridge.commands.printing import print_checks
+
+            print_checks(client.doctor(file, overrides), as_json)
+            return
         run = client.submit(
             file, overrides, priority=priority, shared=shared, idempotency_key=idempotency_key
         )

@@ -20,6 +20,7 @@ from statebridge_server.api.context import Server
 from statebridge_server.api.problems import MEDIA_TYPE, ProblemDetails, install_problem_handlers
 from statebridge_server.api.requests import RequestContext, RequestMetrics
 from statebridge_server.api.v1 import (
+    doctor,
     events,
     experiments,
     inputs,
@@ -85,7 +86,14 @@ def bare_app(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
     )
     install_problem_handlers(app, problem_page)
     for router in (
-        *(experiments.router, events.router, rows.router, results.router, translators.router),
+        *(
+            experiments.router,
+            doctor.router,
+            events.router,
+            rows.router,
+            results.router,
+            translators.router,
+        ),
         *(inputs.datasets, inputs.corpora, pairs.router, scores.router, health.router),
     ):
         app.include_router(router)

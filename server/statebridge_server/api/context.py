@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -58,6 +58,10 @@ class Server:
     stopping: threading.Event = field(default_factory=threading.Event)
     analysis: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(1))
     """One statistic or figure at a time: each uses a core, and matplotlib is not thread-safe."""
+    doctor: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(1))
+    """One process of the doctor at a time: each loads torch."""
+    asking: Counter[str] = field(default_factory=Counter)
+    """Number of questions to the doctor that wait or are being answered, by key."""
     heartbeats: dict[int, Heartbeat] = field(default_factory=lambda: defaultdict(Heartbeat))
     """One for each slot."""
     event_streams: int = 0

@@ -1,26 +1,33 @@
 """Submitting from the browser: an experiment file, its check, and the queue.
 
-Nothing is queued before the check of that very text was shown: the form brings back the SHA-256 of
-the text that passed, and a word of its own, so that a form sent twice queues one experiment.
+The server's own check comes while somebody types. On `Check`, the doctor answers as well, in a
+process of its own. Nothing is queued before the answer to that very text was shown: the form brings
+back its SHA-256, and a word of its own, so that a form sent twice queues one experiment.
 """
 
 from __future__ import annotations
 
 import hashlib
 import secrets
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from anyio import to_thread
 from fastapi import APIRouter, Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
-from statebridge.errors import ExperimentError
-from statebridge.experiment import experiment_cells
-from statebridge.experiment.experiment import Experiment, Fit
-from statebridge.experiment.reading.yaml_text import read_yaml
+from statebridge.errors import ExperimentError, Mistake
+from statebridge.experiment import CONDITIONS, PRESETS, experiment_cells
+from statebridge.experiment.experiment import Experiment
+from statebridge.experiment.reading.files import check_fields
+from statebridge.experiment.reading.mistakes import as_written
+from statebridge.experiment.reading.yaml_text import Lines, read_yaml
+from statebridge.pages import SECURITY_HEADERS
+from statebridge.results.service_records import DoctorAnswer
 from statebridge_server.api.context import Server, ServerState
 from statebridge_server.api.problems import ProblemError
+from statebridge_server.api.v1.doctor import ask_doctor
 from statebridge_server.api.v1.experiments import queue_experiment
 from statebridge_server.api.v1.pairs import pair_views, seen_workers
 from statebridge_server.pages.frame import fragment, page, see_other
@@ -45,44 +52,119 @@ class Check:
     what: str
     ready: bool
     detail: str
+    line: int | None = None
+    """Line of the text that it is about, from 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer to a text: what the server found, and what the doctor did, once asked."""
+
+    text: str = ""
+    checks: Sequence[Check] = ()
+    doctor: DoctorAnswer | None = None
+    silent: str | None = None
+    """Why the doctor gave no answer, where it was asked."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the server's own check found nothing wrong."""
+        return bool(self.checks) and all(check.ready for check in self.checks)
+
+    @property
+    def may_queue(self) -> bool:
+        """Whether the text may be queued; where the doctor is silent, that is the user's choice."""
+        found = self.silent is not None if self.doctor is None else self.doctor.ready
+        return self.passed and found
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the text."""
+        return hashlib.sha256(self.text.encode("utf-8", "replace")).hexdigest()
+
+    @property
+    def once(self) -> str:
+        """A word for the form that queues the text."""
+        return secrets.token_hex(8)
 
 
 @router.get("/submit")
 async def submit_page(server: ServerState, who: Submitter) -> Response:
     """Show the editor, with an example for the first pair."""
-    return await _editor(server, who, {"experiment": _example(server)}, ())
+    return await _editor(server, who, {"experiment": _example(server)}, Answer())
+
+
+@router.get("/submit/schema.json")
+async def schema(server: ServerState, who: Submitter) -> JSONResponse:
+    """Return the JSON Schema of an experiment, and the names that this server has for fields."""
+    translators = await to_thread.run_sync(visible_translators, server.database, who)
+    uploads = await to_thread.run_sync(held, server.database, DatasetHolder, who)
+    pairs = server.settings.pairs.values()
+    names = {
+        "sender.model": [pair.sender.public_name for pair in pairs],
+        "receiver.model": [pair.receiver.public_name for pair in pairs],
+        "dataset.sha256": [each.holder.sha256 for each in uploads],
+        "conditions": [*PRESETS, *CONDITIONS],
+        "conditions.[]": [*PRESETS, *CONDITIONS],
+        "translators.*": [each.id for each in translators],
+    }
+    return JSONResponse({"schema": _SCHEMA, "names": names}, headers=dict(SECURITY_HEADERS))
 
 
 @router.post("/submit")
 async def submit(request: Request, server: ServerState, who: Submitter) -> Response:
-    """Check what the editor holds; queue it if this text passed the check that was shown."""
+    """Check what the editor holds; queue it if the answer to this text was shown."""
     fields = await _fields(request, server)
-    checks = await to_thread.run_sync(check_text, server, who, fields.get("experiment", ""))
-    passed = all(check.ready for check in checks)
-    if passed and fields.get("do") == "queue" and fields.get("checked") == _digest(fields):
-        try:
-            job, _ = await to_thread.run_sync(
-                queue_experiment,
-                server,
-                who,
-                read_yaml(fields["experiment"], "experiment")[0],
-                _priority(fields),
-                fields.get("shared") == "yes",
-                f"page-{fields.get('once', '')[:40]}",
-            )
-        except (QueueFullError, IdempotencyConflictError, ProblemError) as error:
-            checks = [*checks, Check("queue", False, str(error))]
-        else:
-            return see_other(f"/experiments/{job.id}")
-    return await _editor(server, who, fields, checks)
+    if fields.get("do") != "queue":
+        return await _editor(server, who, fields, await _asked(request, server, who, fields))
+    answer, _ = await to_thread.run_sync(check_text, server, who, fields.get("experiment", ""))
+    if not answer.passed or fields.get("checked") != answer.digest:
+        return await _editor(server, who, fields, answer)
+    try:
+        job, _ = await to_thread.run_sync(
+            queue_experiment,
+            server,
+            who,
+            read_yaml(fields["experiment"], "experiment")[0],
+            _priority(fields),
+            fields.get("shared") == "yes",
+            f"page-{fields.get('once', '')[:40]}",
+        )
+    except (QueueFullError, IdempotencyConflictError, ProblemError) as error:
+        full = Check("queue", False, str(error))
+        return await _editor(server, who, fields, replace(answer, checks=[*answer.checks, full]))
+    return see_other(f"/experiments/{job.id}")
 
 
 @router.post("/submit/check")
 async def check_part(request: Request, server: ServerState, who: Submitter) -> Response:
-    """Return the check alone, while somebody types."""
+    """Return the server's own check alone, while somebody types."""
     fields = await _fields(request, server)
-    checks = await to_thread.run_sync(check_text, server, who, fields.get("experiment", ""))
-    return fragment("submit_check", **_answer(fields, checks))
+    answer, _ = await to_thread.run_sync(check_text, server, who, fields.get("experiment", ""))
+    return fragment("submit_check", answer=answer)
+
+
+@router.post("/submit/doctor")
+async def doctor_part(request: Request, server: ServerState, who: Submitter) -> Response:
+    """Return the whole answer, the doctor's with it."""
+    fields = await _fields(request, server)
+    return fragment("submit_check", answer=await _asked(request, server, who, fields))
+
+
+async def _asked(
+    request: Request, server: Server, who: Principal, fields: dict[str, str]
+) -> Answer:
+    """Return the answer to a text; the doctor is asked if the server found nothing wrong."""
+    text = fields.get("experiment", "")
+    answer, checked = await to_thread.run_sync(check_text, server, who, text)
+    if checked is None or not answer.passed:
+        return answer
+    try:
+        return replace(answer, doctor=await ask_doctor(request, server, who, checked))
+    except ExperimentError as error:
+        return replace(answer, checks=[*answer.checks, Check("doctor", False, str(error))])
+    except ProblemError as error:
+        return replace(answer, silent=error.detail)
 
 
 async def _fields(request: Request, server: Server) -> dict[str, str]:
@@ -92,7 +174,9 @@ async def _fields(request: Request, server: Server) -> dict[str, str]:
     return {name: value.replace("\r\n", "\n") for name, value in fields.items()}
 
 
-async def _editor(server: Server, who: Principal, fields: dict[str, str], checks: Any) -> Response:
+async def _editor(
+    server: Server, who: Principal, fields: dict[str, str], answer: Answer
+) -> Response:
     def found() -> dict[str, Any]:
         return {
             "pairs": pair_views(server, seen_workers(server)),
@@ -101,7 +185,7 @@ async def _editor(server: Server, who: Principal, fields: dict[str, str], checks
         }
 
     named = await to_thread.run_sync(found)
-    failed = any(not check.ready for check in checks)
+    failed = any(not check.ready for check in answer.checks)
     return page(
         who,
         "submit",
@@ -110,20 +194,10 @@ async def _editor(server: Server, who: Principal, fields: dict[str, str], checks
         text=fields.get("experiment", ""),
         shared=fields.get("shared") == "yes",
         priority=_priority(fields),
-        fields=_SCHEMA,
-        **_answer(fields, checks),
+        fields=_FIELDS,
+        answer=answer,
         **named,
     )
-
-
-def _answer(fields: dict[str, str], checks: Any) -> dict[str, Any]:
-    passed = bool(checks) and all(check.ready for check in checks)
-    once = secrets.token_hex(8) if passed else ""
-    return {"checks": checks, "once": once, "checked": _digest(fields)}
-
-
-def _digest(fields: dict[str, str]) -> str:
-    return hashlib.sha256(fields.get("experiment", "").encode("utf-8", "replace")).hexdigest()
 
 
 def _priority(fields: dict[str, str]) -> int:
@@ -133,24 +207,52 @@ def _priority(fields: dict[str, str]) -> int:
         return 0
 
 
-def check_text(server: Server, who: Principal, text: str) -> list[Check]:
-    """Check an experiment as a submission would be, and state what it would run.
-
-    No model is loaded: that a layer exists and that prompts fit is found by the worker.
-    """
+def check_text(server: Server, who: Principal, text: str) -> tuple[Answer, Submission | None]:
+    """Check an experiment as a submission is checked; return what it would run, if it is right."""
+    body: Any = None
+    lines: Lines = {}
     try:
-        body, _ = read_yaml(text, "experiment")
-        checked = check_submission(body, server.settings, server.database, who)
+        body, lines = read_yaml(text, "experiment")
+        checked = check_submission(body, server.settings, server.database, who, lines)
     except ExperimentError as error:
-        return [Check("experiment", False, str(error))]
+        wrong = [
+            Check(each.field or "the text", False, each.problem, each.line)
+            for each in _mistakes(error, body, lines)
+        ]
+        return Answer(text, wrong), None
     experiment = checked.experiment
-    return [
+    found = [
         Check("experiment", True, f"{experiment.name}: every field is right"),
         _pair_check(server, checked),
         Check("cells", True, _cells(experiment)),
         Check("lanes", True, f"at most {checked.lanes:,}: a row in a cell each"),
-        *_translator_checks(experiment),
     ]
+    return Answer(text, found), checked
+
+
+def _mistakes(refused: ExperimentError, body: Any, lines: Lines) -> list[Mistake]:
+    """Return all mistakes of a refused text, each with its line."""
+    if refused.mistakes:
+        return list(refused.mistakes)
+    # A reference, the pair or a limit; the fields themselves may be wrong as well.
+    found: list[Mistake] = []
+    try:
+        check_fields(body if isinstance(body, dict) else {}, lines=lines)
+    except ExperimentError as error:
+        # References are read as files here, and would be refused as such.
+        found = [each for each in error.mistakes if _section(each.field) not in _REFERENCES]
+    field, _, problem = str(refused).partition(": ")
+    if _section(field) not in map(_section, (each.field for each in found)):
+        _, line = as_written(tuple(field.partition(",")[0].split(".")), lines)
+        found.insert(0, Mistake(line, field, problem))
+    return found
+
+
+_REFERENCES = frozenset({"dataset", "translators"})
+
+
+def _section(field: str) -> str:
+    return field.partition(",")[0].partition(".")[0]
 
 
 def _pair_check(server: Server, checked: Submission) -> Check:
@@ -164,18 +266,6 @@ def _cells(experiment: Experiment) -> str:
     cells = experiment_cells(experiment)
     names = dict.fromkeys(cell.condition.name for cell in cells)
     return f"{len(cells)}: {', '.join(names)}; seeds {', '.join(map(str, experiment.seeds))}"
-
-
-def _translator_checks(experiment: Experiment) -> list[Check]:
-    found = []
-    for name, translators in experiment.translator_sets.items():
-        how = (
-            f"{translators.kind}, fitted first, one for each seed"
-            if isinstance(translators, Fit)
-            else f"given for seeds {', '.join(map(str, translators))}"
-        )
-        found.append(Check(f"translators {name}".strip(), True, how))
-    return found
 
 
 def _example(server: Server) -> str:
@@ -196,17 +286,20 @@ def _example(server: Server) -> str:
     )
 
 
-def _schema_fields() -> list[dict[str, Any]]:
+def _server_schema() -> dict[str, Any]:
+    """Return the JSON Schema without the fields that are the operator's to choose."""
     schema = Experiment.model_json_schema()
-    needed = set(schema.get("required", ()))
-    return [
-        {
-            "name": name,
-            "required": name in needed,
-            "what": declared.get("description", ""),
-        }
-        for name, declared in schema["properties"].items()
-    ]
+    for field in ("remote", "layer_search"):
+        del schema["properties"][field]
+    return schema
 
 
-_SCHEMA = _schema_fields()
+_SCHEMA = _server_schema()
+_FIELDS = [
+    {
+        "name": name,
+        "required": name in _SCHEMA["required"],
+        "what": declared.get("description", ""),
+    }
+    for name, declared in _SCHEMA["properties"].items()
+]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Literal
 
+from statebridge.engine.doctor.estimate import throughput
 from statebridge.errors import StatebridgeError
 from statebridge.experiment.experiment import Experiment, ModelAtLayer
 from statebridge.models.hosts import find_host
@@ -32,6 +33,8 @@ class LoadedModels:
             "receiver": on.device,
         }
         self._models: dict[tuple[ListedModel, str, str], TracedModel] = {}
+        self._throughput: dict[str, float] = {}
+        """Operations per second of each device with a model, for the doctor's estimate."""
 
     def pair(self, name: str, experiment: Experiment) -> Pair:
         """Return a listed pair at the experiment's layers and in its dtype; load it if needed.
@@ -62,7 +65,7 @@ class LoadedModels:
         loaded: dict[str, list[dict[str, Any]]] = {}
         for side, model in sides.items():
             loaded[side] = [
-                _described(traced, dtype)
+                _described(traced, dtype) | {"operations_per_second": self._throughput[device]}
                 for (held, dtype, device), traced in self._models.items()
                 if (held, device) == (_weights(model), self._devices[side])
             ]
@@ -85,6 +88,8 @@ class LoadedModels:
                     message = message.replace(listed.adapter, "of the operator")
                 raise type(error)(message) from None
             self._models[key] = found
+            if device not in self._throughput:
+                self._throughput[device] = round(throughput(found.device))
         return replace(found, name=listed.public_name)
 
 

@@ -25,6 +25,7 @@ def test_the_script_draws_a_run_and_a_site(tmp_path: Path) -> None:
     assert [file.name for file in files] == [
         "pages-experiment.png",
         "pages-site.png",
+        "pages-submit.png",
         "report.png",
     ]
     for file in files:

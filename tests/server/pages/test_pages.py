@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
+from statebridge.results.service_records import DoctorAnswer, DoctorCheck
+from statebridge_server.api.problems import ProblemError
+from statebridge_server.pages import submit
 from statebridge_server.store.jobs import list_jobs
 from statebridge_server.store.keys import LOCAL
 from tests.server.pages.browser_client import HERE, Site, Visits
@@ -128,12 +132,30 @@ def queued(site: Site) -> list[str]:
     return [job.name for job in list_jobs(site.server.database, LOCAL)]
 
 
-def test_nothing_is_queued_before_its_check_was_shown(site: Site, ann: tuple[str, Visits]) -> None:
+def doctor_says(monkeypatch: pytest.MonkeyPatch, *checks: tuple[str, bool, str]) -> None:
+    """Let the doctor find this, or nothing within its time."""
+
+    async def ask(*_: Any) -> DoctorAnswer:
+        if not checks:
+            raise ProblemError(500, "the doctor gave no answer within 120 s")
+        found = [DoctorCheck(what=what, ready=ready, detail=text) for what, ready, text in checks]
+        return DoctorAnswer(ready=all(each.ready for each in found), checks=found)
+
+    monkeypatch.setattr(submit, "ask_doctor", ask)
+
+
+def test_nothing_is_queued_before_its_check_was_shown(
+    site: Site, ann: tuple[str, Visits], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doctor_says(monkeypatch, ("layers", True, "sender 1, receiver 1"), ("caution", True, "few"))
     browser, text = ann[1], EXPERIMENT.format(name="from a page")
+    typed = browser.post("/submit/check", experiment=text)
+    assert hidden(typed) == {}, "the doctor was not asked yet"
     assert browser.post("/submit", experiment=text, do="queue").status_code == 200
     checked = browser.post("/submit", experiment=text, do="check")
     assert "2: no_inject, question_only; seeds 1" in checked.text
     assert "at most 8" in checked.text
+    assert "sender 1, receiver 1" in checked.text
     fields = hidden(checked)
     other = EXPERIMENT.format(name="another text")
     browser.post("/submit", experiment=other, do="queue", **fields)
@@ -144,6 +166,48 @@ def test_nothing_is_queued_before_its_check_was_shown(site: Site, ann: tuple[str
     assert first.headers["location"] == again.headers["location"]
     assert queued(site) == ["from a page"]
     assert "you, shared" in browser.get(first.headers["location"]).text
+
+
+def test_what_the_doctor_misses_keeps_an_experiment_back(
+    ann: tuple[str, Visits], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = EXPERIMENT.format(name="x")
+    missing = ("layers", False, "receiver.layer: give 0 to 3"), ("prompts", False, "too long")
+    doctor_says(monkeypatch, *missing)
+    answer = ann[1].post("/submit/doctor", experiment=text)
+    assert "give 0 to 3" in answer.text
+    assert "too long" in answer.text
+    assert hidden(answer) == {}
+    doctor_says(monkeypatch)  # it is silent: the user decides
+    answer = ann[1].post("/submit", experiment=text, do="check")
+    assert "no answer within 120 s" in answer.text
+    assert "Queue it without the doctor" in answer.text
+    assert hidden(answer)["checked"]
+
+
+def test_every_mistake_is_named_at_its_line(ann: tuple[str, Visits]) -> None:
+    text = EXPERIMENT.format(name="x").replace("seeds: [1]", "sedes: [1]\nlimit: many")
+    part = ann[1].post("/submit/check", experiment=text).text
+    found = re.findall(r'data-line="(\d+)"><b>line \d+: ([\w.]+)</b> <span>([^<;,]+)', part)
+    assert sorted(found) == [("7", "sedes", "unknown field"), ("8", "limit", "give a whole number")]
+    reference = text.replace("{generate: {rows: 4}}", "{path: rows.jsonl}")
+    part = ann[1].post("/submit/check", experiment=reference).text
+    assert re.findall(r'data-line="(\d+)"', part)[:1] == ["5"]
+    assert {"7", "8"} <= set(re.findall(r'data-line="(\d+)"', part))
+
+
+def test_the_schema_names_what_this_key_may_use(site: Site, ann: tuple[str, Visits]) -> None:
+    row = b'{"id": "a", "context": "c", "question": "q", "answer": "x"}\n'
+    taken = ann[1]._ask("POST", "/datasets", {"Origin": HERE}, content=row).json()["sha256"]
+    found = ann[1].get("/submit/schema.json").json()
+    assert found["names"]["sender.model"] == ["example/sender"]
+    assert found["names"]["dataset.sha256"] == [taken]
+    assert "replace" in found["names"]["conditions"]
+    assert "description" in found["schema"]["properties"]["limit"]
+    _, token = site.key("ben")
+    assert site.browser(token).get("/submit/schema.json").json()["names"]["dataset.sha256"] == []
+    _, token = site.key("eve", "read")
+    assert site.browser(token).get("/submit/schema.json").status_code == 403
 
 
 def test_the_check_names_the_line_and_the_field(ann: tuple[str, Visits]) -> None:

@@ -96,14 +96,19 @@ def check_widths(page: Any) -> None:
 
 
 def submit(page: Any, experiment: dict[str, Any]) -> None:
-    """Submit from the page; the check comes while the text is typed."""
+    """Submit from the page; the check comes while the text is typed, the doctor's on a click."""
     page.get_by_role("link", name="Submit").click()
     editor = page.get_by_label("Experiment file")
     editor.fill(json.dumps(experiment | {"seeds": "x"}))
     page.locator(".checks .failed").wait_for()
     assert page.get_by_role("button", name="Queue it").count() == 0
     editor.fill(json.dumps(experiment, indent=1))
+    page.locator(".checks .passed").first.wait_for()
+    assert page.get_by_role("button", name="Queue it").count() == 0
+    page.get_by_role("button", name="Check").click()
+    page.get_by_text("The doctor looks at it").wait_for()
     page.get_by_role("button", name="Queue it").wait_for()
+    assert "translators" in page.inner_text("#answer")
     check_widths(page)
     page.get_by_role("button", name="Queue it").click()
     page.get_by_role("heading", name=experiment["name"], level=1).wait_for()
@@ -133,7 +138,10 @@ def test_submit_watch_cancel_resume_compare_find(
     check_widths(page)
 
     # One that lasts: watched, cancelled, resumed.
-    submit(page, tiny_experiment(rows=200, name="two", execution={"max_lanes": 20}, **small))
+    lasting = tiny_experiment(rows=200, name="two", execution={"max_lanes": 20}, **small)
+    with server.client() as client:
+        queued = client.post("/v1/experiments", json=lasting).json()["id"]
+    page.goto(f"{server.url}/experiments/{queued}")
     eventually(lambda: committed(page) > 0, "the first group")
     page.get_by_role("button", name="Cancel").click()
     state(page, "cancelled")
@@ -198,3 +206,73 @@ def test_sign_in_see_only_your_own_and_sign_out(site: Site, browser: Any) -> Non
     page.goto(experiment)
     page.get_by_role("heading", name="Sign in").wait_for()
     assert page.complaints == []
+
+
+def offered(page: Any, text: str) -> list[str]:
+    """Return what the editor offers at the end of a text."""
+    editor = page.get_by_label("Experiment file")
+    editor.fill(text)
+    editor.press("Control+End")
+    editor.press("Control+Space")
+    return list(page.locator("#completions:visible li b").all_inner_texts())
+
+
+def test_the_editor_completes_explains_and_marks(site: Site, browser: Any) -> None:
+    _, token = site.key("ann")
+    page = opened(browser, f"{site.url}/submit")
+    sign_in(page, token)
+    page.locator("form[data-ready]").wait_for()
+    editor = page.get_by_label("Experiment file")
+
+    # Keys and values in block and flow YAML, and in JSON; what is there already is not offered.
+    assert "name" not in offered(page, "name: x\n")
+    assert offered(page, "name: x\ndeco") == ["decoding", "decode"]
+    assert offered(page, "dtype: ") == ["float32", "float64", "bfloat16", "float16"]
+    assert offered(page, "sender:\n  model: ") == ["example/sender"]
+    assert offered(page, "sender: {model: a, la") == ["layer"]
+    assert offered(page, "decode: ") == ["true", "false"]
+    assert offered(page, "conditions:\n- published\n- priv")[0] == "private"
+    assert "shuffled" in offered(page, "conditions:\n  - name: mine\n    source: ")
+    assert "low_rank" in offered(page, "translators:\n  fit:\n    # a comment: here\n    kind: ")
+    assert offered(page, '{"name": "x", "sender": {"mod') == ["model"]
+    assert offered(page, '{"dtype": "bf') == ["bfloat16"]
+    assert offered(page, "# a comm") == []
+
+    offered(page, "name: x\ndeco")
+    editor.press("ArrowDown")
+    editor.press("Enter")
+    assert editor.input_value() == "name: x\ndecode: "
+    editor.press("Control+z")
+    assert editor.input_value() == "name: x\ndeco"
+    offered(page, '{"dtype": "bf')
+    editor.press("Tab")
+    assert editor.input_value() == '{"dtype": "bfloat16"'
+
+    # A field's meaning, at the caret and under the pointer.
+    editor.fill("name: x\ndecoding: {max_new_tokens: 8}\n")
+    editor.press("ArrowUp")
+    page.locator(".help", has_text="decoding: ").wait_for()
+    editor.hover(position={"x": 130, "y": 40})
+    page.wait_for_function("document.querySelector('textarea').title.startsWith('decoding.max')")
+
+    # Mistakes at their lines; a click leads there.
+    page.locator(".lines .wrong", has_text="2").wait_for(state="detached")
+    editor.fill(EDITED)
+    for line, problem in (("3", "unknown field"), ("8", "give a whole number")):
+        mark = page.locator(".lines .wrong", has_text=line)
+        assert problem in mark.get_attribute("title")
+    page.locator(".checks [data-line='8']").click()
+    assert page.evaluate("getSelection().toString()") == "limit: many"
+    check_widths(page)
+    assert page.complaints == []
+
+
+EDITED = """name: x
+sender:
+  modl: example/sender
+  layer: 1
+receiver: {model: example/receiver, layer: 1}
+dataset: {generate: {rows: 4}}
+seeds: [1]
+limit: many
+"""

@@ -26,17 +26,17 @@ CHECKED_PASSES = 12
 
 
 def estimate(
-    work: Workload, fits: Mapping[str, tuple[Fit, FitSize, int]], device: torch.device
+    work: Workload, fits: Mapping[str, tuple[Fit, FitSize, int]], operations_per_second: float
 ) -> str:
     """Return in words how long the parts of a run take.
 
     Args:
         work: The run, prepared without weights.
         fits: Each fit by the name of its set: settings, size, and rows that are trained on.
-        device: The receiver's.
+        operations_per_second: Of the receiver's device, as `throughput` measures it.
     """
     seconds = {
-        part: operations / (EFFICIENCY * _throughput(device))
+        part: operations / (EFFICIENCY * operations_per_second)
         for part, operations in _parts(work, fits)
         if operations
     }
@@ -119,7 +119,7 @@ def _lower(model: TracedModel) -> float:
     return _weights(model) * (model.layer + 1) / len(model.block_paths)
 
 
-def _throughput(device: torch.device) -> float:
+def throughput(device: torch.device) -> float:
     """Return float32 multiply-add operations per second of a matrix product, times two."""
     a = torch.ones((128, 1024), device=device)
     b = torch.ones((1024, 4096), device=device)

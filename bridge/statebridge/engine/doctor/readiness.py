@@ -16,7 +16,7 @@ import torch
 
 from statebridge.channels.workload import Workload
 from statebridge.engine.cautions import check_scoring, run_cautions
-from statebridge.engine.doctor.estimate import estimate
+from statebridge.engine.doctor.estimate import estimate, throughput
 from statebridge.engine.doctor.prompt_check import describe_prompts
 from statebridge.engine.doctor.structure import Structure, structure_of
 from statebridge.engine.executors.executor import check_names, executor_ready
@@ -30,7 +30,7 @@ from statebridge.engine.planning.positive_control import taught_experiment
 from statebridge.engine.planning.prepare import prepare, stand_ins
 from statebridge.errors import EnvironmentFault, PairError, ResultError, StatebridgeError
 from statebridge.experiment.cells import experiment_cells
-from statebridge.experiment.experiment import Experiment, Fit
+from statebridge.experiment.experiment import Experiment, Fit, ModelAtLayer
 from statebridge.models.hosts import find_host
 from statebridge.models.loading import loaded_name
 from statebridge.models.pair import Pair, pair_devices, same_device
@@ -63,6 +63,22 @@ class Check:
         return self.what == "caution"
 
 
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Another process that holds the pair and will run the experiment.
+
+    What would need a part of its accelerator's memory is not asked, and weights that it has loaded
+    are not counted again.
+    """
+
+    structure: Callable[[ModelAtLayer, Literal["sender", "receiver"]], Structure]
+    """Returns a side's model without weights."""
+    loaded: bool
+    """Whether it has loaded the weights."""
+    operations_per_second: float | None = None
+    """Throughput of its device, where it has measured it."""
+
+
 @dataclass(slots=True)
 class _Found:
     """Findings of the checks so far."""
@@ -75,7 +91,9 @@ class _Found:
     fits: dict[str, tuple[Fit, FitSize, int]] = field(default_factory=dict)
 
 
-def check_readiness(experiment: Experiment, out: Path | None = None) -> Iterator[Check]:
+def check_readiness(
+    experiment: Experiment, out: Path | None = None, holder: Holder | None = None
+) -> Iterator[Check]:
     """Yield one check after another: names, dataset, models, layers, translators, sizes, time.
 
     Nothing is downloaded and no weights are read into memory. A check that depends on one
@@ -84,6 +102,7 @@ def check_readiness(experiment: Experiment, out: Path | None = None) -> Iterator
     Args:
         experiment: As declared.
         out: Where the run would be written; the working directory if not given.
+        holder: The process that will run it; this one if not given.
     """
     found, here = _Found(), set(experiment.remotes) <= HERE
     names = _check("names", lambda: check_names(experiment))
@@ -91,7 +110,7 @@ def check_readiness(experiment: Experiment, out: Path | None = None) -> Iterator
     yield _check("dataset", lambda: _dataset(experiment, found))
     sides: tuple[Literal["sender", "receiver"], ...] = ("sender", "receiver")
     for side in sides:
-        yield _check(side, lambda side=side: _model(experiment, side, found))  # type: ignore[misc]
+        yield _check(side, lambda side=side: _model(experiment, side, found, holder))  # type: ignore[misc]
     if not here:
         yield _check("host", lambda: _hosts(experiment))
     yield _check("device", lambda: _device(experiment, found))
@@ -107,11 +126,16 @@ def check_readiness(experiment: Experiment, out: Path | None = None) -> Iterator
     if pair is not None and rows and names.ready:
         yield _check("prompts", lambda: _prompts(experiment, pair, found))
         yield _check("translators", lambda: _translators(experiment, pair, found))
-    if found.devices and here:
+    measured_here = holder is None or all(each.type == "cpu" for each in found.devices.values())
+    if found.devices and here and measured_here and not (holder and holder.loaded):
         yield _check("memory", lambda: _memory(experiment, found.structures, found.devices))
     work = found.work
     if work is not None and found.devices and here:
-        yield _check("time", lambda: estimate(work, found.fits, found.devices["receiver"]))
+        speed = holder.operations_per_second if holder else None
+        if speed is None and measured_here:
+            speed = throughput(found.devices["receiver"])
+        if speed is not None:
+            yield _check("time", lambda: estimate(work, found.fits, speed))
     if work is not None:
         yield from (Check("caution", True, text) for text in run_cautions(work))
 
@@ -131,10 +155,17 @@ def _dataset(experiment: Experiment, found: _Found) -> str:
     return f"{len(rows)} rows, sha256 {digest}"
 
 
-def _model(experiment: Experiment, side: Literal["sender", "receiver"], found: _Found) -> str:
+def _model(
+    experiment: Experiment,
+    side: Literal["sender", "receiver"],
+    found: _Found,
+    holder: Holder | None,
+) -> str:
     declared = getattr(experiment, side)
     here = (declared.remote or experiment.remote) in HERE
-    structure = found.structures[side] = structure_of(declared, needed=here)
+    structure = found.structures[side] = (
+        structure_of(declared, needed=here) if holder is None else holder.structure(declared, side)
+    )
     where = "in place" if here else "on the host"
     return f"{declared.model}: {structure.weights / 1e6:.0f} M weights, {where}"
 

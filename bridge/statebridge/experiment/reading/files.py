@@ -13,7 +13,7 @@ from statebridge.errors import ExperimentError
 from statebridge.experiment.dataset import HUB
 from statebridge.experiment.declared import is_model_folder
 from statebridge.experiment.experiment import Experiment
-from statebridge.experiment.reading.mistakes import in_words
+from statebridge.experiment.reading.mistakes import in_words, mistakes_of
 from statebridge.experiment.reading.yaml_text import Lines, kind, read_yaml
 
 MAX_BYTES = 1_000_000
@@ -66,9 +66,13 @@ def check_fields(
     where: str = "experiment",
     folder: Path | None = None,
     overrides: Mapping[str, Any] | None = None,
+    lines: Lines | None = None,
 ) -> Experiment:
-    """Return the experiment of fields that are not from a file; see `load_experiment`."""
-    return _checked(data, where, folder, overrides, {})
+    """Return the experiment of fields that are not from a file; see `load_experiment`.
+
+    `lines` is the line of each field, where the fields were read from text (`read_yaml`).
+    """
+    return _checked(data, where, folder, overrides, lines or {})
 
 
 def _checked(
@@ -88,7 +92,9 @@ def _checked(
     try:
         return Experiment.model_validate(data)
     except ValidationError as error:
-        raise ExperimentError(in_words(error, where, lines, overrides)) from None
+        refused = ExperimentError(in_words(error, where, lines, overrides))
+        refused.mistakes = mistakes_of(error, lines)
+        raise refused from None
 
 
 def set_field(data: dict[str, Any], dotted: str, value: Any, where: str) -> None:

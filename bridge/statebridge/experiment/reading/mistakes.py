@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from statebridge.errors import nearest
+from statebridge.errors import Mistake, nearest
 from statebridge.experiment.conditions import NAME, Condition
 from statebridge.experiment.experiment import DEVICE, Experiment
 from statebridge.experiment.reading.yaml_text import Lines, kind
@@ -30,25 +30,57 @@ def in_words(
     """
     errors = error.errors()
     first = max(errors, key=_precision)
-    location, problem = _field_path(first), _problem(first)
-    if not location:  # a check over several fields names the one that is wrong itself
-        named, colon, rest = problem.partition(": ")
-        parts = tuple(named.split("."))
-        if colon and parts[0] in {*Experiment.model_fields, "sweep"}:
-            location, problem = parts, rest
+    location, problem = _stated(first)
     changed = _change_of(location, changes or {})
     if changed is not None:
         where += f" with {changed}={reprlib.repr((changes or {})[changed])}"
     else:
-        location, line = _as_written(location, lines)
+        location, line = as_written(location, lines)
         where += f", line {line}" if line else ""
     field = ".".join(str(part) for part in location) or "experiment"
     # Where one path begins another, it is one mistake, tried as each member of a union.
     paths = {_field_path(other) for other in errors}
     own = _field_path(first) or location
-    more = sum(any(a != b for a, b in zip(path, own, strict=False)) for path in paths)
+    more = sum(not _one_place(path, own) for path in paths)
     text = f"{where}: {field}: {problem}"
     text += f" (and {more} more mistake{'s' if more > 1 else ''})" if more else ""
+    return _printable(text)
+
+
+def mistakes_of(error: ValidationError, lines: Lines) -> tuple[Mistake, ...]:
+    """Return all mistakes that pydantic found, one for each place, the nearest to what was meant.
+
+    Args:
+        error: What pydantic found.
+        lines: Line of each field of the file; empty where there is none.
+    """
+    found: dict[Path, Mistake] = {}
+    for each in sorted(error.errors(), key=_precision, reverse=True):
+        path = _field_path(each)
+        if not any(_one_place(path, other) for other in found):
+            location, problem = _stated(each)
+            location, line = as_written(location, lines)
+            field = ".".join(str(part) for part in location)
+            found[path] = Mistake(line, _printable(field), _printable(problem))
+    return tuple(found.values())
+
+
+def _stated(error: ErrorDetails) -> tuple[Path, str]:
+    """Return the place of a mistake, and the mistake in words."""
+    location, problem = _field_path(error), _problem(error)
+    if not location:  # a check over several fields names the one that is wrong itself
+        named, colon, rest = problem.partition(": ")
+        parts = tuple(named.split("."))
+        if colon and parts[0] in {*Experiment.model_fields, "sweep"}:
+            return parts, rest
+    return location, problem
+
+
+def _one_place(path: Path, other: Path) -> bool:
+    return all(a == b for a, b in zip(path, other, strict=False))
+
+
+def _printable(text: str) -> str:
     # A field name can hold a line feed or a terminal's control characters.
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
@@ -164,7 +196,7 @@ def _change_of(location: Path, changes: Mapping[str, Any]) -> str | None:
     return max(found, key=len, default=None) if path else None
 
 
-def _as_written(location: Path, lines: Lines) -> tuple[Path, int | None]:
+def as_written(location: Path, lines: Lines) -> tuple[Path, int | None]:
     """Return the path as the file has it, with the line of its nearest part."""
     if location[:1] == ("layer_search",) and ("layer_search",) not in lines and ("sweep",) in lines:
         location = ("sweep", *location[1:])

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from statebridge.errors import ExperimentError
+from statebridge.errors import ExperimentError, Mistake
 
 Lines = Mapping[tuple[str, ...], int]
 """Line of each field, counted from 1; indices of lists are text too."""
@@ -100,7 +100,10 @@ def read_yaml(text: str, where: str) -> tuple[Any, Lines]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise ExperimentError(f"{where}{line}: not valid YAML: {error.problem}") from None
+        refused = ExperimentError(f"{where}{line}: not valid YAML: {error.problem}")
+        at = mark.line + 1 if mark else None
+        refused.mistakes = (Mistake(at, "", f"not valid YAML: {error.problem}"),)
+        raise refused from None
     except (yaml.YAMLError, ValueError) as error:
         raise ExperimentError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
     except RecursionError:

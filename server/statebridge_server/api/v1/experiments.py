@@ -31,7 +31,7 @@ from statebridge_server.submission import check_submission
 router = APIRouter(prefix="/v1/experiments", tags=["experiments"])
 ExperimentId = Annotated[str, Path(max_length=64, description="The experiment's id, `exp_...`.")]
 
-_BODY: dict[str, Any] = {
+EXPERIMENT_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
@@ -84,7 +84,7 @@ def _own_job(server: Server, who: Principal, experiment_id: str) -> Job:
     return job
 
 
-@router.post("", status_code=201, openapi_extra=_BODY)
+@router.post("", status_code=201, openapi_extra=EXPERIMENT_BODY)
 async def submit_experiment(
     request: Request,
     response: Response,
