@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from benchmarks import attention, flips, overhead, published_set, side_by_side, waiting
+from benchmarks import attention, fits, flips, overhead, published_set, side_by_side, waiting
 from benchmarks.limit import counted_flops, products_on
 from benchmarks.random_pairs import CONDITIONS, random_pair, random_rows, random_workload
 from benchmarks.ray_scaling import draws, simulate
@@ -195,3 +195,12 @@ def test_a_simulated_driver_is_the_limit_where_it_is_too_slow() -> None:
     efficiency, busy, _ = simulate(10, 2000, draws(0.125, 0.0), 0.0005)
     assert efficiency > 0.98
     assert busy == pytest.approx(0.04, abs=0.005)
+
+
+@pytest.mark.slow
+def test_fits_are_timed_beside_what_they_need(capsys: pytest.CaptureFixture[str]) -> None:
+    fits.main(["--quick"])
+    lines = capsys.readouterr().out.splitlines()[2:]
+    ratios = [float(line.split("|")[3]) for line in lines]
+    assert len(ratios) == 8
+    assert all(ratio > 0 for ratio in ratios)

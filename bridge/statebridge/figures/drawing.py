@@ -81,10 +81,11 @@ def figure_bytes(drawing: Drawing, file_format: str) -> bytes:
         raise ResultError(f"figure {drawing.name} was not drawn: {drawing.reason}")
     buffer = io.BytesIO()
     with house_style():
-        if figure.get_layout_engine() is not None:
+        layout = figure.get_layout_engine()
+        if layout is not None:
             # Laid out once; every format then has the same places, and is quicker to save. ("none"
             # would leave a place holder, for which each format is drawn twice.)
-            figure.draw_without_rendering()
+            layout.execute(figure)
             figure.set_layout_engine(None)
         figure.savefig(buffer, format=file_format, metadata=_UNDATED[file_format])
     return buffer.getvalue()

@@ -238,7 +238,8 @@ class TracedModel:
         Gradients flow where the states require them.
 
         Args:
-            states: (rows, positions, width), in place of the layer's output.
+            states: (rows, positions, width), in place of the layer's output; fewer positions than
+                the batch has are its last ones, and the cache holds those before.
             keep: Number of last positions to give logits of; 0 gives those of all positions.
             cache: A key-value cache, which is filled with the entries of the blocks above.
 
@@ -246,6 +247,8 @@ class TracedModel:
             Logits, (rows, keep, vocabulary).
         """
         nnsight_model, inputs = self.model, batch.inputs()
+        for name in ("input_ids", "position_ids"):
+            inputs[name] = inputs[name][:, -states.shape[1] :]
         paths = self.block_paths[: self.layer + 1]
         settings = {"past_key_values": cache, "use_cache": cache is not None}
         settings |= {"logits_to_keep": keep, **self.host.job(self.model)}

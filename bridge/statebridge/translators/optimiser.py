@@ -107,7 +107,8 @@ class Optimiser:
         """Take one step down the gradient of a scalar loss."""
         self._adamw.param_groups[0]["lr"] = self.learning_rate(self.step)
         self._adamw.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        # Not `loss.backward()`, which nnsight wraps for traces of gradients.
+        torch.autograd.backward(loss)
         if self._settings.max_gradient_norm is not None:
             torch.nn.utils.clip_grad_norm_(self._parameters, self._settings.max_gradient_norm)
         self._adamw.step()

@@ -14,14 +14,17 @@ from pathlib import Path
 from typing import Self
 
 import torch
+from transformers import DynamicCache
 
 from statebridge.channels.operators import ALIGNED_AT_THE_END, position_mask
 from statebridge.channels.workload import Workload
 from statebridge.engine.fitting.causal_rows import ChosenRows, choose_rows
+from statebridge.engine.fitting.kept_prefixes import KeptPrefixes
 from statebridge.engine.planning.prepare import prepare, stand_ins
 from statebridge.errors import EnvironmentFault, TranslatorError
 from statebridge.experiment.conditions import Condition
 from statebridge.experiment.experiment import Causal, Experiment
+from statebridge.models.messages.key_values import KeyValues
 from statebridge.models.pair import Pair
 from statebridge.models.token_batch import TokenBatch
 from statebridge.records import DatasetRow
@@ -44,6 +47,8 @@ class FrozenBatch:
         spans: As `combine_states` takes them.
         answers: Gold token ids.
         skyline: (rows, vocabulary) log-probabilities of the next token after the task prompt.
+        before: Keys and values at the first columns of `whole`, which no written state reaches;
+            None where there are no such columns.
     """
 
     prompts: TokenBatch
@@ -56,6 +61,7 @@ class FrozenBatch:
     spans: tuple[Span, ...] | None
     answers: tuple[TokenIds, ...]
     skyline: torch.Tensor
+    before: KeyValues | None
 
 
 class FrozenRows:
@@ -74,6 +80,7 @@ class FrozenRows:
         self._sent = StateFile(self.pair.sender.width, dtype)
         self._own = StateFile(receiver.width, dtype)
         self._skyline = StateFile(vocabulary, dtype)
+        self._prefixes = KeptPrefixes(self._first_written(), receiver.layer + 1, dtype)
         # Where each row's states begin in the first two files, and after the last row.
         self._sent_start, self._own_start = [0], [0]
 
@@ -88,7 +95,7 @@ class FrozenRows:
 
     def close(self) -> None:
         """Give the disk space back; nothing can be read afterwards."""
-        for file in (self._sent, self._own, self._skyline):
+        for file in (self._sent, self._own, self._skyline, self._prefixes):
             file.close()
 
     def capture(self, rows: Sequence[int]) -> None:
@@ -101,13 +108,21 @@ class FrozenRows:
         whole = self._whole(rows)
         task = receiver.pack([prompts.receiver[row] for row in rows])
         skyline = receiver.next_logits(task).to(receiver.exact_dtype)
+        layers, cache = {receiver.layer}, DynamicCache()
+        if self._prefixes.wanted:
+            layers.add(len(receiver.block_paths) - 1)
+        own = receiver.capture_layers(whole, sorted(layers), cache)[0]
         try:
             self._sent.write(sender.capture(sent)[read])
-            self._own.write(receiver.capture(whole)[whole.mask])
+            self._own.write(own[whole.mask])
+            if self._prefixes.wanted:
+                self._prefixes.write(whole, cache)
             self._skyline.write(skyline.log_softmax(dim=-1))
         except OSError as error:
             positions = sum(whole.lengths) // len(rows)
-            taken = self._skyline.bytes_per_state + positions * self._own.bytes_per_state
+            taken = self._skyline.bytes_per_state + positions * (
+                self._own.bytes_per_state + self._prefixes.bytes_per_position
+            )
             raise EnvironmentFault(
                 f"cannot store the states of training row {rows[0]} on: {error.strerror}; a row "
                 f"takes about {taken} bytes of temporary space"
@@ -130,12 +145,13 @@ class FrozenRows:
             length = prompts.lengths[place]
             own[place, width - length :] = states[:length]
             after.append(states[length:].to(receiver.device))
+        whole = self._whole(rows)
         spans, source = table.spans(condition, rows), prompts
         if condition.source_positions not in ALIGNED_AT_THE_END:
             source = receiver.pack([table.sender[row] for row in rows])
         return FrozenBatch(
             prompts=prompts,
-            whole=self._whole(rows),
+            whole=whole,
             own=own.to(receiver.device),
             after=tuple(after),
             sent=self.sent(rows),
@@ -146,6 +162,7 @@ class FrozenRows:
             skyline=torch.cat([self._skyline.read(slice(row, row + 1)) for row in rows]).to(
                 receiver.device
             ),
+            before=self._prefixes.read(rows, whole, receiver.dtype),
         )
 
     def sent(self, rows: Sequence[int]) -> torch.Tensor:
@@ -153,6 +170,21 @@ class FrozenRows:
         starts = self._sent_start
         parts = [self._sent.read(slice(starts[row], starts[row + 1])) for row in rows]
         return torch.cat(parts).to(self.pair.receiver.device)
+
+    def _first_written(self) -> list[int]:
+        """Return of each row how many tokens precede the first written one.
+
+        0 for all where no block is above the injection layer: there is nothing to keep.
+        """
+        prompts, condition = self._work.plan.prompts, self.condition
+        if self.pair.receiver.layer == len(self.pair.receiver.block_paths) - 1:
+            return [0] * len(self)
+        found = []
+        for row, ids in enumerate(prompts.read(condition.prompt)):
+            batch = TokenBatch.pack([ids], 0)
+            mask = position_mask(batch, condition.positions, prompts.spans(condition, [row]))
+            found.append(int(mask[0].int().argmax()))
+        return found
 
     def _whole(self, rows: Sequence[int]) -> TokenBatch:
         prompts = self._work.plan.prompts.read(self.condition.prompt)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from statebridge.engine.executors.in_process import open_path
+from statebridge.engine.fitting import kept_prefixes
 from statebridge.engine.fitting.causal_loss import row_losses
 from statebridge.engine.planning.groups import grouped
 from statebridge.engine.planning.prepare import prepare
@@ -85,6 +86,35 @@ def test_is_what_a_run_measures(
     torch.testing.assert_close(losses.gold.float(), expected[:, 0], atol=1e-6, rtol=1e-6)
     if rows.condition.prompt == "task":  # a run measures the others from their own prompt
         torch.testing.assert_close(losses.divergence.float(), expected[:, 1], atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("make_pair", [neox_pair, llama_pair])
+@pytest.mark.parametrize("condition", ["private_last", "private_placeholder", CONDITIONS[-1]])
+def test_kept_prefixes_change_neither_loss_nor_gradient(
+    make_pair: Callable[[torch.dtype], OraclePair],
+    condition: str | Condition,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pair = engine_pair(make_pair(torch.float64))
+    path = write_rows(tmp_path / "rows.jsonl", rows_of(14))
+    found, columns = [], []
+    for room in (kept_prefixes.KEPT_BYTES, 0):
+        monkeypatch.setattr(kept_prefixes, "KEPT_BYTES", room)
+        translator = started(pair, dtype=torch.float64).requires_grad_(True)
+        # Out of order, as in training: a row's prefix is where its own prompt begins.
+        with frozen(pair, causal_of(path, condition)) as rows:
+            batch = rows.batch([9, 2, 13, 0, 5])
+        losses = row_losses(pair.receiver, rows.condition, batch, translator)
+        (losses.gold.sum() + 0.7 * losses.divergence.sum()).backward()
+        gradients = [parameter.grad for parameter in translator.parameters()]
+        found.append([losses.gold, losses.divergence, *gradients])
+        columns.append(0 if batch.before is None else max(batch.before.lengths))
+    if condition != CONDITIONS[-1]:  # which writes at the first token, before which is nothing
+        assert columns[0] > 0
+    assert columns[1] == 0
+    # Float64: the same sums over fewer rows of a matrix.
+    torch.testing.assert_close(found[0], found[1], atol=1e-12, rtol=1e-9)
 
 
 @pytest.mark.slow

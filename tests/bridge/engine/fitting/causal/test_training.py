@@ -13,6 +13,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
+from statebridge.engine.fitting import kept_prefixes
 from statebridge.engine.fitting.causal_training import train_causally
 from statebridge.engine.fitting.frozen_rows import FrozenRows
 from statebridge.models.pair import Pair
@@ -180,6 +181,22 @@ def test_no_gradients_where_the_caller_turned_them_off(rows: FrozenRows, pair: P
         trained, _ = train_causally(rows, started(pair), seed=1)
         assert not torch.is_grad_enabled()
     assert torch.equal(trained.weights()["weight"], expected.weights()["weight"])
+
+
+def test_kept_prefixes_train_the_same_map(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = engine_pair(neox_pair(torch.float64))
+    results = []
+    for room in (kept_prefixes.KEPT_BYTES, 0):
+        monkeypatch.setattr(kept_prefixes, "KEPT_BYTES", room)
+        with frozen(pair, causal_of(path)) as held:
+            trained, record = train_causally(held, started(pair), seed=1)
+        losses = [epoch.validation_loss for epoch in record.epochs]
+        results.append((losses, trained.weights()))
+    (losses, weights), (whole, expected) = results
+    # Trained in float64, so that the order of sums is far below the bar of 1e-6; the map is
+    # returned in float32.
+    assert losses == pytest.approx(whole, abs=1e-9)
+    torch.testing.assert_close(weights, expected, atol=1e-6, rtol=1e-6)
 
 
 # --------------------------------------------------------------------------- the record
