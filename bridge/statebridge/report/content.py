@@ -47,6 +47,7 @@ from statebridge.results.by_condition import condition_cells
 from statebridge.stats import Comparison, compare
 from statebridge.stats.setting import channel_settings
 from statebridge.tables import Table, bits_table
+from statebridge.tables.comparison_table import grouped_warnings
 from statebridge.tables.condition_words import condition_words
 from statebridge.validation import ValidationReport, validate
 from statebridge.validation.expectation import run_expectation
@@ -270,7 +271,7 @@ def _comparison_tables(
         )
     if judged is not None:
         strata = _there([strata_view(judged, baseline, first) for baseline in judged.baselines])
-    notes = [*comparison.warnings, *(w for d in comparison.differences for w in d.warnings)]
+    notes = grouped_warnings(comparison)
     if comparison.mode == "published":
         notes.insert(
             0,

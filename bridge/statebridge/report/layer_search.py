@@ -29,6 +29,7 @@ from statebridge.stats.held_out_choice import (
 )
 from statebridge.stats.setting import ChannelSetting, channel_settings
 from statebridge.tables import Column, Table
+from statebridge.tables.comparison_table import grouped_warnings
 
 _SHOWN = 10
 """Cells that the report itself shows; the CSV file holds all."""
@@ -80,7 +81,7 @@ def gather_layer_search(
         curve = strength_curve(choice.reported, comparison, metric)
         drawings.append(replace(curve, title=f"{curve.title}, {_place(choice)}"))
     views = [difference_view(comparison, setting.floor, each) for each in comparison.metrics]
-    notes = [*comparison.warnings, *(w for d in comparison.differences for w in d.warnings)]
+    notes = grouped_warnings(comparison)
     cells, folder = _cells(search, choice), shlex.quote(str(search.path))
     return LayerSearchContent(
         title=title or f"Statebridge layer search: {name}",

@@ -219,11 +219,10 @@ def _remarks(
     if n == 1:
         remarks.append(f"{where}: one row gives no interval, no equivalence test and no power")
     elif bounded:
-        leaving = rows_leaving(deltas)
-        if leaving < FEW_LEAVING:
+        if rows_leaving(deltas) < FEW_LEAVING:
             remarks.append(
-                f"{where}: only {leaving} of {n} rows leave the commonest difference; the "
-                "interval may be wider than its level needs"
+                f"{where}: fewer than {FEW_LEAVING} rows leave the commonest difference; "
+                "the interval may be wider than its level needs"
             )
         elif interval is not None and interval.method == "proportion_exact":
             remarks.append(
@@ -236,9 +235,9 @@ def _remarks(
         remarks.append(
             f"{where}: {n} rows give no interval of the median: they are too few, or most agree"
         )
-    elif (tied := int((deltas == np.median(deltas)).sum())) > math.sqrt(n) / 2:
+    elif (deltas == np.median(deltas)).sum() > math.sqrt(n) / 2:
         remarks.append(
-            f"{where}: {tied} of {n} rows have the median difference; the interval may be "
+            f"{where}: several of {n} rows have the median difference; the interval may be "
             "wider than its level needs"
         )
     return remarks

@@ -94,7 +94,7 @@ def comparison_table(comparison: Comparison) -> Table:
         title=f"Paired differences, {comparison.mode} mode",
         columns=columns,
         rows=tuple(_row(difference) for difference in comparison.differences),
-        notes=(*_notes(comparison), *_cautions(comparison)),
+        notes=(*_notes(comparison), *grouped_warnings(comparison)),
     )
 
 
@@ -180,7 +180,8 @@ def _notes(comparison: Comparison) -> list[str]:
             f"within {100 * settings.relative_margin:g} % of the baseline's mean. 'Ruled out' is "
             "the smallest margin that the difference alone would meet. 'Detectable' has "
             f"{100 * settings.power:g} % power at {settings.alpha:g} / m, where Holm's correction "
-            "is over m tests: of the exact test for a 0/1 metric, of the t test for others."
+            "is over m tests: of the exact test for a 0/1 metric, of the sign test for one without "
+            "bounds."
         )
         given = {d.verdict for d in comparison.differences}
         meanings = [f"{v}: {VERDICT_MEANINGS[v]}" for v in get_args(Verdict) if v in given]
@@ -196,10 +197,25 @@ def _notes(comparison: Comparison) -> list[str]:
     return notes
 
 
-def _cautions(comparison: Comparison) -> list[str]:
-    """Warnings about the data and about single differences, each once."""
-    own = [warning for difference in comparison.differences for warning in difference.warnings]
-    return list(dict.fromkeys([*comparison.warnings, *own]))
+def grouped_warnings(comparison: Comparison) -> list[str]:
+    """Return the warnings about the data, then those about single differences by their reason.
+
+    A reason that several differences share is one line, which names them.
+    """
+    concerned: dict[str, dict[str, list[str]]] = {}
+    for d in comparison.differences:
+        against = f"against {d.baseline} ({d.direction}, {d.metric})"
+        for warning in d.warnings:
+            where, _, reason = warning.partition(": ")
+            if where == f"{d.condition} {against}":
+                concerned.setdefault(reason, {}).setdefault(against, []).append(d.condition)
+            else:
+                concerned.setdefault(warning, {})
+    lines = []
+    for reason, places in concerned.items():
+        names = [f"{', '.join(conditions)} {against}" for against, conditions in places.items()]
+        lines.append(f"{'; '.join(names)}: {reason}" if names else reason)
+    return list(dict.fromkeys([*comparison.warnings, *lines]))
 
 
 VERDICT_MEANINGS: dict[Verdict, str] = {

@@ -9,7 +9,12 @@ from statebridge.papers.linear_translation.result_reader import read_published
 from statebridge.stats import Settings, compare
 from statebridge.stats.comparison import IntervalMethod, PMethod, Verdict
 from statebridge.tables import Column, Range, Table, comparison_table, to_csv, to_markdown
-from statebridge.tables.comparison_table import METHOD_NAMES, TEST_NAMES, VERDICT_MEANINGS
+from statebridge.tables.comparison_table import (
+    METHOD_NAMES,
+    TEST_NAMES,
+    VERDICT_MEANINGS,
+    grouped_warnings,
+)
 from statebridge.tables.table import printed_value
 from tests.bridge.audit.disagreeing_cells import cell, results
 from tests.bridge.stats.tables import measured
@@ -128,3 +133,18 @@ def test_the_published_deltas_and_intervals() -> None:
     assert "1,188" in text
     assert "pooled, as published" in text
     assert "verdict" not in text.lower()
+
+
+def test_a_reason_that_several_differences_share_is_one_line() -> None:
+    given = results([cell(name, CODES, 1) for name in ("additive", "replace")])
+    given.cells.insert(0, cell("no_inject", CODES))
+    comparison = compare(
+        given, metrics=["word_boundary_contains", "legacy_contains"], settings=QUICK
+    )
+    assert sum(len(d.warnings) for d in comparison.differences) == 4
+    (line,) = [line for line in grouped_warnings(comparison) if "commonest" in line]
+    assert line == (
+        "additive, replace against no_inject (fwd, word_boundary_contains); additive, replace "
+        "against no_inject (fwd, legacy_contains): fewer than 15 rows leave the commonest "
+        "difference; the interval may be wider than its level needs"
+    )
