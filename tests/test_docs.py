@@ -66,6 +66,18 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def _few_fused() -> dict[str, object]:
+    """Few rows, an epoch and small maps for the file of trained messages."""
+    few: dict[str, object] = {"dataset.generate.rows": 2, "decoding.max_new_tokens": 2}
+    few["translators.sets.caches.fit.corpus.generate.rows"] = 20
+    few["translators.sets.caches.fit.causal.limit"] = 20
+    for name in ("fusers", "resamplers", "caches"):
+        causal = f"translators.sets.{name}.fit.causal"
+        few |= {f"{causal}.rows.generate.rows": 20, f"{causal}.training.epochs": 1}
+        few |= {f"{causal}.training.warmup_steps": 0}
+    return few
+
+
 def _on_the_tiny_pair(words: list[str]) -> list[str]:
     """Put the tiny pair, few rows and a generated corpus in the place of what is not here."""
     reading = ("run", "layer-search", "layer-profile", "fit", "doctor", "similarity", "capacity")
@@ -80,6 +92,8 @@ def _on_the_tiny_pair(words: list[str]) -> list[str]:
         fewer |= {f"{training}.epochs": 1, f"{training}.warmup_steps": 0}
         small = ["--symbols=2", "--rows=4"] if words[1] == "capacity" else []
         return [*words, *small, *(f"--set={name}={value}" for name, value in fewer.items())]
+    if any("taught-fused" in word for word in words):
+        return [*words, *(f"--set={name}={value}" for name, value in _few_fused().items())]
     if any(name in word for word in words for name in ("taught-channels", "taught-itself")):
         less: dict[str, object] = {
             "dataset.generate.rows": 2,

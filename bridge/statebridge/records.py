@@ -74,11 +74,16 @@ class LaneResult:
     donor_row_id: str | None = None
     donor_self_fallback: bool | None = None
     message_layers: tuple[int, ...] | None = None
-    """Layers that a message of keys and values has whole; the others have its first entry."""
+    """Layers that a message of keys and values has whole; the others have its first entry. Of fused
+    keys and values, the receiver's layers whose gates are open."""
     message_positions: int | None = None
-    """Positions that a message takes in front of the receiver's prompt."""
+    """Positions that a message takes in front of the receiver's prompt, or at which the prompt's
+    own entries are fused."""
     message_bytes: int | None = None
     """Bytes of a message as it was sent, in the dtype of the weights."""
+    message_one_to_one: float | None = None
+    """Share of the sender's tokens that are the receiver's too, where they were aligned with
+    these."""
     relay: str | None = None
     """The sender's text that the receiver read last."""
     relay_prompt_len: int | None = None

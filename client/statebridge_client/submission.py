@@ -218,7 +218,7 @@ def _translators(experiment: Experiment) -> Steps[dict[str, Any] | None]:
 
 def _fit(fit: Fit) -> Steps[dict[str, Any]]:
     body = fit.model_dump(mode="json", exclude_unset=True)
-    if fit.corpus.path is not None:
+    if fit.corpus is not None and fit.corpus.path is not None:
         del body["corpus"]["path"]
         if fit.corpus.path != STORED:
             body["corpus"] |= yield from stored_corpus(fit.corpus, fit.corpus.path)

@@ -84,12 +84,13 @@ class References:
 
     def _translator_set(self, declared: dict[str, Any], where: str) -> dict[str, Any]:
         """Return one set with paths of this server instead of ids."""
-        if "fit" in declared or "corpus" in declared:
+        if not {"fit", "corpus", "causal"}.isdisjoint(declared):
             fit = declared.get("fit", declared)
             if not isinstance(fit, dict):
                 return declared
             fit = dict(fit)
-            self._corpus(fit, f"{where}.fit.corpus")
+            if fit.get("corpus") is not None:
+                self._corpus(fit, f"{where}.fit.corpus")
             if isinstance(fit.get("causal"), dict):
                 fit["causal"] = dict(fit["causal"])
                 self.dataset(fit["causal"], "rows", f"{where}.fit.causal.rows")

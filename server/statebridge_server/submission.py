@@ -14,11 +14,12 @@ from typing import Any
 from statebridge.demo.experiment import TAUGHT_CELLS
 from statebridge.errors import ExperimentError, nearest
 from statebridge.experiment import PRESETS, experiment_cells
-from statebridge.experiment.experiment import Experiment, Fit
+from statebridge.experiment.experiment import Corpus, Experiment, Fit
 from statebridge.experiment.reading.files import check_fields
 from statebridge.experiment.reading.yaml_text import Lines
+from statebridge.experiment.translator_settings import FUSER_KIND, RESAMPLER_KIND
 from statebridge_server.references import References
-from statebridge_server.settings import ListedPair, Settings
+from statebridge_server.settings import Limits, ListedPair, Settings
 from statebridge_server.store.database import Database
 from statebridge_server.store.keys import Principal
 from statebridge_server.store.tables import DatasetHolder
@@ -181,9 +182,8 @@ def _control_lanes(experiment: Experiment, settings: Settings, rows: int) -> int
     return lanes
 
 
-def _check_fit_limits(fit: Fit, settings: Settings, references: References) -> None:
-    limits = settings.limits
-    corpus, where = fit.corpus, "translators.fit.corpus"
+def _check_corpus_limits(corpus: Corpus, limits: Limits, references: References) -> None:
+    where = "translators.fit.corpus"
     if corpus.generate is not None:
         passages = corpus.generate.rows
         _at_most(f"{where}.generate.rows", passages, limits.rows)
@@ -193,6 +193,18 @@ def _check_fit_limits(fit: Fit, settings: Settings, references: References) -> N
         _at_most(f"{where}.max_passages", passages, limits.rows)
     positions = passages * (corpus.max_tokens if corpus.positions == "all" else 1)
     _at_most(f"{where}: passages times max_tokens", positions, limits.fit_positions)
+
+
+def _check_fit_limits(fit: Fit, settings: Settings, references: References) -> None:
+    limits = settings.limits
+    if fit.corpus is not None:
+        _check_corpus_limits(fit.corpus, limits, references)
+    made = max(fit.fuser.hidden_dim, fit.fuser.inner_dim or 0)
+    if fit.kind == FUSER_KIND:
+        _at_most("translators.fit.fuser.hidden_dim", made, limits.fit_hidden_dim)
+    if fit.kind == RESAMPLER_KIND:
+        width = fit.resampler.hidden_dim
+        _at_most("translators.fit.resampler.hidden_dim", width, limits.fit_hidden_dim)
     _at_most("translators.fit.training.epochs", fit.training.epochs, limits.fit_epochs)
     hidden = fit.training.hidden_dim or 0
     _at_most("translators.fit.training.hidden_dim", hidden, limits.fit_hidden_dim)

@@ -87,10 +87,12 @@ def check_map(pair: Pair, translator: Translator, condition: str) -> None:
 
 
 def mapped(pair: Pair, translator: Translator, message: KeyValues) -> KeyValues:
-    """Return a sender's message as the receiver's, at the same positions from 0."""
+    """Return a sender's message as the receiver's, at the same positions from 0.
+
+    Gradients reach the map where it has any.
+    """
     states = bare_states(pair.sender.module, message)
-    with torch.no_grad():
-        found = translator(states.to(translator.device, translator.dtype))
+    found = translator(states.to(translator.device, translator.dtype))
     return message_of(pair.receiver, found.to(pair.receiver.device).float(), message.lengths)
 
 

@@ -61,6 +61,11 @@ class KeyValueChannel:
 
         return carry_messages(operations, cells, rows, alike, partial(_sent, work), message)
 
+    def message(self, work: Workload, cell: Cell, rows: Sequence[int]) -> KeyValues:
+        """Return the rows' messages; gradients reach their map where it has any."""
+        sent = _sent(work, cell, [work.plan.sent(cell, row) for row in rows])
+        return _kept(work, cell, sent).shortened(_layers(work, cell))
+
 
 def _positions(work: Workload, cell: Cell, row: int) -> int:
     """Return the positions of a row's message; refuses latent steps that the sender cannot make."""

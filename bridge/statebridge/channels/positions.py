@@ -9,7 +9,7 @@ from statebridge.errors import ExperimentError, PairError, TranslatorError
 from statebridge.experiment.cells import Cell
 from statebridge.experiment.conditions import Condition, Positions
 from statebridge.experiment.experiment import DEFAULT_SET
-from statebridge.experiment.translator_settings import KEY_VALUE_KIND
+from statebridge.experiment.translator_settings import MESSAGE_KINDS, RESAMPLER_KIND
 from statebridge.models.chat import template_tail
 
 
@@ -157,10 +157,11 @@ def check_widths(workload: Workload, cells: Sequence[Cell]) -> None:
             continue
         name, seed = workload.plan.translator_key(cell)
         translator = workload.translators[name, seed]
-        if translator.kind == KEY_VALUE_KIND:
-            raise TranslatorError(
-                f"condition {condition.name}: its translator maps keys and values, not states"
+        if translator.kind in MESSAGE_KINDS:
+            what = (
+                "makes soft tokens" if translator.kind == RESAMPLER_KIND else "maps keys and values"
             )
+            raise TranslatorError(f"condition {condition.name}: its translator {what}, not states")
         if (translator.width_in, translator.width_out) != (sender.width, receiver.width):
             which = f"seed {seed}" if name == DEFAULT_SET else f"{name}, seed {seed},"
             raise TranslatorError(

@@ -2,12 +2,13 @@
 
 `vocab` needs no training and no common vocabulary: a mixture of the receiver's input vectors, by
 the sender's probabilities of the tokens that both have. `cipher` (arXiv 2310.06272) is the sender's
-text with a mixture in the place of each token. The receiver's own tokens take the positions behind.
+text with a mixture in the place of each token. `resampler` is a map that was trained through the
+receiver. The receiver's own tokens take the positions behind.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import partial
 
 import torch
@@ -20,9 +21,10 @@ from statebridge.channels.prepend import (
     check_steps,
 )
 from statebridge.channels.workload import Workload
-from statebridge.errors import PairError
+from statebridge.errors import PairError, TranslatorError
 from statebridge.experiment.cells import Cell
 from statebridge.experiment.message import SoftTokens
+from statebridge.experiment.translator_settings import RESAMPLER_KIND, ResamplerSettings
 from statebridge.models.messages.input_vectors import (
     VectorReader,
     Vectors,
@@ -35,7 +37,10 @@ from statebridge.models.messages.input_vectors import (
 )
 from statebridge.models.messages.key_values import KeyValues
 from statebridge.models.messages.shared_tokens import shared_tokens
+from statebridge.models.pair import Pair
 from statebridge.runs.plan import TokenIds
+from statebridge.translators import Translator
+from statebridge.translators.maps import l2_normalise
 
 
 @CHANNELS.add("soft_tokens")
@@ -47,7 +52,9 @@ class SoftTokenChannel:
         check_appending(workload, cells, "soft_tokens", "embedding")
         for cell in cells:
             declared = _declared(cell)
-            if declared.by == "cipher":
+            if declared.by == "resampler":
+                _check_resampler(workload, cell)
+            elif declared.by == "cipher":
                 _check_vocabulary(workload, declared)
             else:
                 shared_tokens(workload.pair.sender, workload.pair.receiver)
@@ -62,10 +69,27 @@ class SoftTokenChannel:
         def message(_: Cell, sent: Vectors, places: Sequence[int]) -> KeyValues:
             return read_vectors(work.pair.receiver, sent.select(places))
 
-        def alike(cell: Cell) -> tuple[SoftTokens, object]:
-            return _declared(cell), cell.condition.source_positions
+        def alike(cell: Cell) -> Hashable:
+            translates = cell.condition.translates
+            key = work.plan.translator_key(cell) if translates else None
+            return _declared(cell), cell.condition.source_positions, key
 
         return carry_messages(operations, cells, rows, alike, partial(_vectors, work), message)
+
+    def message(self, work: Workload, cell: Cell, rows: Sequence[int]) -> KeyValues:
+        """Return the rows' messages; gradients reach their map where it has any."""
+        made = _vectors(work, cell, [work.plan.sent(cell, row) for row in rows])
+        return read_vectors(work.pair.receiver, made)
+
+
+def empty_resampler(pair: Pair, settings: ResamplerSettings) -> Translator:
+    """Return a resampler of the pair's widths, all of its linear weights zero."""
+    options = {
+        "vectors": settings.vectors,
+        "hidden_dim": settings.hidden_dim,
+        "groups": settings.heads,
+    }
+    return Translator(RESAMPLER_KIND, pair.sender.width, pair.receiver.width, options=options)
 
 
 def _declared(cell: Cell) -> SoftTokens:
@@ -76,10 +100,28 @@ def _declared(cell: Cell) -> SoftTokens:
 
 def _most(work: Workload, cell: Cell, row: int) -> int:
     declared = _declared(cell)
+    if declared.by == "resampler":
+        return int(work.translators[work.plan.translator_key(cell)].options["vectors"])
     if declared.by == "cipher":
         check_steps(work, cell, row, declared.most)
         return declared.most
     return 1 if cell.condition.source_positions == "last" else len(work.plan.sent(cell, row))
+
+
+def _check_resampler(work: Workload, cell: Cell) -> None:
+    sender, receiver = work.pair.sender, work.pair.receiver
+    translator, name = work.translators[work.plan.translator_key(cell)], cell.condition.name
+    if translator.kind != RESAMPLER_KIND:
+        raise TranslatorError(
+            f"condition {name}: its translator is of kind {translator.kind}, and soft_tokens by "
+            f"resampler need {RESAMPLER_KIND}"
+        )
+    if (translator.width_in, translator.width_out) != (sender.width, receiver.width):
+        raise TranslatorError(
+            f"condition {name}: its resampler maps width {translator.width_in} to "
+            f"{translator.width_out}; {sender.name} to {receiver.name} needs {sender.width} to "
+            f"{receiver.width}"
+        )
 
 
 def _check_vocabulary(work: Workload, declared: SoftTokens) -> None:
@@ -100,6 +142,13 @@ def _vectors(work: Workload, cell: Cell, prompts: Sequence[TokenIds]) -> Vectors
     """Return the sender's message of vectors after each prompt, on the receiver's device."""
     sender, receiver, declared = work.pair.sender, work.pair.receiver, _declared(cell)
     batch = sender.pack(prompts)
+    if declared.by == "resampler":
+        translator = work.translators[work.plan.translator_key(cell)]
+        sent = sender.capture(batch).to(receiver.device, translator.dtype)
+        sent = l2_normalise(sent) if translator.normalize_input else sent
+        vectors: torch.Tensor = translator.map(sent, batch.mask.to(receiver.device))
+        norm = mean_norm(input_vectors(receiver))
+        return Vectors(rescaled(vectors, norm), (vectors.shape[1],) * len(prompts))
     if declared.by == "cipher":
         of = sender if declared.embedding == "sender" else receiver
         table = input_vectors(of).float().to(sender.device)

@@ -98,10 +98,16 @@ def _by_layer(
     """Measure a ridge map for each pair of layers, on the corpus of the first set."""
     from statebridge.engine.fitting.corpus import read_corpus
     from statebridge.engine.fitting.corpus_fit import layer_quality
+    from statebridge.errors import ExperimentError
     from statebridge.experiment.experiment import Fit
     from statebridge.tasks.declared_rows import resolve_dataset
 
-    settings = next(s for s in experiment.translator_sets.values() if isinstance(s, Fit))
+    fits = (each for each in experiment.translator_sets.values() if isinstance(each, Fit))
+    settings = next((fit for fit in fits if fit.corpus is not None), None)
+    if settings is None:
+        raise ExperimentError(
+            "translators: none has a corpus, so no pair of layers can be measured"
+        )
     rows, _ = resolve_dataset(experiment.dataset)
     return layer_quality(
         pair,

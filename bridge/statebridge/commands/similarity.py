@@ -100,7 +100,7 @@ def _corpus(experiment: Experiment) -> Corpus | None:
     from statebridge.experiment.experiment import Fit
 
     declared = experiment.translator_sets.values()
-    return next((fit.corpus for fit in declared if isinstance(fit, Fit)), None)
+    return next((fit.corpus for fit in declared if isinstance(fit, Fit) and fit.corpus), None)
 
 
 def _texts(experiment: Experiment, corpus: Corpus | None) -> CorpusTexts:

@@ -9,6 +9,7 @@ from statebridge.cost.flops import (
     published_forward,
     published_partial,
 )
+from statebridge.cost.maps import MapCost, map_cost
 from statebridge.cost.methods import (
     Combination,
     ComputeRatio,
@@ -29,12 +30,14 @@ __all__ = [
     "ComputeRatio",
     "Ledger",
     "Lengths",
+    "MapCost",
     "MethodCost",
     "ModelShape",
     "activation_bytes",
     "compute_ratios",
     "exact_forward",
     "exact_partial",
+    "map_cost",
     "published_forward",
     "published_partial",
     "text_bytes",

@@ -201,6 +201,23 @@ class Ledger:
         read = self._generate(self.receiver, positions + lengths.receiver_prompt, lengths.answer)
         return MethodCost(own, read, mixing)
 
+    def fused(self, lengths: Lengths) -> MethodCost:
+        """Both models read their prompts whole; the fuser's own operations are a `MapCost`."""
+        partial = published_partial if self.accounting == "published" else exact_partial
+        sent = partial(self.sender, lengths.sender_prompt, self.sender.layers - 1)
+        return MethodCost(
+            sent, self._generate(self.receiver, lengths.receiver_prompt, lengths.answer)
+        )
+
+    def resampled(self, lengths: Lengths, layer: int, vectors: int) -> MethodCost:
+        """One partial pass of the sender; the receiver reads vectors in front of its prompt.
+
+        The resampler's own operations are a `MapCost`.
+        """
+        partial = published_partial if self.accounting == "published" else exact_partial
+        read = self._generate(self.receiver, vectors + lengths.receiver_prompt, lengths.answer)
+        return MethodCost(partial(self.sender, lengths.sender_prompt, layer), read)
+
     def _generate(self, shape: ModelShape, prompt: int, new: int, past: int = 0) -> int:
         """Operations of new tokens after a prompt that has `past` positions in front of it."""
         forward = published_forward if self.accounting == "published" else exact_forward

@@ -11,6 +11,7 @@ With h the receiver's own state at the injection layer and s the source state, b
 or, at the sites of keys and values and of input vectors,
 
     append  the message in front of the receiver's prompt, at positions of its own
+    fuse    the receiver's own keys and values, changed by a fuser that reads the sender's
 
 where `match_norm` first rescales s to ‖h‖ at every position. The published conditions of
 arXiv 2606.03280 and the methods of arXiv 2501.14082 are points of it (see
@@ -29,11 +30,16 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from statebridge.experiment.declared import NO_BOOLEAN, NameIn
-from statebridge.experiment.message import Layers, LayerShare, Rollout, SoftTokens
+from statebridge.experiment.message import Fusing, Layers, LayerShare, Rollout, SoftTokens
 from statebridge.experiment.sources import SOURCES, Source
-from statebridge.experiment.translator_settings import KEY_VALUE_KIND
+from statebridge.experiment.translator_settings import (
+    FUSER_KIND,
+    KEY_VALUE_KIND,
+    MESSAGE_KINDS,
+    RESAMPLER_KIND,
+)
 
-Operator = Literal["add", "blend", "mean", "sum", "append"]
+Operator = Literal["add", "blend", "mean", "sum", "append", "fuse"]
 Site = Literal["residual", "kv", "embedding"]
 CHANNEL_OF_SITE: dict[Site | None, str] = {"kv": "kv", "embedding": "soft_tokens"}
 Prompt = Literal["task", "relay", "question_only", "placeholder", "debate"]
@@ -120,6 +126,8 @@ class Condition(BaseModel):
     """For site `kv`: latent steps of the sender, whose keys and values are sent too."""
     soft_tokens: SoftTokens | None = None
     """For site `embedding`: how the vectors are made."""
+    fuse: Fusing | None = None
+    """For operator `fuse`: gates, whose entries, and which tokens the sender reads."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Condition:
@@ -151,6 +159,8 @@ class Condition(BaseModel):
 
     def _check_whose(self) -> None:
         """Refuse fields that do not go with whose content the source sends."""
+        if self.fuse is not None and self.operator != "fuse":
+            raise ValueError("fuse goes with operator: fuse")
         if self.lone_rows != "self" and not self.shuffled:
             raise ValueError(f"lone_rows: {self.lone_rows} goes with source shuffled")
         single = self.source_positions in ("last", "question")
@@ -183,17 +193,24 @@ class Condition(BaseModel):
         if self.source_facts.of_map and (self.site != "kv" or self.rollout is not None):
             raise ValueError(f"source {self.source} goes with site: kv, and without rollout")
         if self.site not in CHANNEL_OF_SITE:
-            if self.operator == "append":
-                raise ValueError(f"append goes with site: {' or '.join(map(str, CHANNEL_OF_SITE))}")
+            if self.sends_message:
+                sites = "kv" if self.operator == "fuse" else "kv or embedding"
+                raise ValueError(f"{self.operator} goes with site: {sites}")
+            return
+        if self.operator == "fuse":
+            self._check_fuse()
             return
         if self.operator != "append" or self.weight != 1.0 or self.match_norm:
             raise ValueError(
                 f"site {self.site} takes operator: append, and no weight or match_norm"
             )
-        mapped = self.site == "kv" and self.translates and self.reads_sender
-        if not (self.raw or mapped):
+        soft = self.soft_tokens
+        mapped = self.translates and self.reads_sender
+        learned = soft is not None and soft.by == "resampler"
+        if not (mapped if learned else self.raw or (mapped and self.site == "kv")):
             among = "sender, shuffled_sender, translated or shuffled"
-            among = among if self.site == "kv" else "sender or shuffled_sender"
+            among = "sender or shuffled_sender" if self.site != "kv" else among
+            among = "translated or shuffled" if learned else among
             raise ValueError(
                 f"site {self.site} sends what the sender has; use source {among}, not {self.source}"
             )
@@ -214,9 +231,33 @@ class Condition(BaseModel):
                 "at position 0 as it is"
             )
 
+    def _check_fuse(self) -> None:
+        if self.site != "kv" or self.weight != 1.0 or self.match_norm:
+            raise ValueError("operator fuse takes site: kv, and no weight or match_norm")
+        if not (self.translates and self.reads_sender) or self.source_facts.of_map:
+            raise ValueError(
+                f"operator fuse takes source translated or shuffled, not {self.source}; for a "
+                "sharer of zeros, or the receiver as its own, set fuse: {sharer: ...}"
+            )
+        if self.shuffled and self.fuse is not None and not self.fuse.carries:
+            raise ValueError("source shuffled goes with fuse: {sharer: sender} and gates not shut")
+        for name in ("layers", "reposition", "rollout"):
+            if getattr(self, name) is not None:
+                raise ValueError(f"operator fuse takes no {name}; leave it out")
+        if self.align != "equal":
+            raise ValueError("operator fuse takes no align; leave it out")
+        aligned = ("question",) if self.prompt == "question_only" else ("all", "question")
+        if self.positions != self.source_positions or self.positions not in aligned:
+            raise ValueError(
+                f"operator fuse with prompt {self.prompt} takes positions and source_positions "
+                f"{' or '.join(aligned)}, the same for both: entries meet token by token"
+            )
+
     def _check_soft_tokens(self) -> None:
         if self.soft_tokens is None:
-            raise ValueError("site embedding takes soft_tokens: {by: vocab} or {by: cipher}")
+            raise ValueError(
+                "site embedding takes soft_tokens: {by: vocab}, {by: cipher} or {by: resampler}"
+            )
         read = ("all", "last") if self.soft_tokens.by == "vocab" else ("all",)
         if self.source_positions not in read:
             raise ValueError(
@@ -244,6 +285,7 @@ class Condition(BaseModel):
     def channel_name(self) -> str:
         """Name of the channel that carries the condition."""
         by_site = CHANNEL_OF_SITE.get(self.site, "states")
+        by_site = "fused" if self.operator == "fuse" else by_site
         return self.channel or ("text" if self.uses_text else by_site)
 
     @property
@@ -305,7 +347,20 @@ class Condition(BaseModel):
     @property
     def carries_sender(self) -> bool:
         """Whether what is written are the sender's states of the row itself."""
-        return self.source_facts.role == "channel" and self.sender_context is None
+        fused = self.fuse is None or self.fuse.carries
+        return self.source_facts.role == "channel" and self.sender_context is None and fused
+
+    @property
+    def sends_message(self) -> bool:
+        """Whether keys and values, or vectors, are sent, and not states of one layer."""
+        return self.operator in ("append", "fuse")
+
+    @property
+    def map_kind(self) -> str | None:
+        """Kind of the map that the condition needs: of a message; None for any map of states."""
+        if self.operator == "fuse":
+            return FUSER_KIND
+        return {"kv": KEY_VALUE_KIND, "embedding": RESAMPLER_KIND}.get(self.site or "")
 
     @property
     def writes_own_state(self) -> bool:
@@ -358,13 +413,14 @@ class Condition(BaseModel):
 
 
 def check_map_of(condition: Condition, kind: str) -> None:
-    """Refuse a condition whose map is of the wrong kind: of states, or of keys and values.
+    """Refuse a condition whose map is of the wrong kind: of states, or of another message.
 
     Raises:
         ValueError: Names the condition and the kind.
     """
-    if (condition.site == "kv") != (kind == KEY_VALUE_KIND):
-        needed = f"kind {KEY_VALUE_KIND}" if condition.site == "kv" else "a kind of maps of states"
+    needed = condition.map_kind
+    if needed != (kind if kind in MESSAGE_KINDS else None):
+        needed = "a kind of maps of states" if needed is None else f"kind {needed}"
         raise ValueError(f"condition {condition.name} needs {needed}, and its map is of {kind}")
 
 

@@ -10,10 +10,12 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import (
     AfterValidator,
     BeforeValidator,
+    ConfigDict,
     Discriminator,
     Field,
     GetJsonSchemaHandler,
     Tag,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -39,13 +41,19 @@ from statebridge.experiment.translator_settings import (
     CLOSED_FORM,
     KEY_VALUE_KIND,
     KINDS,
+    THROUGH_ONLY,
     CausalSettings,
     FitKind,
+    FuserSettings,
     KeyValueSettings,
     ProcrustesSettings,
+    ResamplerSettings,
     RidgeSettings,
     TrainingSettings,
 )
+
+SETTLED = (*CLOSED_FORM, *THROUGH_ONLY)
+"""Kinds whose options follow from their own settings and the pair."""
 
 # Of the modules beside this one.
 __all__ = ["Chat", "Corpus", "Dataset", "Decoding", "GeneratedRows", "Prompts", "Seed"]
@@ -104,7 +112,9 @@ class Causal(Declared):
             raise ValueError(f"through: {error}") from None
         except ValueError:
             raise ValueError(f"through: {self.through} is a preset; name one condition") from None
-        if condition.source != "translated" or condition.sender_context is not None:
+        # Of a message, the map of a sender without the context can be trained: prompt tuning.
+        other = condition.sender_context is not None and condition.map_kind is None
+        if condition.source != "translated" or other:
             raise ValueError(
                 f"through: {condition.name} writes source {condition.source}"
                 f"{'' if condition.sender_context is None else ' of another context'}; a map can "
@@ -122,8 +132,10 @@ class Fit(Declared):
     """How to fit the translators that the experiment needs, one per seed."""
 
     kind: FitKind = "affine"
-    """`ridge`, `procrustes` and `kv_ridge` are solved in closed form, the others trained."""
-    corpus: Corpus
+    """`ridge`, `procrustes` and `kv_ridge` are solved in closed form, the others trained, `fuser`
+    and `resampler` through the receiver alone."""
+    corpus: Annotated[Corpus | None, Field(validate_default=True)] = None
+    """Text that the map is fitted on; none for `fuser` and `resampler`."""
     training: TrainingSettings = TrainingSettings()
     """For affine and the MLPs."""
     ridge: RidgeSettings = RidgeSettings()
@@ -132,18 +144,38 @@ class Fit(Declared):
     """For procrustes: a rotation, in closed form."""
     key_values: KeyValueSettings = KeyValueSettings()
     """For kv_ridge: maps of keys and values, for conditions of site kv."""
+    fuser: FuserSettings = FuserSettings()
+    """For fuser: fusers of caches, for conditions of operator fuse."""
+    resampler: ResamplerSettings = ResamplerSettings()
+    """For resampler: soft tokens from learned queries, for conditions of site embedding."""
     normalize: bool = True
     rank: Annotated[int, Field(ge=1), NO_BOOLEAN] | None = None
     """Rank of a low_rank map."""
     causal: Causal | None = None
     """Train the fitted map on through the receiver."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"anyOf": [{"required": ["corpus"]}, {"required": ["causal"]}]}
+    )
+
+    @field_validator("corpus")
+    @classmethod
+    def _there_is_a_corpus(cls, corpus: Corpus | None, info: ValidationInfo) -> Corpus | None:
+        kind = info.data.get("kind")
+        if corpus is None and kind is not None and kind not in THROUGH_ONLY:
+            raise ValueError(f"missing; kind {kind} is fitted on one")
+        return corpus
+
     @model_validator(mode="after")
     def _options_fit(self) -> Fit:
-        needed = () if self.kind in CLOSED_FORM else KINDS.get(self.kind).options
-        if self.kind == KEY_VALUE_KIND and self.causal is not None:
-            raise ValueError("kind kv_ridge is not trained through the receiver; leave causal out")
-        if self.kind == KEY_VALUE_KIND and self.corpus.positions != "all":
+        needed = KINDS.get(self.kind).options if self.kind not in SETTLED else ()
+        if self.kind in THROUGH_ONLY and (self.causal is None or self.corpus is not None):
+            raise ValueError(
+                f"kind {self.kind} is trained through the receiver alone; give causal and no corpus"
+            )
+        if self.causal is not None:
+            check_map_of(self.causal.condition, self.kind)
+        if self.kind == KEY_VALUE_KIND and self.fitted_on.positions != "all":
             raise ValueError("kind kv_ridge is fitted at all positions; leave corpus.positions out")
         for name, value in self.options.items():
             field = "training.hidden_dim" if name == "hidden_dim" else name
@@ -152,6 +184,13 @@ class Fit(Declared):
             if value is not None and name not in needed:
                 raise ValueError(f"kind {self.kind} takes no {field}; leave it out")
         return self
+
+    @property
+    def fitted_on(self) -> Corpus:
+        """The corpus, of a kind that has one."""
+        if self.corpus is None:
+            raise ExperimentError(f"kind {self.kind} has no corpus")
+        return self.corpus
 
     @property
     def options(self) -> dict[str, int | None]:
@@ -171,7 +210,7 @@ def _files_or_fit(value: Any) -> str:
     if isinstance(value, TranslatorSets) or (isinstance(value, dict) and "sets" in value):
         return "sets"
     fit = isinstance(value, Fit) or (
-        isinstance(value, dict) and ("fit" in value or "corpus" in value)
+        isinstance(value, dict) and ("fit" in value or "corpus" in value or "causal" in value)
     )
     return "fit" if fit else "files"
 
@@ -193,7 +232,7 @@ class _InFit:
 class TranslatorSets(Declared):
     """Several sets of translators side by side; a condition names the one that it uses.
 
-    A condition that names none uses the first.
+    A condition that names none uses the first of the kind that it needs.
     """
 
     sets: Annotated[
@@ -437,7 +476,18 @@ class Experiment(Declared):
         return {DEFAULT_SET: self.translators}
 
     def translator_set(self, condition: Condition) -> str:
-        """Return the name of the set of translators that a condition uses."""
+        """Return the name of the set of translators that a condition uses.
+
+        Where it names none, the first set that is fitted as the kind that it needs, or the first.
+        """
+        needed = condition.map_kind
+        for name, declared in self.translator_sets.items() if needed is not None else ():
+            if (
+                condition.translator is None
+                and isinstance(declared, Fit)
+                and declared.kind == needed
+            ):
+                return name
         return condition.translator or next(iter(self.translator_sets), DEFAULT_SET)
 
     @cached_property

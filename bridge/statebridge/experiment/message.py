@@ -56,6 +56,30 @@ class Rollout(BaseModel):
     """Entries that are sent: those of prompt and latent steps, or of the latent steps alone."""
 
 
+class Fusing(BaseModel):
+    """How a sharer's cache is fused into the receiver's own (C2C, arXiv 2510.03215).
+
+    The receiver's entries t of its prompt but for the last token become t + g · sigmoid(w) · P; w
+    and P are a fuser's outputs for t and for the sharer's entries of the same tokens.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    gates: Literal["learned", "open", "shut"] = "learned"
+    """g: 1 where a learned gate is open; 1 everywhere; or 0 everywhere, which changes nothing."""
+    sharer: Literal["sender", "zero", "receiver"] = "sender"
+    """Entries that are fused: the sender's; zeros, or the receiver's own, as controls."""
+    align_tokens: Literal["ids", "first", "longest"] = "ids"
+    """Tokens that the sender reads: the receiver's ids; or for each of the receiver's tokens one of
+    its own, of those that it writes the same text with the `first`, or the one of the `longest`
+    text."""
+
+    @property
+    def carries(self) -> bool:
+        """Whether what is fused can hold something that the sender read."""
+        return self.sharer == "sender" and self.gates != "shut"
+
+
 class SoftTokens(BaseModel):
     """Vectors that the receiver reads in place of tokens: mixtures of its input vectors.
 
@@ -63,14 +87,14 @@ class SoftTokens(BaseModel):
     vocabularies have by the sender's probabilities of the next token, and rescales to the mean
     norm of the receiver's input vectors. `cipher` (arXiv 2310.06272) lets the sender write: at each
     step the mixture is read next, in place of a token, until the nearest token by cosine is an end
-    token.
+    token. `resampler` gives the outputs of a trained map of that kind.
     """
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
 
-    by: Literal["vocab", "cipher"]
+    by: Literal["vocab", "cipher", "resampler"]
     temperature: Annotated[float, Field(gt=0), NO_BOOLEAN] = 1.0
     """Divides the logits before the softmax; near 0 a vector is that of the likeliest token."""
     steps: Annotated[int, Field(ge=1, le=1000), NO_BOOLEAN] | None = None
@@ -80,7 +104,9 @@ class SoftTokens(BaseModel):
 
     @model_validator(mode="after")
     def _of_one_kind(self) -> SoftTokens:
-        if self.by == "vocab" and (self.steps is not None or self.embedding != "receiver"):
+        if self.by == "resampler" and self.temperature != 1.0:
+            raise ValueError("temperature goes with by: vocab or by: cipher")
+        if self.by != "cipher" and (self.steps is not None or self.embedding != "receiver"):
             raise ValueError("steps and embedding go with by: cipher")
         return self
 

@@ -26,13 +26,34 @@ SOLVED = ("ridge", "procrustes")
 KEY_VALUE_KIND = "kv_ridge"
 """The kind of a map between two models' keys and values, which is always solved for."""
 
+FUSER_KIND = "fuser"
+"""The kind of what fuses a sender's cache into the receiver's own."""
+
+RESAMPLER_KIND = "resampler"
+"""The kind of what makes soft tokens of a sender's states."""
+
 CLOSED_FORM = (*SOLVED, KEY_VALUE_KIND)
 """Kinds that are not trained by gradients."""
 
+THROUGH_ONLY = (FUSER_KIND, RESAMPLER_KIND)
+"""Kinds that are trained through the receiver alone: there is nothing to fit them to."""
 
-KIND_OPTIONS = ("hidden_dim", "rank", "blocks_in", "blocks_out", "sources", "groups")
-"""Whole numbers that a kind may need beside the widths. A fit declares the first two; the others,
-of a map of keys and values, follow from the pair."""
+MESSAGE_KINDS = (KEY_VALUE_KIND, *THROUGH_ONLY)
+"""Kinds that make a message of keys and values, or of vectors; all others map states."""
+
+
+KIND_OPTIONS = (
+    "hidden_dim",
+    "rank",
+    "blocks_in",
+    "blocks_out",
+    "sources",
+    "groups",
+    "inner_dim",
+    "vectors",
+)
+"""Whole numbers that a kind may need beside the widths. A fit declares the first two as they are;
+those of `MESSAGE_KINDS` follow from their settings and the pair."""
 
 
 class TranslatorKind:
@@ -195,3 +216,28 @@ class KeyValueSettings(_Settings):
     """As that of `ridge`."""
     max_condition_number: Annotated[float, Field(gt=1), NO_BOOLEAN] = 1e12
     allow_underdetermined: bool = False
+
+
+class FuserSettings(_Settings):
+    """Fusers of a sender's cache into the receiver's own (C2C, arXiv 2510.03215)."""
+
+    hidden_dim: Annotated[int, Field(ge=1), NO_BOOLEAN] = 1024
+    """Width between the entries that are read and those that are written."""
+    inner_dim: Annotated[int, Field(ge=1), NO_BOOLEAN] | None = None
+    """Width inside a residual block; None is that of `hidden_dim`."""
+
+
+class ResamplerSettings(_Settings):
+    """Learned queries that attend to a sender's states and give soft tokens."""
+
+    vectors: Annotated[int, Field(ge=1, le=1000), NO_BOOLEAN] = 8
+    """Number of queries, and so of vectors that the receiver reads."""
+    hidden_dim: Annotated[int, Field(ge=1), NO_BOOLEAN] = 256
+    """Width of queries, keys and values."""
+    heads: Annotated[int, Field(ge=1), NO_BOOLEAN] = 4
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> ResamplerSettings:
+        if self.hidden_dim % self.heads:
+            raise ValueError(f"hidden_dim {self.hidden_dim} is not divisible by {self.heads} heads")
+        return self

@@ -40,8 +40,8 @@ class Pass:
             prefill alone; None writes nothing.
         keep: Number of last positions to give logits of; 0 gives those of all positions.
         generate: Keyword arguments of `generate`; None is a forward pass.
-        message: Keys and values in front of the inputs, which take the positions behind; never
-            in a remote job.
+        message: Keys and values in front of the inputs, which take the positions behind, or fused
+            ones of the inputs themselves; never in a remote job.
     """
 
     inputs: Mapping[str, torch.Tensor]
@@ -55,7 +55,14 @@ class Pass:
         inputs = dict(self.inputs)
         settings = {"use_cache": False, "logits_to_keep": self.keep}
         settings = settings if self.generate is None else dict(self.generate)
-        if self.message is not None:
+        if self.message is not None and self.message.fused is not None:
+            if self.generate is None:
+                # Entries of all tokens of the prompt but the last are there; `generate` sees that.
+                inputs["input_ids"] = inputs["input_ids"][:, max(self.message.lengths) :]
+                own = torch.ones_like(inputs["input_ids"])
+                inputs["attention_mask"], inputs["position_ids"] = self.message.before(own)
+            settings |= {"past_key_values": self.message.cache(), "use_cache": True}
+        elif self.message is not None:
             own = inputs.get("attention_mask", torch.ones_like(inputs["input_ids"]))
             inputs["attention_mask"], places = self.message.before(own)
             if self.generate is None:

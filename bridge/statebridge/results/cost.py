@@ -19,8 +19,10 @@ from statebridge.cost import (
     Combination,
     Ledger,
     Lengths,
+    MapCost,
     ModelShape,
     activation_bytes,
+    map_cost,
     text_bytes,
 )
 from statebridge.errors import ResultError
@@ -98,7 +100,17 @@ def condition_costs(results: ResultSet) -> list[ConditionCost]:
             raise ResultError("nothing was decoded, so no method has a cost")
         if condition.reads_sender and isinstance(_read(condition, rows[0]), str):
             continue
-        found.append(_cost(name, condition, rows, ledgers, int(pair["sender"]["layer"]), dtype))
+        found.append(
+            _cost(
+                name,
+                condition,
+                rows,
+                ledgers,
+                int(pair["sender"]["layer"]),
+                dtype,
+                _map_of(condition, results.manifest),
+            )
+        )
     return found
 
 
@@ -113,6 +125,8 @@ class _Costs:
         self.activation = cache(self._activation)
         self.key_values = cache(self._key_values)
         self.soft_tokens = cache(self._soft_tokens)
+        self.fused = cache(self._fused)
+        self.resampled = cache(self._resampled)
 
     def _generation(self, side: str, prompt: int, new: int) -> int:
         shape = self._ledger.sender if side == "sender" else self._ledger.receiver
@@ -150,6 +164,16 @@ class _Costs:
         cost = self._ledger.soft_tokens(Lengths(sent, read, new), positions, written=written)
         return cost.sender + cost.combination, cost.receiver
 
+    def _fused(self, sent: int, read: int, new: int) -> tuple[int, int]:
+        cost = self._ledger.fused(Lengths(sent, read, new))
+        return cost.sender, cost.receiver
+
+    def _resampled(
+        self, sent: int, read: int, new: int, layer: int, vectors: int
+    ) -> tuple[int, int]:
+        cost = self._ledger.resampled(Lengths(sent, read, new), layer, vectors)
+        return cost.sender, cost.receiver
+
 
 def _cost(
     name: str,
@@ -158,12 +182,13 @@ def _cost(
     ledgers: Mapping[Way, _Costs],
     layer: int,
     dtype: str,
+    of_map: MapCost,
 ) -> ConditionCost:
     sender: dict[Way, float] = {}
     receiver: dict[Way, float] = {}
     operations: list[int] = []
     for way, costs in ledgers.items():
-        lanes = [_lane(condition, row, costs, layer) for row in rows]
+        lanes = [_lane(condition, row, costs, layer, of_map) for row in rows]
         if way == ("exact", True):
             operations = [sum(lane) for lane in lanes]
         sender[way] = fmean(lane[0] for lane in lanes)
@@ -186,7 +211,9 @@ def _cost(
     return ConditionCost(name, kind, sender, receiver, fmean(sent), new, averaged)
 
 
-def _lane(condition: Condition, row: LaneResult, costs: _Costs, layer: int) -> tuple[int, int]:
+def _lane(
+    condition: Condition, row: LaneResult, costs: _Costs, layer: int, of_map: MapCost
+) -> tuple[int, int]:
     """Return the operations of the sender and of the receiver for one row."""
     read, new = _known(row, "prompt_len_receiver"), len(row.token_ids or ())
     if not condition.reads_sender:
@@ -201,15 +228,49 @@ def _lane(condition: Condition, row: LaneResult, costs: _Costs, layer: int) -> t
     sent = _known(row, "prompt_len_sender")
     if _kind(condition) == "message":
         positions = _known(row, "message_positions")
-        if condition.soft_tokens is not None:
-            written = condition.soft_tokens.by == "cipher"
-            return costs.soft_tokens(sent, read, new, positions, written)
-        whole = len(_known(row, "message_layers"))
-        rollout = condition.rollout
-        latent = (rollout.steps, rollout.by != "identity") if rollout else (0, False)
-        return costs.key_values(sent, read, new, positions, whole, *latent)
+        if condition.operator == "fuse":
+            sender, receiver = costs.fused(sent, read, new)
+            return sender, receiver + of_map.of(positions)
+        sender, receiver = _in_front(condition, row, costs, layer, (sent, read, new, positions))
+        return sender, receiver + of_map.of(sent)
     sender, receiver, once = costs.activation(sent, read, new, layer, _combination(condition))
     return sender, receiver + once * int(_read(condition, row))
+
+
+def _in_front(
+    condition: Condition,
+    row: LaneResult,
+    costs: _Costs,
+    layer: int,
+    lengths: tuple[int, int, int, int],
+) -> tuple[int, int]:
+    """Return both models' operations with a message in front of the receiver's prompt.
+
+    Args:
+        lengths: Those of the sender's prompt, the receiver's, the answer and the message.
+    """
+    if condition.soft_tokens is not None:
+        if condition.soft_tokens.by == "resampler":
+            return costs.resampled(*lengths[:3], layer, lengths[3])
+        return costs.soft_tokens(*lengths, condition.soft_tokens.by == "cipher")
+    whole = len(_known(row, "message_layers"))
+    rollout = condition.rollout
+    latent = (rollout.steps, rollout.by != "identity") if rollout else (0, False)
+    return costs.key_values(*lengths, whole, *latent)
+
+
+def _map_of(condition: Condition, manifest: Mapping[str, Any]) -> MapCost:
+    """Return the cost of the map of a condition's messages; nothing where a run does not state it.
+
+    Maps of one set cost the same under every seed.
+    """
+    for key, entry in (manifest.get("translators") or {}).items():
+        of, _, _ = key.rpartition("/")
+        named = condition.translator is None or of == condition.translator
+        if condition.translates and named and entry["kind"] == condition.map_kind:
+            stated = entry.get("map")
+            return MapCost(0) if stated is None else map_cost(entry["kind"], **stated)
+    return MapCost(0)
 
 
 def _sent_bytes(condition: Condition, row: LaneResult, width: int, dtype: str) -> int:
@@ -239,7 +300,7 @@ def _kind(condition: Condition) -> Kind | None:
         return "text" if condition.uses_text else "alone"
     if not condition.carries_sender:
         return None
-    return "message" if condition.operator == "append" else "activation"
+    return "message" if condition.sends_message else "activation"
 
 
 def _by_condition(cells: Sequence[CellResult]) -> dict[str, list[CellResult]]:

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from statebridge.experiment.conditions import Condition, DeclaredCondition, Positions, Prompt
-from statebridge.experiment.message import LayerShare, Rollout
+from statebridge.experiment.message import Fusing, LayerShare, Rollout
 
 _ALONE: dict[Prompt, str] = {
     "task": "the receiver alone, which reads context and question",
@@ -33,6 +33,7 @@ _OPERATORS = {"mean": "averaged with the receiver's own", "sum": "summed with th
 _SOFT_TOKENS = {
     "vocab": "next-token probabilities, as mixtures of the receiver's input vectors",
     "cipher": "text, written in mixtures of input vectors in place of tokens",
+    "resampler": "states, resampled into vectors in place of tokens",
 }
 _LATENT_MAPS = {
     "realigned": "",
@@ -66,7 +67,9 @@ def condition_words(condition: DeclaredCondition) -> str:
         parts.append(_OPERATORS[condition.operator])
     elif condition.weight != 1.0:
         parts.append(f"mixed in with weight {condition.weight:g}")
-    if condition.operator != "append":
+    if condition.operator == "fuse" and condition.positions != "all":
+        parts.append(place_words(condition.positions))
+    if not condition.sends_message:
         parts.append(place_words(condition.positions))
     elif not condition.private:
         parts.append("the receiver reading the context too")
@@ -80,6 +83,14 @@ def _rollout_words(whose: str, rollout: Rollout) -> str:
     return f"{whose} keys and values of the prompt and {steps}"
 
 
+def _fused_words(whose: str, fuse: Fusing) -> str:
+    if fuse.gates == "shut":
+        return "the receiver's own keys and values, all gates shut"
+    of = {"sender": f"with {whose}", "zero": "with zeros", "receiver": "with themselves"}
+    gates = ", all gates open" if fuse.gates == "open" else ""
+    return f"the receiver's own keys and values, fused {of[fuse.sharer]}{gates}"
+
+
 def place_words(positions: Positions) -> str:
     """Return where a condition writes, in words."""
     return _PLACES[positions] if isinstance(positions, str) else f"at positions {list(positions)}"
@@ -91,19 +102,24 @@ def _content(condition: Condition) -> str:
         words = f"{whose} {_SOFT_TOKENS[condition.soft_tokens.by]}"
         last = condition.source_positions == "last"
         return f"{words}, of the last token alone" if last else words
+    if condition.operator == "fuse":
+        return _fused_words(whose, condition.fuse or Fusing())
     if condition.rollout is not None:
         moved = ", moved to the first positions" if condition.reposition == "rotate" else ""
         return _rollout_words(whose, condition.rollout) + moved
     if condition.site != "kv":
         return _SOURCES.get(condition.source, condition.source)
+    return _key_value_words(whose, condition)
+
+
+def _key_value_words(whose: str, condition: Condition) -> str:
     if condition.translates:
         mapped = f"{whose} keys and values, translated"
         return "the receiver's mean keys and values" if condition.source_facts.of_map else mapped
     if isinstance(condition.layers, LayerShare):
         share, by = f"{100 * condition.layers.share:g} %", condition.layers.by
         return f"{whose} keys and values of {share} of the layers ({by})"
-    words = f"{whose} keys and values" + ("" if condition.layers is None else " of some layers")
-    return f"{words}, translated" if condition.translates else words
+    return f"{whose} keys and values" + ("" if condition.layers is None else " of some layers")
 
 
 def control_word(channel: DeclaredCondition, control: DeclaredCondition) -> str | None:
@@ -123,9 +139,19 @@ def control_word(channel: DeclaredCondition, control: DeclaredCondition) -> str 
         differs = "source" if mean else "sender_context"
         alike = channel.same_but(control, differs)
         return ("mean cache" if mean else word) if alike else None
-    if control.source not in ("random", "zero") or control.prompt != channel.prompt:
-        return None
-    shared = ("site", "positions", "operator", "weight")
-    if any(getattr(channel, name) != getattr(control, name) for name in shared):
+    if channel.operator == "fuse":
+        return _fused_control(channel, control)
+    shared = ("site", "positions", "operator", "weight", "prompt")
+    apart = any(getattr(channel, name) != getattr(control, name) for name in shared)
+    if apart or control.source not in ("random", "zero"):
         return None
     return "noise" if control.source == "random" else "zeros"
+
+
+def _fused_control(channel: Condition, control: Condition) -> str | None:
+    fuse = control.fuse or Fusing()
+    if not channel.carries_sender or not channel.same_but(control, "fuse"):
+        return None
+    if fuse.gates == "shut":
+        return "gates shut"
+    return {"zero": "zero sharer", "receiver": "own sharer"}.get(fuse.sharer)

@@ -278,7 +278,7 @@ def test_a_fit_that_cannot_succeed_is_refused(pair: Any, fit: Fit, words: str) -
 
 def test_what_a_file_declares_of_caches_fits_together() -> None:
     corpus = {"generate": {"rows": 9}}
-    with pytest.raises(ValueError, match="not trained through the receiver"):
+    with pytest.raises(ValueError, match="private_last needs a kind of maps of states"):
         Fit.model_validate(
             {"kind": "kv_ridge", "corpus": corpus, "causal": {"rows": {"generate": {"rows": 9}}}}
         )

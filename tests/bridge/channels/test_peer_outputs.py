@@ -3,7 +3,8 @@
 KVComm (arXiv 2510.03346): `middle_mask_fixed` is their code with the mask that keeps shortened
 blocks causal, as ours are. LatentMAS (arXiv 2511.20639): the first agent's latent steps; over
 random weights a rollout multiplies rounding errors. CIPHER (arXiv 2310.06272): the vectors that
-the sender writes. The shared data's README names every patch.
+the sender writes. C2C (arXiv 2510.03215): the fused caches, and what is decoded on
+them. The shared data's README names every patch.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
+from statebridge.channels.fused import fused_into
 from statebridge.engine.decoding.lanes import DecodingSettings, prefill
 from statebridge.engine.decoding.steps import decode_lanes
 from statebridge.models.messages.input_vectors import (
@@ -28,7 +30,9 @@ from statebridge.models.messages.input_vectors import (
     roll_out,
     write_mixtures,
 )
+from statebridge.models.messages.key_values import KeyValues
 from statebridge.models.traced_model import Pass, TracedModel
+from statebridge.translators import load_translator
 from tests.shared_data import SHARED, needs_shared
 
 OUTPUTS = SHARED / "peers" / "outputs"
@@ -138,3 +142,56 @@ def test_written_mixtures_are_those_of_their_code(
         near = torch.nn.functional.normalize(ours, dim=-1)
         near = near @ torch.nn.functional.normalize(table, dim=-1).T
         assert near.argmax(dim=-1).tolist()[:compared] == theirs["nearest_ids"][:compared]
+
+
+def test_fused_caches_are_those_of_their_code(models: Path) -> None:
+    recorded = json.loads((OUTPUTS / "c2c.json").read_text(encoding="utf-8"))["settings"]
+    sender, receiver = _model(models / "qwen2"), _model(models / "qwen3")
+    fuser = load_translator(OUTPUTS / "c2c_qwen3_from_qwen2.safetensors")
+    assert sum(weight.numel() for weight in fuser.map.parameters()) == 168350
+    for name in ("open/qwen3<-qwen2", "closed/qwen3<-qwen2"):
+        gates = "learned" if name.startswith("open") else "shut"
+        for item in recorded[name]["items"]:
+            batch = receiver.pack([item["ids"]])
+            sent, own = (m.key_values(m.pack([item["ids"]])) for m in (sender, receiver))
+            message = fused_into(
+                fuser, sent.without_last(), own.without_last(), [len(item["ids"]) - 1], gates
+            )
+            for (keys, values), theirs in zip(
+                message.layers, item["fused_cache_before_last_prompt_token"], strict=True
+            ):
+                for part, stated in ((keys, theirs["k"][1:]), (values, theirs["v"])):
+                    ours = [float(part.mean()), float(part.std()), float(part.norm())]
+                    assert ours == pytest.approx(stated, rel=1e-4, abs=1e-5)
+            lanes = prefill(receiver, batch, 24, message)
+            top = item["first_logits_top20"]
+            torch.testing.assert_close(
+                lanes.logits[0, top["ids"]], torch.tensor(top["values"]), rtol=0, atol=1e-4
+            )
+            assert min(item["step_top1_minus_top2"]) > 1e-3
+            decoded = decode_lanes(receiver, lanes, DecodingSettings(24, 1.0, 0))
+            assert decoded[0][0] == item["generated_ids"][0]
+            assert (
+                _seeing_the_first_key_only(receiver, message, item["ids"])
+                == (item["generated_ids"])
+            )
+
+
+def _seeing_the_first_key_only(
+    model: TracedModel, message: KeyValues, prompt: list[int]
+) -> list[int]:
+    """Decode as their code was found to: generated tokens attend to the first key alone."""
+    cache, text = message.cache(), list(prompt)
+    for place in range(len(prompt) - 1, len(prompt) + 23):
+        mask = torch.full((1, 1, 1, place + 1), torch.finfo(torch.float32).min)
+        mask[..., : place + 1 if place < len(prompt) else 1] = 0
+        with torch.no_grad():
+            logits = model.module(
+                input_ids=torch.tensor([text[-1:]]),
+                position_ids=torch.tensor([[place]]),
+                attention_mask=mask,
+                past_key_values=cache,
+                use_cache=True,
+            ).logits
+        text.append(int(logits[0, -1].argmax()))
+    return text[len(prompt) :]

@@ -115,7 +115,7 @@ def _condition(**fields: Any) -> Condition:
         ({"weight": float("nan")}, "finite number"),
         ({"weight": float("inf")}, "finite number"),
         ({"source": "translate"}, "did you mean translated"),
-        ({"operator": "replace"}, "'add', 'blend', 'mean', 'sum' or 'append'"),
+        ({"operator": "replace"}, "'add', 'blend', 'mean', 'sum', 'append' or 'fuse'"),
         ({"name": ""}, "pattern"),
         ({"name": "../escape"}, "pattern"),
         ({"name": "has space"}, "pattern"),

@@ -64,7 +64,11 @@ KV = {
 }
 
 
-SOFT = {"soft-vocab": ("vocab_all", "vocab_last"), "soft-cipher": ("cipher",)}
+SOFT = {
+    "soft-vocab": ("vocab_all", "vocab_last"),
+    "soft-cipher": ("cipher",),
+    "soft-resampled": ("resampled",),
+}
 LATENTMAS = ("latentmas", "latentmas-unaware", "latentmas-aware")
 LATENT = ("latent", "latents_only")
 
@@ -90,10 +94,29 @@ def test_latent_steps_have_their_ablations_and_controls() -> None:
         assert maps == {"realigned", "identity", "random"}
 
 
+@pytest.mark.parametrize(
+    ("preset", "own", "private"),
+    [("fuse", "fused", False), ("fuse-private", "fused_question", True)],
+)
+def test_fused_caches_have_their_controls(preset: str, own: str, private: bool) -> None:
+    of = {condition.name: condition for condition in PRESETS[preset]}
+    ends = ("shuffled", "null", "neutral", "zero", "shut")
+    assert list(of)[:2] == ["question_only", "skyline"]
+    assert set(of) - {"question_only", "skyline"} == {
+        own,
+        f"{own}_open",
+        *(f"{own}_{end}" for end in ends),
+    }
+    assert {of[f"{own}_{end}"].role for end in ends} == {"control"}
+    assert of[own].role == of[f"{own}_open"].role == "channel"
+    assert of[own].is_shuffled_twin(of[f"{own}_shuffled"])
+    assert {c.private for name, c in of.items() if name.startswith("fused")} == {private}
+
+
 def test_the_presets_are_the_published_and_the_private_ones() -> None:
     private = {"private", "private-all", "activations", "positive-control"}
     strict = {"published-strict", "private-strict", "activations-strict"}
-    in_front = {"kv", "kv-map", *KV, *LATENTMAS, *SOFT}
+    in_front = {"kv", "kv-map", "fuse", "fuse-private", *KV, *LATENTMAS, *SOFT}
     assert set(PRESETS) == {"published", *strict, *private, *in_front}
     names = {preset: [c.name for c in conditions] for preset, conditions in PRESETS.items()}
     assert names["published"] == list(PUBLISHED)
@@ -127,9 +150,10 @@ def test_the_presets_are_the_published_and_the_private_ones() -> None:
             assert CONDITIONS[own].is_shuffled_twin(CONDITIONS[f"{own}_shuffled"])
             assert [CONDITIONS[f"{own}{end}"].role for end in ends[1:]] == ["control"] * 3
         prepended |= set(found)
-    prepended |= {name for preset in LATENTMAS for name in names[preset]} - set(bounds)
-    known = {*PUBLISHED, STRICT, *PRIVATE, *FURTHER, *ACTIVATIONS, *elsewhere, *prepended, "debate"}
-    assert set(CONDITIONS) == known
+    others = (*LATENTMAS, "fuse", "fuse-private")
+    prepended |= {name for preset in others for name in names[preset]} - set(bounds)
+    known = {*PUBLISHED, STRICT, *PRIVATE, *FURTHER, *ACTIVATIONS, *elsewhere, *prepended}
+    assert set(CONDITIONS) == {*known, "debate", "fused_self"}
     published = (CONDITIONS[name] for name in (*PUBLISHED, STRICT))
     assert {c.name for c in published if not c.seeded} == DETERMINISTIC
 

@@ -13,6 +13,7 @@ from statebridge.cost import (
     Lengths,
     exact_forward,
     exact_partial,
+    map_cost,
     published_forward,
     published_partial,
 )
@@ -162,3 +163,36 @@ def _without(name: str, field: str) -> Any:
 def test_rows_that_do_not_say_enough(condition: str, field: str, message: str) -> None:
     with pytest.raises(ResultError, match=message):
         condition_costs(_without(condition, field))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_operations_of_a_map_are_counted(way: Way) -> None:
+    options = {"hidden_dim": 12, "inner_dim": 10, "blocks_out": 4, "groups": 2}
+    stated = {"width_in": 24, "width_out": 16, "options": options}
+    made = made_costs(["kv_mapped", "fused", "fused_zero", "resampled"])
+    ridge = {"blocks_in": 3, "blocks_out": 4, "sources": 2, "groups": 1}
+    assert made.manifest is not None
+    ledger, rows = Ledger(SENDER, RECEIVER, *way), range(4)
+    lengths = [Lengths(10 + i, 5 + i, 2 + i) for i in rows]
+    without = {cost.condition: cost for cost in condition_costs(made)}
+    assert without["fused"].receiver[way] == fmean(ledger.fused(n).receiver for n in lengths)
+    assert without["fused"].sender[way] == without["kv_mapped"].sender[way]
+    # Messages of three positions, as made.
+    read = fmean(ledger.resampled(n, LAYER, 3).receiver for n in lengths)
+    assert without["resampled"].receiver[way] == read
+    assert without["resampled"].sender[way] == fmean(_partial(way, 10 + i) for i in rows)
+    assert "fused_zero" not in without
+    made.manifest["translators"] = {
+        "caches/42": {"kind": "fuser", "map": stated},
+        "maps/42": {"kind": "kv_ridge", "map": {**stated, "options": ridge}},
+    }
+    counted = {cost.condition: cost for cost in condition_costs(made)}
+    of_map = map_cost("fuser", 24, 16, options)
+    fused = [lane for cell in made.cells for lane in cell.lanes if cell.condition.name == "fused"]
+    positions = fmean(lane.message_positions for lane in fused)  # type: ignore[arg-type, misc]
+    more = counted["fused"].receiver[way] - without["fused"].receiver[way]
+    assert more == pytest.approx(of_map.each * positions)
+    more = counted["kv_mapped"].receiver[way] - without["kv_mapped"].receiver[way]
+    assert more == pytest.approx(
+        map_cost("kv_ridge", 24, 16, ridge).each * fmean(10 + i for i in rows)
+    )

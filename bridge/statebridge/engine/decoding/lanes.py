@@ -185,10 +185,13 @@ def prefill(
 ) -> Prefilled:
     """Run prompts through the whole model, with room for `room` tokens.
 
-    Nothing is written; a message of keys and values may be in front of them.
+    Nothing is written; a message of keys and values may be in front of them, or be their own,
+    fused, of which the last token alone is then read.
     """
     inputs, front = batch.inputs(), None
-    if message is not None:
+    if message is not None and message.fused is not None:
+        inputs |= {name: inputs[name][:, -1:] for name in ("input_ids", "position_ids")}
+    elif message is not None:
         front = message.mask
         inputs["attention_mask"], inputs["position_ids"] = message.before(batch.mask)
     before = 0 if front is None else front.shape[1]

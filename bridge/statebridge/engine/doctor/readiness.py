@@ -253,6 +253,8 @@ def _fit(experiment: Experiment, name: str, fit: Fit, pair: Pair, found: _Found)
         trained = len(prepare_rows(experiment, pair, fit.causal, found.rows)[0].rows)
         how = f"trained through the receiver on {trained} rows after a fit"
     found.fits[name] = fit, size, trained
+    if fit.corpus is None:
+        return f"to be trained through the receiver ({fit.kind}) on {trained} rows"
     cut = f", {size.cut} of them cut at {fit.corpus.max_tokens} tokens" if size.cut else ""
     return f"to be {how} ({fit.kind}) on {len(corpus.passages)} passages{cut}"
 

@@ -34,9 +34,16 @@ def message_facts(message: KeyValues) -> list[Mapping[str, Any]]:
     """Return the facts of each row's message, by their names in a `LaneResult`."""
     every = tuple(range(len(message.layers)))
     layers = every if message.whole is None else message.whole
+    positions = message.lengths if message.fused is None else message.fused
+    facts: list[Mapping[str, Any]] = [
+        {"message_layers": layers, "message_positions": count, "message_bytes": sent}
+        for count, sent in zip(positions, message.sent_bytes, strict=True)
+    ]
+    if message.aligned is None:
+        return facts
     return [
-        {"message_layers": layers, "message_positions": length, "message_bytes": sent}
-        for length, sent in zip(message.lengths, message.sent_bytes, strict=True)
+        {**of_row, "prompt_len_sender": count, "message_one_to_one": share}
+        for of_row, (count, share) in zip(facts, message.aligned, strict=True)
     ]
 
 
@@ -79,7 +86,8 @@ def lane_row(
             "seq_len_match": prompts.lengths_match(row),
         }
     if cell.condition.reads_sender:
-        fields["prompt_len_sender"] = len(prompts.sent(cell.condition.sender_context, row))
+        sent = len(prompts.sent(cell.condition.sender_context, row))
+        fields.setdefault("prompt_len_sender", sent)
     if cell.condition.shuffled:
         donor = workload.plan.donor(cell, row)
         fields |= {

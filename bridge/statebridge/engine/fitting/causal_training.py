@@ -11,18 +11,22 @@ from __future__ import annotations
 
 import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from typing import Generic, Protocol, TypeVar
 
 import torch
 
 from statebridge.channels.operators import position_mask
 from statebridge.engine.executors.memory import is_out_of_memory
-from statebridge.engine.fitting.causal_loss import row_losses
+from statebridge.engine.fitting.causal_loss import RowLosses, row_losses
+from statebridge.engine.fitting.causal_rows import ChosenRows
 from statebridge.engine.fitting.frozen_rows import FrozenRows, freeze_rows
 from statebridge.errors import EnvironmentFault, TranslatorError
+from statebridge.experiment.conditions import Condition
 from statebridge.experiment.experiment import Causal, Experiment
 from statebridge.models.pair import Pair
 from statebridge.records import DatasetRow
@@ -61,8 +65,8 @@ def train_causally(
         EnvironmentFault: The activations of `batch_rows` rows do not fit into memory.
     """
     _check_fits(translator, rows.pair)
-    with _frozen(rows.pair), torch.enable_grad():
-        return _Training(rows, translator, seed, progress).run()
+    with frozen(rows.pair), torch.enable_grad():
+        return _StateTraining(rows, translator, seed, progress).run()
 
 
 def train_fits_causally(
@@ -102,12 +106,27 @@ def of_several(
     return lambda step, steps: progress(stage, place * steps + step, count * steps)
 
 
-class _Training:
-    """One training: the map in units of state lengths, its optimiser, its rows."""
+class TrainingRows(Protocol):
+    """Rows to train on."""
 
-    def __init__(
-        self, rows: FrozenRows, translator: Translator, seed: int, progress: Progress
-    ) -> None:
+    pair: Pair
+    causal: Causal
+    chosen: ChosenRows
+    condition: Condition
+
+    def __len__(self) -> int: ...
+
+
+R = TypeVar("R", bound=TrainingRows)
+
+
+class Training(ABC, Generic[R]):
+    """One training: the map, its optimiser, its rows."""
+
+    start_scale = 1.0
+    """Factor of the map's output before the first step."""
+
+    def __init__(self, rows: R, translator: Translator, seed: int, progress: Progress) -> None:
         self.rows = rows
         self.settings = rows.causal.training
         self.seed = seed
@@ -120,17 +139,22 @@ class _Training:
         self.training, self.held_out = order[:kept], sorted(order[kept:])
         self.steps = count_steps(self.settings, kept, self.settings.batch_rows, "rows", "rows")
         self.map = _copy(translator, rows.pair)
-        sent, translated, written = _lengths(rows, self.map, self.training)
-        matched = rows.condition.match_norm
-        self.start_scale = 1.0 if matched else written / translated
-        # Trained between states of length 1: one learning rate then serves every pair.
-        self.inputs = 1.0 if translator.normalize_input else 1 / sent
-        self.outputs = translated if matched else written
-        rescale(self.map.map, inputs=1 / self.inputs, outputs=self.start_scale / self.outputs)
+        self.set_up()
         parameters = self.map.parameters()
         self.optimiser = Optimiser(parameters, self.settings, self.steps, "causal loss")
 
+    @abstractmethod
+    def row_losses(self, chosen: Sequence[int]) -> RowLosses:
+        """Return the losses of some rows, with gradients of the map."""
+
+    def set_up(self) -> None:
+        """Change the map into the form that is trained."""
+
+    def set_back(self) -> None:
+        """Change the trained map into the form that is used."""
+
     def run(self) -> tuple[Translator, CausalRecord]:
+        """Train, and return the best map with the record."""
         began = time.monotonic()
         records = [self._validated(0, None)]
         best, best_weights = records[0], self.map.weights()
@@ -142,7 +166,7 @@ class _Training:
                 break
         self.progress(self.steps, self.steps)
         self.map.set_weights(best_weights, where="causal training")
-        rescale(self.map.map, inputs=self.inputs, outputs=self.outputs)
+        self.set_back()
         return finished(self.map), self._record(records, best.epoch, time.monotonic() - began)
 
     def _train_epoch(self, epoch: int) -> float:
@@ -177,12 +201,7 @@ class _Training:
     def _loss(self, chosen: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return the mean loss of some rows, and the means of its two terms."""
         try:
-            losses = row_losses(
-                self.rows.pair.receiver,
-                self.rows.condition,
-                self.rows.batch(chosen),
-                self._translate,
-            )
+            losses = self.row_losses(chosen)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -194,10 +213,6 @@ class _Training:
         settings = self.settings
         loss = settings.gold_weight * gold + settings.skyline_weight * divergence
         return loss, gold, divergence
-
-    def _translate(self, states: torch.Tensor) -> torch.Tensor:
-        translated: torch.Tensor = self.outputs * self.map(self.inputs * states)
-        return translated
 
     def _record(
         self, records: Sequence[CausalEpochRecord], best_epoch: int, seconds: float
@@ -222,6 +237,34 @@ class _Training:
             epochs=tuple(records),
             best_epoch=best_epoch,
         )
+
+
+class _StateTraining(Training[FrozenRows]):
+    """A map of states, in units of state lengths."""
+
+    def set_up(self) -> None:
+        """Scale the map to the lengths of states, and train it between states of length 1."""
+        rows = self.rows
+        sent, translated, written = _lengths(rows, self.map, self.training)
+        matched = rows.condition.match_norm
+        self.start_scale = 1.0 if matched else written / translated
+        # Trained between states of length 1: one learning rate then serves every pair.
+        self.inputs = 1.0 if self.map.normalize_input else 1 / sent
+        self.outputs = translated if matched else written
+        rescale(self.map.map, inputs=1 / self.inputs, outputs=self.start_scale / self.outputs)
+
+    def set_back(self) -> None:
+        """Scale the map to its inputs and outputs."""
+        rescale(self.map.map, inputs=self.inputs, outputs=self.outputs)
+
+    def row_losses(self, chosen: Sequence[int]) -> RowLosses:
+        """Return the losses of rows with their states translated and written."""
+        rows = self.rows
+        return row_losses(rows.pair.receiver, rows.condition, rows.batch(chosen), self._translate)
+
+    def _translate(self, states: torch.Tensor) -> torch.Tensor:
+        translated: torch.Tensor = self.outputs * self.map(self.inputs * states)
+        return translated
 
 
 def _lengths(
@@ -277,7 +320,7 @@ def _check_fits(translator: Translator, pair: Pair) -> None:
 
 
 @contextmanager
-def _frozen(pair: Pair) -> Iterator[None]:
+def frozen(pair: Pair) -> Iterator[None]:
     """Keep gradients from the weights of both models."""
     parameters = {*pair.sender.module.parameters(), *pair.receiver.module.parameters()}
     learning = [parameter for parameter in parameters if parameter.requires_grad]

@@ -61,6 +61,10 @@ class CorpusTexts:
         return TrainingTexts.of(passages=self.passages[:start])
 
 
+NO_CORPUS = CorpusTexts((), CorpusRecord(name="none", sha256=""))
+"""That of a map which is trained through the receiver alone."""
+
+
 def in_fold(seed: int, passage: int) -> bool:
     """Whether a map that is solved for under a seed sees a fitting passage.
 
@@ -71,7 +75,7 @@ def in_fold(seed: int, passage: int) -> bool:
 
 
 def read_corpus(
-    corpus: Corpus, prompts: Prompts, evaluated: Sequence[DatasetRow] = ()
+    corpus: Corpus | None, prompts: Prompts, evaluated: Sequence[DatasetRow] = ()
 ) -> CorpusTexts:
     """Return the passages of a declared corpus.
 
@@ -82,6 +86,8 @@ def read_corpus(
         TranslatorError: Fewer than two passages.
         DatasetError: The file is missing, unreadable or not the one declared.
     """
+    if corpus is None:
+        return NO_CORPUS
     rows_read: Sequence[DatasetRow] = ()
     if corpus.generate is not None:
         known = {row_identity(row) for row in evaluated}

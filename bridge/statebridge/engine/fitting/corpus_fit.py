@@ -18,10 +18,11 @@ from statebridge.engine.fitting.corpus import (
 from statebridge.engine.fitting.fit_check import check_fit
 from statebridge.engine.fitting.frozen_rows import prepare_rows
 from statebridge.engine.fitting.key_value_fit import fit_key_values
+from statebridge.engine.fitting.message_training import fit_through, train_messages
 from statebridge.engine.fitting.stitched import stitched_cross_entropy
 from statebridge.errors import TranslatorError
 from statebridge.experiment.experiment import Experiment, Fit
-from statebridge.experiment.translator_settings import KEY_VALUE_KIND, SOLVED
+from statebridge.experiment.translator_settings import KEY_VALUE_KIND, SOLVED, THROUGH_ONLY
 from statebridge.models.pair import Pair
 from statebridge.models.traced_model import TracedModel
 from statebridge.records import DatasetRow
@@ -79,8 +80,14 @@ def fit_translators(
     """
     seeds = list(seeds)
     evaluated = check_fits(pair, fit, corpus, seeds, experiment, evaluated)
+    if fit.kind in THROUGH_ONLY and experiment is not None and evaluated is not None:
+        return fit_through(experiment, pair, fit, seeds, evaluated, progress)
     if fit.kind == KEY_VALUE_KIND:
-        return fit_key_values(pair, fit, corpus, seeds, progress)
+        train = None
+        if fit.causal is not None and experiment is not None and evaluated is not None:
+            on = partial(train_messages, experiment, pair, fit.causal)
+            train = partial(on, evaluated=evaluated, progress=progress)
+        return fit_key_values(pair, fit, corpus, seeds, progress, train)
     start = corpus.held_out_start
     fit_all = _solved if fit.kind in SOLVED else _trained
     fitted = fit_all(pair, fit, corpus, seeds, progress)
@@ -97,7 +104,7 @@ def fit_translators(
         translators[seed] = result.translator
         report = measure_quality(
             result.translator,
-            paired_positions(pair, held_out, fit.corpus, partial(progress, "quality")),
+            paired_positions(pair, held_out, fit.fitted_on, partial(progress, "quality")),
             result.means,
             sender_layer=pair.sender.layer_path,
             receiver_layer=pair.receiver.layer_path,
@@ -112,12 +119,12 @@ def fit_translators(
             trained_on=trained_on,
             quality=(report,),
         )
-        if stitched and fit.corpus.positions == "all":
+        if stitched and fit.fitted_on.positions == "all":
             entropies = stitched_cross_entropy(
                 pair,
                 result.translator,
                 held_out,
-                fit.corpus.max_tokens,
+                fit.fitted_on.max_tokens,
                 result.means.raw,
                 partial(progress, "stitch"),
             )
@@ -195,7 +202,7 @@ def _solved(
     device = pair.receiver.device
     sums = {seed: PositionSums(normalize=fit.normalize, device=device) for seed in seeds}
     for passages, (sender, receiver) in positions_by_passage(
-        pair, fitting, fit.corpus, partial(progress, "capture")
+        pair, fitting, fit.fitted_on, partial(progress, "capture")
     ):
         for seed in seeds:
             taken = chosen[seed][passages]
@@ -210,7 +217,7 @@ def _trained(
 ) -> dict[int, Fitted]:
     results: dict[int, Fitted] = {}
     fitting = corpus.passages[: corpus.held_out_start]
-    positions = paired_positions(pair, fitting, fit.corpus, partial(progress, "capture"))
+    positions = paired_positions(pair, fitting, fit.fitted_on, partial(progress, "capture"))
     with PositionStore.from_batches(positions, dtype=fit.training.store_dtype) as store:
         for place, seed in enumerate(seeds):
             results[seed] = train_translator(

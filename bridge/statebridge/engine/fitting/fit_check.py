@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import torch
 
+from statebridge.channels.message_maps import empty_message_map
 from statebridge.engine.fitting.corpus import CorpusTexts, in_fold, passage_ids
 from statebridge.engine.fitting.key_value_fit import check_key_value_fit
 from statebridge.errors import TranslatorError
 from statebridge.experiment.experiment import Fit
-from statebridge.experiment.translator_settings import CLOSED_FORM, KEY_VALUE_KIND
+from statebridge.experiment.translator_settings import CLOSED_FORM, KEY_VALUE_KIND, THROUGH_ONLY
 from statebridge.models.pair import Pair
 from statebridge.translators import Translator
 from statebridge.translators.optimiser import count_steps, validation_start
@@ -39,6 +40,10 @@ def check_fit(pair: Pair, fit: Fit, corpus: CorpusTexts, seeds: Iterable[int]) -
         TranslatorError: Options that do not fit the widths, or too few positions.
         PairError: The two models tokenise a passage differently where they may not.
     """
+    if fit.kind in THROUGH_ONLY:
+        with torch.device("meta"):
+            empty_message_map(pair, fit.kind, fit)
+        return FitSize(0, 0, 0)
     widths = pair.sender.width, pair.receiver.width
     kind = "affine" if fit.kind in CLOSED_FORM else fit.kind
     options = {name: value for name, value in fit.options.items() if value is not None}
@@ -46,10 +51,10 @@ def check_fit(pair: Pair, fit: Fit, corpus: CorpusTexts, seeds: Iterable[int]) -
         Translator(kind, *widths, options=options)
     counts = [0] * len(corpus.passages)
     tokens = cut = 0
-    limit = fit.corpus.max_tokens
-    for number, sent, _ in passage_ids(pair, corpus.passages, fit.corpus):
+    limit = fit.fitted_on.max_tokens
+    for number, sent, _ in passage_ids(pair, corpus.passages, fit.fitted_on):
         read = min(len(sent), limit)
-        counts[number] = read if fit.corpus.positions == "all" else 1
+        counts[number] = read if fit.fitted_on.positions == "all" else 1
         tokens, cut = tokens + read, cut + (len(sent) > limit)
     start = corpus.held_out_start
     fitting = counts[:start]

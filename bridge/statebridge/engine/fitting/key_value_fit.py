@@ -7,12 +7,13 @@ for the mean cache.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 import torch
 
 from statebridge.channels.key_value_maps import empty_map, mapped, mean_message, shapes_of
+from statebridge.data.training_texts import TrainingTexts
 from statebridge.engine.fitting.corpus import PASSAGES_TOGETHER, CorpusTexts, in_fold, passage_ids
 from statebridge.errors import TranslatorError
 from statebridge.experiment.experiment import Fit
@@ -21,23 +22,43 @@ from statebridge.models.messages.attention_output import attention_cosines
 from statebridge.models.messages.rotary import bare_states
 from statebridge.models.pair import Pair
 from statebridge.models.traced_model import TracedModel
-from statebridge.results.translator_card import KeyValueQuality, KeyValueRecord, StateOrigin
+from statebridge.records import DatasetRow
+from statebridge.results.translator_card import (
+    CausalRecord,
+    KeyValueQuality,
+    KeyValueRecord,
+    StateOrigin,
+)
 from statebridge.runs.plan import TokenIds
 from statebridge.translators import Translator, make_card
 from statebridge.translators.key_value_map import KeyValueFit, KeyValueSums
 
 Progress = Callable[[str, int, int], None]
 
+Train = Callable[
+    [Mapping[int, Translator]],
+    tuple[dict[int, Translator], dict[int, CausalRecord], Sequence[DatasetRow]],
+]
+"""Trains maps by seed; returns them with their records, and the rows."""
+
 COMPARED = 32
 """Held-out passages at most on which the attention's output is compared."""
 
 
 def fit_key_values(
-    pair: Pair, fit: Fit, corpus: CorpusTexts, seeds: Sequence[int], progress: Progress
+    pair: Pair,
+    fit: Fit,
+    corpus: CorpusTexts,
+    seeds: Sequence[int],
+    progress: Progress,
+    train: Train | None = None,
 ) -> dict[int, Translator]:
     """Solve for each seed's map in one pass over the corpus, and measure it on held-out passages.
 
     A seed chooses which nine tenths of the fitting passages its map sees.
+
+    Args:
+        train: Trains the maps on, before they are measured.
 
     Raises:
         PairError: The models tokenise a passage differently, or their heads do not fit.
@@ -51,13 +72,22 @@ def fit_key_values(
         for seed in seeds:
             if in_fold(seed, number):
                 sums[seed].add(sent, received)
+    solved: dict[int, KeyValueFit] = {}
     translators: dict[int, Translator] = {}
     for place, seed in enumerate(seeds):
-        fitted = sums[seed].solved(settings)
+        fitted = solved[seed] = sums[seed].solved(settings)
         progress("solve", place + 1, len(seeds))
         translator = empty_map(pair, settings)
         translator.set_weights(dict(fitted.map.state_dict()), where="kv_ridge")
-        translator.to(pair.receiver.device).eval().requires_grad_(False)
+        translators[seed] = translator.eval().requires_grad_(False)
+    causal: Mapping[int, CausalRecord] = {}
+    trained_on = corpus.trained_on
+    if train is not None:
+        translators, causal, rows = train(translators)
+        trained_on = trained_on.joined(TrainingTexts.of(rows))
+    for seed, translator in translators.items():
+        translator.to(pair.receiver.device)
+        fitted = solved[seed]
         chosen = fitted.map.chosen.long().tolist()
         translator.card = make_card(
             translator,
@@ -69,7 +99,8 @@ def fit_key_values(
                 training_positions=fitted.positions,
                 sources=tuple(tuple(read) for read in chosen),
             ),
-            trained_on=corpus.trained_on,
+            causal=causal.get(seed),
+            trained_on=trained_on,
         ).model_copy(
             update={
                 "key_values": measured(
@@ -77,7 +108,6 @@ def fit_key_values(
                 )
             }
         )
-        translators[seed] = translator
     return translators
 
 
@@ -108,8 +138,8 @@ def measured(
         raise TranslatorError("corpus: no passage is left to measure quality on; give more text")
     variation = squares[2] - (total.square() / count).sum(dim=(2, 3))
     r2 = 1 - squares[:2] / variation.clamp_min(1e-30)
-    for _, ids, _ in passage_ids(pair, passages[:COMPARED], fit.corpus):
-        read = ids[: fit.corpus.max_tokens]
+    for _, ids, _ in passage_ids(pair, passages[:COMPARED], fit.fitted_on):
+        read = ids[: fit.fitted_on.max_tokens]
         cache = pair.sender.key_values(pair.sender.pack([read])).to(pair.receiver.device)
         average = mean_message(pair, translator, (len(read),))
         for place, message in enumerate((mapped(pair, translator, cache), average)):
@@ -134,10 +164,10 @@ def _pairs(
     pair: Pair, passages: Sequence[str], fit: Fit, progress: Callable[[int, int], None]
 ) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
     """Yield each passage's number, and both models' keys and values, (positions, width) each."""
-    limit, sides = fit.corpus.max_tokens, (pair.sender, pair.receiver)
+    limit, sides = fit.fitted_on.max_tokens, (pair.sender, pair.receiver)
     for start in range(0, len(passages), PASSAGES_TOGETHER):
         some = passages[start : start + PASSAGES_TOGETHER]
-        found = list(passage_ids(pair, some, fit.corpus, start))
+        found = list(passage_ids(pair, some, fit.fitted_on, start))
         prompts: list[TokenIds] = [ids[:limit] for _, ids, _ in found]
         caches = [model.key_values(model.pack(prompts)) for model in sides]
         states = [

@@ -16,7 +16,12 @@ from statebridge.engine.fitting.spread_fits import Actors, FitTask
 from statebridge.engine.reuse.lane_key import digest, model_digest
 from statebridge.errors import TranslatorError
 from statebridge.experiment.experiment import DEFAULT_SET, Experiment, Fit
-from statebridge.experiment.translator_settings import CLOSED_FORM, KEY_VALUE_KIND
+from statebridge.experiment.translator_settings import (
+    CLOSED_FORM,
+    FUSER_KIND,
+    KEY_VALUE_KIND,
+    MESSAGE_KINDS,
+)
 from statebridge.models.pair import Pair
 from statebridge.models.weights import weights_sha256
 from statebridge.records import DatasetRow
@@ -143,6 +148,15 @@ def run_translators(
                 else []
             ),
         }
+        if translator.kind in MESSAGE_KINDS:
+            # Its operations follow from these.
+            origins[origin]["map"] = {
+                "width_in": translator.width_in,
+                "width_out": translator.width_out,
+                "options": translator.options,
+            }
+            parameters = sum(weight.numel() for weight in translator.map.parameters())
+            origins[origin]["parameters"] = parameters
         if translator.card is not None and translator.card.key_values is not None:
             origins[origin]["key_values"] = translator.card.key_values.model_dump(mode="json")
     return translators, origins
@@ -167,8 +181,10 @@ def check_origin(translator: Translator, path: Path, pair: Pair) -> None:
             continue
         same_model = origin.model.split("/")[-1] == model.name.split("/")[-1]
         revisions = {origin.revision, model.revision} - {None}
-        # A map of keys and values is one of all layers.
-        other_layer = card.kind != KEY_VALUE_KIND and origin.layer != model.layer_path
+        # A map of keys and values is one of all layers; soft tokens are read at none.
+        other_layer = (
+            card.kind not in (KEY_VALUE_KIND, FUSER_KIND) and origin.layer != model.layer_path
+        )
         if not same_model or len(revisions) > 1 or other_layer:
             raise TranslatorError(
                 f"translator {path.name}: its card states that it was fitted for the {side} "

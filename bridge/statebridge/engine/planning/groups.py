@@ -70,12 +70,15 @@ def lane_bytes(workload: Workload) -> int:
 
 
 def _message_bound(workload: Workload, cell: Cell) -> int:
-    """Return the most positions that a cell's messages have in front of the prompts."""
+    """Return the most positions that a cell's messages have beside the prompts."""
     condition = cell.condition
-    if condition.operator != "append":
+    if not condition.sends_message:
         return 0
-    if condition.soft_tokens is not None and condition.soft_tokens.by == "cipher":
-        return condition.soft_tokens.most
+    soft = condition.soft_tokens
+    if soft is not None and soft.by == "cipher":
+        return soft.most
+    if soft is not None and soft.by == "resampler":
+        return int(workload.translators[workload.plan.translator_key(cell)].options["vectors"])
     steps = 0 if condition.rollout is None else condition.rollout.steps
     return max(map(len, workload.plan.prompts.sender)) + steps
 

@@ -9,7 +9,7 @@ import torch
 
 from statebridge.channels.channel import CHANNELS
 from statebridge.channels.draws import Noise, choose_donors, noise_of
-from statebridge.channels.key_value_maps import empty_map
+from statebridge.channels.message_maps import empty_message_map
 from statebridge.channels.prompts import TEXTLESS, build_prompts
 from statebridge.channels.token_ids import answers_after, fill, others_after
 from statebridge.channels.workload import Workload
@@ -21,7 +21,6 @@ from statebridge.experiment.conditions import Prompt
 from statebridge.experiment.experiment import DEFAULT_SET, Experiment, Fit
 from statebridge.experiment.layer_search import Choose
 from statebridge.experiment.message import LayerShare
-from statebridge.experiment.translator_settings import KeyValueSettings
 from statebridge.models.families import turning_point
 from statebridge.models.pair import Pair
 from statebridge.records import DatasetRow
@@ -154,20 +153,16 @@ def _check_turns(plan: Plan, pair: Pair, *, sent: bool) -> None:
 
 def stand_ins(experiment: Experiment, pair: Pair) -> dict[TranslatorKey, Translator]:
     """Return maps of the pair's widths, to prepare with before the declared ones are there."""
-    of_caches = {
-        experiment.translator_set(condition)
+    needed = {
+        experiment.translator_set(condition): condition.map_kind
         for condition in experiment.resolved_conditions
-        if condition.translates and condition.site == "kv"
+        if condition.translates
     }
     fitting: dict[str, Translator] = {}
     for name, declared in experiment.translator_sets.items():
         with torch.device("meta"):
-            if name in of_caches:
-                loose = KeyValueSettings(heads="all", sources=1)
-                settings = declared.key_values if isinstance(declared, Fit) else loose
-                fitting[name] = empty_map(pair, settings)
-            else:
-                fitting[name] = Translator("affine", pair.sender.width, pair.receiver.width)
+            fit = declared if isinstance(declared, Fit) else None
+            fitting[name] = empty_message_map(pair, needed.get(name), fit)
     return {(name, seed): made for name, made in fitting.items() for seed in experiment.seeds}
 
 

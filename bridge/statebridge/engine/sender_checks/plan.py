@@ -151,7 +151,7 @@ def position_sets(workload: Workload) -> list[PositionSet]:
         if (
             condition.reads_sender
             and condition.sender_context is None
-            and condition.operator != "append"
+            and not condition.sends_message
         ):
             of_row = tuple(_read(workload, condition, row) for row in rows)
             sets.setdefault(_name(condition), ([], of_row))[0].append(condition.name)

@@ -157,7 +157,7 @@ class VectorReader:
         settings: dict[str, Any] = {"position_ids": places}
         if not bool(mask.all()):
             settings["attention_mask"] = mask.long()
-        with torch.no_grad():
+        with torch.set_grad_enabled(values.requires_grad):
             states: torch.Tensor = self._model.module.base_model(
                 **{name: values}, **settings, past_key_values=self._cache, use_cache=True
             ).last_hidden_state

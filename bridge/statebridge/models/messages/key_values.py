@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -29,12 +29,19 @@ class KeyValues:
         lengths: Number of real positions of each row.
         whole: Blocks that are not shortened; None for all.
         payload: Bytes that each row's message took on its way, where it was sent in another form.
+        fused: Of each row, positions that were changed, where the entries are the receiver's own of
+            its prompt but for the last token, which alone is then read; None for a message in
+            front of the prompt.
+        aligned: Of each row, number of tokens that the sender read, and the share of them that are
+            the receiver's tokens too, where they were made from the receiver's.
     """
 
     layers: tuple[tuple[torch.Tensor, torch.Tensor], ...]
     lengths: tuple[int, ...]
     whole: tuple[int, ...] | None = None
     payload: tuple[int, ...] | None = None
+    fused: tuple[int, ...] | None = None
+    aligned: tuple[tuple[int, float], ...] | None = None
 
     @property
     def sent_bytes(self) -> tuple[int, ...]:
@@ -61,7 +68,7 @@ class KeyValues:
     def to(self, device: torch.device) -> KeyValues:
         """Return the same on another device."""
         layers = tuple((keys.to(device), values.to(device)) for keys, values in self.layers)
-        return KeyValues(layers, self.lengths, self.whole, self.payload)
+        return replace(self, layers=layers)
 
     def select(self, rows: Sequence[int]) -> KeyValues:
         """Return some rows, padded to the longest of them."""
@@ -74,14 +81,21 @@ class KeyValues:
             return entries.index_select(0, index)[:, :, start:]
 
         payload = None if self.payload is None else tuple(self.payload[row] for row in rows)
+        fused = None if self.fused is None else tuple(self.fused[row] for row in rows)
         layers = tuple((taken(keys), taken(values)) for keys, values in self.layers)
-        return KeyValues(layers, lengths, self.whole, payload)
+        aligned = None if self.aligned is None else tuple(self.aligned[row] for row in rows)
+        return KeyValues(layers, lengths, self.whole, payload, fused, aligned)
 
     def last(self, count: int) -> KeyValues:
         """Return the last positions of messages that have at least so many, all of them whole."""
         start = max(self.lengths) - count
         layers = tuple((keys[:, :, start:], values[:, :, start:]) for keys, values in self.layers)
         return KeyValues(layers, (count,) * len(self.lengths))
+
+    def without_last(self) -> KeyValues:
+        """Return messages without their last position."""
+        layers = tuple((keys[:, :, :-1], values[:, :, :-1]) for keys, values in self.layers)
+        return KeyValues(layers, tuple(length - 1 for length in self.lengths))
 
     def shortened(self, whole: Collection[int]) -> KeyValues:
         """Return the message with only its first position in all blocks but some.

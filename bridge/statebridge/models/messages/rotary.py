@@ -73,16 +73,21 @@ def rotate(keys: torch.Tensor, of_block: Angles) -> torch.Tensor:
     return _turned(keys, *of_block)
 
 
-def moved(module: Any, message: KeyValues, starts: Sequence[int]) -> KeyValues:
-    """Return a message whose keys were rotated to positions from `starts`, at positions from 0.
+def moved(
+    module: Any, message: KeyValues, starts: Sequence[int], to: Sequence[int] | None = None
+) -> KeyValues:
+    """Return a message whose keys were rotated to positions from `starts`, at others.
 
     Args:
         module: The model that read it.
         starts: Position of each row's first entry so far.
+        to: Position of each row's first entry then; None for 0.
     """
     keys = message.layers[0][0]
     places = (message.mask.long().cumsum(dim=1) - 1).clamp(min=0)
     before = places + torch.tensor(list(starts), device=keys.device)[:, None]
+    if to is not None:
+        places = places + torch.tensor(list(to), device=keys.device)[:, None]
     layers = tuple(
         (rotate(strip(keys, old), new).to(keys.dtype), values)
         for (keys, values), old, new in zip(

@@ -21,7 +21,7 @@ def shared_tokens(sender: TracedModel, receiver: TracedModel) -> tuple[list[int]
     Raises:
         PairError: They have none in common.
     """
-    of_sender, of_receiver = (_by_text(model) for model in (sender, receiver))
+    of_sender, of_receiver = (tokens_by_text(model) for model in (sender, receiver))
     found = sorted(
         (token, of_receiver[text]) for text, token in of_sender.items() if text in of_receiver
     )
@@ -33,7 +33,7 @@ def shared_tokens(sender: TracedModel, receiver: TracedModel) -> tuple[list[int]
     return [pair[0] for pair in found], [pair[1] for pair in found]
 
 
-def _by_text(model: TracedModel) -> dict[bytes, int]:
+def tokens_by_text(model: TracedModel) -> dict[bytes, int]:
     """Return the ids of a model's tokens by their text; special ones by their name."""
     tokenizer, vocabulary = model.tokenizer, int(model.module.config.get_text_config().vocab_size)
     special = set(tokenizer.all_special_ids)

@@ -161,8 +161,9 @@ def _translator(entry: Mapping[str, Any], fit: Mapping[str, Any] | None) -> str:
     text = f"{entry['file']}, an {entry['kind']} map from a file"
     if fit is not None:
         text = f"{entry['file']}, {fit['kind']}"
-        text += ", then trained through the receiver" if fit.get("causal") else ""
-        text += f", fitted on {_dataset(fit.get('corpus'))}"
+        then = ", then" if fit.get("corpus") else ","
+        text += f"{then} trained through the receiver" if fit.get("causal") else ""
+        text += f", fitted on {_dataset(fit['corpus'])}" if fit.get("corpus") else ""
     text += f", SHA-256 {entry['sha256']}"
     for report in entry.get("quality") or []:
         space = report["normalised"]
