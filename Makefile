@@ -4,13 +4,10 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
-.PHONY: demo test test-quick test-real test-ndif test-soak check format docs clean
+.PHONY: demo test test-quick test-real test-ndif test-soak bench-quick check format docs clean
 
 $(READY): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
-		{ echo "Statebridge needs Python 3.11 to 3.13; set PYTHON=python3.12, say" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[server,dev]'
+	$(PYTHON) scripts/install.py $(VENV)
 	@touch $(READY)
 
 demo: $(READY)  ## the published experiment on a small pair, on this machine, in two minutes
@@ -30,6 +27,9 @@ test-ndif: $(READY)  ## opt-in: needs a real NDIF server; NDIF_WORK names its fo
 
 test-soak: $(READY)  ## opt-in: sixty kills of the server at random moments, forty on a Ray cluster; the GPU script in small
 	$(BIN)/python -m pytest -m soak
+
+bench-quick: $(READY)  ## what moved in five hot paths since the committed figures, in under a minute
+	$(BIN)/python benchmarks/quick.py
 
 check: $(READY)  ## format, lint, types, English
 	$(BIN)/ruff format --check bridge client server tests benchmarks scripts

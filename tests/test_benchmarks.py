@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import threading
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from benchmarks import attention, fits, flips, overhead, published_set, side_by_side, waiting
+from benchmarks import attention, fits, flips, overhead, published_set, quick, side_by_side, waiting
 from benchmarks.limit import counted_flops, products_on
 from benchmarks.random_pairs import CONDITIONS, random_pair, random_rows, random_workload
 from benchmarks.ray_scaling import draws, simulate
@@ -204,3 +206,42 @@ def test_fits_are_timed_beside_what_they_need(capsys: pytest.CaptureFixture[str]
     ratios = [float(line.split("|")[3]) for line in lines]
     assert len(ratios) == 8
     assert all(ratio > 0 for ratio in ratios)
+
+
+def test_moved_names_changes_beyond_the_bar_and_the_noise() -> None:
+    before = {"a": {"calls": 100.0, "products": 1.0, "spread": 0.02}}
+    assert quick.moved(before, before) == []
+    assert quick.moved({"a": {"calls": 106.0, "products": 1.06, "spread": 0.0}}, before) == [
+        "a: calls 100 to 106 (+6%)"
+    ]
+    assert quick.moved({"a": {"calls": 100.0, "products": 0.9, "spread": 0.0}}, before) == [
+        "a: products 1 to 0.9 (-10%)"
+    ]
+    assert quick.moved({"b": before["a"]}, before) == ["b: new"]
+
+
+def test_calls_are_counted_in_all_threads_and_the_same_each_time() -> None:
+    def work() -> None:
+        threads = [threading.Thread(target=lambda: plus(1)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def plus(number: int) -> int:
+        return number + 1
+
+    counts = []
+    for _ in range(2):
+        with quick.counted_calls() as found:
+            work()
+        counts.append(found[0])
+    # Two in each of three threads, and `work`; the rest is of the context manager.
+    assert counts[0] == counts[1]
+    assert counts[0] >= 7
+
+
+def test_the_committed_figures_have_all_five_paths() -> None:
+    committed = json.loads(quick.COMMITTED.read_text("utf-8"))
+    with ExitStack() as opened:
+        assert set(committed) == set(quick.hot_paths(opened))

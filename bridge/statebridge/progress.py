@@ -23,6 +23,8 @@ from rich.progress import (
 )
 
 STAGES = {
+    "serve": "starting a server",
+    "submit": "submitting the experiment",
     "load": "loading the pair",
     "capture": "capturing states of the corpus",
     "train": "training translators",
@@ -44,8 +46,8 @@ STAGES = {
 }
 """Stage of an engine or of a server's experiment, in words."""
 
-LINE_SECONDS = 30.0
-"""Seconds between two lines about one stage."""
+FIRST_LINE_SECONDS, LINE_SECONDS = 2.0, 30.0
+"""Least and most seconds between two lines about one stage; see `_Lines`."""
 
 
 class ShowProgress(Protocol):
@@ -113,16 +115,18 @@ class _Bars:
 
 
 class _Lines:
-    """A line when a stage begins and then every half minute, for a log file.
+    """A line when a stage begins and then ever more seldom, for a log file.
 
-    The line comes whether or not anything was done since, so that a log shows that work goes on.
+    The pause is a tenth of the time since the beginning, from two seconds to half a minute: who
+    waits for a short piece of work sees that it goes on, and the log of a long one stays short. The
+    line comes whether or not anything was done since.
     """
 
     def __init__(self, console: Console, prefix: str) -> None:
         self._console = console
         self._prefix = prefix
         self._stage = self._text = ""
-        self._began = self._last = time.monotonic()
+        self._start = self._began = self._last = time.monotonic()
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._repeat, daemon=True)
@@ -135,8 +139,11 @@ class _Lines:
                 self._stage, self._began, self._last = stage, now, -math.inf
             self._text = f"{self._prefix}{STAGES.get(stage, stage)}: {done}/{total}"
             self._text += f", {note}" if note else ""
-            if now - self._last >= LINE_SECONDS:
+            if now - self._last >= self._pause(now):
                 self._print(now)
+
+    def _pause(self, now: float) -> float:
+        return min(LINE_SECONDS, max(FIRST_LINE_SECONDS, (now - self._start) / 10))
 
     def end(self) -> None:
         """Print no further line."""
@@ -144,14 +151,15 @@ class _Lines:
         self._thread.join()
 
     def _repeat(self) -> None:
-        while not self._ended.wait(min(LINE_SECONDS, 1.0)):
+        while not self._ended.wait(min(LINE_SECONDS, 0.5)):
             with self._lock:
                 now = time.monotonic()
-                if self._text and now - self._last >= LINE_SECONDS:
+                if self._text and now - self._last >= self._pause(now):
                     self._print(now)
 
     def _print(self, now: float) -> None:
         elapsed = now - self._began
         self._last = now
-        text = self._text + (f" after {elapsed:.0f} s" if elapsed >= LINE_SECONDS else "")
+        again = elapsed >= min(FIRST_LINE_SECONDS, LINE_SECONDS)
+        text = self._text + (f" after {elapsed:.0f} s" if again else "")
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)

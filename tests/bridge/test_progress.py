@@ -8,7 +8,7 @@ import time
 import pytest
 from rich.console import Console
 
-from statebridge.progress import show_progress
+from statebridge.progress import _Lines, show_progress
 
 STEPS = (
     ("queued", 0, 8, ""),
@@ -82,3 +82,11 @@ def test_a_log_shows_that_work_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     assert lines[0] == "running lanes: 0/440"
     assert len(lines) > 2
     assert set(lines[1:]) == {"running lanes: 0/440 after 0 s"}
+
+
+def test_lines_come_soon_at_first_and_seldom_later() -> None:
+    lines = _Lines(Console(file=io.StringIO()), "")
+    lines.end()
+    assert lines._pause(lines._start + 5) == 2.0  # so that a short demo is never silent for long
+    assert lines._pause(lines._start + 100) == pytest.approx(10.0)
+    assert lines._pause(lines._start + 4000) == 30.0

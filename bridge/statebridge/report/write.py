@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Unpack, get_args
 
@@ -13,7 +13,7 @@ from statebridge.errors import ResultError
 from statebridge.figures import Drawing, save_figure
 from statebridge.figures.drawing import FORMATS, figure_bytes
 from statebridge.records import ResultSet
-from statebridge.report.content import ReportParts, gather, silent
+from statebridge.report.content import ReportContent, ReportParts, gather, silent
 from statebridge.report.layer_search import LayerSearchContent, gather_layer_search
 from statebridge.report.page.environment import asset, data_url, page_environment, page_policy
 from statebridge.report.page.html import html_report
@@ -61,6 +61,13 @@ def write_report(
             that cannot be scored or compared.
         EnvironmentFault: The folder or a file cannot be written.
     """
+    _check_formats(formats, figure_formats)
+    content = gather(results, **parts)
+    progress = parts.get("progress", silent)
+    return write_content(content, out, formats, figure_formats, progress)
+
+
+def _check_formats(formats: Sequence[Format], figure_formats: Sequence[str]) -> None:
     for name in formats:
         if name not in get_args(Format):
             raise ResultError(f"unknown report format {name!r}; known: html, md")
@@ -69,13 +76,22 @@ def write_report(
         raise ResultError(f"unknown figure format {unknown[0]!r}; known: {', '.join(FORMATS)}")
     if not formats:
         raise ResultError("no report format was given; known: html, md")
-    content = gather(results, **parts)
+
+
+def write_content(
+    content: ReportContent,
+    out: str | Path,
+    formats: Sequence[Format],
+    figure_formats: Sequence[str] = (),
+    progress: Callable[[str, int, int], None] = silent,
+) -> list[Path]:
+    """Write a report that is worked out already; as `write_report`, which see."""
     out = Path(out)
     make_folder(out)
     pictures = {}
     for done, drawing in enumerate(content.drawings, start=1):
         pictures[drawing.name] = figure_bytes(drawing, "svg")
-        parts.get("progress", silent)("draw", done, len(content.drawings))
+        progress("draw", done, len(content.drawings))
     reports, files = [], []
     if "html" in formats:
         reports.append(written(out / "report.html", html_report(content, pictures)))

@@ -5,7 +5,10 @@
 from __future__ import annotations
 
 import tempfile
+import threading
 import time
+from contextlib import ExitStack
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -24,11 +27,8 @@ def demo(
     """
     from rich.console import Console
 
-    from statebridge.commands.printing import print_scores
     from statebridge.demo.experiment import ROWS, demo_experiment
-    from statebridge.report import verdicts
-    from statebridge.report.words.positive_control import positive_control_views
-    from statebridge.stats import compare
+    from statebridge.progress import show_progress
     from statebridge_client import Client
     from statebridge_client.local_server import local_server
 
@@ -36,25 +36,36 @@ def demo(
     experiment = demo_experiment()
     began = time.monotonic()
     pair = {side: {"model": experiment[side]["model"]} for side in ("sender", "receiver")}
-    with tempfile.TemporaryDirectory(prefix="statebridge-demo-") as folder:
-        console.print("Starting a server on this machine ...")
-        with local_server(Path(folder), {"demo": pair}) as url, Client(url) as client:
+    with ExitStack() as running:
+        folder = running.enter_context(tempfile.TemporaryDirectory(prefix="statebridge-demo-"))
+        with show_progress() as show:
+            show("serve", 0, 1)
+            # What the report needs takes seconds to import, in which the server starts.
+            threading.Thread(target=import_module, args=("statebridge.report",)).start()
+            url = running.enter_context(local_server(Path(folder), {"demo": pair}))
+            client = running.enter_context(Client(url))
             console.print(f"Submitting the experiment to {url}: {ROWS} generated rows")
+            show("submit", 0, 1)
             run = client.submit(experiment)
-            run.wait()
-            console.print(
-                "Scores by condition. In the first ten, the published ones, the receiver reads the "
-                "context itself; in the others only the sender does, and question_only and skyline "
-                "are what a channel could give at least and at most.",
-            )
-            print_scores(run, console)
-            results = run.results()
-            out.mkdir(parents=True, exist_ok=True)
-            report = run.report(out / "report.html")
-    for verdict in verdicts(results, compare(results)):
+        run.wait()
+        from statebridge.commands.printing import print_scores
+        from statebridge.report.content import gather
+        from statebridge.report.write import write_content
+
+        console.print(
+            "Scores by condition. In the first ten, the published ones, the receiver reads the "
+            "context itself; in the others only the sender does, and question_only and skyline "
+            "are what a channel could give at least and at most.",
+        )
+        print_scores(run, console)
+        results = run.results()
+    with show_progress() as show:
+        content = gather(results, title=run.name, progress=show)
+        (report,) = write_content(content, out, ["html"], progress=show)
+    for verdict in content.verdicts:
         console.print(f"\n[bold]{verdict.setting}[/bold]\n{verdict.headline}")
         for finding in verdict.findings[:2]:
             console.print(f"  {finding}")
-    for control in positive_control_views(results):
+    for control in content.positive_controls:
         console.print(f"\n{control.headline}")
     console.print(f"\nReport: {report}   ({time.monotonic() - began:.0f} s in all)")
