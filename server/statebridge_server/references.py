@@ -89,7 +89,8 @@ class References:
             if not isinstance(fit, dict):
                 return declared
             fit = dict(fit)
-            if fit.get("corpus") is not None:
+            # A map that is trained through the receiver alone has no corpus.
+            if fit.get("corpus") is not None or "causal" not in fit:
                 self._corpus(fit, f"{where}.fit.corpus")
             if isinstance(fit.get("causal"), dict):
                 fit["causal"] = dict(fit["causal"])

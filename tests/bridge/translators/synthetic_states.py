@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from statebridge.experiment.translator_settings import KEY_VALUE_KIND, KINDS
+from statebridge.experiment.translator_settings import KINDS, MESSAGE_KINDS
 
-OF_STATES = tuple(name for name in KINDS.names() if name != KEY_VALUE_KIND)
+OF_STATES = tuple(name for name in KINDS.names() if name not in MESSAGE_KINDS)
 """Kinds that map states of one layer; those of keys and values are solved for by themselves."""
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from statebridge.errors import NumericError, TranslatorError
-from statebridge.experiment.translator_settings import KEY_VALUE_KIND, KINDS
+from statebridge.experiment.translator_settings import KINDS, MESSAGE_KINDS
 from statebridge.translators.maps import initialise, l2_normalise, rescale
 from statebridge.translators.translator import Translator
 from tests.bridge.translators.refusal import refused
@@ -28,7 +28,7 @@ def initialised(kind: str, *, normalize_input: bool = True, seed: int = 0) -> Tr
 
 
 def test_every_kind_that_settings_name_can_be_built() -> None:
-    assert set(KINDS.names()) == {*OPTIONS, KEY_VALUE_KIND}
+    assert set(KINDS.names()) == {*OPTIONS, *MESSAGE_KINDS}
     assert set(OF_STATES) == set(OPTIONS)
 
 
