@@ -49,7 +49,8 @@ def _fit(path: Path, through: str, **settings: Any) -> Fit:
     return Fit.model_validate(FITS[through] | {"causal": causal})
 
 
-@pytest.mark.parametrize("through", FITS)
+@pytest.mark.slow
+@pytest.mark.parametrize("through", ["fused", "resampled", "kv_mapped"])
 def test_the_loss_is_that_of_what_a_run_sends(through: str, tmp_path: Path) -> None:
     pair, rows = engine_pair(pair_of("neox")), rows_of(7, seed=3)
     fit = _fit(write_rows(tmp_path / "rows.jsonl", rows), through)
@@ -91,7 +92,8 @@ def _trained(through: str, folder: Path, **settings: Any) -> tuple[Pair, Transla
     return pair, made[1]
 
 
-@pytest.mark.parametrize("through", FITS)
+@pytest.mark.slow
+@pytest.mark.parametrize("through", ["fused_question", "resampled", "kv_mapped"])
 def test_training_learns_and_changes_no_model(through: str, tmp_path: Path) -> None:
     before = weights_hash(engine_pair(neox_pair()))
     quick = {"epochs": 2, "patience": 2, "learning_rate": 0.005, "batch_rows": 8}
