@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from statebridge.experiment.conditions import Role
 from statebridge.figures.drawing import Drawing, absent
@@ -27,6 +27,13 @@ from statebridge.stats import Comparison, Difference
 from statebridge.stats.comparison import better_sign
 from statebridge.stats.setting import ChannelSetting
 from statebridge.tables.condition_words import condition_words, control_word
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+MARK_SHARE = 0.035
+"""Width of a mark, as a share of the axis, with the space around it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +119,12 @@ class ChannelChart:
         return f"right answers, by {label}" if MEASURES[self.metric].kind == "zero_one" else label
 
     @property
+    def uneven(self) -> bool:
+        """Whether lines are over different numbers of rows, as in a run that goes on."""
+        points = (each for line in self.lines for each in (line.point, *line.controls))
+        return len({point.difference.n_rows for point in points}) > 1
+
+    @property
     def words(self) -> frozenset[str]:
         """Kinds of control that are drawn."""
         return frozenset(point.word for line in self.lines for point in line.controls)
@@ -122,6 +135,39 @@ class ChannelChart:
         share = min(max((value - low) / (high - low), 0.0), 1.0)
         return share if better_sign(self.metric) > 0 else 1.0 - share
 
+    def levels(self, line: ChannelLine) -> tuple[int, ...]:
+        """Return how far below the channel each of its controls is drawn: none covers another.
+
+        0 is the height of the channel itself.
+        """
+        own = self._extent(line.point)
+        taken = [[own] if line.seen is None else [own, _around(self.place(line.seen))]]
+        found = []
+        for point in line.controls:
+            low, high = self._extent(point)
+            level = next(
+                (
+                    level
+                    for level, others in enumerate(taken)
+                    if all(high < left or right < low for left, right in others)
+                ),
+                len(taken),
+            )
+            taken += [[]] if level == len(taken) else []
+            taken[level].append((low, high))
+            found.append(level)
+        return tuple(found)
+
+    def _extent(self, point: Point) -> tuple[float, float]:
+        """Return both ends of what is drawn of a point, as shares of the axis."""
+        low, high = _around(self.place(point.value))
+        ends = [self.place(end) for end in point.ends or ()]
+        return min([low, *ends]), max([high, *ends])
+
+
+def _around(place: float) -> tuple[float, float]:
+    return place - MARK_SHARE / 2, place + MARK_SHARE / 2
+
 
 def point_text(point: Point, chart: ChannelChart) -> str:
     """Return a point's numbers: `private_last: 6 % [2 %, 11 %], inconclusive`."""
@@ -131,6 +177,7 @@ def point_text(point: Point, chart: ChannelChart) -> str:
         text += f" [{low}, {high}]"
     verdict = point.difference.verdict
     text += "" if verdict is None else f", {verdict.replace('_', ' ')}"
+    text += f", n = {point.difference.n_rows}" if chart.uneven else ""
     return f"control with {point.word}, {text}" if point.word else text
 
 
@@ -247,21 +294,22 @@ def channel_drawing(charts: Sequence[ChannelChart], words: Sequence[str]) -> Dra
     name, title = "channels", "Channels between floor and skyline"
     if not charts:
         return absent(name, title, "nothing was compared with a floor")
-    heights = [0.9 + 0.34 * len(chart.lines) for chart in charts]
+    places = [_line_places(chart) for chart in charts]
+    heights = [0.9 + 0.34 * end for *_, end in places]
     with house_style():
         figure = new_figure(sum(heights) + 0.5)
         panels = figure.subplots(len(charts), 1, squeeze=False, height_ratios=heights)[:, 0]
         shown: set[str] = set()
-        for axes, chart, heading in zip(panels, charts, words, strict=True):
-            for row, line in enumerate(chart.lines):
-                _draw_line(axes, line, row)
+        for axes, chart, heading, rows in zip(panels, charts, words, places, strict=True):
+            for row, line in zip(rows, chart.lines, strict=False):
+                _draw_line(axes, line, row, chart.levels(line))
                 shown.update(point.word for point in line.controls)
             axes.axvline(chart.floor, color=GREY, linewidth=1, linestyle=(0, (3, 2)), zorder=1)
             if chart.skyline is not None:
                 axes.axvline(chart.skyline, color=GREY, linewidth=1, zorder=1)
             names = [literal(line.point.name) for line in chart.lines]
-            axes.set_yticks(range(len(names)), names)
-            axes.set_ylim(len(names) - 0.5, -0.5)
+            axes.set_yticks(rows[:-1], names)
+            axes.set_ylim(rows[-1] - 0.5, -0.5)
             axes.tick_params(axis="y", length=0)
             axes.set_title(heading.replace("$", r"\$"))
             axes.set_xlabel(chart.axis)
@@ -281,19 +329,31 @@ def channel_drawing(charts: Sequence[ChannelChart], words: Sequence[str]) -> Dra
 _HOLLOW = {"markersize": 5, "markerfacecolor": "white", "linestyle": "none"}
 
 
-def _draw_line(axes: object, line: ChannelLine, row: int) -> None:
-    for point in (*line.controls, line.point):
+_LEVEL = 0.45
+"""Height of a level of controls; a line is 1 high."""
+
+
+def _line_places(chart: ChannelChart) -> list[float]:
+    """Return where each line of a chart is, from above, and behind them their end."""
+    places = [0.0]
+    for line in chart.lines:
+        places.append(places[-1] + 1 + _LEVEL * max(chart.levels(line), default=0))
+    return places
+
+
+def _draw_line(axes: Axes, line: ChannelLine, row: float, levels: Sequence[int]) -> None:
+    below = [row + _LEVEL * level for level in levels]
+    for point, y in zip((*line.controls, line.point), (*below, row), strict=True):
         own = point is line.point
         colour = BLACK
         if own:
             colour = {"good": BLUE, "bad": VERMILION, "open": GREY}[point.side]
         if point.ends is not None:
-            axes.plot(point.ends, [row, row], color=colour, linewidth=1.6 if own else 0.7)  # type: ignore[attr-defined]
+            axes.plot(point.ends, [y, y], color=colour, linewidth=1.6 if own else 0.7)
         mark = "D" if own else MARKS.get(point.word, "o")
         fill = colour if own and point.side != "open" else "white"
-        axes.plot(  # type: ignore[attr-defined]
-            point.value, row, mark, color=colour, markerfacecolor=fill, markersize=7 if own else 5
-        )
+        size = 7 if own else 5
+        axes.plot(point.value, y, mark, color=colour, markerfacecolor=fill, markersize=size)
 
 
 def chart_caption(charts: Sequence[ChannelChart]) -> str:

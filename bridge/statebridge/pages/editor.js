@@ -175,6 +175,7 @@
       this.field.addEventListener("keydown", (event) => this.pressed(event));
       this.field.addEventListener("scroll", () => this.scrolled());
       this.field.addEventListener("blur", () => this.close());
+      addEventListener("resize", () => this.close());
       this.field.addEventListener("mousemove", (event) => this.pointed(event));
       document.addEventListener("selectionchange", () => {
         if (document.activeElement === this.field) this.moved();

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -14,16 +13,14 @@ from statebridge.pages.estimates import number_of, row_means, score
 from statebridge.records import ResultSet
 from statebridge.report.sections.comparison import score_view as all_scores
 from statebridge.report.sections.splits import judged_rows
-from statebridge.report.words.answer import Answer, answer
+from statebridge.report.words.answer import Answer, setting_answers
 from statebridge.report.words.sentences import ROLE_WORDS
-from statebridge.report.words.verdict import SETTING_WORDS
 from statebridge.results.by_condition import condition_cells
 from statebridge.results.read_results import read_sources
 from statebridge.runs.directory import MANIFEST, ROWS
 from statebridge.scoring import primary_metric
 from statebridge.stats import Comparison, Settings, compare
 from statebridge.stats.pairing import is_bounded
-from statebridge.stats.setting import channel_settings
 from statebridge.tables import Column, Range, Table
 from statebridge.tables.table import NumberFormat
 
@@ -80,22 +77,16 @@ def scores_of(results: ResultSet) -> ScoreView:
         comparison = primary_comparison(results)
     except ResultError as error:  # the first rows are of the baseline alone, or there is none
         return ScoreView(complete, (), (untitled(all_scores(results)),), (str(error),))
+    rows = judged_rows(results, comparison)  # those that are new to the maps
     return ScoreView(
         complete,
-        tuple(_settings(results, comparison, complete=complete)),
+        tuple(
+            SettingView(heading, found.chart, found if complete else None)
+            for heading, found in setting_answers(rows.results, rows.comparison, rows.seen)
+        ),
         (score_table(results, comparison), untitled(all_scores(results))),
         () if complete else (_NOT_YET,),
     )
-
-
-def _settings(
-    results: ResultSet, comparison: Comparison, *, complete: bool
-) -> Iterator[SettingView]:
-    """Yield the settings, private ones first, over the rows that are new to the maps."""
-    rows = judged_rows(results, comparison)
-    for setting in sorted(channel_settings(rows.results), key=lambda one: not one.private):
-        found = answer(rows.results, rows.comparison, setting, rows.seen)
-        yield SettingView(SETTING_WORDS[setting.prompt], found.chart, found if complete else None)
 
 
 def score_table(results: ResultSet, comparison: Comparison) -> Table:

@@ -28,7 +28,6 @@ from statebridge.report.sections.experiment import (
 )
 from statebridge.report.sections.sender import SenderView, not_checked, sender_view
 from statebridge.report.sections.splits import (
-    JudgedRows,
     judged_rows,
     split_verdicts,
     split_view,
@@ -39,10 +38,10 @@ from statebridge.report.sections.validation import (
     finding_view,
     validation_sentence,
 )
-from statebridge.report.words.answer import Answer, answer
+from statebridge.report.words.answer import Answer, setting_answers
 from statebridge.report.words.positive_control import PositiveControlView, positive_control_views
 from statebridge.report.words.sentences import judging_metric
-from statebridge.report.words.verdict import DIRECTIONS, SETTING_WORDS, Verdict
+from statebridge.report.words.verdict import Verdict
 from statebridge.results.by_condition import condition_cells
 from statebridge.stats import Comparison, compare
 from statebridge.stats.setting import channel_settings
@@ -163,14 +162,14 @@ def gather(results: ResultSet, **parts: Unpack[ReportParts]) -> ReportContent:
     main, others, strata, notes = _comparison_tables(held, comparison, judged)
     rows = judged_rows(with_rows, judged)
     progress("compare", 2, 2)
-    answers = _answers(rows)
+    answers = setting_answers(rows.results, rows.comparison, rows.seen)
     if figures:
         charts = [(one.chart, heading) for heading, one in answers if one.chart is not None]
         drawings.insert(0, channel_drawing([c for c, _ in charts], [words for _, words in charts]))
     return ReportContent(
         title=parts.get("title") or _title(results),
         head=head_facts(held),
-        answers=tuple(answers),
+        answers=answers,
         names=tuple((g.condition, condition_words(g.declared)) for g in condition_cells(held)),
         verdicts=tuple(split_verdicts(with_rows, rows)),
         positive_controls=positive_control_views(held),
@@ -198,19 +197,6 @@ def gather(results: ResultSet, **parts: Unpack[ReportParts]) -> ReportContent:
         experiment=experiment_view(held, parts.get("command")),
         results=held,
     )
-
-
-def _answers(rows: JudgedRows) -> list[tuple[str, Answer]]:
-    # Private ones first: only there is what the sender has read unknown to the receiver.
-    settings = sorted(channel_settings(rows.results), key=lambda one: not one.private)
-    both = len({setting.direction for setting in settings}) > 1
-    found = []
-    for setting in settings:
-        heading = SETTING_WORDS[setting.prompt]
-        if both:
-            heading = f"{DIRECTIONS[setting.direction]}. {heading}"
-        found.append((heading, answer(rows.results, rows.comparison, setting, rows.seen)))
-    return found
 
 
 def _with_dataset(results: ResultSet, dataset: Sequence[DatasetRow] | None) -> ResultSet:

@@ -49,7 +49,7 @@ def test_transfer_is_a_gain_over_floor_and_another_rows_state() -> None:
         "the context."
     )
     assert [number.label for number in found.numbers] == [
-        "of the gap closed by private_last",
+        "of the gap closed by private_last, with its 95 % interval",
         "of the gap closed by its control, another row's",
         "rows, 3 seeds",
     ]
@@ -180,7 +180,11 @@ def test_each_channel_has_its_own_controls_in_its_line() -> None:
             "private_last_zero": "zeros",
         },
     }
+    # All three are near the floor, so each is below the one before; the channel is far from them.
+    assert found.chart.levels(found.chart.lines[0]) == (0, 1, 2)
+    assert not found.chart.uneven
     text = line_text(found.chart.lines[0], found.chart)
+    assert "n = " not in text
     assert "control with another row's, private_last" in text
     assert ", better" in text
 

@@ -177,6 +177,7 @@ def test_what_the_doctor_misses_keeps_an_experiment_back(
     answer = ann[1].post("/submit/doctor", experiment=text)
     assert "give 0 to 3" in answer.text
     assert "too long" in answer.text
+    assert "Not ready: layers, prompts" in answer.text
     assert hidden(answer) == {}
     doctor_says(monkeypatch)  # it is silent: the user decides
     answer = ann[1].post("/submit", experiment=text, do="check")

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import uvicorn
 
+from tests.bridge.report.chromium import AXE
 from tests.server.conftest import tiny_experiment
 from tests.server.pages.browser_client import Site
 from tests.server.running_server import RunningServer, eventually
@@ -41,6 +42,10 @@ CUT = """() => {
     return box.right > innerWidth + 1 || box.left < -1;
   }).map((element) => element.outerHTML.slice(0, 120));
 }"""
+
+SERIOUS = """() => axe.run().then((found) => found.violations
+  .filter((each) => ["serious", "critical"].includes(each.impact))
+  .map((each) => `${each.id}: ${each.nodes.map((node) => node.html).slice(0, 3).join(" ")}`))"""
 
 
 @pytest.fixture
@@ -89,10 +94,14 @@ def sign_in(page: Any, token: str) -> None:
 
 
 def check_widths(page: Any) -> None:
+    """Check that nothing is cut at any width, and with axe-core where it is there."""
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": 900})
         assert page.evaluate(CUT) == [], f"{page.url} at {width} px"
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    if AXE is not None:
+        page.evaluate(Path(AXE).read_text(encoding="utf-8"))
+        assert page.evaluate(SERIOUS) == [], page.url
 
 
 def submit(page: Any, experiment: dict[str, Any]) -> None:

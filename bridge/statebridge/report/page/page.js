@@ -43,6 +43,7 @@
     }
   };
   addEventListener("scroll", follow, { passive: true });
+  document.addEventListener("toggle", follow, true); // a fold moves what is below it
   follow();
 
   // ---- a link into a fold opens it ----
@@ -50,6 +51,8 @@
     const target = id && document.getElementById(decodeURIComponent(id));
     if (!target) return;
     for (let fold = target.closest("details"); fold; fold = fold.parentElement.closest("details")) fold.open = true;
+    const [, only, more] = target.children; // behind its heading a section may hold one fold alone
+    if (only?.matches("details") && !more) only.open = true;
     target.scrollIntoView();
   };
   addEventListener("hashchange", () => openTo(location.hash.slice(1)));

@@ -23,10 +23,10 @@ from statebridge.report.words.sentences import (
     own_rows_of,
     share_text,
 )
-from statebridge.report.words.verdict import at_floor
+from statebridge.report.words.verdict import DIRECTIONS, SETTING_WORDS, at_floor
 from statebridge.scoring.measures import MEASURES
 from statebridge.stats import Comparison, Difference
-from statebridge.stats.setting import ChannelSetting
+from statebridge.stats.setting import ChannelSetting, channel_settings
 
 Outcome = Literal["yes", "no", "not shown", "no verdict"]
 """`yes`: a channel is above floor and another row's state. `no`: every channel is shown to be worse
@@ -83,6 +83,24 @@ def answer(
     outcome, best, text = _judged(chart, own)
     numbers = _numbers(comparison, setting, metric, best, unseen=seen is not None)
     return Answer(outcome, f"{opening}{text}", chart, numbers)
+
+
+def setting_answers(
+    results: ResultSet, comparison: Comparison | None, seen: Comparison | None = None
+) -> tuple[tuple[str, Answer], ...]:
+    """Return heading and answer of every setting; parameters as of `answer`.
+
+    Private ones are first: only there is what the sender has read unknown to the receiver.
+    """
+    settings = sorted(channel_settings(results), key=lambda one: not one.private)
+    both = len({setting.direction for setting in settings}) > 1
+    found = []
+    for setting in settings:
+        heading = SETTING_WORDS[setting.prompt]
+        if both:
+            heading = f"{DIRECTIONS[setting.direction]}. {heading}"
+        found.append((heading, answer(results, comparison, setting, seen)))
+    return tuple(found)
 
 
 def _channels(chart: ChannelChart | None) -> list[Difference]:
@@ -190,7 +208,7 @@ def _numbers(
         for gap in comparison.gaps_closed
         if (gap.direction, gap.prompt, gap.metric) == (setting.direction, setting.prompt, metric)
     }
-    pairs = [(d, f"{d.condition}")]
+    pairs = [(d, f"{d.condition}, with its 95 % interval")]
     pairs += [] if other is None else [(other.difference, f"its control, {other.word}")]
     numbers = []
     for difference, label in pairs:
