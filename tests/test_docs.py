@@ -36,6 +36,9 @@ ELSEWHERE = (
 )
 
 
+OF_TAUGHT_MODELS = ("taught-channels", "taught-itself", "taught-two-senders")
+
+
 def blocks(page: Path, language: str) -> list[str]:
     """The fenced blocks of a page in one language."""
     return [text for found, text in BLOCK.findall(page.read_text("utf-8")) if found == language]
@@ -94,7 +97,7 @@ def _on_the_tiny_pair(words: list[str]) -> list[str]:
         return [*words, *small, *(f"--set={name}={value}" for name, value in fewer.items())]
     if any("taught-fused" in word for word in words):
         return [*words, *(f"--set={name}={value}" for name, value in _few_fused().items())]
-    if any(name in word for word in words for name in ("taught-channels", "taught-itself")):
+    if any(name in word for word in words for name in OF_TAUGHT_MODELS):
         less: dict[str, object] = {
             "dataset.generate.rows": 2,
             "decoding.max_new_tokens": 2,
@@ -103,6 +106,8 @@ def _on_the_tiny_pair(words: list[str]) -> list[str]:
         if any("taught-channels" in word for word in words):
             sets = ("caches", "states")
             less |= {f"translators.sets.{name}.fit.corpus.generate.rows": 20 for name in sets}
+        elif any("two-senders" in word for word in words):
+            less["conditions"] = "[question_only, kv_two, latent_chain]"
         else:
             less["conditions"] = (
                 "[question_only, kv_all, latent, latents_moved, vocab_last, cipher]"

@@ -58,6 +58,9 @@ class LaneResult:
     token_ids: tuple[int, ...] | None = None
     """New tokens as generated, the end token included where it was reached."""
     prompt_len_sender: int | None = None
+    """Tokens that the sender reads; of several senders, all together."""
+    sender_prompt_lens: tuple[int, ...] | None = None
+    """Tokens that each of several senders reads, in the order of their turns."""
     prompt_len_receiver: int | None = None
     token_ids_match: bool | None = None
     seq_len_match: bool | None = None

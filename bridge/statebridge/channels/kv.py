@@ -8,6 +8,7 @@ receiver reads its own whole prompt; its tokens take the positions behind the me
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -25,10 +26,15 @@ from statebridge.channels.workload import Workload
 from statebridge.errors import ExperimentError, PairError
 from statebridge.experiment.cells import Cell
 from statebridge.experiment.message import LayerShare
-from statebridge.models.messages.input_vectors import LatentMap, latent_step, roll_out
+from statebridge.models.messages.input_vectors import (
+    LatentMap,
+    latent_step,
+    read_behind,
+    roll_out,
+)
 from statebridge.models.messages.key_values import KeyValues, cache_heads
 from statebridge.models.messages.rotary import check_rotary, moved
-from statebridge.runs.plan import TokenIds
+from statebridge.runs.plan import TokenIds, Turns
 
 
 @CHANNELS.add("kv")
@@ -57,9 +63,17 @@ class KeyValueChannel:
         def alike(cell: Cell) -> Any:
             facts = cell.condition.source_facts
             key = work.plan.translator_key(cell) if facts.translates else None
-            return _latent_steps(cell), key, facts.of_map
+            together = cell.condition.senders
+            # What several senders send is joined as they read it.
+            joined = together and (together, cell.condition.rollout, cell.condition.reposition)
+            return _latent_steps(cell), key, facts.of_map, joined
 
-        return carry_messages(operations, cells, rows, alike, partial(_sent, work), message)
+        def read(cell: Cell, turns: Sequence[Turns]) -> KeyValues:
+            if cell.condition.senders is None:
+                return _sent(work, cell, [prompt for (prompt,) in turns])
+            return _of_senders(work, cell, turns)
+
+        return carry_messages(operations, cells, rows, alike, read, message)
 
     def message(self, work: Workload, cell: Cell, rows: Sequence[int]) -> KeyValues:
         """Return the rows' messages; gradients reach their map where it has any."""
@@ -69,11 +83,14 @@ class KeyValueChannel:
 
 def _positions(work: Workload, cell: Cell, row: int) -> int:
     """Return the positions of a row's message; refuses latent steps that the sender cannot make."""
-    rollout, prompt = cell.condition.rollout, len(work.plan.sent(cell, row))
-    if rollout is None:
-        return prompt
-    check_steps(work, cell, row, rollout.steps)
-    return rollout.steps + (prompt if rollout.keep == "both" else 0)
+    rollout, senders = cell.condition.rollout, cell.condition.senders
+    steps, chained = rollout.steps if rollout else 0, senders and senders.topology == "chain"
+    whole = 0
+    for prompt in map(len, work.plan.turns(cell, row)):
+        if rollout is not None or chained:
+            check_steps(work, cell, row, prompt, steps, whole if chained else 0)
+        whole += steps + (prompt if rollout is None or rollout.keep == "both" else 0)
+    return whole
 
 
 def _latent_steps(cell: Cell) -> tuple[int, LatentMap | None, int | None]:
@@ -86,28 +103,65 @@ def _latent_steps(cell: Cell) -> tuple[int, LatentMap | None, int | None]:
 
 def _sent(work: Workload, cell: Cell, prompts: Sequence[TokenIds]) -> KeyValues:
     """Return the sender's keys and values after prompts, or mapped ones, where the receiver is."""
-    sender, (steps, by, seed) = work.pair.sender, _latent_steps(cell)
     if cell.condition.source_facts.of_map:
         translator = work.translators[work.plan.translator_key(cell)]
         return mean_message(work.pair, translator, tuple(map(len, prompts)))
-    batch = sender.pack(prompts)
-    if by is None:
-        found = sender.key_values(batch)
-    else:
-        key: Any = ("latent step", by, seed)
-        if key not in work.found:
-            work.found[key] = latent_step(sender, by, seed)
-        found = roll_out(sender, batch, steps, work.found[key])
-    found = found.to(work.pair.receiver.device)
+    found = _read(work, cell, prompts).to(work.pair.receiver.device)
     if not cell.condition.translates:
         return found
     return mapped(work.pair, work.translators[work.plan.translator_key(cell)], found)
 
 
+def _read(
+    work: Workload, cell: Cell, prompts: Sequence[TokenIds], before: KeyValues | None = None
+) -> KeyValues:
+    """Return the sender's keys and values after prompts, latent steps included.
+
+    Args:
+        before: What it reads in front of them; not returned.
+    """
+    sender, (steps, by, seed) = work.pair.sender, _latent_steps(cell)
+    batch = sender.pack(prompts)
+    if by is None:
+        return read_behind(sender, batch, before)
+    key: Any = ("latent step", by, seed)
+    if key not in work.found:
+        work.found[key] = latent_step(sender, by, seed)
+    return roll_out(sender, batch, steps, work.found[key], before)
+
+
+def _of_senders(work: Workload, cell: Cell, turns: Sequence[Turns]) -> KeyValues:
+    """Return what several senders send, joined, where the receiver is.
+
+    In a chain each reads what was sent before, which crosses once more for each reader.
+    """
+    senders, rollout = cell.condition.senders, cell.condition.rollout
+    chained = senders is not None and senders.topology == "chain"
+    made: list[KeyValues] = []
+    behind = [0] * len(turns)  # positions of the messages before
+    crossed = [0] * len(turns)
+    for prompts in zip(*turns, strict=True):
+        before = KeyValues.joined(made) if chained and any(behind) else None
+        read = _read(work, cell, prompts, before)
+        starts = behind if chained else [0] * len(turns)
+        if rollout is not None and rollout.keep == "latents":
+            read = read.last(rollout.steps)
+            starts = [start + len(ids) for start, ids in zip(starts, prompts, strict=True)]
+        if cell.condition.reposition == "rotate" and max(read.lengths) > 0:
+            read = moved(work.pair.sender.module, read, starts, behind)
+        made.append(read)
+        behind = [sum(lengths) for lengths in zip(behind, read.lengths, strict=True)]
+        if chained:
+            sent = KeyValues.joined(made).sent_bytes
+            crossed = [sum(sizes) for sizes in zip(crossed, sent, strict=True)]
+    found = KeyValues.joined(made).to(work.pair.receiver.device)
+    return replace(found, payload=tuple(crossed)) if chained else found
+
+
 def _kept(work: Workload, cell: Cell, sent: KeyValues) -> KeyValues:
     """Return the entries that a cell sends: all, or those of the latent steps alone."""
     rollout = cell.condition.rollout
-    if rollout is None or rollout.keep == "both":
+    if cell.condition.senders is not None or rollout is None or rollout.keep == "both":
         return sent
     latents = sent.last(rollout.steps)
     if cell.condition.reposition != "rotate" or rollout.steps == 0:
@@ -123,18 +177,23 @@ def _layers(work: Workload, cell: Cell) -> frozenset[int]:
     def importance() -> list[float]:
         """Return each layer's importance, measured once for all groups: row by row, own content."""
         translator = work.plan.translator_key(cell) if cell.condition.translates else None
-        made = _latent_steps(cell), cell.condition.rollout, cell.condition.reposition, translator
-        key: Any = ("kv importance", layers, prompt, made)
+        condition = cell.condition
+        made = _latent_steps(cell), condition.rollout, condition.reposition, condition.senders
+        key: Any = ("kv importance", layers, prompt, made, translator)
         if key not in work.found:
             assert isinstance(layers, LayerShare)  # noqa: S101 - nothing else asks for it
             rows = work.plan.rows_of(layers)
+            senders = cell.condition.senders
+
+            def sent(row: int) -> KeyValues:
+                if senders is not None:
+                    parts = work.plan.prompts.dealt[senders.count, None][row]
+                    return _of_senders(work, cell, [parts])
+                return _kept(work, cell, _sent(work, cell, [work.plan.prompts.sender[row]]))
+
+            read = work.plan.prompts.read(prompt)
             of_rows = [
-                measured_importance(
-                    work.pair.receiver,
-                    work.plan.prompts.read(prompt)[row],
-                    _kept(work, cell, _sent(work, cell, [work.plan.prompts.sender[row]])),
-                )
-                for row in rows
+                measured_importance(work.pair.receiver, read[row], sent(row)) for row in rows
             ]
             work.found[key] = [sum(values) / len(rows) for values in zip(*of_rows, strict=True)]
         found: list[float] = work.found[key]

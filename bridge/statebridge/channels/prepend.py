@@ -7,7 +7,6 @@ from typing import TypeVar
 
 from statebridge.channels.channel import LaneRow, Operations
 from statebridge.channels.prompts import TEXTLESS
-from statebridge.channels.states import prompts_to_send
 from statebridge.channels.workload import Workload
 from statebridge.errors import ExperimentError, PairError
 from statebridge.experiment.cells import Cell
@@ -15,7 +14,7 @@ from statebridge.experiment.conditions import Site
 from statebridge.models.families import FAMILIES, turning_point
 from statebridge.models.messages.key_values import KeyValues, sliding_window
 from statebridge.models.traced_model import TracedModel
-from statebridge.runs.plan import TokenIds
+from statebridge.runs.plan import Turns
 
 T = TypeVar("T")
 
@@ -25,35 +24,37 @@ def carry_messages(
     cells: Sequence[Cell],
     rows: Sequence[int],
     alike: Callable[[Cell], Hashable],
-    read: Callable[[Cell, Sequence[TokenIds]], T],
+    read: Callable[[Cell, Sequence[Turns]], T],
     message: Callable[[Cell, T, Sequence[int]], KeyValues],
 ) -> list[LaneRow]:
     """Run the sender once for all cells that are alike and send the same prompts; prepend.
 
     Args:
         alike: Of cells, equal where one pass of the sender serves both.
-        read: What the sender gives for prompts under a cell.
-        message: A cell's message for some of the prompts, by their places among those read.
+        read: What the senders give for the prompts of their turns under a cell.
+        message: A cell's message for some of the rows, by the places of their turns among those
+            read.
     """
     work = operations.workload
-    by_pass: dict[Hashable, list[Cell]] = {}
+    by_pass: dict[tuple[tuple[Turns, ...], Hashable], list[Cell]] = {}
     for cell in cells:
-        needed = prompts_to_send(work, [cell], rows)
+        included = (row for row in rows if work.plan.included(cell, row))
+        # In order, each once: several rows may get the same.
+        needed = tuple(dict.fromkeys(work.plan.turns(cell, row) for row in included))
         if needed:
-            by_pass.setdefault((tuple(needed), alike(cell)), []).append(cell)
+            by_pass.setdefault((needed, alike(cell)), []).append(cell)
     results: list[LaneRow] = []
-    for same in by_pass.values():
-        prompts = list(prompts_to_send(work, same[:1], rows).values())
-        sent = read(same[0], prompts)
-        place = {prompt: i for i, prompt in enumerate(prompts)}
+    for (needed, _), same in by_pass.items():
+        sent = read(same[0], needed)
+        place = {turns: i for i, turns in enumerate(needed)}
 
         def messages(
             cell: Cell,
             some: Sequence[int],
             sent: T = sent,
-            place: dict[TokenIds, int] = place,
+            place: dict[Turns, int] = place,
         ) -> KeyValues:
-            return message(cell, sent, [place[work.plan.sent(cell, row)] for row in some])
+            return message(cell, sent, [place[work.plan.turns(cell, row)] for row in some])
 
         results += operations.prepend(same, rows, messages)
     return results
@@ -92,20 +93,29 @@ def check_family(model: TracedModel, channel: str) -> None:
         )
 
 
-def check_steps(workload: Workload, cell: Cell, row: int, steps: int) -> None:
-    """Refuse steps of the sender that reach beyond what it can read."""
+def check_steps(
+    workload: Workload, cell: Cell, row: int, prompt: int, steps: int, before: int = 0
+) -> None:
+    """Refuse steps of a sender that reach beyond what it can read.
+
+    Args:
+        prompt: Tokens of its prompt.
+        before: Positions of other senders' messages in front of it.
+    """
     sender = workload.pair.sender
-    positions = len(workload.plan.sent(cell, row)) + steps
+    positions = before + prompt + steps
+    sliding = sliding_window(sender.module.config.get_text_config()) if before else None
     for limit, what in (
         (sender.window, "the context window"),
         (turning_point(sender.module), "the length up to which positions are encoded alike"),
+        (sliding, "the sliding window"),
     ):
         if limit is not None and positions > limit:
             raise PairError(
                 f"row {workload.plan.rows[row].row_id}, condition {cell.condition.name}: the "
-                f"sender's prompt and its {steps} steps ({positions} positions) reach beyond "
-                f"{what} of {sender.name} ({limit}); lower decoding.max_prompt_tokens or the "
-                "number of steps"
+                f"sender's prompt and its {steps} steps ({positions} positions"
+                f"{', other messages included' if before else ''}) reach beyond {what} of "
+                f"{sender.name} ({limit}); lower decoding.max_prompt_tokens or the number of steps"
             )
 
 

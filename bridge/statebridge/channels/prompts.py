@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import string
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from itertools import cycle, islice
+from itertools import cycle, islice, pairwise
 
 from statebridge.channels.prompt_limit import LimitedPrompts, limited_prompts
 from statebridge.channels.token_ids import check_window, fill, tokenise
@@ -15,7 +16,10 @@ from statebridge.experiment.experiment import Decoding, Prompts
 from statebridge.models.pair import Pair
 from statebridge.models.traced_model import TracedModel
 from statebridge.records import DatasetRow
-from statebridge.runs.plan import PromptTable, Span, TokenIds, shared_end, shared_start
+from statebridge.runs.plan import Deal, PromptTable, Span, TokenIds, Turns, shared_end, shared_start
+
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])\s*|\n+")
+_WORD_END = re.compile(r"\s+")
 
 TEXTLESS: tuple[Prompt, ...] = ("task", "question_only", "placeholder")
 """The receiver's prompts that hold no text of a model."""
@@ -30,10 +34,11 @@ def build_prompts(
     sender: bool,
     used: Collection[Prompt],
     contexts: Collection[SenderContext] = (),
+    deals: Collection[Deal] = (),
 ) -> PromptTable:
     """Tokenise the prompts in use for the receiver and, where `sender`, for the sender too.
 
-    `contexts` are the other contexts that the sender reads.
+    `contexts` are the other contexts that the sender reads, `deals` what several senders read.
 
     The receiver's task prompt is always made: donors are chosen by its length.
 
@@ -73,15 +78,61 @@ def build_prompts(
     # The same object where ids agree, so that rows are compared at once.
     sent = task if sent == task else sent
     others: dict[SenderContext, tuple[TokenIds, ...]] = {}
-    if contexts:
+    dealt: dict[Deal, tuple[Turns, ...]] = {}
+    if contexts or deals:
         if "{context}" not in prompts.to_sender:
             raise PairError(
-                "prompts: the sender's template has no {context}, so sender_context changes nothing"
+                "prompts: the sender's template has no {context}, so sender_context and senders "
+                "change nothing"
             )
         without = [replace(row, context="") for row in rows]
         others["empty"] = read(pair.sender, prompts.to_sender, 0, without).ids
         others["neutral"] = _neutral_prompts(pair.sender, prompts.neutral, sent, others["empty"])
-    return PromptTable(sent, task, private, slots, frozenset(cut), others)
+        for count in {count for count, _ in deals}:
+            shares = zip(*(dealt_context(row, count) for row in rows), strict=True)
+            own = [
+                read(
+                    pair.sender,
+                    prompts.to_sender,
+                    0,
+                    [replace(row, context=part) for row, part in zip(rows, share, strict=True)],
+                ).ids
+                for share in shares
+            ]
+            without_any = [others["empty"]] * count
+            neutral = [
+                _neutral_prompts(pair.sender, prompts.neutral, part, others["empty"])
+                for part in own
+            ]
+            of_context: dict[SenderContext | None, Sequence[tuple[TokenIds, ...]]] = {
+                None: own,
+                "empty": without_any,
+                "neutral": neutral,
+            }
+            for context, parts in of_context.items():
+                if (count, context) in deals:
+                    dealt[count, context] = tuple(zip(*parts, strict=True))
+    return PromptTable(sent, task, private, slots, frozenset(cut), others, dealt)
+
+
+def dealt_context(row: DatasetRow, count: int) -> list[str]:
+    """Return a row's context in parts, in order: of as many sentences each as may be.
+
+    Of as many words, where there are fewer sentences.
+
+    Raises:
+        PairError: There are fewer words than parts.
+    """
+    for end in (_SENTENCE_END, _WORD_END):
+        pieces = [piece.strip() for piece in end.split(row.context)]
+        pieces = [piece for piece in pieces if piece]
+        if len(pieces) >= count:
+            bounds = [len(pieces) * part // count for part in range(count + 1)]
+            return [" ".join(pieces[start:after]) for start, after in pairwise(bounds)]
+    raise PairError(
+        f"row {row.row_id}: its context has fewer words than there are senders ({count}); lower "
+        "senders.count"
+    )
 
 
 def _neutral_prompts(

@@ -38,7 +38,7 @@ from statebridge.models.messages.input_vectors import (
 from statebridge.models.messages.key_values import KeyValues
 from statebridge.models.messages.shared_tokens import shared_tokens
 from statebridge.models.pair import Pair
-from statebridge.runs.plan import TokenIds
+from statebridge.runs.plan import TokenIds, Turns
 from statebridge.translators import Translator
 from statebridge.translators.maps import l2_normalise
 
@@ -74,7 +74,11 @@ class SoftTokenChannel:
             key = work.plan.translator_key(cell) if translates else None
             return _declared(cell), cell.condition.source_positions, key
 
-        return carry_messages(operations, cells, rows, alike, partial(_vectors, work), message)
+        def read(cell: Cell, turns: Sequence[Turns]) -> Vectors:
+            # Each of several senders reads its part alone.
+            return Vectors.joined([_vectors(work, cell, each) for each in zip(*turns, strict=True)])
+
+        return carry_messages(operations, cells, rows, alike, read, message)
 
     def message(self, work: Workload, cell: Cell, rows: Sequence[int]) -> KeyValues:
         """Return the rows' messages; gradients reach their map where it has any."""
@@ -99,13 +103,14 @@ def _declared(cell: Cell) -> SoftTokens:
 
 
 def _most(work: Workload, cell: Cell, row: int) -> int:
-    declared = _declared(cell)
+    declared, turns = _declared(cell), work.plan.turns(cell, row)
     if declared.by == "resampler":
         return int(work.translators[work.plan.translator_key(cell)].options["vectors"])
     if declared.by == "cipher":
-        check_steps(work, cell, row, declared.most)
-        return declared.most
-    return 1 if cell.condition.source_positions == "last" else len(work.plan.sent(cell, row))
+        for prompt in turns:
+            check_steps(work, cell, row, len(prompt), declared.most)
+        return declared.most * len(turns)
+    return len(turns) if cell.condition.source_positions == "last" else sum(map(len, turns))
 
 
 def _check_resampler(work: Workload, cell: Cell) -> None:

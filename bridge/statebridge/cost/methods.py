@@ -153,6 +153,7 @@ class Ledger:
         whole: int | None = None,
         *,
         latent_matrix: bool = False,
+        before: int = 0,
     ) -> MethodCost:
         """One pass of all of the sender's blocks; the receiver generates behind its entries.
 
@@ -164,17 +165,18 @@ class Ledger:
             whole: Blocks of the receiver in which it has all positions; in the others it has one.
                 None for all blocks.
             latent_matrix: Whether a matrix maps the state before each latent step.
+            before: Positions of other senders' messages that the sender reads in front.
         """
         partial = published_partial if self.accounting == "published" else exact_partial
         prompt, last = lengths.sender_prompt, self.sender.layers - 1
-        steps = (partial(self.sender, 1, last, prompt + i) for i in range(lengths.message))
+        steps = (partial(self.sender, 1, last, before + prompt + i) for i in range(lengths.message))
         depth, new = self.receiver.layers, (lengths.receiver_prompt, lengths.answer)
         all_whole = self._generate(self.receiver, *new, positions)
         none_whole = self._generate(self.receiver, *new, min(1, positions))
         # Both counts are linear in the positions of each block.
         more = (all_whole - none_whole) * (depth if whole is None else whole) // depth
         maps = 2 * self.sender.width**2 * lengths.message * latent_matrix
-        own = partial(self.sender, prompt, last) + sum(steps) + maps
+        own = partial(self.sender, prompt, last, before) + sum(steps) + maps
         return MethodCost(own, none_whole + more)
 
     def soft_tokens(self, lengths: Lengths, positions: int, *, written: bool) -> MethodCost:

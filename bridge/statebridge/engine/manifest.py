@@ -23,7 +23,6 @@ from statebridge.models.weights import weights_sha256
 from statebridge.plugins import parts_added
 from statebridge.results.training_overlap import FIELD, training_overlap
 from statebridge.runs.directory import FORMAT
-from statebridge.runs.plan import TokenIds
 from statebridge.translators.storage import recorded_versions
 
 
@@ -121,10 +120,11 @@ def _prompts(workload: Workload) -> dict[str, str]:
     the day.
     """
     prompts = workload.plan.prompts
-    known: dict[str, Sequence[TokenIds]] = {"receiver": prompts.receiver}
+    known: dict[str, Sequence[Any]] = {"receiver": prompts.receiver}
     known.update((str(name), ids) for name, ids in prompts.private.items())
     if prompts.sender is not prompts.receiver:
         known["sender"] = prompts.sender
+    known.update((f"{count} senders", prompts.dealt[count, None]) for count, _ in prompts.dealt)
     return {name: digest(ids) for name, ids in known.items()}
 
 

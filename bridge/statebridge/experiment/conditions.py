@@ -30,7 +30,14 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from statebridge.experiment.declared import NO_BOOLEAN, NameIn
-from statebridge.experiment.message import Fusing, Layers, LayerShare, Rollout, SoftTokens
+from statebridge.experiment.message import (
+    Fusing,
+    Layers,
+    LayerShare,
+    Rollout,
+    Senders,
+    SoftTokens,
+)
 from statebridge.experiment.sources import SOURCES, Source
 from statebridge.experiment.translator_settings import (
     FUSER_KIND,
@@ -120,14 +127,17 @@ class Condition(BaseModel):
     """For site `kv`: the layers that the message has; all by default."""
     reposition: Literal["keep", "rotate"] | None = None
     """For site `kv`: `keep`, the default, leaves keys as the sender rotated them; `rotate` moves
-    latent steps that are sent alone to positions from 0. The receiver's tokens take as many
-    positions further on as the message has."""
+    latent steps that are sent alone, and the messages of several senders, to positions from 0 on,
+    one behind the other. The receiver's tokens take as many positions further on as the message
+    has."""
     rollout: Rollout | None = None
     """For site `kv`: latent steps of the sender, whose keys and values are sent too."""
     soft_tokens: SoftTokens | None = None
     """For site `embedding`: how the vectors are made."""
     fuse: Fusing | None = None
     """For operator `fuse`: gates, whose entries, and which tokens the sender reads."""
+    senders: Senders | None = None
+    """For operator `append`: several senders, each of which reads a part of the context."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Condition:
@@ -145,6 +155,7 @@ class Condition(BaseModel):
             raise ValueError(f"operator {self.operator} has no weight; use add or blend")
         self._check_whose()
         self._check_site()
+        self._check_senders()
         self._check_named_positions()
         read, written = count(self.source_positions), count(self.positions)
         if not self.source_facts.reads_positions:
@@ -225,10 +236,31 @@ class Condition(BaseModel):
                 f"site {self.site} has positions of its own in front of the receiver's prompt; "
                 "leave positions and align out"
             )
-        if self.reposition == "rotate" and (self.rollout is None or self.rollout.keep == "both"):
+        alone = self.rollout is not None and self.rollout.keep == "latents"
+        apart = self.senders is not None and self.senders.topology == "hierarchy"
+        if self.reposition == "rotate" and not (alone or apart):
             raise ValueError(
-                "reposition: rotate goes with rollout: {keep: latents}; every other message begins "
-                "at position 0 as it is"
+                "reposition: rotate goes with rollout: {keep: latents} or senders in a hierarchy; "
+                "every other message begins at position 0 as it is"
+            )
+
+    def _check_senders(self) -> None:
+        """Refuse several senders where what they send cannot be appended in order."""
+        if self.senders is None:
+            return
+        if self.operator != "append" or not self.raw:
+            raise ValueError(
+                "senders goes with operator: append and source sender or shuffled_sender"
+            )
+        if self.senders.topology == "chain" and self.site != "kv":
+            raise ValueError(
+                "senders in a chain go with site: kv: a sender reads keys and values as they are, "
+                "and vectors are made for the receiver; use topology: hierarchy"
+            )
+        if self.senders.topology == "chain" and self.layers not in (None, "all"):
+            raise ValueError(
+                "senders in a chain read all layers of each other; leave layers out, or use "
+                "topology: hierarchy"
             )
 
     def _check_fuse(self) -> None:

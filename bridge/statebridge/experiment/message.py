@@ -80,6 +80,31 @@ class Fusing(BaseModel):
         return self.sharer == "sender" and self.gates != "shut"
 
 
+class Senders(BaseModel):
+    """Several senders in front of one receiver, all of them the pair's sender.
+
+    The sentences of a row's context are dealt out among them in order, as evenly as may be (its
+    words where it has fewer sentences). All know the question. What they send is appended in order.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    count: Annotated[int, Field(ge=2, le=16), NO_BOOLEAN] = 2
+    topology: Literal["hierarchy", "chain"] = "hierarchy"
+    """`hierarchy`: each sender reads its part alone, and the receiver reads all messages; `chain`:
+    each sender reads its part behind the messages of those before it (both arXiv 2511.20639)."""
+    rounds: Annotated[int, Field(ge=1, le=8), NO_BOOLEAN] = 1
+    """For `chain`: how often each sender has its turn. Above 1 a chain is a debate."""
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> Senders:
+        if self.rounds > 1 and self.topology != "chain":
+            raise ValueError(
+                "rounds goes with topology: chain; in a hierarchy no sender reads another"
+            )
+        return self
+
+
 class SoftTokens(BaseModel):
     """Vectors that the receiver reads in place of tokens: mixtures of its input vectors.
 

@@ -27,6 +27,7 @@ from statebridge.cost import (
 )
 from statebridge.errors import ResultError
 from statebridge.experiment.conditions import Condition, count
+from statebridge.experiment.message import Senders
 from statebridge.records import CellResult, LaneResult, ResultSet
 
 Way = tuple[Accounting, bool]
@@ -148,9 +149,12 @@ class _Costs:
         whole: int,
         steps: int,
         matrix: bool,
+        before: int = 0,
     ) -> tuple[int, int]:
         lengths = Lengths(sent, read, new, message=steps)
-        cost = self._ledger.key_values(lengths, positions, whole, latent_matrix=matrix)
+        cost = self._ledger.key_values(
+            lengths, positions, whole, latent_matrix=matrix, before=before
+        )
         return cost.sender, cost.receiver
 
     def _soft_tokens(
@@ -231,6 +235,8 @@ def _lane(
         if condition.operator == "fuse":
             sender, receiver = costs.fused(sent, read, new)
             return sender, receiver + of_map.of(positions)
+        if condition.senders is not None:
+            return _of_senders(condition, condition.senders, row, costs)
         sender, receiver = _in_front(condition, row, costs, layer, (sent, read, new, positions))
         return sender, receiver + of_map.of(sent)
     sender, receiver, once = costs.activation(sent, read, new, layer, _combination(condition))
@@ -271,6 +277,33 @@ def _map_of(condition: Condition, manifest: Mapping[str, Any]) -> MapCost:
             stated = entry.get("map")
             return MapCost(0) if stated is None else map_cost(entry["kind"], **stated)
     return MapCost(0)
+
+
+def _of_senders(
+    condition: Condition, senders: Senders, row: LaneResult, costs: _Costs
+) -> tuple[int, int]:
+    """Return the operations of several senders and of the receiver behind all their messages."""
+    read, new = _known(row, "prompt_len_receiver"), len(row.token_ids or ())
+    positions, turns = _known(row, "message_positions"), _known(row, "sender_prompt_lens")
+    if condition.soft_tokens is not None:
+        written = condition.soft_tokens.by == "cipher"
+        # Vectors per sender are not recorded apart: an even share, and one more for the rest.
+        share, rest = divmod(positions, len(turns))
+        each = [share + (turn < rest) for turn in range(len(turns))]
+        of_turns = [
+            costs.soft_tokens(sent, read, new, count, written)[0]
+            for sent, count in zip(turns, each, strict=True)
+        ]
+        return sum(of_turns), costs.soft_tokens(turns[0], read, new, positions, written)[1]
+    whole, rollout = len(_known(row, "message_layers")), condition.rollout
+    steps, matrix = (rollout.steps, rollout.by != "identity") if rollout else (0, False)
+    sender = before = 0
+    for sent in turns:
+        spent = costs.key_values(sent, read, new, positions, whole, steps, matrix, before)
+        sender += spent[0]
+        if senders.topology == "chain":
+            before += steps + (sent if rollout is None or rollout.keep == "both" else 0)
+    return sender, costs.key_values(turns[0], read, new, positions, whole, 0, False)[1]
 
 
 def _sent_bytes(condition: Condition, row: LaneResult, width: int, dtype: str) -> int:

@@ -22,6 +22,12 @@ from statebridge.records import DatasetRow
 
 TokenIds = tuple[int, ...]
 
+Turns = tuple[TokenIds, ...]
+"""Ids of all prompts that a row's senders read, in the order in which they have their turns."""
+
+Deal = tuple[int, SenderContext | None]
+"""A number of senders, and the context that they read in place of the row's."""
+
 Span = tuple[int, int]
 """First position and the one after the last, counted back from the prompt's end: (-3, 0)."""
 
@@ -41,6 +47,8 @@ class PromptTable:
         slots: Positions of the placeholders, if the placeholder prompt is in use.
         cut: Rows whose prompt was cut on either side, the prompts in use considered.
         contexts: Sender's ids with another context in place of the row's, of those in use.
+        dealt: Ids of each of several senders by their number, the context that they read in place
+            of the row's (None for its own) and row index, of those in use.
     """
 
     sender: tuple[TokenIds, ...]
@@ -49,6 +57,7 @@ class PromptTable:
     slots: tuple[Span, ...] = ()
     cut: frozenset[int] = frozenset()
     contexts: Mapping[SenderContext, tuple[TokenIds, ...]] = field(default_factory=dict)
+    dealt: Mapping[Deal, tuple[Turns, ...]] = field(default_factory=dict)
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -215,6 +224,14 @@ class Plan:
     def sent(self, cell: Cell, row: int) -> TokenIds:
         """Return the sender's ids of what a row gets in a cell that reads the sender."""
         return self.prompts.sent(cell.condition.sender_context, self.origin(cell, row))
+
+    def turns(self, cell: Cell, row: int) -> Turns:
+        """Return the ids of all turns of senders of what a row gets in a cell."""
+        senders = cell.condition.senders
+        if senders is None:
+            return (self.sent(cell, row),)
+        deal = senders.count, cell.condition.sender_context
+        return self.prompts.dealt[deal][self.origin(cell, row)] * senders.rounds
 
     def donor_uses(self, cell: Cell) -> dict[str, Any]:
         """Return facts of a shuffled cell's donors, for the manifest.

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from statebridge.experiment.conditions import Condition, DeclaredCondition, Positions, Prompt
-from statebridge.experiment.message import Fusing, LayerShare, Rollout
+from statebridge.experiment.message import Fusing, LayerShare, Rollout, Senders
 
 _ALONE: dict[Prompt, str] = {
     "task": "the receiver alone, which reads context and question",
@@ -57,6 +57,8 @@ def condition_words(condition: DeclaredCondition) -> str:
     parts = [_content(condition)]
     if condition.translator is not None:
         parts[0] += f" by {condition.translator}"
+    if condition.senders is not None:
+        parts.append(_senders_words(condition.senders))
     if condition.sender_context is not None:
         parts.append(_READS[condition.sender_context])
     if condition.match_norm:
@@ -89,6 +91,16 @@ def _fused_words(whose: str, fuse: Fusing) -> str:
     of = {"sender": f"with {whose}", "zero": "with zeros", "receiver": "with themselves"}
     gates = ", all gates open" if fuse.gates == "open" else ""
     return f"the receiver's own keys and values, fused {of[fuse.sharer]}{gates}"
+
+
+def _senders_words(senders: Senders) -> str:
+    if senders.topology == "hierarchy":
+        return f"{senders.count} senders that read a part of the context each"
+    rounds = f" in {senders.rounds} rounds" if senders.rounds > 1 else ""
+    return (
+        f"{senders.count} senders that read a part of the context each, behind what was sent "
+        f"before{rounds}"
+    )
 
 
 def place_words(positions: Positions) -> str:

@@ -70,6 +70,8 @@ def _row(condition: Condition, i: int) -> LaneResult:
         row = replace(row, **message, message_bytes=100 * (10 + i))  # type: ignore[arg-type]
     if condition.site == "embedding":
         row = replace(row, message_positions=3, message_bytes=3 * 64)
+    if condition.senders is not None:
+        row = replace(row, sender_prompt_lens=(4 + i, 6) * condition.senders.rounds)
     if condition.reads_sender:
         return replace(row, prompt_len_sender=10 + i)
     if condition.prompt not in ("relay", "debate"):

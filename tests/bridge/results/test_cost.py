@@ -129,6 +129,27 @@ def test_soft_tokens_are_mixed_by_the_sender_and_read(way: Way) -> None:
     assert costs["latent"].sender[way] == fmean(lane.sender for lane in lanes)
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_every_sender_costs_what_it_reads(way: Way) -> None:
+    costs = _costs(["kv_two", "kv_chain", "kv_debate"])
+    blocks = published_partial if way[0] == "published" else exact_partial
+
+    def read(*turns: tuple[int, int]) -> int:
+        return sum(blocks(SENDER, prompt, 2, before) for prompt, before in turns)
+
+    lengths = [4 + i for i in range(4)]
+    twice = [((n, 0), (6, n), (n, n + 6), (6, 2 * n + 6)) for n in lengths]
+    assert costs["kv_two"].sender[way] == fmean(read((n, 0), (6, 0)) for n in lengths)
+    assert costs["kv_chain"].sender[way] == fmean(read((n, 0), (6, n)) for n in lengths)
+    assert costs["kv_debate"].sender[way] == fmean(read(*turns) for turns in twice)
+    lanes = [
+        Ledger(SENDER, RECEIVER, *way).key_values(Lengths(1, 5 + i, 2 + i), 10 + i, 2)
+        for i in range(4)
+    ]
+    for found in costs.values():
+        assert found.receiver[way] == fmean(lane.receiver for lane in lanes)
+
+
 # ---------------------------------------------------------------- where there is none
 
 

@@ -27,6 +27,7 @@ def records(given: ResultSet) -> list[dict[str, Any]]:
 def test_every_recorded_field_has_its_column() -> None:
     own = {"row_id", "gold", "prediction", "token_ids", "turns"}
     own |= {"alias_logprobs", "option_logprobs", "message_layers", "gold_tokens"}
+    own |= {"sender_prompt_lens"}
     assert {field.name for field in fields(LaneResult)} - own == set(RECORDED)
 
 

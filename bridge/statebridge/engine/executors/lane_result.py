@@ -88,6 +88,9 @@ def lane_row(
     if cell.condition.reads_sender:
         sent = len(prompts.sent(cell.condition.sender_context, row))
         fields.setdefault("prompt_len_sender", sent)
+    if cell.condition.senders is not None:
+        fields["sender_prompt_lens"] = tuple(map(len, workload.plan.turns(cell, row)))
+        fields["prompt_len_sender"] = sum(fields["sender_prompt_lens"])
     if cell.condition.shuffled:
         donor = workload.plan.donor(cell, row)
         fields |= {

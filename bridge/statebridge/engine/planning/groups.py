@@ -74,13 +74,15 @@ def _message_bound(workload: Workload, cell: Cell) -> int:
     condition = cell.condition
     if not condition.sends_message:
         return 0
-    soft = condition.soft_tokens
+    soft, senders = condition.soft_tokens, condition.senders
+    turns = 1 if senders is None else senders.count * senders.rounds
     if soft is not None and soft.by == "cipher":
-        return soft.most
+        return soft.most * turns
     if soft is not None and soft.by == "resampler":
         return int(workload.translators[workload.plan.translator_key(cell)].options["vectors"])
     steps = 0 if condition.rollout is None else condition.rollout.steps
-    return max(map(len, workload.plan.prompts.sender)) + steps
+    # Each of several senders reads the question too, and its part in every round.
+    return turns * (max(map(len, workload.plan.prompts.sender)) + steps)
 
 
 def lane_operations(workload: Workload, weights: int) -> float:

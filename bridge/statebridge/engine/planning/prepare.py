@@ -61,6 +61,8 @@ def prepare(
         sender=reads_sender,
         used=used,
         contexts={c.sender_context for c in conditions if c.sender_context is not None},
+        deals={(c.senders.count, c.sender_context) for c in conditions if c.senders is not None}
+        | {(c.senders.count, None) for c in conditions if c.senders is not None},
     )
     limit = min(experiment.limit or len(rows), len(rows))
     row_ids = [row.row_id for row in rows]
@@ -138,7 +140,8 @@ def _check_turns(plan: Plan, pair: Pair, *, sent: bool) -> None:
     ]
     sides = [(pair.receiver, read, new)] if plan.experiment.path == "shared" else []
     if sent:
-        prompts = plan.prompts.sender, *plan.prompts.contexts.values()
+        dealt = (part for rows in plan.prompts.dealt.values() for part in zip(*rows, strict=True))
+        prompts = plan.prompts.sender, *plan.prompts.contexts.values(), *dealt
         sides.append((pair.sender, [len(ids) for found in prompts for ids in found], 0))
     for model, lengths, more in sides:
         turn = turning_point(model.module)

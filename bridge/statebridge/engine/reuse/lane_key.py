@@ -92,6 +92,8 @@ class LaneKeys:
         if condition.reads_sender:
             own = prompts.sent(condition.sender_context, row)
             parts["sent"] = [len(own), work.plan.sent(cell, row)]
+            if condition.senders is not None:
+                parts["turns"] = work.plan.turns(cell, row)
             if condition.shuffled:
                 origin = work.plan.donor(cell, row)
                 parts["donor"] = [work.plan.rows[origin].row_id, origin == row]
@@ -134,7 +136,10 @@ class LaneKeys:
         if condition.latent_seeded:
             parts["latent_seed"] = cell.seed
         if isinstance(condition.layers, LayerShare):
-            read, sent = work.plan.prompts.read(condition.prompt), work.plan.prompts.sender
+            read: Any = work.plan.prompts.read(condition.prompt)
+            sent: Any = work.plan.prompts.sender
+            if condition.senders is not None:
+                sent = work.plan.prompts.dealt[condition.senders.count, None]
             rows = work.plan.rows_of(condition.layers)
             drawn = cell.seed if condition.layers.by == "random" else None
             parts["layers"] = [drawn, [[sent[row], read[row]] for row in rows]]

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from transformers import DynamicCache
 
-from statebridge.models.messages.key_values import KeyValues
+from statebridge.models.messages.key_values import KeyValues, in_order
 from statebridge.models.token_batch import TokenBatch
 from statebridge.models.traced_model import TracedModel, check_finite
 
@@ -111,22 +111,42 @@ def _of_same_spectrum(matrix: torch.Tensor, seed: int) -> torch.Tensor:
 
 
 def roll_out(
-    model: TracedModel, batch: TokenBatch, steps: int, step: Callable[[torch.Tensor], torch.Tensor]
+    model: TracedModel,
+    batch: TokenBatch,
+    steps: int,
+    step: Callable[[torch.Tensor], torch.Tensor],
+    before: KeyValues | None = None,
 ) -> KeyValues:
     """Return the keys and values of prompts and of the latent steps behind them.
 
     Each step reads the last state after the final norm through `step`, in float32. The state after
     the last one is not used.
 
+    Args:
+        before: Messages in front of the prompts, which take the positions behind; not returned.
+
     Raises:
         NumericError: A state after the final norm is not finite.
     """
     if steps == 0:
-        return model.key_values(batch)
-    reader = VectorReader(model, batch.mask)
+        return read_behind(model, batch, before)
+    reader = VectorReader(model, batch.mask, before)
     states = reader.read(input_ids=batch.ids)[:, -1]
     for _ in range(steps):
         states = reader.read(inputs_embeds=step(states).to(model.dtype)[:, None])[:, -1]
+    return reader.key_values
+
+
+def read_behind(model: TracedModel, batch: TokenBatch, before: KeyValues | None) -> KeyValues:
+    """Return the keys and values of prompts that a model reads, behind messages where given.
+
+    Raises:
+        NumericError: A state behind the last block is not finite.
+    """
+    if before is None:
+        return model.key_values(batch)
+    reader = VectorReader(model, batch.mask, before)
+    reader.read(input_ids=batch.ids)
     return reader.key_values
 
 
@@ -135,12 +155,16 @@ class VectorReader:
 
     Args:
         mask: (rows, positions) bool, the real positions of what is read first.
+        before: Messages in front of it.
     """
 
-    def __init__(self, model: TracedModel, mask: torch.Tensor) -> None:
+    def __init__(
+        self, model: TracedModel, mask: torch.Tensor, before: KeyValues | None = None
+    ) -> None:
         self._model = model
-        self._mask = mask
-        self._cache = DynamicCache()
+        self._before = 0 if before is None else max(before.lengths)
+        self._mask = mask if before is None else torch.cat((before.mask, mask), dim=1)
+        self._cache = DynamicCache() if before is None else before.cache()
 
     def read(self, **inputs: torch.Tensor) -> torch.Tensor:
         """Read `input_ids` or `inputs_embeds` of the next positions.
@@ -166,9 +190,12 @@ class VectorReader:
 
     @property
     def key_values(self) -> KeyValues:
-        """Keys and values of all that was read."""
-        layers = tuple((layer.keys, layer.values) for layer in self._cache.layers)
-        return KeyValues(layers, tuple(self._mask.sum(dim=1).tolist()))
+        """Keys and values of all that was read, without the messages in front of it."""
+        first = self._before
+        layers = tuple(
+            (layer.keys[:, :, first:], layer.values[:, :, first:]) for layer in self._cache.layers
+        )
+        return KeyValues(layers, tuple(self._mask[:, first:].sum(dim=1).tolist()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +214,22 @@ class Vectors:
         """Return the same on another device."""
         return Vectors(self.values.to(device), self.lengths)
 
+    @property
+    def mask(self) -> torch.Tensor:
+        """(rows, positions) bool: the real positions."""
+        width, device = self.values.shape[1], self.values.device
+        missing = width - torch.tensor(self.lengths, device=device)
+        return torch.arange(width, device=device) >= missing[:, None]
+
+    @classmethod
+    def joined(cls, messages: Sequence[Vectors]) -> Vectors:
+        """Return each row's messages one behind the other, as one message."""
+        if len(messages) == 1:
+            return messages[0]
+        lengths, places = in_order([each.mask for each in messages])
+        every = torch.cat([each.values for each in messages], dim=1)
+        return cls(every.gather(1, places[..., None].expand(-1, -1, every.shape[2])), lengths)
+
     def select(self, rows: Sequence[int]) -> Vectors:
         """Return some rows, padded to the longest of them."""
         lengths = tuple(self.lengths[row] for row in rows)
@@ -203,9 +246,7 @@ def read_vectors(model: TracedModel, message: Vectors) -> KeyValues:
         nothing = values.new_zeros((len(lengths), 1, values.shape[2]))
         read = read_vectors(model, Vectors(nothing, (1,) * len(lengths)))
         return replace(read.last(0), payload=sent)
-    missing = values.shape[1] - torch.tensor(lengths, device=values.device)
-    mask = torch.arange(values.shape[1], device=values.device) >= missing[:, None]
-    reader = VectorReader(model, mask)
+    reader = VectorReader(model, message.mask.to(values.device))
     reader.read(inputs_embeds=values)
     return replace(reader.key_values, payload=sent)
 

@@ -70,6 +70,25 @@ class KeyValues:
         layers = tuple((keys.to(device), values.to(device)) for keys, values in self.layers)
         return replace(self, layers=layers)
 
+    @classmethod
+    def joined(cls, messages: Sequence[KeyValues]) -> KeyValues:
+        """Return each row's messages one behind the other, as one message; all of them whole."""
+        if len(messages) == 1:
+            return messages[0]
+        lengths, places = in_order([each.mask for each in messages])
+
+        def one(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+            every = torch.cat(tuple(parts), dim=2)
+            index = places[:, None, :, None].expand(-1, every.shape[1], -1, every.shape[3])
+            return every.gather(2, index)
+
+        of_blocks = zip(*(each.layers for each in messages), strict=True)
+        layers = tuple(
+            (one([keys for keys, _ in block]), one([values for _, values in block]))
+            for block in of_blocks
+        )
+        return cls(layers, lengths)
+
     def select(self, rows: Sequence[int]) -> KeyValues:
         """Return some rows, padded to the longest of them."""
         lengths = tuple(self.lengths[row] for row in rows)
@@ -120,6 +139,8 @@ class KeyValues:
             ),
             self.lengths,
             kept,
+            # Every block whole weighs what it did.
+            self.payload if len(kept) == len(self.layers) else None,
         )
 
     def before(self, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -141,6 +162,22 @@ class KeyValues:
         for block, (keys, values) in enumerate(self.layers):
             cache.update(keys, values, block)
         return cache
+
+
+def in_order(masks: Sequence[torch.Tensor]) -> tuple[tuple[int, ...], torch.Tensor]:
+    """Return lengths of each row's messages together, and the places of their real positions.
+
+    Args:
+        masks: Of each message (rows, positions) bool, True at real positions.
+
+    Returns:
+        The lengths, and (rows, longest) int64: places among all positions side by side, in order;
+        padding comes first.
+    """
+    mask = torch.cat(tuple(masks), dim=1)
+    lengths = tuple(mask.sum(dim=1).tolist())
+    order = mask.long().argsort(dim=1, stable=True)
+    return lengths, order[:, mask.shape[1] - max(lengths) :]
 
 
 def cache_heads(config: Any) -> tuple[int, int]:
