@@ -23,9 +23,6 @@ class ProbeScore(Record):
     rows: int
     answers: int
     """Number of distinct answers; chance is one in so many."""
-    by_answer: tuple[tuple[int, int], ...] = ()
-    """Rows that are right, and all rows, of each answer, where whole answers are held out: rows of
-    one answer are right or wrong together. Empty where rows are, and in older profiles."""
 
 
 class ProfiledLayer(Record):

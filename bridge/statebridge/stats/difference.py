@@ -33,6 +33,7 @@ from statebridge.stats.inference.intervals import (
     mean_and_sd,
     over_seeds,
     rows_leaving,
+    seeds_agree,
 )
 from statebridge.stats.inference.means import BoundedMean, is_constant
 from statebridge.stats.pairing import (
@@ -64,6 +65,12 @@ def clustered_difference(paired: PairedCondition, settings: Settings) -> Differe
     sd = mean_and_sd(deltas)[1]
     interval = clustered_interval(deltas, bounded=bounded, level=settings.level)
     wider, not_wider = _over_seeds(runs, interval, bounded=bounded)
+    remarks = _remarks(paired, rows, interval, bounded=bounded)
+    if wider is not None and seeds_agree(np.stack([run.deltas for run in runs], axis=1)):
+        remarks.append(
+            f"{_where(paired)}: the seeds are not shown to differ beyond the noise of their rows; "
+            "the interval over seeds may be wider than its level needs"
+        )
     p, p_method = _p_value(paired, rows.sums, rows.runs)
     margins = settings.margins_for(paired.metric, zero_one=bounded)
     size = len(deltas) * len(runs)
@@ -91,7 +98,7 @@ def clustered_difference(paired: PairedCondition, settings: Settings) -> Differe
         same_sign_in_every_seed=same_sign([seed.delta for seed in by_seed]),
         verdict=None,
         by_seed=by_seed,
-        warnings=(*paired.warnings, *_remarks(paired, rows, interval, bounded=bounded)),
+        warnings=(*paired.warnings, *remarks),
         interval_over_seeds=wider,
         no_interval_over_seeds_because=not_wider,
     )
@@ -205,10 +212,14 @@ def _effect(deltas: Floats, counts: Counts, settings: Settings, *, zero_one: boo
     )
 
 
+def _where(paired: PairedCondition) -> str:
+    return f"{paired.condition} against {paired.baseline} ({paired.direction}, {paired.metric})"
+
+
 def _remarks(
     paired: PairedCondition, rows: ClusteredRows, interval: Interval | None, *, bounded: bool
 ) -> list[str]:
-    where = f"{paired.condition} against {paired.baseline} ({paired.direction}, {paired.metric})"
+    where = _where(paired)
     remarks = []
     if rows.left_out:
         remarks.append(

@@ -40,8 +40,10 @@ def capacity_table(capacity: Capacity) -> Table:
         rows=tuple(rows),
         notes=(
             "right, named: shares of rows whose text names the right symbol, any symbol. Bits at "
-            f"least: Fano's bound with its {100 * LEVEL:.0f} % interval over rows; the estimate is "
-            "shrunken and has no interval (statebridge.stats.information.channel_bits).",
+            f"least: Fano's bound with its {100 * LEVEL:.0f} % interval over rows, which may be "
+            "wider than its level needs where fewer than five rows are wrong or name no symbol; "
+            "the estimate is shrunken and has no interval "
+            "(statebridge.stats.information.channel_bits).",
             "A control sends nothing of its own row, so it has no bytes. Bytes of states are those "
             "of the numbers as they are sent, uncompressed.",
         ),

@@ -51,22 +51,20 @@ def _row(model: ModelProfile, layer: ProfiledLayer) -> tuple[Value, ...]:
         layer.layer,
         layer.layer == model.layer_in_use,
         len(layer.checks.rows),
-        *_probe(layer.seen),
-        *_probe(layer.unseen),
-        *_probe(layer.across),
+        *_probe(layer.seen, of_rows=True),
+        *_probe(layer.unseen, of_rows=False),
+        *_probe(layer.across, of_rows=False),
         *(value for place in _PLACES for value in _patched(effects.get(place))),
     )
 
 
-def _probe(score: ProbeScore | None) -> tuple[Value, ...]:
+def _probe(score: ProbeScore | None, *, of_rows: bool) -> tuple[Value, ...]:
     if score is None:
         return None, None, None
     share = score.right / score.rows
-    if score.by_answer:
-        right, rows = np.array(score.by_answer, dtype=float).T
-        ends = Range(*share_limits(right, sizes=rows))
-    else:
-        ends = Range(*share_limits((np.arange(score.rows) < score.right).astype(float)))
+    if not of_rows:
+        return share, None, score.shuffled_right / score.rows
+    ends = Range(*share_limits((np.arange(score.rows) < score.right).astype(float)))
     return share, ends, score.shuffled_right / score.rows
 
 
@@ -87,10 +85,10 @@ def _notes(profile: LayerProfile) -> tuple[str, ...]:
         f"ranks first among the {answers} answers of the dataset (five folds; chance is one in "
         f"{answers}); beside it the same where the answers were dealt out to other rows. Unseen "
         "answers: no row with the answer was fitted on. It is named by its embedding in the model "
-        "itself, or, into the receiver, by that in the receiver; the interval is then for other "
-        "answers, since rows of one answer are right or wrong together. A probe that "
-        "finds the answer shows that an affine map can bring it; a reader that is not linear may "
-        "find more.",
+        "itself, or, into the receiver, by that in the receiver. It has no interval: rows of one "
+        "answer are right or wrong together, all answers are named by one fit, and no interval "
+        "that was tried holds. A probe that finds the answer shows that an affine map can bring "
+        "it; a reader that is not linear may find more.",
         "Patched: change of the answer's log-probability in nats, of the row's own (gold) and of "
         "the other row's (donor), when another row's state replaces the row's own at this layer. "
         "A gold answer that falls and a donor's that rises is carried there.",

@@ -46,7 +46,7 @@ class Outcomes:
     def __init__(self, rows: int) -> None:
         self.rows = rows
         self.low = np.full((rows + 1, rows + 1), np.nan)
-        self.high, self.said = self.low.copy(), np.zeros(self.low.shape)
+        self.high, self.warned = self.low.copy(), np.zeros(self.low.shape)
         for gained in range(rows + 1):
             for lost in range(min(gained, rows - gained) + 1):
                 found = clustered_interval(counted(gained, lost, rows), bounded=True)
@@ -54,8 +54,8 @@ class Outcomes:
                 self.low[gained, lost], self.high[gained, lost] = found.low, found.high
                 self.low[lost, gained], self.high[lost, gained] = -found.high, -found.low
                 leaving = rows - max(gained, lost, rows - gained - lost)
-                said = leaving < FEW_LEAVING or found.method == "proportion_exact"
-                self.said[gained, lost] = self.said[lost, gained] = said
+                warned = leaving < FEW_LEAVING or found.method == "proportion_exact"
+                self.warned[gained, lost] = self.warned[lost, gained] = warned
         gained, lost = np.indices(self.low.shape)
         self._counts = gained, lost, np.maximum(rows - gained - lost, 0)
         self._ways = special.gammaln(rows + 1) - sum(special.gammaln(n + 1) for n in self._counts)
@@ -74,7 +74,7 @@ class Outcomes:
 
     def stated(self, gained: float, lost: float) -> float:
         """Chance that a warning says that the interval may be too wide."""
-        return float((self.chances(gained, lost) * self.said).sum())
+        return float((self.chances(gained, lost) * self.warned).sum())
 
 
 def cells(rows: int) -> Iterator[tuple[float, float, float]]:
@@ -112,7 +112,7 @@ def _mid_p(count: int, rows: int) -> float:
 
 
 def outcome_table(sizes: Sequence[int] = (20, 32, 36, 40, 50, 64, 100, 200, 396)) -> None:
-    print("| rows | cells | coverage, % | rare cells | coverage, % | before | said above 97.5 % |")
+    print("| rows | cells | coverage, % | rare cells | coverage, % | before | stated |")
     print("|---|---|---|---|---|---|---|")
     for rows in sizes:
         now, before = Outcomes(rows), Outcomes(rows)
@@ -124,11 +124,11 @@ def outcome_table(sizes: Sequence[int] = (20, 32, 36, 40, 50, 64, 100, 200, 396)
         found = [(rare, now.covered(g, k), now.stated(g, k)) for g, k, rare in cells(rows)]
         often = [100 * covered for rare, covered, _ in found if rare >= RARE - 1e-9]
         seldom = [100 * covered for rare, covered, _ in found if rare < RARE - 1e-9]
-        said = min((stated for _, covered, stated in found if covered > 0.975), default=1.0)
+        warned = min((stated for _, covered, stated in found if covered > 0.975), default=1.0)
         old = [100 * before.covered(g, k) for g, k, _ in cells(rows)]
         print(
             f"| {rows} | {len(often)} | {extremes(often)} | {len(seldom)} | {extremes(seldom)} | "
-            f"{min(old):.1f} | {100 * said:.0f} % |",
+            f"{min(old):.1f} | {100 * warned:.0f} % |",
             flush=True,
         )
 
@@ -144,11 +144,12 @@ def right_rows(sizes: Sequence[int] = (20, 32, 40, 50, 64, 100, 200, 396, 1000))
         low, high = np.array(ends).T
         rates = np.linspace(0.05, min(rows / 2, 60), 600) / rows
         chances = stats.binom.pmf(np.arange(rows + 1), rows, rates[:, None])
-        covered = 100 * (chances * ((low <= rates[:, None]) & (high >= rates[:, None]))).sum(axis=1)
-        often = rates * rows >= RARE
-        wide = 100 * (covered[often] > 97.5).mean()
+        inside = (low <= rates[:, None]) & (high >= rates[:, None])
+        covered = 100 * (chances * inside).sum(axis=1)
+        often, seldom = covered[rates * rows >= RARE], covered[rates * rows < RARE]
+        wide = 100 * (often > 97.5).mean()
         print(
-            f"| {rows} | {extremes(covered[often].tolist())} | {extremes(covered[~often].tolist())} | {wide:.1f} % |",
+            f"| {rows} | {extremes(often.tolist())} | {extremes(seldom.tolist())} | {wide:.1f} % |",
             flush=True,
         )
 
@@ -246,22 +247,15 @@ def probe_scores(
     return found
 
 
-def probe_limits(score: ProbeScore, *, of_answers: bool) -> tuple[float, float]:
-    if of_answers and score.by_answer:
-        right, rows = np.array(score.by_answer, dtype=float).T
-        return share_limits(right, sizes=rows)
-    return share_limits((np.arange(score.rows) < score.right).astype(float))
-
-
-def probe_coverage(scores: Sequence[ProbeScore], *, of_answers: bool) -> float:
+def probe_coverage(scores: Sequence[ProbeScore]) -> float:
     truth = float(np.mean([score.right / score.rows for score in scores]))
-    ends = [probe_limits(score, of_answers=of_answers) for score in scores]
+    ends = [share_limits((np.arange(each.rows) < each.right).astype(float)) for each in scores]
     return 100 * float(np.mean([low <= truth <= high for low, high in ends]))
 
 
 def probe_table(tries: int) -> None:
-    print("\n| rows | answers | held out | right | coverage, % | rows as independent | dealt out |")
-    print("|---|---|---|---|---|---|---|")
+    print("\n| rows | answers | held out | right | coverage, % | dealt out |")
+    print("|---|---|---|---|---|---|")
     draw = np.random.default_rng(22)
     for rows, answers, noise in ((120, 12, 0.8), (200, 35, 1.2), (200, 100, 1.2), (400, 69, 1.0)):
         for held_out in ("rows", "answers"):
@@ -272,8 +266,7 @@ def probe_table(tries: int) -> None:
             )
             print(
                 f"| {rows} | {answers} | {held_out} | {right:.2f} | "
-                f"{probe_coverage(scores, of_answers=True):.1f} | "
-                f"{probe_coverage(scores, of_answers=False):.1f} | "
+                f"{probe_coverage(scores):.1f} | "
                 f"{dealt:.3f} of {1 / answers:.3f} |",
                 flush=True,
             )
@@ -388,7 +381,7 @@ PARTS: dict[str, Callable[[int], None]] = {
     "channels": lambda tries: channel_table(),
     "probes": probe_table,
     "donors": donor_table,
-    "gaps": lambda tries: gap_table(tries // 2),
+    "gaps": gap_table,
 }
 
 if __name__ == "__main__":

@@ -50,18 +50,7 @@ def probe(
         vectors = embeddings[first] - embeddings[first].mean(axis=0)
         vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     units = range(len(answers)) if held_out == "rows" else of_row.tolist()
-    right, shuffled_right = _scored(states, of_row, vectors, units, seed)
-    rows_of = np.bincount(of_row)
-    right_of = np.bincount(of_row, weights=right).astype(int)
-    return ProbeScore(
-        right=int(right.sum()),
-        shuffled_right=shuffled_right,
-        rows=len(of_row),
-        answers=len(vectors),
-        by_answer=()
-        if held_out == "rows"
-        else tuple(zip(right_of.tolist(), rows_of.tolist(), strict=True)),
-    )
+    return _scored(states, of_row, vectors, units, seed)
 
 
 def _scored(
@@ -70,18 +59,15 @@ def _scored(
     vectors: Floats,
     units: Sequence[int],
     seed: int,
-) -> tuple[npt.NDArray[np.bool_], int]:
-    """Return which rows the probe names right, and how many its control does.
-
-    Rows of one unit are held out together.
-    """
+) -> ProbeScore:
+    """Score a probe and its control; rows of one unit are held out together."""
     rng = random.Random(f"statebridge.probe|{seed}")  # noqa: S311
     names = sorted(set(units))
     rng.shuffle(names)
     fold_of = {name: place % FOLDS for place, name in enumerate(names)}
     folds = np.array([fold_of[unit] for unit in units])
     dealt = np.array(rng.sample(of_row.tolist(), len(of_row)))
-    right = np.zeros((2, len(of_row)), dtype=bool)
+    right = [0, 0]
     for fold in range(FOLDS):
         test, train = folds == fold, folds != fold
         if not test.any() or not train.any():
@@ -89,8 +75,10 @@ def _scored(
         for place, labels in enumerate((of_row, dealt)):
             made = ridge(states[train], vectors[labels[train]], states[test])
             best = (made @ vectors.T - (vectors**2).sum(axis=1) / 2).argmax(axis=1)
-            right[place, test] = best == labels[test]
-    return right[0], int(right[1].sum())
+            right[place] += int((best == labels[test]).sum())
+    return ProbeScore(
+        right=right[0], shuffled_right=right[1], rows=len(of_row), answers=len(vectors)
+    )
 
 
 def ridge(states: Floats, targets: Floats, others: Floats) -> Floats:

@@ -297,6 +297,8 @@ RULE = (
     "by its side and its margin; inconclusive otherwise. There is no verdict where nothing is "
     "right under either, nor on a divergence from the baseline itself, which is never below zero. "
     "That a gain is the row's own content needs the difference from another row's state as well, "
-    "corrected by Holm over all channels. A gain is stable if every seed shows it. A loss is "
+    "corrected by Holm over all channels; its interval may be wider than its level needs, since "
+    "each state is sent for one row and for another. A gain is stable if every seed shows it. A "
+    "loss is "
     f"destructive if less than {100 * DESTROYED:.0f} % of the baseline's score is left."
 )

@@ -139,6 +139,20 @@ def over_seeds(deltas: Floats, of_rows: Interval) -> Interval:
     return of_rows.model_copy(update={"low": low, "high": high, "holds_for": "rows_and_seeds"})
 
 
+def seeds_agree(deltas: Floats) -> bool:
+    """Whether seeds that differ, deltas (rows, seeds), are not shown to by more than rows' noise.
+
+    By the F test at 5 %. The interval over seeds may then be wider than its level needs.
+    """
+    rows, seeds = deltas.shape
+    by_row, by_seed = deltas.mean(axis=1, keepdims=True), deltas.mean(axis=0, keepdims=True)
+    noise = float(((deltas - by_row - by_seed + deltas.mean()) ** 2).sum())
+    between = rows * float(by_seed.var(ddof=1)) * (rows - 1)
+    freedom = (seeds - 1) * (rows - 1)
+    ratio = between * (seeds - 1) / noise if noise > 0.0 else 0.0
+    return between > 0.0 and noise > 0.0 and float(stats.f.sf(ratio, seeds - 1, freedom)) > 0.05
+
+
 def rows_leaving(row_deltas: Floats) -> int:
     """Return the number of rows whose delta is not the commonest one."""
     return len(row_deltas) - int(np.unique(row_deltas, return_counts=True)[1].max())

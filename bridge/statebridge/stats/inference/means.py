@@ -153,9 +153,8 @@ def share_limits(
     Args:
         values: One value a row; with `sizes` the sum of the values of each cluster.
         level: Of both limits together.
-        sizes: Rows of each cluster, shape (clusters,), where rows of one cluster are not
-            independent: the limits are then those of the sum of the values over that of the sizes,
-            for other clusters.
+        sizes: Size of each cluster, shape (clusters,): the limits are then those of the sum of the
+            values over that of the sizes, for other clusters.
     """
     whole = np.ones(len(values)) if sizes is None else sizes
     alike = bool((values == 0.0).all() or (values == whole).all())

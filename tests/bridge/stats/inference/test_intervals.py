@@ -13,6 +13,7 @@ from statebridge.stats.inference.intervals import (
     mean_and_sd,
     over_seeds,
     rows_leaving,
+    seeds_agree,
 )
 
 
@@ -88,6 +89,13 @@ def test_seeds_that_do_not_differ_add_nothing() -> None:
     assert of_rows is not None
     wider = over_seeds(deltas, of_rows)
     assert (wider.low, wider.high) == pytest.approx((of_rows.low, of_rows.high))
+
+
+def test_seeds_that_differ_by_the_noise_of_their_rows_agree() -> None:
+    assert seeds_agree(with_seeds([0.10, 0.11, 0.12]))
+    assert not seeds_agree(with_seeds([0.0, 0.1, 0.2]))
+    same = with_seeds([0.1, 0.1, 0.1])[:, :1].repeat(3, axis=1)
+    assert not seeds_agree(same)  # nothing is added for seeds then
 
 
 def test_rows_that_leave_the_commonest_delta_are_counted() -> None:
