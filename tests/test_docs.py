@@ -72,8 +72,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _few_fused() -> dict[str, object]:
     """Few rows, an epoch and small maps for the file of trained messages."""
     few: dict[str, object] = {"dataset.generate.rows": 2, "decoding.max_new_tokens": 2}
+    few["conditions"] = "[question_only, fused, resampled, kv_mapped]"
     few["translators.sets.caches.fit.corpus.generate.rows"] = 20
-    few["translators.sets.caches.fit.causal.limit"] = 20
     for name in ("fusers", "resamplers", "caches"):
         causal = f"translators.sets.{name}.fit.causal"
         few |= {f"{causal}.rows.generate.rows": 20, f"{causal}.training.epochs": 1}

@@ -99,7 +99,8 @@ def condition_costs(results: ResultSet) -> list[ConditionCost]:
             continue
         if any(row.token_ids is None for row in rows):
             raise ResultError("nothing was decoded, so no method has a cost")
-        if condition.reads_sender and isinstance(_read(condition, rows[0]), str):
+        states = condition.reads_sender and not condition.sends_message
+        if states and isinstance(_read(condition, rows[0]), str):
             continue
         found.append(
             _cost(

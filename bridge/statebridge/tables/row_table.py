@@ -24,6 +24,7 @@ RECORDED: dict[str, Kind] = {
     "source_cosine_mean": "number",
     "message_positions": "integer",
     "message_bytes": "integer",
+    "message_one_to_one": "number",
     "donor_row_id": "text",
     "donor_self_fallback": "boolean",
     "relay": "text",

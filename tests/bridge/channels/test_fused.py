@@ -11,11 +11,10 @@ import torch
 from safetensors.torch import save_file
 
 from statebridge.errors import StatebridgeError
-from statebridge.models.messages.token_alignment import TokenAlignment
 from statebridge.translators import Translator, load_translator, save_translator
-from tests.bridge.channels.prepended import FAMILIES, ROWS, pair_of, run
+from tests.bridge.channels.prepended import ROWS, pair_of, run
 from tests.bridge.engine.private_points import PAIRS
-from tests.bridge.engine.tiny_experiment import engine_pair, random_translator
+from tests.bridge.engine.tiny_experiment import random_translator
 from tests.reference.decoding import answer_ids, encode
 from tests.reference.fused_caches import aligned, answer_on, fused_cache, turned_by
 from tests.reference.key_values import read_cache
@@ -325,14 +324,3 @@ def test_fusers_of_another_pair_are_refused(tmp_path: Path) -> None:
         conditions = [declared("point", **point)]  # type: ignore[arg-type]
         with pytest.raises(StatebridgeError, match=words):
             run(pair, 2, "shared", {}, conditions=conditions, translators_by_seed=made)
-
-
-def test_ids_that_the_sender_lacks_are_refused() -> None:
-    pair = engine_pair(
-        OraclePair(tiny_llama(1, vocab=300), FAMILIES["llama"](2), 1, 1, tiny_tokenizer())
-    )
-    alignment = TokenAlignment(pair.sender, pair.receiver, "ids")
-    assert alignment.ids([0, 5, 299]) == (0, 5, 299)
-    assert alignment.one_to_one([0, 5, 299]) == 1
-    with pytest.raises(StatebridgeError, match="has no token 300 of tiny-receiver"):
-        alignment.ids([300])

@@ -190,7 +190,7 @@ def test_rows_that_do_not_say_enough(condition: str, field: str, message: str) -
 def test_the_operations_of_a_map_are_counted(way: Way) -> None:
     options = {"hidden_dim": 12, "inner_dim": 10, "blocks_out": 4, "groups": 2}
     stated = {"width_in": 24, "width_out": 16, "options": options}
-    made = made_costs(["kv_mapped", "fused", "fused_zero", "resampled"])
+    made = made_costs(["kv_mapped", "fused", "fused_question", "fused_zero", "resampled"])
     ridge = {"blocks_in": 3, "blocks_out": 4, "sources": 2, "groups": 1}
     assert made.manifest is not None
     ledger, rows = Ledger(SENDER, RECEIVER, *way), range(4)
@@ -203,6 +203,8 @@ def test_the_operations_of_a_map_are_counted(way: Way) -> None:
     assert without["resampled"].receiver[way] == read
     assert without["resampled"].sender[way] == fmean(_partial(way, 10 + i) for i in rows)
     assert "fused_zero" not in without
+    # What is fused is recorded, whatever its positions are called.
+    assert without["fused_question"].receiver == without["fused"].receiver
     made.manifest["translators"] = {
         "caches/42": {"kind": "fuser", "map": stated},
         "maps/42": {"kind": "kv_ridge", "map": {**stated, "options": ridge}},

@@ -93,7 +93,7 @@ def _trained(through: str, folder: Path, **settings: Any) -> tuple[Pair, Transla
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("through", ["fused_question", "resampled", "kv_mapped"])
+@pytest.mark.parametrize("through", ["resampled", "kv_mapped"])
 def test_training_learns_and_changes_no_model(through: str, tmp_path: Path) -> None:
     before = weights_hash(engine_pair(neox_pair()))
     quick = {"epochs": 2, "patience": 2, "learning_rate": 0.005, "batch_rows": 8}
