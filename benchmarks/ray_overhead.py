@@ -59,7 +59,7 @@ def main() -> None:
 def _measured(experiment: Experiment, rounds: int) -> tuple[int, float, float]:
     """Return groups, the least seconds that they took, and the driver's least CPU seconds."""
     if experiment.execution.executor == "ray":
-        with held_pool(experiment):
+        with held_pool(experiment.execution, experiment):
             _once(experiment)  # actors load at their first task
             times = [_once(experiment) for _ in range(rounds)]
     else:

@@ -123,7 +123,7 @@ def simulate(
         patch.object(pools, "check_nodes", lambda *_: {}),
         patch.object(pools, "count_workers", lambda *_: gpus),
     ):
-        pool = pools.Pool(ray, EXPERIMENT, clock)  # type: ignore[arg-type]
+        pool = pools.Pool(ray, EXPERIMENT.execution, EXPERIMENT, clock)  # type: ignore[arg-type]
     waiting: set[int] = set()
     oldest, most, seconds = 0, 0, 0.0
     for place, duration in pool.work(task, items):  # type: ignore[arg-type]

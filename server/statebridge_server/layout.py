@@ -7,8 +7,7 @@
     runs/                 one run directory for each experiment, named by its id
     fits/                 links to fitted translators, by owner and by what decides the fit
     incoming/             incomplete uploads; emptied at the start
-    worker.lock           locked by the worker process as long as it lives; the second of several
-                          workers locks worker-1.lock, and so on
+    worker.lock           locked by the worker process as long as it lives
 
 The server makes every name; no text of a client becomes part of a path.
 Paths in an experiment are relative to the data directory, which is the worker's working directory:

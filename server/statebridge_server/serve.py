@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 from contextlib import ExitStack
+from importlib.util import find_spec
 from types import FrameType
 from typing import Any
 
@@ -59,6 +60,11 @@ def serve(settings: Settings) -> None:
             in use.
     """
     configure_logs(settings)
+    if len(settings.copies) > 1 and find_spec("ray") is None:
+        raise EnvironmentFault(
+            "devices: several need Ray, which is not installed; pip install 'statebridge[ray]', or "
+            "list one device"
+        )
     app: FastAPI = create_app(settings)
     server: Server = app.state.server
     try:

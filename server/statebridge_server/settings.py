@@ -24,7 +24,7 @@ from pydantic_settings import (
 
 from statebridge.errors import InputError, nearest
 from statebridge.experiment.declared import is_model_folder
-from statebridge.experiment.experiment import Device, Dtype, Remote
+from statebridge.experiment.experiment import Device, Dtype, Execution, Remote
 from statebridge.experiment.reading.mistakes import model_of
 from statebridge.experiment.reading.yaml_text import read_yaml
 from statebridge.pages.addresses import is_loopback
@@ -101,8 +101,8 @@ class ListedPair(_Declared):
         return data | sides
 
 
-class WorkerDevices(_Declared):
-    """Devices of one worker."""
+class PairDevices(_Declared):
+    """Devices of one copy of each pair."""
 
     device: Device = "auto"
     """Device of the receiver, and of the sender without a `sender_device`."""
@@ -170,14 +170,14 @@ class Settings(BaseSettings):
     pairs: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")], ListedPair] = {}
     """The pairs that may run, by name; no other model is ever loaded."""
     device: Device = "auto"
-    """Device of the only worker; `devices` replaces it."""
+    """Where each pair is; `devices` replaces it."""
     devices: (
         Annotated[
-            tuple[Annotated[WorkerDevices, BeforeValidator(_one_device)], ...], Field(min_length=1)
+            tuple[Annotated[PairDevices, BeforeValidator(_one_device)], ...], Field(min_length=1)
         ]
         | None
     ) = None
-    """One worker for each, with its own models: a device, or {device, sender_device}."""
+    """A copy of each pair for each: a device, or {device, sender_device}. Several need Ray."""
     reuse: bool = True
     """Reuse lanes of earlier experiments of the same key, and of shared ones."""
     preload: bool = True
@@ -198,10 +198,49 @@ class Settings(BaseSettings):
         """The database's SQLAlchemy URL."""
         return self.database_url or f"sqlite:///{self.data / 'statebridge.sqlite'}"
 
+    @model_validator(mode="after")
+    def _devices_are_alike(self) -> Settings:
+        listed = [str(d) for each in self.copies for d in (each.device, each.sender_device) if d]
+        kinds = {
+            tuple(str(d).partition(":")[::2] for d in (each.device, each.sender_device))
+            for each in self.copies
+        }
+        alike = {tuple((name, bool(number)) for name, number in kind) for kind in kinds}
+        if len(alike) > 1:
+            raise ValueError(
+                "devices: the rows of an experiment come from one kind of device; list several of "
+                "one kind (all cpu, or all GPUs by number), each with a sender_device or none"
+            )
+        twice = next((d for d in listed if ":" in d and listed.count(d) > 1), None)
+        if len(self.copies) > 1 and twice is not None:
+            raise ValueError(f"devices: {twice} is listed twice; list each GPU once")
+        return self
+
     @property
-    def workers(self) -> tuple[WorkerDevices, ...]:
-        """Devices of each worker, by slot."""
-        return self.devices or (WorkerDevices(device=self.device),)
+    def copies(self) -> tuple[PairDevices, ...]:
+        """Devices of each copy of the pairs."""
+        return self.devices or (PairDevices(device=self.device),)
+
+    @property
+    def numbered_gpus(self) -> list[int]:
+        """GPUs that are listed by number, those of one copy after those of another."""
+        listed = [d for each in self.copies for d in (each.device, each.sender_device) if d]
+        return [int(device.partition(":")[2]) for device in listed if ":" in device]
+
+    @property
+    def placement(self) -> Execution:
+        """Where experiments run: in the worker, or on an actor for each of several devices."""
+        first = self.copies[0]
+        if len(self.copies) == 1:
+            return Execution(device=first.device, sender_device=first.sender_device)
+        # The worker sees the listed GPUs alone, from the first.
+        device, sender = first.device, first.sender_device
+        return Execution(
+            executor="ray",
+            workers=len(self.copies),
+            device="cuda:0" if ":" in device else device,
+            sender_device="cuda:1" if sender and ":" in sender else sender,
+        )
 
     @property
     def loopback(self) -> bool:

@@ -167,7 +167,7 @@ def test_every_commit_changes_the_version_and_nothing_else(tmp_path: Path) -> No
     file = tmp_path / "jobs.sqlite"
     database = Database(f"sqlite:///{file}")
     seen = [database.version()]
-    queue.worker_states(database)
+    queue.worker_state(database)
     assert database.version() == seen[0], "reading changes nothing"
     queue.beat(database, 1, "ready", "", {})
     seen.append(database.version())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -171,7 +172,7 @@ def load_model(
         model = nnsight.TransformersModel(
             module, task="text-generation", tokenizer=tokenizer, device=where
         )
-    return TracedModel.wrap(
+    traced = TracedModel.wrap(
         model,
         tokenizer,
         side.layer,
@@ -180,6 +181,7 @@ def load_model(
         revision=side.revision,
         cautions=tuple(cautions),
     )
+    return replace(traced, source=side)
 
 
 def check_causal(module: Any, name: str) -> None:

@@ -19,6 +19,7 @@ import torch
 from transformers import DynamicCache
 
 from statebridge.errors import NumericError, PairError
+from statebridge.experiment.experiment import ModelAtLayer
 from statebridge.models.families import (
     context_window,
     find_blocks,
@@ -94,6 +95,7 @@ class TracedModel:
         pad_id: Id that fills padding; it may be one of `end_ids`.
         host: Where its jobs run.
         cautions: What its checkpoint holds and is not used, in sentences.
+        source: What it was loaded from, whatever its name; None where it was given.
     """
 
     name: str
@@ -108,6 +110,7 @@ class TracedModel:
     host: Host = HERE
     revision: str | None = None
     cautions: tuple[str, ...] = ()
+    source: ModelAtLayer | None = None
 
     @classmethod
     def wrap(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -62,8 +62,7 @@ class Server:
     """One process of the doctor at a time: each loads torch."""
     asking: Counter[str] = field(default_factory=Counter)
     """Number of questions to the doctor that wait or are being answered, by key."""
-    heartbeats: dict[int, Heartbeat] = field(default_factory=lambda: defaultdict(Heartbeat))
-    """One for each slot."""
+    heartbeat: Heartbeat = field(default_factory=Heartbeat)
     event_streams: int = 0
     keys_exist: bool = False
     """True once a key was found: a key is never deleted, so the database is not read again."""

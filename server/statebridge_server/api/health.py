@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 from pydantic import BaseModel
 
 from statebridge_server.api.context import Server, ServerState, principal
-from statebridge_server.api.v1.pairs import SeenWorker, most_ready, pair_views, seen_workers
+from statebridge_server.api.v1.pairs import pair_views, seen_worker
 from statebridge_server.store.jobs import counts
 
 router = APIRouter(tags=["health"])
@@ -27,28 +27,14 @@ class Health(BaseModel):
     status: Literal["ok"] = "ok"
 
 
-class WorkerReadiness(BaseModel):
-    """One worker of several."""
-
-    device: str
-    ready: bool
-    state: str
-    """starting, loading, ready, running, waiting (nothing can be stored) or absent."""
-    detail: str
-    """The model that is loading, or the condition that the worker waits for."""
-
-
 class Readiness(BaseModel):
     """Whether experiments are carried out, and what is in the way."""
 
     ready: bool
-    """Whether one worker at least is ready."""
     worker: str
-    """The state of the worker that is the furthest."""
+    """starting, loading, ready, running, waiting (nothing can be stored) or absent."""
     detail: str
-    """The model that this worker is loading, or the condition that it waits for."""
-    workers: list[WorkerReadiness]
-    """All of them, by slot."""
+    """The model that is loading, or the condition that the worker waits for."""
     pairs: dict[str, str]
 
 
@@ -61,28 +47,14 @@ def healthz() -> Health:
 @router.get("/readyz", responses={503: {"model": Readiness, "description": "Not ready yet."}})
 def readyz(server: ServerState, response: Response) -> Readiness:
     """Say whether experiments are carried out; 503 while models load or no worker lives."""
-    workers = seen_workers(server)
-    pairs = {view.name: view.state for view in pair_views(server, workers)}
-    views = [_readiness(server, worker) for worker in workers]
-    furthest = views[most_ready(workers).slot]
-    ready = any(view.ready for view in views)
+    worker = seen_worker(server)
+    pairs = {view.name: view.state for view in pair_views(server, worker)}
+    none_left = bool(pairs) and set(pairs.values()) == {"failed"}
+    ready = worker.state in ("ready", "running") and not none_left
     response.status_code = 200 if ready else 503
-    return Readiness(
-        ready=ready, worker=furthest.state, detail=furthest.detail, workers=views, pairs=pairs
-    )
-
-
-def _readiness(server: Server, worker: SeenWorker) -> WorkerReadiness:
-    state = worker.state if worker.fresh else "absent"
-    failed = [name for name, pair in worker.pairs.items() if pair and "error" in pair]
-    none_left = bool(failed) and len(failed) == len(server.settings.pairs)
-    return WorkerReadiness(
-        device=worker.device,
-        ready=state in ("ready", "running") and not none_left,
-        state=state,
-        # The id of a running experiment is not shown without a key.
-        detail=worker.detail if state in ("loading", "waiting") else "",
-    )
+    # The id of a running experiment is not shown without a key.
+    detail = worker.detail if worker.state in ("loading", "waiting") else ""
+    return Readiness(ready=ready, worker=worker.state, detail=detail, pairs=pairs)
 
 
 @router.get(
@@ -113,22 +85,17 @@ class ServerCollector(Collector):
         for state, number in counts(self._server.database).items():
             jobs.add_metric([state], number)
         yield jobs
-        restarts = GaugeMetricFamily(
-            "statebridge_worker_restarts",
-            "Workers that had to be replaced since the server started, by slot.",
-            labels=["worker"],
-        )
-        up = GaugeMetricFamily(
-            "statebridge_worker_up",
-            "Whether a worker process lives, by slot.",
-            labels=["worker"],
-        )
         supervisor = self._server.supervisor
-        for slot in range(len(self._server.settings.workers)):
-            restarts.add_metric([str(slot)], supervisor.restarts(slot))
-            up.add_metric([str(slot)], float(supervisor.pid(slot) is not None))
-        yield restarts
-        yield up
+        yield GaugeMetricFamily(
+            "statebridge_worker_restarts",
+            "Workers that had to be replaced since the server started.",
+            value=supervisor.restarts,
+        )
+        yield GaugeMetricFamily(
+            "statebridge_worker_up",
+            "Whether a worker process lives.",
+            value=float(supervisor.pid is not None),
+        )
         yield GaugeMetricFamily(
             "statebridge_event_streams", "Open event streams.", value=self._server.event_streams
         )

@@ -14,7 +14,7 @@ from statebridge.tables import Column, Table
 from statebridge_server.api.context import Server, ServerState
 from statebridge_server.api.v1 import inputs as v1
 from statebridge_server.api.v1 import translators as v1_translators
-from statebridge_server.api.v1.pairs import pair_views, seen_workers
+from statebridge_server.api.v1.pairs import pair_views, seen_worker
 from statebridge_server.api.v1.translators import TranslatorId
 from statebridge_server.api.v1.views import corpus_view, dataset_view, translator_view
 from statebridge_server.pages.frame import page
@@ -32,7 +32,7 @@ async def pairs_page(server: ServerState, who: Visitor) -> Response:
     """Show the pairs of this server."""
 
     def found() -> Any:
-        return pair_views(server, seen_workers(server))
+        return pair_views(server, seen_worker(server))
 
     return page(who, "pairs", "Pairs", pairs=await to_thread.run_sync(found))
 

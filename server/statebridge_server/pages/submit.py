@@ -29,7 +29,7 @@ from statebridge_server.api.context import Server, ServerState
 from statebridge_server.api.problems import ProblemError
 from statebridge_server.api.v1.doctor import ask_doctor
 from statebridge_server.api.v1.experiments import queue_experiment
-from statebridge_server.api.v1.pairs import pair_views, seen_workers
+from statebridge_server.api.v1.pairs import pair_views, seen_worker
 from statebridge_server.pages.frame import fragment, page, see_other
 from statebridge_server.pages.session import Submitter, form_fields
 from statebridge_server.store.jobs import IdempotencyConflictError, QueueFullError
@@ -179,7 +179,7 @@ async def _editor(
 ) -> Response:
     def found() -> dict[str, Any]:
         return {
-            "pairs": pair_views(server, seen_workers(server)),
+            "pairs": pair_views(server, seen_worker(server)),
             "datasets": [each.holder for each in held(server.database, DatasetHolder, who)],
             "translators": visible_translators(server.database, who)[:20],
         }
@@ -256,7 +256,7 @@ def _section(field: str) -> str:
 
 
 def _pair_check(server: Server, checked: Submission) -> Check:
-    views = pair_views(server, seen_workers(server))
+    views = pair_views(server, seen_worker(server))
     pair = next(view for view in views if view.name == checked.pair)
     named = f"{pair.name}: {pair.sender} to {pair.receiver}, {pair.state}"
     return Check("pair", pair.state != "failed", f"{named}: {pair.error}" if pair.error else named)

@@ -152,23 +152,20 @@ def _upgrade(session: Session) -> int:
         session.flush()
         Base.metadata.create_all(session.connection())
         return SCHEMA
-    if found.version == 2:
-        _from_2(session)
-        found.version = 3
-    if found.version in (3, 4):
+    if found.version in (2, 3, 4):
         # Version 4 added the tables of corpora. Version 5 stores lanes; before, their table held
         # places in the files of runs. Lanes are a cache, so the old table is dropped.
         session.execute(text("DROP TABLE IF EXISTS lanes"))
         Base.metadata.create_all(session.connection())
         found.version = 5
+    if found.version == 5:
+        # From version 3 to 5 a job stated which of several workers had taken it.
+        columns = inspect(session.connection()).get_columns(Job.__tablename__)
+        if any(column["name"] == "slot" for column in columns):
+            session.execute(text("ALTER TABLE jobs DROP COLUMN slot"))
+        session.execute(text("DELETE FROM worker WHERE id > 1"))
+        found.version = SCHEMA
     return found.version
-
-
-def _from_2(session: Session) -> None:
-    """Since version 3 a job says which worker took it."""
-    columns = inspect(session.connection()).get_columns(Job.__tablename__)
-    if not any(column["name"] == "slot" for column in columns):
-        session.execute(text("ALTER TABLE jobs ADD COLUMN slot INTEGER"))
 
 
 def no_room(error: BaseException | None) -> bool:

@@ -17,7 +17,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
 
-SCHEMA = 5
+SCHEMA = 6
 """Version of the tables. `statebridge_server.store.database` upgrades some older versions and
 refuses all others."""
 
@@ -164,8 +164,6 @@ class Job(Base):
     submitted_at: Mapped[float]
     claimed_at: Mapped[float | None]
     """When a worker last took it."""
-    slot: Mapped[int | None]
-    """Slot of the worker that last took it; null before that."""
     turn: Mapped[int] = mapped_column(default=0)
     """Number of the turn in which it was last taken, from 1; decides which key is next."""
     finished_at: Mapped[float | None]
@@ -214,11 +212,10 @@ class Event(Base):
 
 
 class WorkerState(Base):
-    """State of a worker process, one for each slot."""
+    """State of the worker process; one row."""
 
     __tablename__ = "worker"
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    """Slot plus one."""
     pid: Mapped[int]
     state: Mapped[str] = mapped_column(String(16))
     detail: Mapped[str] = mapped_column(String(400))

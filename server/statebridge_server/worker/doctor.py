@@ -57,7 +57,7 @@ def _findings(settings: Settings, asked: dict[str, Any]) -> list[dict[str, Any]]
     from statebridge.engine.doctor.structure import Structure, structure_of  # noqa: PLC0415
 
     pair = settings.pairs[asked["pair"]]
-    on = settings.workers[asked["slot"]]
+    on = settings.copies[0]
 
     def structure(side: ModelAtLayer, name: Literal["sender", "receiver"]) -> Structure:
         listed = getattr(pair, name)

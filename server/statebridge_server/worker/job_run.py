@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pydantic import ValidationError
 
 from statebridge.errors import ExperimentError, ResultError
-from statebridge.experiment.experiment import Experiment
+from statebridge.experiment.experiment import Execution, Experiment
 from statebridge.runs.same_run import OtherRunError
 from statebridge_server.store import queue
 from statebridge_server.store.database import Database
@@ -92,6 +92,14 @@ def stored_experiment(job: Job) -> Experiment:
             f"{field}: accepted by another version of this server and refused by this one "
             f"({first['msg']}); submit the experiment again as this version reads it"
         ) from None
+
+
+def spread(experiment: Experiment, placement: Execution) -> Experiment:
+    """Return an experiment with its groups, and the maps that are trained, on several devices."""
+    where = placement.model_dump(include={"executor", "workers", "device", "sender_device"})
+    execution = experiment.execution.model_copy(update=where)
+    # Not a copy: an experiment remembers the conditions that it has resolved.
+    return Experiment.model_validate(experiment.model_dump() | {"execution": execution})
 
 
 @contextmanager

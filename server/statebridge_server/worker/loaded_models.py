@@ -24,10 +24,9 @@ class LoadedModels:
     comes from the experiment: the same weights are read or written at any block.
     """
 
-    def __init__(self, settings: Settings, slot: int) -> None:
-        """Take the settings and the slot of this worker."""
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        on = settings.workers[slot]
+        on = settings.placement
         self._devices: dict[Side, str] = {
             "sender": on.sender_device or on.device,
             "receiver": on.device,
@@ -71,6 +70,11 @@ class LoadedModels:
             ]
         return loaded if all(loaded.values()) else None
 
+    def public_message(self, name: str, message: str) -> str:
+        """Return a message about a listed pair as clients may see it."""
+        listed = self._settings.pairs[name]
+        return _public(_public(message, listed.sender), listed.receiver)
+
     def _model(self, listed: ListedModel, dtype: str, side: Side) -> TracedModel:
         device = self._devices[side]
         key = (_weights(listed), dtype, device)
@@ -82,15 +86,17 @@ class LoadedModels:
             try:
                 found = load_model(at, dtype=dtype, device=device, host=find_host(listed.remote))
             except StatebridgeError as error:
-                # Clients must not see where the operator keeps a model.
-                message = str(error).replace(listed.model, listed.public_name)
-                if listed.adapter is not None:
-                    message = message.replace(listed.adapter, "of the operator")
-                raise type(error)(message) from None
+                raise type(error)(_public(str(error), listed)) from None
             self._models[key] = found
             if device not in self._throughput:
                 self._throughput[device] = round(throughput(found.device))
         return replace(found, name=listed.public_name)
+
+
+def _public(message: str, listed: ListedModel) -> str:
+    """Leave out where the operator keeps a model."""
+    message = message.replace(listed.model, listed.public_name)
+    return message if listed.adapter is None else message.replace(listed.adapter, "of the operator")
 
 
 def _weights(listed: ListedModel) -> ListedModel:

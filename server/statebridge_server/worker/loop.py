@@ -1,4 +1,10 @@
-"""The loop of a worker: load the models, take a job, run it, record how it ended."""
+"""The loop of the worker: load the models, take a job, run it, record how it ended.
+
+On one device the worker runs one job after another. On several it runs as many jobs together, each
+in a thread that gives its groups to actors which all of them share; one thread at a time is at work
+in this process, where the models have one owner. Of each key one job may run besides, so that no
+key waits for the end of another one's.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +16,8 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -28,12 +35,18 @@ from statebridge_server.worker.job_run import (
     JobProgress,
     StoppedError,
     carried_on,
+    spread,
     stored_experiment,
 )
-from statebridge_server.worker.slots import pairs_for_others, take_over
+
+if TYPE_CHECKING:  # loads torch
+    from statebridge.engine.cluster.pool import Pool
 
 GRACE_SECONDS = 7.0
 """Longest time from the request to stop to the end of the process."""
+
+MORE_KEYS = 8
+"""Jobs that run beside one for each device, each of a key that has none running."""
 
 BEAT_SECONDS = 2.0
 IDLE_SECONDS = 0.2
@@ -44,17 +57,18 @@ _log = logging.getLogger("statebridge.worker")
 
 
 class Worker:
-    """Loads models, takes jobs of its slot and runs them."""
+    """Loads models, takes jobs and runs them."""
 
-    def __init__(self, settings: Settings, database: Database, slot: int) -> None:
+    def __init__(self, settings: Settings, database: Database) -> None:
         from statebridge_server.worker.loaded_models import (  # noqa: PLC0415 - loads torch
             LoadedModels,
         )
 
         self._settings = settings
         self._database = database
-        self._slot, self._slots = slot, len(settings.workers)
-        self._models = LoadedModels(settings, slot)
+        self._models = LoadedModels(settings)
+        self._pool: Pool | None = None
+        self._threads: dict[threading.Thread, Job] = {}
         self._stop = threading.Event()
         self._status = ("starting", "")
         self._pause = FIRST_PAUSE
@@ -73,13 +87,21 @@ class Worker:
         # The present group is lost and will be run again; committed groups stay.
         try:
             with contextlib.suppress(SQLAlchemyError):
-                queue.put_back(self._database, self._slot)
+                queue.put_back(self._database)
         finally:
             os._exit(0)
 
     def work(self) -> None:
         """Take jobs until `request_stop` is called."""
         threading.Thread(target=self._beat_on, name="heartbeat", daemon=True).start()
+        with contextlib.ExitStack() as held:
+            if len(self._settings.copies) > 1:
+                self._set("starting", "actors")
+                self._pool = held.enter_context(self._held_pool())
+                self._pool.turn.release()
+            self._work()
+
+    def _work(self) -> None:
         if self._settings.preload:
             for name in self._settings.pairs:
                 if self._stop.is_set():
@@ -88,17 +110,46 @@ class Worker:
         self._set("ready")
         while not self._stop.is_set():
             try:
-                left = pairs_for_others(self._database, self._slot, self._slots, self._pairs)
-                job = queue.take_next(self._database, self._slot, self._slots, left)
+                job = self._next_job()
             except DATABASE_TROUBLE as error:
                 self._wait_out(error)
                 continue
             if job is None:
                 self._stop.wait(IDLE_SECONDS)
-                continue
-            self._set("running", job.id)
-            self._run(job)
+            elif self._pool is None:
+                self._set("running", job.id)
+                self._run(job)
+                self._set("ready")
+            else:
+                thread = threading.Thread(target=self._share, args=(job, self._pool), daemon=True)
+                self._threads[thread] = job
+                self._set("running", " ".join(each.id for each in self._threads.values()))
+                thread.start()
+        for thread in self._threads:
+            thread.join()
+
+    def _next_job(self) -> Job | None:
+        running = len(self._threads)
+        self._threads = {t: job for t, job in self._threads.items() if t.is_alive()}
+        if running and not self._threads:
             self._set("ready")
+        devices, busy = len(self._settings.copies), [job.owner for job in self._threads.values()]
+        if len(busy) >= devices + MORE_KEYS:
+            return None
+        return queue.take_next(self._database, busy if len(busy) >= devices else ())
+
+    def _share(self, job: Job, pool: Pool) -> None:
+        """Run a job beside others; its key shares the actors with the other keys that run any."""
+        from statebridge.engine.cluster.pool import SHARE  # noqa: PLC0415 - loads torch
+
+        SHARE.set(job.owner)
+        with pool.turn:
+            self._run(job)
+
+    def _held_pool(self) -> AbstractContextManager[Pool]:
+        from statebridge.engine.cluster.pool import held_pool  # noqa: PLC0415 - loads torch
+
+        return held_pool(self._settings.placement)
 
     def _load(self, name: str) -> None:
         self._set("loading", name)
@@ -111,24 +162,15 @@ class Worker:
                 _log,
                 logging.ERROR,
                 "pair cannot be loaded",
-                worker=self._slot,
                 pair=name,
                 error=_reason(error),
             )
         else:
             self._pairs[name] = self._models.describe(name)
-            log(_log, logging.INFO, "pair loaded", worker=self._slot, pair=name)
+            log(_log, logging.INFO, "pair loaded", pair=name)
 
     def _run(self, job: Job) -> None:
-        log(
-            _log,
-            logging.INFO,
-            "job started",
-            worker=self._slot,
-            job=job.id,
-            pair=job.pair,
-            done=job.lanes_done,
-        )
+        log(_log, logging.INFO, "job started", job=job.id, pair=job.pair, done=job.lanes_done)
         began = time.monotonic()
         trouble: Exception | None = None
         try:
@@ -136,12 +178,12 @@ class Worker:
         except CancelledError:
             self._record(lambda: queue.end(self._database, job.id, "cancelled"))
         except StoppedError:
-            self._record(lambda: queue.put_back(self._database, self._slot))
+            self._record(lambda: queue.put_back(self._database, job.id))
         except Exception as error:
             if passing_trouble(error) is not None:
                 # It continues after its last committed group once data can be stored again.
                 trouble = error
-                self._record(lambda: queue.put_back(self._database, self._slot))
+                self._record(lambda: queue.put_back(self._database, job.id))
             else:
                 self._fail(job, error)
         else:
@@ -159,6 +201,8 @@ class Worker:
         if not isinstance(error, StatebridgeError):
             _log.debug("traceback of %s", job.id, exc_info=error)
         reason = _reason(error)
+        if job.pair in self._settings.pairs:
+            reason = self._models.public_message(job.pair, reason)
         self._record(lambda: queue.end(self._database, job.id, "failed", reason))
         gc.collect()
 
@@ -187,6 +231,8 @@ class Worker:
         if job.pair not in self._settings.pairs:
             raise StatebridgeError(f"pair {job.pair}: is not listed any more")
         experiment = stored_experiment(job)
+        if self._pool is not None and not experiment.runs_remotely:
+            experiment = spread(experiment, self._settings.placement)
         pair = self._models.pair(job.pair, experiment)
         self._pairs[job.pair] = self._models.describe(job.pair)
         progress = JobProgress(self._database, job.id, self._stop)
@@ -210,14 +256,11 @@ class Worker:
         state, detail = self._status
         with contextlib.suppress(SQLAlchemyError):
             pid, pairs = os.getpid(), dict(self._pairs)
-            queue.beat(self._database, pid, state, detail, pairs, self._slot)
+            queue.beat(self._database, pid, state, detail, pairs)
 
     def _beat_on(self) -> None:
         while not self._stop.wait(BEAT_SECONDS):
             self._beat()
-            if self._slot == 0:
-                with contextlib.suppress(SQLAlchemyError, OSError):
-                    take_over(self._database, self._settings.data, self._slots, log_recovered)
 
 
 def _reason(error: Exception) -> str:

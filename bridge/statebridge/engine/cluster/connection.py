@@ -17,8 +17,8 @@ import torch
 from statebridge.engine.cluster.nodes import node_fault, node_name, own_versions
 from statebridge.errors import EnvironmentFault, ExperimentError
 from statebridge.experiment.declared import is_model_folder
-from statebridge.experiment.experiment import Execution, Experiment
-from statebridge.models.pair import pair_devices, same_device
+from statebridge.experiment.experiment import Execution, Experiment, ModelAtLayer
+from statebridge.models.pair import Pair, pair_devices, same_device
 from statebridge.models.threads import take_usable_processors
 
 REACH_SECONDS = 5.0
@@ -69,11 +69,15 @@ def needs_of(execution: Execution) -> Needs:
     return Needs(1 if on_gpu else torch.get_num_threads(), len(on_gpu))
 
 
-def sent_experiment(experiment: Experiment) -> Experiment:
+def sent_experiment(experiment: Experiment, pair: Pair | None = None) -> Experiment:
     """Return an experiment as an actor reads it.
 
     Folders of models and adapters are absolute paths; an actor sees its own GPUs alone, from
     `cuda:0`.
+
+    Args:
+        experiment: As declared.
+        pair: Its pair, which may have been loaded from elsewhere than the experiment names.
     """
     sender, receiver = pair_devices(experiment.execution)
     apart = not same_device(sender, receiver)
@@ -83,17 +87,19 @@ def sent_experiment(experiment: Experiment) -> Experiment:
         "sender_device": (other if sender.type == "cuda" else "cpu") if apart else None,
     }
     sides = {
-        name: side.model_copy(
-            update={
-                what: str(Path(given).expanduser().resolve())
-                for what, given in (("model", side.model), ("adapter", side.adapter))
-                if given is not None and is_model_folder(given)
-            }
-        )
-        for name, side in (("sender", experiment.sender), ("receiver", experiment.receiver))
+        "sender": _sent_side(experiment.sender, pair.sender.source if pair else None),
+        "receiver": _sent_side(experiment.receiver, pair.receiver.source if pair else None),
     }
     execution = experiment.execution.model_copy(update=devices)
     return experiment.model_copy(update=sides | {"execution": execution})
+
+
+def _sent_side(side: ModelAtLayer, source: ModelAtLayer | None) -> ModelAtLayer:
+    where = (source or side).model_dump(include={"model", "revision", "adapter"})
+    for what in ("model", "adapter"):
+        if where[what] is not None and is_model_folder(where[what]):
+            where[what] = str(Path(where[what]).expanduser().resolve())
+    return side.model_copy(update=where)
 
 
 def import_ray() -> Any:
@@ -218,16 +224,19 @@ def count_workers(ray: Any, execution: Execution, needs: Needs) -> int:
     return int(execution.workers)
 
 
-def check_nodes(ray: Any, experiment: Experiment, needs: Needs) -> dict[str, str]:
+def check_nodes(ray: Any, experiment: Experiment | None, needs: Needs) -> dict[str, str]:
     """Ask each node that may hold an actor for its versions and the pair; return the versions.
 
     Args:
-        experiment: With the folders of its models as absolute paths.
+        ray: The module, connected.
+        experiment: With the folders of its models as absolute paths; None asks for versions alone.
+        needs: What an actor takes.
 
     Raises:
         EnvironmentFault: A node cannot carry out what the driver sends.
     """
     versions = own_versions()
+    models = () if experiment is None else (experiment.sender, experiment.receiver)
     nodes = [node for node in ray.nodes() if needs.fits(node)]
     check = ray.remote(node_fault)
     pinned = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
@@ -236,7 +245,7 @@ def check_nodes(ray: Any, experiment: Experiment, needs: Needs) -> dict[str, str
             num_cpus=0,
             max_retries=0,
             scheduling_strategy=pinned(node_id=node["NodeID"], soft=False),
-        ).remote(versions, (experiment.sender, experiment.receiver))
+        ).remote(versions, models)
         for node in nodes
     ]
     for node, answer in zip(nodes, asked, strict=True):

@@ -1,14 +1,21 @@
-"""A pool of actors: it feeds them items, and gives what a dead one had to others."""
+"""A pool of actors: it feeds them items, and gives what a dead one had to others.
+
+Several threads may have work under way. One at a time is at work itself, with what it shares with
+the others (the models of this process among them): it has the pool's `turn`, and sets it down
+while it waits for an answer.
+"""
 
 from __future__ import annotations
 
 import itertools
 import logging
+import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Any, ClassVar
@@ -25,7 +32,8 @@ from statebridge.engine.cluster.connection import (
 )
 from statebridge.engine.cluster.nodes import node_name
 from statebridge.errors import EnvironmentFault, InputError
-from statebridge.experiment.experiment import Experiment
+from statebridge.experiment.experiment import Execution, Experiment
+from statebridge.models.pair import Pair
 from statebridge.plugins import plugin_texts
 
 TRIES = 3
@@ -41,6 +49,9 @@ LOOK_SECONDS = 10.0
 LOST_SECONDS = 120.0
 """Time that is waited for a node that can hold an actor, once there is none."""
 
+SHARE: ContextVar[str] = ContextVar("share", default="")
+"""Name for which a thread works; actors are shared evenly among the names that have work."""
+
 log = logging.getLogger(__name__)
 
 
@@ -49,13 +60,13 @@ class _Worker:
     """A place in the pool: its actor of the moment, and what that was given."""
 
     actor: Any
-    running: deque[int] = field(default_factory=deque)
-    """Places of the items that it has, the one that it is at first."""
+    running: deque[tuple[_Work, int | None]] = field(default_factory=deque)
+    """Calls that it has, the present one first: work and place of an item, None to open it."""
     failed_loads: int = 0
     """Actors in this place that died before they were ready, one after another."""
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class _Work:
     """One task under way."""
 
@@ -64,6 +75,7 @@ class _Work:
     sent: Any
     """Reference of the task in the object store."""
     items: Iterator[Any]
+    share: str
     given: dict[int, Any] = field(default_factory=dict)
     """Items that are not finished, by place."""
     oldest: int = 0
@@ -72,37 +84,78 @@ class _Work:
     """Items that were taken so far."""
     waiting: deque[int] = field(default_factory=deque)
     tries: Counter[int] = field(default_factory=Counter)
-    pending: dict[Future[Any], tuple[_Worker, int | None]] = field(default_factory=dict)
-    """Answer to each call: whose it is, and the place of its item; None while it opens."""
-    free: dict[_Worker, None] = field(default_factory=dict)
-    """Workers that are ready and have no item, in the order in which they became so."""
-    busy: dict[_Worker, None] = field(default_factory=dict)
-    """The same, of those that have one item."""
+    results: deque[Any] = field(default_factory=deque)
+    """Results that its thread has not taken."""
+    error: Exception | None = None
+    """Reason for which it ends."""
+
+
+class Turn:
+    """A lock that threads get in the order in which they ask for it.
+
+    With a plain one, a thread that sets it down and finds its answer there has it again before
+    those that wait have awoken.
+    """
+
+    def __init__(self) -> None:
+        self._guard, self._line = threading.Lock(), deque[threading.Lock]()
+
+    def acquire(self) -> None:
+        """Wait for the turn."""
+        own = threading.Lock()
+        own.acquire()
+        with self._guard:
+            self._line.append(own)
+            first = len(self._line) == 1
+        if not first:
+            own.acquire()
+
+    def release(self) -> None:
+        """Set the turn down, for the next in line."""
+        with self._guard:
+            self._line.popleft()
+            if self._line:
+                self._line[0].release()
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
 
 class Pool:
     """Actors on a cluster; made by `held_pool`.
 
     What the driver does for an item takes as long for 500 actors as for two.
+
+    Attributes:
+        turn: Held by the thread that made the pool, and by each that calls `work`, except while it
+            waits for an answer.
     """
 
     _held: ClassVar[dict[tuple[Any, ...], tuple[Pool, int]]] = {}
 
     def __init__(
-        self, ray: Any, experiment: Experiment, answers: SimpleQueue[Future[Any]] | None = None
+        self,
+        ray: Any,
+        execution: Execution,
+        experiment: Experiment | None = None,
+        answers: SimpleQueue[Future[Any] | None] | None = None,
     ) -> None:
-        """Check the nodes, start the actors, and let them load the experiment's pair.
+        """Check the nodes, start the actors, and let them load an experiment's pair.
 
         Args:
             ray: The module, connected.
-            experiment: Whose execution says where, and how many.
+            execution: Says where, and how many.
+            experiment: Whose pair the actors load at once, and each node must have.
             answers: Queue in which answers arrive.
         """
         self._ray, self._keys = ray, itertools.count()
-        self._answers: SimpleQueue[Future[Any]] = answers or SimpleQueue()
-        needs = needs_of(experiment.execution)
-        count = count_workers(ray, experiment.execution, needs)
-        sent = sent_experiment(experiment)
+        self._answers: SimpleQueue[Future[Any] | None] = answers or SimpleQueue()
+        needs = needs_of(execution)
+        count = count_workers(ray, execution, needs)
+        sent = None if experiment is None else sent_experiment(experiment)
         versions = check_nodes(ray, sent, needs)
         self._needs = needs
         self._actors = ray.remote(ModelActor).options(
@@ -110,36 +163,67 @@ class Pool:
         )
         self._arguments = (torch.get_num_threads(), versions, plugin_texts())
         self._workers = [_Worker(self._started()) for _ in range(count)]
-        first = ray.put(sent)
-        for worker in self._workers:
-            worker.actor.load.remote(first)
+        self._free: dict[_Worker, None] = dict.fromkeys(self._workers)
+        """Workers that have nothing to do, in the order in which they became so."""
+        self._busy: dict[_Worker, None] = {}
+        """The same, of those that have one item and nothing else."""
+        self._works: list[_Work] = []
+        self._pending: dict[Future[Any], tuple[_Worker, _Work, int | None]] = {}
+        """Answer to each call: whose it is, its work, and the place of its item."""
+        self._under: Counter[str] = Counter()
+        """Items that actors have, by share."""
+        self._served: dict[str, int] = {}
+        """When each share was last given an actor, counted."""
+        self._moments, self._answered = itertools.count(), time.monotonic()
+        self.turn, self._listening = Turn(), Turn()
+        self.turn.acquire()
+        if sent is not None:
+            first = ray.put(sent)
+            for worker in self._workers:
+                worker.actor.load.remote(first)
 
     @property
     def size(self) -> int:
         """Number of workers."""
         return len(self._workers)
 
-    def sent(self, experiment: Experiment) -> Experiment:
+    def sent(self, experiment: Experiment, pair: Pair) -> Experiment:
         """Return an experiment as an actor reads it."""
-        return sent_experiment(experiment)
+        return sent_experiment(experiment, pair)
 
-    def work(self, task: Task, items: Iterable[Any]) -> Iterator[Any]:
+    def work(self, task: Task, items: Iterable[Any]) -> Generator[Any, None, None]:
         """Yield the result of each item, in the order in which they are finished.
 
-        Items are taken as they are needed. One whose actor dies goes to another actor.
+        Items are taken as they are needed. One whose actor dies goes to another actor. What actors
+        have when the iterator is closed they finish for nothing.
 
         Raises:
             StatebridgeError: An item failed `TRIES` times, or no node is left.
         """
         key = f"task {next(self._keys)}"
+        work = _Work(key, task, self._ray.put(task), iter(items), SHARE.get())
+        self._works.append(work)
+        self._answered = time.monotonic()
         try:
-            work = _Work(key, task, self._ray.put(task), iter(items))
             for worker in self._workers:
                 self._open(worker, work)
-            yield from self._results(work)
+            while True:
+                if work.error is not None:
+                    raise work.error
+                unfinished = self._take(work)
+                self._give()
+                if work.results:
+                    yield work.results.popleft()
+                elif unfinished:
+                    self._wait(work)
+                else:
+                    return
         finally:
+            self._works.remove(work)
+            work.given.clear()
+            work.waiting.clear()
+            self._served.pop(key, None)
             for worker in self._workers:
-                worker.running.clear()
                 worker.actor.forget.remote(key)
 
     def close(self) -> None:
@@ -151,36 +235,26 @@ class Pool:
         return self._actors.remote(*self._arguments)
 
     def _open(self, worker: _Worker, work: _Work) -> None:
-        self._ask(worker.actor.open.remote(work.key, work.sent), worker, None, work)
+        self._ask(worker.actor.open.remote(work.key, work.sent), worker, work, None)
 
-    def _ask(self, call: Any, worker: _Worker, place: int | None, work: _Work) -> None:
+    def _ask(self, call: Any, worker: _Worker, work: _Work, place: int | None) -> None:
+        worker.running.append((work, place))
+        self._sort(worker)
         answer: Future[Any] = call.future()
-        work.pending[answer] = worker, place
+        self._pending[answer] = worker, work, place
         answer.add_done_callback(self._answers.put)
 
-    def _results(self, work: _Work) -> Iterator[Any]:
-        answered = time.monotonic()
-        while self._feed(work):
-            try:
-                answer = self._answers.get(timeout=LOOK_SECONDS)
-            except Empty:
-                if time.monotonic() - answered > LOST_SECONDS:
-                    self._check_room(work)
-                continue
-            answered = time.monotonic()
-            # An actor that was given up, or another task, may still answer.
-            worker, place = work.pending.pop(answer, (None, None))
-            if worker is not None and place is None:
-                self._opened(answer, worker, work)
-            elif worker is not None and place is not None:
-                yield from self._finished(answer, worker, place, work)
+    def _sort(self, worker: _Worker) -> None:
+        """Put a worker among the free or the busy ones, or neither."""
+        running = worker.running
+        free, busy = not running, len(running) == 1 and running[0][1] is not None
+        for fits, where in ((free, self._free), (busy, self._busy)):
+            where.pop(worker, None)
+            if fits:
+                where[worker] = None
 
-    def _feed(self, work: _Work) -> bool:
-        """Give items to workers that can take one; return whether any is unfinished.
-
-        A worker gets a second item, so that it need not wait for the driver, where there are
-        enough for all: a last one must not wait behind a long one while another worker is free.
-        """
+    def _take(self, work: _Work) -> bool:
+        """Take the items that a task needs next; return whether any is unfinished."""
         while work.oldest < work.taken and work.oldest not in work.given:
             work.oldest += 1
         limit = work.oldest + AHEAD * self.size
@@ -191,96 +265,145 @@ class Pool:
             work.given[work.taken] = item
             work.waiting.append(work.taken)
             work.taken += 1
-        while work.waiting and (work.free or (work.busy and len(work.waiting) >= self.size)):
-            second = not work.free
-            worker = next(iter(work.busy if second else work.free))
-            del (work.busy if second else work.free)[worker]
-            place = work.waiting.popleft()
-            worker.running.append(place)
-            self._ask(worker.actor.do.remote(work.key, work.given[place]), worker, place, work)
-            if not second:
-                work.busy[worker] = None
         return bool(work.given)
 
-    def _opened(self, answer: Future[Any], worker: _Worker, work: _Work) -> None:
-        try:
-            failure = answer.result()
-        except self._ray.exceptions.RayActorError as death:
-            worker.failed_loads += 1
-            if worker.failed_loads >= TRIES:
-                raise EnvironmentFault(
-                    f"execution.executor ray: an actor died {TRIES} times while it loaded the pair "
-                    f"({_reason(death)}); see the memory of the nodes, and Ray's logs there"
-                ) from None
-            self._replace(worker, work)
-            return
-        except self._ray.exceptions.RayError as unread:
-            raise EnvironmentFault(
-                f"execution.executor ray: an actor cannot read what the driver sends ("
-                f"{_reason(unread)}); install on each node what adds to the experiment here"
-            ) from None
-        if isinstance(failure, Failure):
-            error = failure.error
-            raise type(error)(f"{self._name(failure.node)}: {error}")
-        worker.failed_loads = 0
-        work.free[worker] = None
+    def _give(self) -> None:
+        """Give items to workers that can take one.
 
-    def _finished(
-        self, answer: Future[Any], worker: _Worker, place: int, work: _Work
-    ) -> Iterator[Any]:
+        A worker gets a second item, so that it need not wait for the driver, where there are
+        enough for all: a last one must not wait behind a long one while another worker is free.
+        The turn goes to the share with the fewest items on actors, then to the one that has waited
+        longest.
+        """
+        while asking := [work for work in self._works if work.waiting]:
+            second = not self._free
+            if second and sum(len(work.waiting) for work in asking) < self.size:
+                return
+            worker = next(iter(self._busy if second else self._free), None)
+            if worker is None:
+                return
+            work = min(asking, key=self._place_in_line)
+            self._served[work.share] = self._served[work.key] = next(self._moments)
+            place = work.waiting.popleft()
+            self._under[work.share] += 1
+            call = worker.actor.do.remote(work.key, work.given[place])
+            self._ask(call, worker, work, place)
+
+    def _place_in_line(self, work: _Work) -> tuple[int, int, int]:
+        served = self._served
+        return self._under[work.share], served.get(work.share, -1), served.get(work.key, -1)
+
+    def _wait(self, work: _Work) -> None:
+        """Set the turn down until an answer has arrived, for whichever work, and deal with it."""
+        answer = None
+        self.turn.release()
+        try:
+            with self._listening:
+                if not (work.results or work.error):
+                    answer = self._answers.get(timeout=LOOK_SECONDS)
+        except Empty:
+            if time.monotonic() - self._answered > LOST_SECONDS:
+                self._check_room()
+        finally:
+            self.turn.acquire()
+        if answer is not None:
+            self._answered = time.monotonic()
+            other = self._arrived(answer)
+            self._give()
+            if other not in (None, work):
+                self._answers.put(None)  # its thread may listen, and would not look
+
+    def _arrived(self, answer: Future[Any]) -> _Work | None:
+        """Deal with an answer; return whose it is, None for an actor that was given up."""
+        worker, work, place = self._pending.pop(answer, (None, None, None))
+        if worker is None or work is None:
+            return None
         try:
             result = answer.result()
         except self._ray.exceptions.RayActorError as death:
-            self._buried(death, worker, work)
-            return
-        except self._ray.exceptions.RayError as lost:  # the node that held the result is gone
-            result = Failure(EnvironmentFault(_reason(lost)), "")
-        worker.running.remove(place)
-        work.busy.pop(worker, None)
-        (work.busy if worker.running else work.free)[worker] = None
+            self._buried(worker, _reason(death))
+            return work
+        except self._ray.exceptions.RayError as unread:
+            result = self._lost(_reason(unread), place)
+        worker.running.remove((work, place))
+        self._sort(worker)
+        if place is None:
+            worker.failed_loads = 0
+            if isinstance(result, Failure):
+                where = f"{self._name(result.node)}: " if result.node else ""
+                work.error = type(result.error)(f"{where}{result.error}")
+            return work
+        self._under[work.share] -= 1
         if isinstance(result, Failure):
-            self._tried(place, result.error, self._name(result.node), work)
-            return
-        del work.given[place]
-        yield result
+            self._tried(work, place, result.error, self._name(result.node))
+        elif place in work.given:  # else the work has ended
+            del work.given[place]
+            work.results.append(result)
+        return work
 
-    def _buried(self, death: Exception, worker: _Worker, work: _Work) -> None:
+    def _lost(self, reason: str, place: int | None) -> Failure:
+        if place is not None:  # the node that held the result is gone
+            return Failure(EnvironmentFault(reason), "")
+        return Failure(
+            EnvironmentFault(
+                "execution.executor ray: an actor cannot read what the driver sends ("
+                f"{reason}); install on each node what adds to the experiment here"
+            ),
+            "",
+        )
+
+    def _buried(self, worker: _Worker, reason: str) -> None:
         """Give a dead actor's items to others; the one that it was at counts as tried."""
-        lost = list(worker.running)
-        log.warning("a worker ended (%s); %d unfinished go to others", _reason(death), len(lost))
-        self._replace(worker, work)
-        work.waiting.extendleft(reversed(lost[1:]))
-        self._tried(lost[0], EnvironmentFault(_reason(death)), "an actor that died", work)
+        lost = [(work, place) for work, place in worker.running if place is not None]
+        log.warning("a worker ended (%s); %d unfinished go to others", reason, len(lost))
+        first, at = worker.running[0]
+        self._pending = {call: own for call, own in self._pending.items() if own[0] is not worker}
+        worker.running.clear()
+        for work, place in reversed(lost):
+            self._under[work.share] -= 1
+            if (work, place) != (first, at) and place in work.given:
+                work.waiting.appendleft(place)
+        if at is not None:
+            self._tried(first, at, EnvironmentFault(reason), "an actor that died")
+        else:
+            worker.failed_loads += 1
+            if worker.failed_loads >= TRIES:
+                worker.failed_loads = 0
+                first.error = EnvironmentFault(
+                    f"execution.executor ray: an actor died {TRIES} times while it loaded the pair "
+                    f"({reason}); see the memory of the nodes, and Ray's logs there"
+                )
+        self._ray.kill(worker.actor)
+        worker.actor = self._started()
+        self._sort(worker)
+        for work in self._works:
+            if work.error is None:
+                self._open(worker, work)
 
-    def _tried(self, place: int, error: Exception, where: str, work: _Work) -> None:
+    def _tried(self, work: _Work, place: int, error: Exception, where: str) -> None:
+        if place not in work.given:
+            return
         work.tries[place] += 1
         label = work.task.label(work.given[place])
         if isinstance(error, InputError):  # the same again wherever it is tried
-            raise type(error)(f"{label}: on {where}: {error}")
-        if work.tries[place] >= TRIES:
-            raise type(error)(f"{label}: failed {TRIES} times, at last on {where}: {error}")
-        work.waiting.appendleft(place)
+            work.error = type(error)(f"{label}: on {where}: {error}")
+        elif work.tries[place] >= TRIES:
+            work.error = type(error)(f"{label}: failed {TRIES} times, at last on {where}: {error}")
+        else:
+            work.waiting.appendleft(place)
 
-    def _replace(self, worker: _Worker, work: _Work) -> None:
-        self._ray.kill(worker.actor)
-        # What it was given comes back as errors of a dead actor, which are of no further use.
-        work.pending = {call: own for call, own in work.pending.items() if own[0] is not worker}
-        work.free.pop(worker, None)
-        work.busy.pop(worker, None)
-        worker.running.clear()
-        worker.actor = self._started()
-        self._open(worker, work)
-
-    def _check_room(self, work: _Work) -> None:
-        if work.free or work.busy or any(worker.running for worker in self._workers):
+    def _check_room(self) -> None:
+        has = [[place for _, place in worker.running] for worker in self._workers]
+        if not all(places and set(places) == {None} for places in has):
             return  # a long item
         if any(map(self._needs.fits, self._ray.nodes())):
             return  # a model that loads
-        raise EnvironmentFault(
-            f"execution.executor ray: no node is left that has {self._needs.resources}, since "
-            f"{LOST_SECONDS:g} s; {len(work.given)} items are unfinished; add a node, and start the"
-            " same command again"
-        )
+        for work in self._works:
+            work.error = EnvironmentFault(
+                f"execution.executor ray: no node is left that has {self._needs.resources}, since "
+                f"{LOST_SECONDS:g} s; {len(work.given)} items are unfinished; add a node, and "
+                "start the same command again"
+            )
 
     def _name(self, node_id: str) -> str:
         names = {node["NodeID"]: f"node {node_name(node)}" for node in self._ray.nodes()}
@@ -295,29 +418,32 @@ def _reason(death: Exception) -> str:
 
 
 @contextmanager
-def held_pool(experiment: Experiment) -> Iterator[Pool]:
-    """Give the pool of an experiment's execution; it is closed when its last holder is done.
+def held_pool(execution: Execution, experiment: Experiment | None = None) -> Iterator[Pool]:
+    """Give the pool of an execution; it is closed when its last holder is done.
 
     Within another `held_pool` of the same execution it is the same pool, whose actors keep the
-    models that they have.
+    models that they have; the caller then has the pool's turn.
+
+    Args:
+        execution: Says where, and how many.
+        experiment: Whose pair the actors of a new pool load at once.
 
     Raises:
         EnvironmentFault: No Ray, no cluster, no room, or a node that lacks something.
         ExperimentError: The address is none.
     """
-    execution = experiment.execution
     key = (execution.address, execution.workers, execution.device, execution.sender_device)
-    pool, holders = Pool._held.get(key, (None, 0))
     with ExitStack() as stack:
-        if pool is None:
+        if key not in Pool._held:
             ray = stack.enter_context(connected(execution.address))
-            pool = Pool(ray, experiment)
+            pool = Pool(ray, execution, experiment)
             stack.callback(pool.close)
+            Pool._held[key] = pool, 0
+        pool, holders = Pool._held[key]
         Pool._held[key] = pool, holders + 1
         try:
             yield pool
         finally:
+            holders = Pool._held.pop(key)[1] - 1
             if holders:
                 Pool._held[key] = pool, holders
-            else:
-                del Pool._held[key]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,14 +29,14 @@ class OnRay:
     """Runs groups on the actors of a cluster, as many at a time as there are actors."""
 
     def __init__(self, workload: Workload) -> None:
-        self._task = GroupTask.of(workload)
+        self._task, experiment = GroupTask.of(workload), workload.plan.experiment
         self._held = ExitStack()
-        self._pool: Pool = self._held.enter_context(held_pool(workload.plan.experiment))
+        self._pool: Pool = self._held.enter_context(held_pool(experiment.execution, experiment))
 
     @staticmethod
     def hold(experiment: Experiment) -> AbstractContextManager[Pool]:
         """Start the actors, which load the pair while this process loads its own."""
-        return held_pool(experiment)
+        return held_pool(experiment.execution, experiment)
 
     @staticmethod
     def ready(experiment: Experiment) -> str:
@@ -45,7 +45,8 @@ class OnRay:
 
     def run(self, groups: Iterable[Group]) -> Iterator[FinishedGroup]:
         """Yield each group's results as they arrive; a group whose actor dies goes to another."""
-        return self._pool.work(self._task, groups)
+        # Closed with the executor: a run that stops early must not be given actors any longer.
+        return self._held.enter_context(closing(self._pool.work(self._task, groups)))
 
     def close(self) -> None:
         """End the actors, unless the caller holds them for more."""
@@ -76,7 +77,7 @@ class GroupTask:
             for key, each in workload.translators.items()
         }
         plan = replace(workload.plan, groups=())
-        experiment = sent_experiment(plan.experiment)
+        experiment = sent_experiment(plan.experiment, workload.pair)
         return cls(experiment, plan, translators, pair_facts(workload.pair))
 
     def open(self, pair: Pair) -> Callable[[Group], FinishedGroup]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -262,7 +263,8 @@ def _fitted(
     sets = {each.name: (each.fit, each.corpus) for each in elsewhere}
     items = [(each.name, seed) for each in elsewhere for seed in each.seeds]
     progress("train", 0, len(items))
-    work = actors.work(FitTask(actors.sent(experiment), sets, rows), items)
-    for done, (key, translator) in enumerate(work, start=1):
-        yield key, translator
-        progress("train", done, len(items))
+    task = FitTask(actors.sent(experiment, pair), sets, rows)
+    with closing(actors.work(task, items)) as work:
+        for done, (key, translator) in enumerate(work, start=1):
+            yield key, translator
+            progress("train", done, len(items))

@@ -6,7 +6,7 @@ captures them once and then trains one seed after another, and no states are sen
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -22,10 +22,10 @@ from statebridge.translators import Translator
 class Actors(Protocol):
     """Actors that carry out tasks; `cluster.pool.Pool` is one."""
 
-    def work(self, task: Any, items: Any) -> Iterator[Any]:
+    def work(self, task: Any, items: Any) -> Generator[Any, None, None]:
         """Yield the result of each item, in any order."""
 
-    def sent(self, experiment: Experiment) -> Experiment:
+    def sent(self, experiment: Experiment, pair: Pair) -> Experiment:
         """Return an experiment as an actor reads it."""
 
 

@@ -20,7 +20,7 @@ from statebridge.results.service_records import DoctorAnswer
 from statebridge_server.api.context import Server, ServerState, Submitter, parse_json, read_body
 from statebridge_server.api.problems import RETRY_SECONDS, ProblemError
 from statebridge_server.api.v1.experiments import EXPERIMENT_BODY
-from statebridge_server.api.v1.pairs import most_ready, seen_workers
+from statebridge_server.api.v1.pairs import seen_worker
 from statebridge_server.store.keys import Principal
 from statebridge_server.submission import Submission, check_submission
 
@@ -91,16 +91,13 @@ def _place(server: Server, who: Principal) -> Iterator[None]:
 
 
 def _question(server: Server, checked: Submission) -> bytes:
-    seen = seen_workers(server)
-    worker = most_ready([each for each in seen if each.pairs.get(checked.pair)] or seen)
-    held = worker.pairs.get(checked.pair) or {}
+    held = seen_worker(server).pairs.get(checked.pair) or {}
     receivers = held.get("receiver", [{}])
     question: dict[str, Any] = {
         "settings": server.settings.model_dump(mode="json"),
         "seconds": server.settings.limits.doctor_seconds,
         "experiment": checked.experiment.model_dump(mode="json"),
         "pair": checked.pair,
-        "slot": worker.slot,
         "loaded": any(each.get("dtype") == checked.experiment.dtype for each in receivers),
         "operations_per_second": receivers[0].get("operations_per_second"),
     }

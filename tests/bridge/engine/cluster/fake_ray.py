@@ -29,7 +29,7 @@ class FakeActor:
     def __init__(self, ray: FakeRay) -> None:
         self.ray, self.alive = ray, True
         self.calls: deque[tuple[Future[Any], str, tuple[Any, ...]]] = deque()
-        self.ready: Callable[[Any], Any] | None = None
+        self.ready: dict[str, Callable[[Any], Any]] = {}
 
     def __getattr__(self, method: str) -> Any:
         return SimpleNamespace(remote=lambda *arguments: self._queued(method, arguments))
@@ -61,10 +61,9 @@ class FakeActor:
 
     def _answer(self, method: str, arguments: tuple[Any, ...]) -> Any:
         if method == "open":
-            self.ready = arguments[1].open(self)
+            self.ready[arguments[0]] = arguments[1].open(self)
         if method == "do":
-            assert self.ready is not None
-            return self.ready(arguments[1])
+            return self.ready[arguments[0]](arguments[1])
         return None
 
 

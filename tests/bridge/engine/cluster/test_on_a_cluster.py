@@ -72,7 +72,8 @@ def cluster() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def pool(cluster: Any) -> Iterator[Pool]:
-    with held_pool(_experiment(**ON_RAY)) as found:
+    experiment = _experiment(**ON_RAY)
+    with held_pool(experiment.execution, experiment) as found:
         yield found
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from statebridge.engine.cluster import pool as pools
 from statebridge.engine.cluster.actor import Failure
-from statebridge.engine.cluster.pool import AHEAD, TRIES, Pool
+from statebridge.engine.cluster.pool import AHEAD, SHARE, TRIES, Pool
 from statebridge.errors import EnvironmentFault, NumericError
 from statebridge.experiment import Experiment
 from tests.bridge.engine.cluster.fake_ray import Death, FakeActor, FakeQueue, FakeRay, RayError
@@ -55,7 +58,7 @@ def make_pool(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pool]:
 
     def make(ray: FakeRay, workers: int = 3) -> Pool:
         monkeypatch.setattr(pools, "count_workers", lambda *_: workers)
-        return Pool(ray, EXPERIMENT, FakeQueue(ray))  # type: ignore[arg-type]
+        return Pool(ray, EXPERIMENT.execution, EXPERIMENT, FakeQueue(ray))  # type: ignore[arg-type]
 
     return make
 
@@ -187,3 +190,69 @@ def test_actors_serve_one_task_after_another(make_pool: Callable[..., Pool]) -> 
     assert len(ray.actors) == pool.size
     pool.close()
     assert not any(actor.alive for actor in ray.actors)
+
+
+def _shared(pool: Pool, share: str, task: Doubling, items: range) -> Iterator[int]:
+    token = SHARE.set(share)
+    results = pool.work(task, items)
+    first = next(results)
+    SHARE.reset(token)
+    yield first
+    yield from results
+
+
+def test_shares_get_actors_evenly_however_much_one_has(make_pool: Callable[..., Pool]) -> None:
+    pool, all_there = make_pool(FakeRay()), threading.Barrier(5)
+    begun: list[str] = []
+
+    def run(share: str) -> None:
+        task = Doubling(at_all=lambda actor, item: begun.append(share))
+        all_there.wait()
+        with pool.turn:
+            assert len(list(_shared(pool, share, task, range(120)))) == 120
+
+    with ThreadPoolExecutor(4) as threads:
+        ended = threads.map(run, ["ann", "ann", "ann", "ben"])
+        all_there.wait()
+        time.sleep(0.05)  # until they wait for this thread's turn
+        pool.turn.release()
+        list(ended)
+    last = max(place for place, share in enumerate(begun) if share == "ben")
+    # By turns of the experiments it would be 360; what remains is how threads happen to be woken.
+    assert 60 < begun[:last].count("ann") < 180
+
+
+def test_work_that_fails_or_stops_leaves_the_others_their_rows(
+    make_pool: Callable[..., Pool],
+) -> None:
+    pool = make_pool(FakeRay(3))
+    fails = _shared(pool, "ann", Doubling(at_3=_dies), range(100))
+    stops = _shared(pool, "ben", Doubling(), range(100))
+    goes_on = _shared(pool, "cle", Doubling(), range(100))
+    found = [next(goes_on), next(goes_on)]
+    next(stops)
+    with pytest.raises(EnvironmentFault, match=r"^item 3: failed 3 times"):
+        list(fails)
+    stops.close()  # type: ignore[attr-defined]
+    assert sorted([*found, *goes_on]) == [2 * item for item in range(100)]
+    assert sorted(pool.work(Doubling(), range(4))) == [0, 2, 4, 6]
+
+
+def test_threads_take_turns_and_each_has_its_own_results(make_pool: Callable[..., Pool]) -> None:
+    pool = make_pool(FakeRay())
+    pool.turn.release()
+    inside, found = [0], {}
+
+    def run(name: int) -> None:
+        with pool.turn:
+            results = []
+            for result in pool.work(Doubling(), range(name, 300, 3)):
+                inside[0] += 1
+                assert inside[0] == 1
+                results.append(result)
+                inside[0] -= 1
+            found[name] = sorted(results)
+
+    with ThreadPoolExecutor(3) as threads:
+        list(threads.map(run, range(3)))
+    assert found == {name: [2 * item for item in range(name, 300, 3)] for name in range(3)}
