@@ -36,7 +36,7 @@ ELSEWHERE = (
 )
 
 
-OF_TAUGHT_MODELS = ("taught-channels", "taught-itself", "taught-two-senders")
+OF_TAUGHT_MODELS = ("taught-channels", "taught-itself", "taught-two-senders", "taught-state-deltas")
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -108,6 +108,8 @@ def _on_the_tiny_pair(words: list[str]) -> list[str]:
             less |= {f"translators.sets.{name}.fit.corpus.generate.rows": 20 for name in sets}
         elif any("two-senders" in word for word in words):
             less["conditions"] = "[question_only, kv_two, latent_chain]"
+        elif any("state-deltas" in word for word in words):
+            less["conditions"] = "[question_only, sent_text, deltas, deltas_random]"
         else:
             less["conditions"] = (
                 "[question_only, kv_all, latent, latents_moved, vocab_last, cipher]"

@@ -20,6 +20,7 @@ from statebridge.channels.prepend import (
     check_lengths,
     check_steps,
 )
+from statebridge.channels.state_deltas import check_deltas, sent_text
 from statebridge.channels.workload import Workload
 from statebridge.errors import PairError, TranslatorError
 from statebridge.experiment.cells import Cell
@@ -54,8 +55,9 @@ class SoftTokenChannel:
             declared = _declared(cell)
             if declared.by == "resampler":
                 _check_resampler(workload, cell)
-            elif declared.by == "cipher":
+            elif declared.by in ("cipher", "text"):
                 _check_vocabulary(workload, declared)
+                check_deltas(workload, cell)
             else:
                 shared_tokens(workload.pair.sender, workload.pair.receiver)
             check_lengths(workload, cell, partial(_most, workload, cell))
@@ -72,9 +74,12 @@ class SoftTokenChannel:
         def alike(cell: Cell) -> Hashable:
             translates = cell.condition.translates
             key = work.plan.translator_key(cell) if translates else None
-            return _declared(cell), cell.condition.source_positions, key
+            drawn = cell.seed if cell.condition.deltas is not None else None
+            return _declared(cell), cell.condition.source_positions, key, drawn
 
         def read(cell: Cell, turns: Sequence[Turns]) -> Vectors:
+            if _declared(cell).by == "text" and cell.condition.senders is None:
+                return sent_text(work, cell, turns)
             # Each of several senders reads its part alone.
             return Vectors.joined([_vectors(work, cell, each) for each in zip(*turns, strict=True)])
 
@@ -106,9 +111,11 @@ def _most(work: Workload, cell: Cell, row: int) -> int:
     declared, turns = _declared(cell), work.plan.turns(cell, row)
     if declared.by == "resampler":
         return int(work.translators[work.plan.translator_key(cell)].options["vectors"])
-    if declared.by == "cipher":
+    if declared.by in ("cipher", "text"):
         for prompt in turns:
             check_steps(work, cell, row, len(prompt), declared.most)
+        if cell.condition.senders is None:
+            return declared.most
         return declared.most * len(turns)
     return len(turns) if cell.condition.source_positions == "last" else sum(map(len, turns))
 
@@ -134,7 +141,7 @@ def _check_vocabulary(work: Workload, declared: SoftTokens) -> None:
     if sender.tokenizer.get_vocab() != receiver.tokenizer.get_vocab():
         raise PairError(
             f"{sender.name} and {receiver.name} have different tokenizers, and soft_tokens by "
-            "cipher needs one vocabulary; use by: vocab"
+            f"{declared.by} needs one vocabulary; use by: vocab"
         )
     if declared.embedding == "sender" and sender.width != receiver.width:
         raise PairError(
@@ -154,6 +161,8 @@ def _vectors(work: Workload, cell: Cell, prompts: Sequence[TokenIds]) -> Vectors
         vectors: torch.Tensor = translator.map(sent, batch.mask.to(receiver.device))
         norm = mean_norm(input_vectors(receiver))
         return Vectors(rescaled(vectors, norm), (vectors.shape[1],) * len(prompts))
+    if declared.by == "text":
+        return sent_text(work, cell, [(prompt,) for prompt in prompts])
     if declared.by == "cipher":
         of = sender if declared.embedding == "sender" else receiver
         table = input_vectors(of).float().to(sender.device)

@@ -31,6 +31,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from statebridge.experiment.declared import NO_BOOLEAN, NameIn
 from statebridge.experiment.message import (
+    Deltas,
     Fusing,
     Layers,
     LayerShare,
@@ -252,16 +253,7 @@ class Condition(BaseModel):
             raise ValueError(
                 "senders goes with operator: append and source sender or shuffled_sender"
             )
-        if self.senders.topology == "chain" and self.site != "kv":
-            raise ValueError(
-                "senders in a chain go with site: kv: a sender reads keys and values as they are, "
-                "and vectors are made for the receiver; use topology: hierarchy"
-            )
-        if self.senders.topology == "chain" and self.layers not in (None, "all"):
-            raise ValueError(
-                "senders in a chain read all layers of each other; leave layers out, or use "
-                "topology: hierarchy"
-            )
+        self.senders.check_message(self.site, self.layers, self.deltas)
 
     def _check_fuse(self) -> None:
         if self.site != "kv" or self.weight != 1.0 or self.match_norm:
@@ -329,7 +321,8 @@ class Condition(BaseModel):
     def seeded(self) -> bool:
         """Whether the condition differs between seeds (through a translator or a draw)."""
         drawn = isinstance(self.layers, LayerShare) and self.layers.by == "random"
-        return self.source_facts.seeded or drawn or self.latent_seeded
+        noise = self.deltas is not None and self.deltas.of == "random"
+        return self.source_facts.seeded or drawn or noise or self.latent_seeded
 
     @property
     def latent_seeded(self) -> bool:
@@ -380,7 +373,14 @@ class Condition(BaseModel):
     def carries_sender(self) -> bool:
         """Whether what is written are the sender's states of the row itself."""
         fused = self.fuse is None or self.fuse.carries
-        return self.source_facts.role == "channel" and self.sender_context is None and fused
+        drawn = self.deltas is not None and self.deltas.of == "random"
+        own = self.source_facts.role == "channel" and self.sender_context is None
+        return own and fused and not drawn
+
+    @property
+    def deltas(self) -> Deltas | None:
+        """Additions at the tokens of a text that is sent."""
+        return None if self.soft_tokens is None else self.soft_tokens.deltas
 
     @property
     def sends_message(self) -> bool:

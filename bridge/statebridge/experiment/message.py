@@ -104,6 +104,43 @@ class Senders(BaseModel):
             )
         return self
 
+    def check_message(self, site: str | None, layers: Layers | None, deltas: Deltas | None) -> None:
+        """Refuse what several senders cannot send.
+
+        Raises:
+            ValueError: States what would be right.
+        """
+        if deltas is not None:
+            raise ValueError("senders goes without deltas; leave one of the two out")
+        if self.topology == "chain" and site != "kv":
+            raise ValueError(
+                "senders in a chain go with site: kv: a sender reads keys and values as they are, "
+                "and vectors are made for the receiver; use topology: hierarchy"
+            )
+        if self.topology == "chain" and layers not in (None, "all"):
+            raise ValueError(
+                "senders in a chain read all layers of each other; leave layers out, or use "
+                "topology: hierarchy"
+            )
+
+
+class Deltas(BaseModel):
+    """State deltas on the sender's text (SDE, arXiv 2506.19209).
+
+    At token i of the text, the sender's output of a layer less its output at the token before, is
+    added to the receiver's output of the same layer. The token before the first is the last of the
+    prompt. The published code reads the last layer behind the final norm; here it is the block's
+    output.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    layers: Annotated[tuple[Annotated[int, NO_BOOLEAN], ...], Field(min_length=1, max_length=3)]
+    """One to three layers, the same in both models; negative ones count from the end."""
+    of: Literal["differences", "states", "random"] = "differences"
+    """`states` adds the states themselves; `random` noise of each difference's norm, drawn by the
+    seed."""
+
 
 class SoftTokens(BaseModel):
     """Vectors that the receiver reads in place of tokens: mixtures of its input vectors.
@@ -112,27 +149,34 @@ class SoftTokens(BaseModel):
     vocabularies have by the sender's probabilities of the next token, and rescales to the mean
     norm of the receiver's input vectors. `cipher` (arXiv 2310.06272) lets the sender write: at each
     step the mixture is read next, in place of a token, until the nearest token by cosine is an end
-    token. `resampler` gives the outputs of a trained map of that kind.
+    token. `resampler` gives the outputs of a trained map of that kind. `text` is the
+    sender's greedy text, token by token, of one vocabulary; `deltas` of its states may be on it.
     """
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
 
-    by: Literal["vocab", "cipher", "resampler"]
+    by: Literal["vocab", "cipher", "resampler", "text"]
     temperature: Annotated[float, Field(gt=0), NO_BOOLEAN] = 1.0
     """Divides the logits before the softmax; near 0 a vector is that of the likeliest token."""
     steps: Annotated[int, Field(ge=1, le=1000), NO_BOOLEAN] | None = None
-    """For `cipher`: most vectors; 24 by default."""
+    """For `cipher` and `text`: most vectors; 24 by default."""
     embedding: Literal["receiver", "sender"] = "receiver"
     """For `cipher`: whose input vectors the receiver gets mixtures of."""
+    deltas: Deltas | None = None
+    """For `text`: what is added at the text's tokens. A shuffled source then adds another row's, on
+    the row's own text."""
 
     @model_validator(mode="after")
     def _of_one_kind(self) -> SoftTokens:
-        if self.by == "resampler" and self.temperature != 1.0:
+        if self.by in ("resampler", "text") and self.temperature != 1.0:
             raise ValueError("temperature goes with by: vocab or by: cipher")
-        if self.by != "cipher" and (self.steps is not None or self.embedding != "receiver"):
-            raise ValueError("steps and embedding go with by: cipher")
+        if self.deltas is not None and self.by != "text":
+            raise ValueError("deltas goes with by: text")
+        steps = self.steps is not None and self.by != "text"
+        if self.by != "cipher" and (steps or self.embedding != "receiver"):
+            raise ValueError("steps and embedding go with by: cipher (steps with by: text too)")
         return self
 
     @property

@@ -259,6 +259,11 @@ def _in_front(
     if condition.soft_tokens is not None:
         if condition.soft_tokens.by == "resampler":
             return costs.resampled(*lengths[:3], layer, lengths[3])
+        if condition.soft_tokens.by == "text":
+            sent, read, new, tokens = lengths
+            # The step that ends the text is one more.
+            own = costs.generation("sender", sent, tokens + 1)
+            return own, costs.generation("receiver", tokens + read, new)
         return costs.soft_tokens(*lengths, condition.soft_tokens.by == "cipher")
     whole = len(_known(row, "message_layers"))
     rollout = condition.rollout

@@ -229,7 +229,10 @@ class Plan:
         """Return the ids of all turns of senders of what a row gets in a cell."""
         senders = cell.condition.senders
         if senders is None:
-            return (self.sent(cell, row),)
+            if cell.condition.deltas is None or not cell.condition.shuffled:
+                return (self.sent(cell, row),)
+            # The row's own text, with what another row's has on it.
+            return self.prompts.sent(cell.condition.sender_context, row), self.sent(cell, row)
         deal = senders.count, cell.condition.sender_context
         return self.prompts.dealt[deal][self.origin(cell, row)] * senders.rounds
 

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from statebridge.experiment.conditions import Condition, DeclaredCondition, Positions, Prompt
-from statebridge.experiment.message import Fusing, LayerShare, Rollout, Senders
+from statebridge.experiment.message import Deltas, Fusing, LayerShare, Rollout, Senders
 
 _ALONE: dict[Prompt, str] = {
     "task": "the receiver alone, which reads context and question",
@@ -33,6 +33,7 @@ _OPERATORS = {"mean": "averaged with the receiver's own", "sum": "summed with th
 _SOFT_TOKENS = {
     "vocab": "next-token probabilities, as mixtures of the receiver's input vectors",
     "cipher": "text, written in mixtures of input vectors in place of tokens",
+    "text": "text, token by token",
     "resampler": "states, resampled into vectors in place of tokens",
 }
 _LATENT_MAPS = {
@@ -103,6 +104,12 @@ def _senders_words(senders: Senders) -> str:
     )
 
 
+def _delta_words(condition: Condition, deltas: Deltas) -> str:
+    of = {"differences": "state deltas", "states": "states", "random": "noise"}[deltas.of]
+    whose = "another row's " if condition.shuffled else ""
+    return f"the sender's text, token by token, with {whose}{of} on it"
+
+
 def place_words(positions: Positions) -> str:
     """Return where a condition writes, in words."""
     return _PLACES[positions] if isinstance(positions, str) else f"at positions {list(positions)}"
@@ -113,6 +120,8 @@ def _content(condition: Condition) -> str:
     if condition.soft_tokens is not None:
         words = f"{whose} {_SOFT_TOKENS[condition.soft_tokens.by]}"
         last = condition.source_positions == "last"
+        if condition.deltas is not None:
+            return _delta_words(condition, condition.deltas)
         return f"{words}, of the last token alone" if last else words
     if condition.operator == "fuse":
         return _fused_words(whose, condition.fuse or Fusing())

@@ -15,12 +15,17 @@ ROWS = [row for row in mixed_rows(90, seed=6) if len(row["context"].split()) > 1
 CHAIN = {"count": 2, "topology": "chain"}
 SOFT = {"site": "embedding", "soft_tokens": {"by": "vocab"}}
 CIPHER = {"site": "embedding", "soft_tokens": {"by": "cipher", "steps": 3}}
+STEPWISE: dict[str, Any] = {"rel": 1e-3, "abs": 1e-3}
 POINTS: dict[str, dict[str, Any]] = {
     "all": {},
     "short": {"layers": [2]},
     "latent": {"rollout": {"steps": 1}},
     "soft": SOFT,
     "written": CIPHER,
+    "deltas": {
+        "site": "embedding",
+        "soft_tokens": {"by": "text", "steps": 3, "deltas": {"layers": [1]}},
+    },
     "two": {"senders": {"count": 2}, "reposition": "rotate"},
     "chain": {"senders": CHAIN},
 }
@@ -52,5 +57,7 @@ def test_a_row_alone_is_the_row_among_others(family: str, count: int) -> None:
         for key, row in _run(family, count, together).items():
             assert row.token_ids == alone[key].token_ids, (together, key)
             assert row.message_positions == alone[key].message_positions
-            expected = pytest.approx(alone[key].gold_logprob, **CLOSE)
+            # What is read step after step multiplies a rounding error in random weights.
+            close = STEPWISE if key[0] in ("my_latent", "my_written") else CLOSE
+            expected = pytest.approx(alone[key].gold_logprob, **close)
             assert row.gold_logprob == expected, (together, key)

@@ -113,6 +113,16 @@ def test_fused_caches_have_their_controls(preset: str, own: str, private: bool) 
     assert {c.private for name, c in of.items() if name.startswith("fused")} == {private}
 
 
+def test_state_deltas_have_their_controls() -> None:
+    of = {condition.name: condition for condition in PRESETS["state-deltas"]}
+    twins = [of[f"deltas_{end}"] for end in ("shuffled", "null", "neutral", "random")]
+    assert {twin.role for twin in twins} == {"control"}
+    assert of["deltas"].is_shuffled_twin(twins[0])
+    assert of["sent_text"].is_shuffled_twin(of["sent_text_shuffled"])
+    assert of["deltas"].role == of["sent_text"].role == of["deltas_states"].role == "channel"
+    assert of["deltas_random"].seeded
+
+
 def test_two_senders_have_the_controls_of_one() -> None:
     of = {condition.name: condition for condition in PRESETS["two-senders"]}
     for own in ("kv_two", "kv_two_moved", "kv_chain", "kv_debate", "latent_chain"):
@@ -128,7 +138,17 @@ def test_two_senders_have_the_controls_of_one() -> None:
 def test_the_presets_are_the_published_and_the_private_ones() -> None:
     private = {"private", "private-all", "activations", "positive-control"}
     strict = {"published-strict", "private-strict", "activations-strict"}
-    in_front = {"kv", "kv-map", "two-senders", "fuse", "fuse-private", *KV, *LATENTMAS, *SOFT}
+    in_front = {
+        "kv",
+        "kv-map",
+        "two-senders",
+        "state-deltas",
+        "fuse",
+        "fuse-private",
+        *KV,
+        *LATENTMAS,
+        *SOFT,
+    }
     assert set(PRESETS) == {"published", *strict, *private, *in_front}
     names = {preset: [c.name for c in conditions] for preset, conditions in PRESETS.items()}
     assert names["published"] == list(PUBLISHED)
@@ -164,7 +184,7 @@ def test_the_presets_are_the_published_and_the_private_ones() -> None:
         prepended |= set(found)
     others = (*LATENTMAS, "fuse", "fuse-private")
     prepended |= {name for preset in others for name in names[preset]} - set(bounds)
-    prepended |= set(names["two-senders"]) - set(bounds)
+    prepended |= {*names["two-senders"], *names["state-deltas"]} - set(bounds)
     known = {*PUBLISHED, STRICT, *PRIVATE, *FURTHER, *ACTIVATIONS, *elsewhere, *prepended}
     assert set(CONDITIONS) == {*known, "debate", "fused_self"}
     published = (CONDITIONS[name] for name in (*PUBLISHED, STRICT))

@@ -76,7 +76,7 @@ def _message_bound(workload: Workload, cell: Cell) -> int:
         return 0
     soft, senders = condition.soft_tokens, condition.senders
     turns = 1 if senders is None else senders.count * senders.rounds
-    if soft is not None and soft.by == "cipher":
+    if soft is not None and soft.by in ("cipher", "text"):
         return soft.most * turns
     if soft is not None and soft.by == "resampler":
         return int(workload.translators[workload.plan.translator_key(cell)].options["vectors"])

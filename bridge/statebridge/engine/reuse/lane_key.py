@@ -92,7 +92,7 @@ class LaneKeys:
         if condition.reads_sender:
             own = prompts.sent(condition.sender_context, row)
             parts["sent"] = [len(own), work.plan.sent(cell, row)]
-            if condition.senders is not None:
+            if condition.senders is not None or condition.deltas is not None:
                 parts["turns"] = work.plan.turns(cell, row)
             if condition.shuffled:
                 origin = work.plan.donor(cell, row)

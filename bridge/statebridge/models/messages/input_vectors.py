@@ -6,8 +6,9 @@ input vector of the embedding's mean norm, and read as the next input.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -205,14 +206,19 @@ class Vectors:
     Attributes:
         values: (rows, positions, width), padded on the left.
         lengths: Number of real positions of each row.
+        added: What is added to the output of some blocks, by block, (rows, positions, width).
+        position_bytes: Bytes of a position as it was sent; None for those of its vector.
     """
 
     values: torch.Tensor
     lengths: tuple[int, ...]
+    added: Mapping[int, torch.Tensor] = field(default_factory=dict)
+    position_bytes: int | None = None
 
     def to(self, device: torch.device) -> Vectors:
         """Return the same on another device."""
-        return Vectors(self.values.to(device), self.lengths)
+        added = {block: states.to(device) for block, states in self.added.items()}
+        return replace(self, values=self.values.to(device), added=added)
 
     @property
     def mask(self) -> torch.Tensor:
@@ -228,27 +234,75 @@ class Vectors:
             return messages[0]
         lengths, places = in_order([each.mask for each in messages])
         every = torch.cat([each.values for each in messages], dim=1)
-        return cls(every.gather(1, places[..., None].expand(-1, -1, every.shape[2])), lengths)
+        values = every.gather(1, places[..., None].expand(-1, -1, every.shape[2]))
+        return cls(values, lengths, position_bytes=messages[0].position_bytes)
 
     def select(self, rows: Sequence[int]) -> Vectors:
         """Return some rows, padded to the longest of them."""
         lengths = tuple(self.lengths[row] for row in rows)
         start = self.values.shape[1] - max(lengths)
-        return Vectors(self.values[list(rows), start:], lengths)
+        added = {block: states[list(rows), start:] for block, states in self.added.items()}
+        values = self.values[list(rows), start:]
+        return Vectors(values, lengths, added, self.position_bytes)
 
 
 def read_vectors(model: TracedModel, message: Vectors) -> KeyValues:
     """Return the keys and values of messages that a model reads at positions from 0."""
     lengths, values = message.lengths, message.values.to(model.dtype)
-    sent = tuple(values.shape[2] * values.element_size() * length for length in lengths)
+    each = message.position_bytes
+    each = values.shape[2] * values.element_size() if each is None else each
+    sent = tuple(each * length for length in lengths)
     if max(lengths) == 0:
         # Nothing is read, but a message has keys and values of no position.
         nothing = values.new_zeros((len(lengths), 1, values.shape[2]))
         read = read_vectors(model, Vectors(nothing, (1,) * len(lengths)))
         return replace(read.last(0), payload=sent)
     reader = VectorReader(model, message.mask.to(values.device))
-    reader.read(inputs_embeds=values)
+    with adding(model, message.added):
+        reader.read(inputs_embeds=values)
     return replace(reader.key_values, payload=sent)
+
+
+@contextmanager
+def adding(model: TracedModel, added: Mapping[int, torch.Tensor]) -> Iterator[None]:
+    """Add states, (rows, positions, width), to the outputs of some blocks."""
+
+    def hook_of(states: torch.Tensor) -> Callable[[Any, Any, Any], Any]:
+        def hook(_module: Any, _inputs: Any, output: Any) -> Any:
+            own = output[0] if isinstance(output, tuple) else output
+            new = own + states.to(own.dtype)
+            return (new, *output[1:]) if isinstance(output, tuple) else new
+
+        return hook
+
+    handles = [
+        model.module.get_submodule(model.block_paths[block]).register_forward_hook(hook_of(states))
+        for block, states in added.items()
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def write_tokens(model: TracedModel, batch: TokenBatch, steps: int) -> list[tuple[int, ...]]:
+    """Return the tokens that a model writes greedily after prompts, before an end token."""
+    ends = torch.tensor(model.end_ids, dtype=torch.int64, device=batch.ids.device)
+    reader = VectorReader(model, batch.mask)
+    states = reader.read(input_ids=batch.ids)[:, -1]
+    going = torch.ones(len(batch.lengths), dtype=torch.bool, device=batch.ids.device)
+    written: list[list[int]] = [[] for _ in batch.lengths]
+    for _ in range(steps):
+        tokens = next_token_logits(model, states).argmax(dim=-1)
+        going = going & ~torch.isin(tokens, ends)
+        if not bool(going.any()):
+            break
+        for row, (on, token) in enumerate(zip(going.tolist(), tokens.tolist(), strict=True)):
+            if on:
+                written[row].append(token)
+        states = reader.read(input_ids=tokens[:, None])[:, -1]
+    return [tuple(tokens) for tokens in written]
 
 
 def next_token_logits(model: TracedModel, states: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,110 @@
+"""State deltas on the sender's text: SDE (arXiv 2506.19209).
+
+The receiver reads the sender's tokens in front of its prompt. At each of them the change of the
+sender's states from the token before is added to its own at the same layers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+
+from statebridge.channels.workload import Workload
+from statebridge.errors import ExperimentError, PairError
+from statebridge.experiment.cells import Cell
+from statebridge.experiment.message import Deltas
+from statebridge.models.messages.input_vectors import Vectors, input_vectors, write_tokens
+from statebridge.runs.plan import TokenIds, Turns
+
+ID_BYTES = 4
+"""Bytes of a token's id as it is sent."""
+
+
+def check_deltas(work: Workload, cell: Cell) -> None:
+    """Refuse layers that a model lacks, and states of another width.
+
+    Raises:
+        ExperimentError: A layer is out of range.
+        PairError: The widths differ.
+    """
+    deltas, sender, receiver = cell.condition.deltas, work.pair.sender, work.pair.receiver
+    if deltas is None:
+        return
+    depth = min(len(sender.block_paths), len(receiver.block_paths))
+    for layer in deltas.layers:
+        if not -depth <= layer < depth:
+            raise ExperimentError(
+                f"condition {cell.condition.name}: deltas at layer {layer} are out of range; both "
+                f"models have {depth} blocks at least, 0 to {depth - 1} (or -{depth} to -1)"
+            )
+    if sender.width != receiver.width:
+        raise PairError(
+            f"condition {cell.condition.name}: deltas of width {sender.width} do not fit a "
+            f"receiver of width {receiver.width}; use models of one width"
+        )
+
+
+def sent_text(work: Workload, cell: Cell, turns: Sequence[Turns]) -> Vectors:
+    """Return the sender's texts as the receiver's input vectors, with what is added on them.
+
+    Args:
+        turns: The prompt of each row's text, and, where they are another row's, of its deltas.
+    """
+    sender, receiver, soft = work.pair.sender, work.pair.receiver, cell.condition.soft_tokens
+    assert soft is not None  # noqa: S101 - a condition of this channel has it
+    prompts = list(dict.fromkeys(prompt for each in turns for prompt in each))
+    texts = dict(zip(prompts, write_tokens(sender, sender.pack(prompts), soft.most), strict=True))
+    table = input_vectors(receiver)
+    written = [texts[each[0]] for each in turns]
+    lengths = tuple(map(len, written))
+    values = table.new_zeros((len(written), max(lengths), table.shape[1]))
+    for row, tokens in enumerate(written):
+        if tokens:
+            values[row, -len(tokens) :] = table[list(tokens)]
+    if soft.deltas is None:
+        return Vectors(values, lengths, position_bytes=ID_BYTES)
+    added = {}
+    found = _changes(work, soft.deltas, cell.seed, {each[-1]: texts[each[-1]] for each in turns})
+    for layer, of_prompt in found.items():
+        states = torch.zeros((len(written), max(lengths), sender.width), device=values.device)
+        for row, each in enumerate(turns):
+            # Another row's text may be longer or shorter: its first tokens meet the first.
+            count = min(lengths[row], len(of_prompt[each[-1]]))
+            start = states.shape[1] - lengths[row]
+            states[row, start : start + count] = of_prompt[each[-1]][:count].to(values.device)
+        added[layer] = states
+    state_bytes = sender.width * sender.dtype.itemsize
+    return Vectors(values, lengths, added, ID_BYTES + len(added) * state_bytes)
+
+
+def _changes(
+    work: Workload, deltas: Deltas, seed: int | None, texts: dict[TokenIds, TokenIds]
+) -> dict[int, dict[TokenIds, torch.Tensor]]:
+    """Return what is added at each token of some texts, (tokens, width), by layer and prompt."""
+    sender = work.pair.sender
+    layers = sorted({layer % len(sender.block_paths) for layer in deltas.layers})
+    batch = sender.pack([(*prompt, *text) for prompt, text in texts.items()])
+    found: dict[int, dict[TokenIds, torch.Tensor]] = {}
+    for layer, states in zip(layers, sender.capture_layers(batch, layers), strict=True):
+        found[layer] = {}
+        for (prompt, text), of_row in zip(texts.items(), states.float(), strict=True):
+            read = of_row[of_row.shape[0] - len(text) - 1 :]
+            change = read[1:] - read[:-1]
+            if deltas.of == "states":
+                change = read[1:]
+            if deltas.of == "random":
+                change = _noise(f"{seed} {layer} {prompt}", change)
+            found[layer][prompt] = change
+    return found
+
+
+def _noise(key: str, like: torch.Tensor) -> torch.Tensor:
+    """Return noise of the same norm at each position, the same for a row in every batch."""
+    number = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") >> 1
+    generator = torch.Generator().manual_seed(number)
+    drawn = torch.randn(like.shape, generator=generator).to(like.device)
+    norms = like.norm(dim=-1, keepdim=True)
+    noise: torch.Tensor = drawn / drawn.norm(dim=-1, keepdim=True) * norms
+    return noise
