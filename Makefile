@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
-.PHONY: demo test test-quick test-real test-ndif test-soak bench-quick check format docs clean
+.PHONY: demo test test-quick test-real test-ndif test-soak bench-quick check check-families format docs clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) scripts/install.py $(VENV)
@@ -36,6 +36,9 @@ check: $(READY)  ## format, lint, types, English
 	$(BIN)/ruff check bridge client server tests benchmarks scripts
 	$(BIN)/mypy
 	$(BIN)/python scripts/check_english.py
+
+check-families: $(READY)  ## opt-in: a tiny model of every causal architecture; writes docs/families.md
+	HF_HUB_OFFLINE=1 $(BIN)/python -m scripts.check_families --out docs/families.md
 
 docs: $(READY)  ## the documentation as a site in site/; fails at a broken link
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -54,8 +54,10 @@ ARROWS: dict[str, str] = {
         "translators channels"
     ),
     "actions": "errors progress experiment tasks results stats models translators engine",
+    # It keeps rows that are given in memory as a file of the run's directory.
     "run": (
-        "errors progress experiment scoring results stats validation tables report engine actions"
+        "errors progress experiment data scoring runs results stats validation tables report "
+        "engine actions"
     ),
     "commands": (
         "errors progress plugins experiment data tasks scoring results stats validation audit "

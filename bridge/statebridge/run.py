@@ -9,7 +9,7 @@ needs torch, so results can be read on any machine.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from statebridge.experiment.reading.given import ExperimentLike
     from statebridge.models.pair import Pair
     from statebridge.progress import ShowProgress
-    from statebridge.records import Direction, ResultSet
+    from statebridge.records import DatasetRow, Direction, ResultSet
     from statebridge.scoring import ConditionScore
     from statebridge.stats import Comparison, Mode
     from statebridge.tables.formats import TableFormat
@@ -353,6 +353,7 @@ def run(
     out: str | Path,
     overrides: Mapping[str, Any] | None = None,
     *,
+    rows: Iterable[DatasetRow | Mapping[str, Any]] | None = None,
     pair: Pair | None = None,
     progress: bool | ShowProgress = True,
 ) -> Run:
@@ -364,6 +365,9 @@ def run(
         experiment: A file, an `Experiment`, or its fields.
         out: The run directory; made if needed.
         overrides: Fields to change, such as `{"limit": 100, "execution.device": "cuda:1"}`.
+        rows: Rows in place of the experiment's dataset: `DatasetRow`, or mappings with `id`,
+            `context`, `question`, `answer` and, if wanted, more. They are kept in the run
+            directory, as `rows_given.jsonl`.
         pair: A pair that is loaded already; loaded from the experiment if not given.
         progress: True for bars on standard error, False for none, or a callback
             (stage, done, total).
@@ -379,6 +383,14 @@ def run(
     from statebridge.actions import need_engine, shown
     from statebridge.experiment.reading.given import read_experiment
 
+    if rows is not None:
+        from statebridge.data.given_rows import given_dataset
+        from statebridge.runs.directory import check_place
+
+        check_place(Path(out))
+        overrides = {**(overrides or {}), "dataset": given_dataset(rows, Path(out))}
+        if isinstance(experiment, Mapping):
+            experiment = {**experiment, "dataset": overrides["dataset"]}
     declared = read_experiment(experiment, overrides)
     need_engine()
     from statebridge.engine.run import run_experiment

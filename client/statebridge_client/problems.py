@@ -85,7 +85,7 @@ def environment_checked() -> Iterator[None]:
     except (httpx.InvalidURL, ValueError, OSError, ImportError) as error:
         # The address of a proxy may hold a password.
         named = [
-            f"{name}={value}" if name.lower() == "no_proxy" else name
+            f"{name}={' '.join(value.split())}" if name.lower() == "no_proxy" else name
             for name, value in os.environ.items()
             if name.lower() in _READ
         ]

@@ -77,6 +77,10 @@ def check_submission(
         raise ExperimentError("execution.device: leave it out; the operator chooses it")
     if experiment.execution.sender_device is not None:
         raise ExperimentError("execution.sender_device: leave it out; the operator chooses it")
+    if any(cell.condition.state_file is not None for cell in experiment_cells(experiment)):
+        raise ExperimentError(
+            "conditions: source file goes with runs on one's own machine; a server reads no paths"
+        )
     lanes = _check_limits(experiment, settings, dataset)
     for fit in experiment.translator_sets.values():
         if isinstance(fit, Fit):

@@ -72,7 +72,6 @@ def test_a_text_is_uploaded_listed_and_deleted(
         (b"good\nbad \xff here\n", {}, 422, "upload, line 2: byte 5 is not UTF-8"),
         (b"good\n" * 2000 + b"\xc3", {}, 422, "upload, line 2001: byte 1 is not UTF-8"),
         ("a text".encode("utf-16"), {}, 422, "line 1: is UTF-16 text"),
-        (b"\xef\xbb\xbfa text", {}, 422, "byte-order mark"),
         (TEXT, {"sha256": "0" * 64}, 422, f"has SHA-256 {SHA256}, not the declared {'0' * 64}"),
         (TEXT, {"sha256": "0" * 63}, 422, "query.sha256"),
         (TEXT, {"sha256": SHA256.upper()}, 422, "query.sha256"),

@@ -153,6 +153,13 @@ def check_widths(workload: Workload, cells: Sequence[Cell]) -> None:
                 f"condition {condition.name}: raw states of width {sender.width} do not fit a "
                 f"receiver of width {receiver.width}; set align: last_dimensions, or translate"
             )
+        if condition.state_file is not None:
+            width = len(condition.state_file.vector())
+            if width != receiver.width:
+                raise PairError(
+                    f"condition {condition.name}: {condition.state_file.path} has width {width}, "
+                    f"the receiver {receiver.width}; give a vector of its width"
+                )
         if not condition.translates:
             continue
         name, seed = workload.plan.translator_key(cell)

@@ -41,9 +41,8 @@ def iter_lines(path: Path, longest: int | None = None) -> Iterator[tuple[int, st
     occur inside a JSON string.
 
     Raises:
-        DatasetError: The file is missing, unreadable, starts with a byte-order mark, or
-            holds bytes that are not UTF-8 (the line and byte are named), or a line of more than
-            `longest` bytes.
+        DatasetError: The file is missing, unreadable, or holds bytes that are not UTF-8
+            (the line and byte are named), or a line of more than `longest` bytes.
     """
     limit = -1 if longest is None else longest + 1
     with readable(path), _opened(path) as stream:
@@ -100,10 +99,7 @@ def read_text(path: Path) -> str:
 
 def _decode(line: bytes, path: Path, number: int) -> str:
     if number == 1:
-        if line.startswith(codecs.BOM_UTF8):
-            raise DatasetError(
-                f"{path}, line 1: starts with a byte-order mark; save it as UTF-8 without one"
-            )
+        line = line.removeprefix(codecs.BOM_UTF8)  # which spreadsheet programs write
         if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             raise DatasetError(f"{path}, line 1: is UTF-16 text; save it as UTF-8")
     try:

@@ -2,7 +2,8 @@
 
 The shared path assumes that blocks can be skipped, put out tensors, and keep keys and values alone.
 Families in the table are known to fit. Of any other model two short rows are run: by `generate` of
-Hugging Face, one at a time, and on both paths. What gives other tokens, or fails, is not taken.
+Hugging Face, one at a time, and on both paths. What gives other tokens, or fails, is not taken. Few
+tokens need not show that padding changes a row's states; that is found when the model is loaded.
 """
 
 from __future__ import annotations
@@ -78,6 +79,8 @@ def _kind(model: TracedModel) -> str:
 
 def _wrong_on(experiment: Experiment, model: TracedModel, path: Path) -> str | None:
     """Return what is wrong on a path; None if it gives the right tokens."""
+    if path == "shared" and model.unpadded:
+        return "its states depend on the padding in front of a row"
     try:
         found = _tokens(experiment, model, path)
         expected = {row.row_id: _generated(experiment, model, row) for row in ROWS}

@@ -98,6 +98,7 @@ def run_experiment(
         earlier = directory.read_manifest()
         experiment = as_started(experiment, earlier and earlier["experiment"])
         experiment = experiment.model_copy(update={"dataset": at_commit(experiment.dataset)})
+        experiment = _with_hashed_files(experiment)
         rows, dataset_sha256 = resolve_dataset(experiment.dataset)
         check_scoring(rows[: experiment.limit])
         progress("load", 0, 1)
@@ -225,6 +226,21 @@ class _Started:
     @property
     def _path(self) -> Path:
         return self.directory.path
+
+
+def _with_hashed_files(experiment: Experiment) -> Experiment:
+    """Return an experiment whose conditions state the hashes of the files that they write."""
+    if isinstance(experiment.conditions, str):
+        return experiment
+    conditions = [
+        condition
+        if isinstance(condition, str) or condition.state_file is None
+        else condition.model_copy(update={"state_file": condition.state_file.hashed()})
+        for condition in experiment.conditions
+    ]
+    found = experiment.model_copy(update={"conditions": conditions})
+    vars(found).pop("resolved_conditions", None)  # a copy takes this cache with it
+    return found
 
 
 def _run_controls(

@@ -40,6 +40,7 @@ from statebridge.experiment.message import (
     SoftTokens,
 )
 from statebridge.experiment.sources import SOURCES, Source
+from statebridge.experiment.state_file import StateFile
 from statebridge.experiment.translator_settings import (
     FUSER_KIND,
     KEY_VALUE_KIND,
@@ -115,6 +116,8 @@ class Condition(BaseModel):
     a row of the nearest length (positions `last` or `question`, which lengths do not bind)."""
     align: Literal["equal", "last_dimensions"] = "equal"
     """For `sender`: widths must be equal, or the last min(width) dimensions line up."""
+    state_file: StateFile | None = None
+    """For `file`: the vector that is written at each position."""
     translator: Annotated[str, Field(pattern=NAME, max_length=80)] | None = None
     """Which of the experiment's translators, where it has several sets of them."""
     rounds: Annotated[int, Field(ge=2, le=10), NO_BOOLEAN] = 2
@@ -173,6 +176,8 @@ class Condition(BaseModel):
         """Refuse fields that do not go with whose content the source sends."""
         if self.fuse is not None and self.operator != "fuse":
             raise ValueError("fuse goes with operator: fuse")
+        if (self.source == "file") != (self.state_file is not None):
+            raise ValueError("source file takes state_file: {path: VECTOR.npy}, and no other does")
         if self.lone_rows != "self" and not self.shuffled:
             raise ValueError(f"lone_rows: {self.lone_rows} goes with source shuffled")
         single = self.source_positions in ("last", "question")

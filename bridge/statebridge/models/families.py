@@ -104,7 +104,7 @@ def families_with(fact: Literal["lane_attention", "whole_mask"]) -> list[str]:
     return sorted(name for name, family in FAMILIES.items() if getattr(family, fact))
 
 
-def find_blocks(module: torch.nn.Module) -> list[str]:
+def find_blocks(module: Any) -> list[str]:
     """Return the module paths of a causal language model's blocks, in order.
 
     Raises:
@@ -121,6 +121,13 @@ def find_blocks(module: torch.nn.Module) -> list[str]:
             for name, child in module.named_modules()
             if isinstance(child, torch.nn.ModuleList) and len(child) == depth
         ]
+        if len(found) > 1:
+            # Beside a vision or audio tower of as many blocks: those of the decoder, and of these
+            # the outermost, since towers are deeper inside.
+            decoder = set(getattr(module, "get_decoder", lambda: module)().modules())
+            found = [name for name in found if module.get_submodule(name) in decoder] or found
+            outermost = min(name.count(".") for name in found)
+            found = [name for name in found if name.count(".") == outermost]
     if len(found) != 1:
         raise PairError(
             f"model type {config.model_type!r}: "

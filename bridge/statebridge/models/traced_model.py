@@ -12,15 +12,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from textwrap import shorten
 from typing import Any
 
 import nnsight
 import torch
 from transformers import DynamicCache
 
-from statebridge.errors import NumericError, PairError
+from statebridge.errors import NumericError, PairError, StatebridgeError
 from statebridge.experiment.experiment import ModelAtLayer
 from statebridge.models.families import (
+    FAMILIES,
     context_window,
     find_blocks,
     hidden_width,
@@ -96,6 +98,8 @@ class TracedModel:
         host: Where its jobs run.
         cautions: What its checkpoint holds and is not used, in sentences.
         source: What it was loaded from, whatever its name; None where it was given.
+        unpadded: Whether its states at a token depend on the padding in front; rows then run with
+            rows of their length alone.
     """
 
     name: str
@@ -111,6 +115,7 @@ class TracedModel:
     revision: str | None = None
     cautions: tuple[str, ...] = ()
     source: ModelAtLayer | None = None
+    unpadded: bool = False
 
     @classmethod
     def wrap(
@@ -133,6 +138,8 @@ class TracedModel:
         traced = cls._described(model, tokenizer, layer, name)
         traced = replace(traced, host=host, revision=revision, cautions=cautions)
         traced._check_output()
+        if not host.remote and traced.module.config.model_type not in FAMILIES:
+            traced = replace(traced, unpadded=traced._depends_on_padding())
         return traced
 
     @classmethod
@@ -209,7 +216,7 @@ class TracedModel:
         Raises:
             NumericError: A state at a real token is not finite.
         """
-        (states,) = self._outputs(batch.inputs(), [self.layer_path], cache)
+        (states,) = self._captured(batch, [self.layer_path], cache)
         check_finite(states, batch.mask, f"{self.name} {self.layer_path}")
         return states
 
@@ -224,7 +231,7 @@ class TracedModel:
             NumericError: A state at a real token is not finite.
         """
         paths = [self.block_paths[layer] for layer in layers]
-        found = self._outputs(batch.inputs(), paths, cache)
+        found = self._captured(batch, paths, cache)
         for path, states in zip(paths, found, strict=True):
             check_finite(states, batch.mask.to(states.device), f"{self.name} {path}")
         return found
@@ -384,6 +391,26 @@ class TracedModel:
                 saved = nnsight.save(results)
         return list(saved)
 
+    def _captured(self, batch: TokenBatch, paths: list[str], cache: Any) -> list[torch.Tensor]:
+        """Return the outputs of blocks that each row gives alone."""
+        if not (self.unpadded and batch.padded):
+            return self._outputs(batch.inputs(), paths, cache)
+        if cache is not None:
+            raise PairError(
+                f"{self.name}: its states depend on the padding in front of a row, so a cache "
+                "takes prompts of one length; give prompts of other lengths in calls of their own"
+            )
+        found: list[torch.Tensor] = []
+        for length in set(batch.lengths):
+            rows = [row for row, of_row in enumerate(batch.lengths) if of_row == length]
+            same = self.pack(batch.ids[rows, -length:].tolist())
+            outputs = self._outputs(same.inputs(), paths)
+            if not found:
+                found = [each.new_zeros(*batch.ids.shape, each.shape[-1]) for each in outputs]
+            for whole, each in zip(found, outputs, strict=True):
+                whole[rows, -length:] = each
+        return found
+
     def _outputs(
         self, inputs: Mapping[str, torch.Tensor], paths: list[str], cache: Any = None
     ) -> list[torch.Tensor]:
@@ -405,10 +432,30 @@ class TracedModel:
             tracer.stop()
         return list(saved)
 
+    def _depends_on_padding(self) -> bool:
+        """Whether a short row's logits differ beside a longer one by more than rounding does."""
+        ids = [token for token in range(12) if token != self.pad_id]
+        try:
+            alone = self.next_logits(self.pack([ids[:3]])).float()
+            beside = self.next_logits(self.pack([ids[:3], ids])).float()[:1]
+        except Exception:  # the probe of both paths finds out what such a model can do
+            return True
+        tolerance = torch.finfo(self.dtype).eps ** 0.5 * float(alone.abs().max())
+        return not float((alone - beside).abs().max()) <= tolerance
+
     def _check_output(self) -> None:
         path = self.layer_path
         probe = {"input_ids": torch.tensor([[self.pad_id]], device=self.device)}
-        found: Any = self._outputs(probe, [path])[0]
+        try:
+            found: Any = self._outputs(probe, [path])[0]
+        except StatebridgeError:
+            raise
+        except Exception as error:  # whatever the code of some architecture raises
+            reason = shorten(" ".join(str(error).split()), 160, placeholder=" ...")
+            raise PairError(
+                f"{self.name}: a pass over one token fails ({type(error).__name__}: {reason}); "
+                "give a model that takes token ids alone"
+            ) from None
         shape = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
         if shape != (1, 1, self.width):
             raise PairError(

@@ -25,6 +25,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from statebridge.data.files import atomic_writer
+from statebridge.data.given_rows import GIVEN_ROWS
 from statebridge.errors import EnvironmentFault, NumericError, ResultError
 from statebridge.records import LaneResult, Turn
 
@@ -174,7 +175,7 @@ def _unfinished(path: Path) -> bool:
     # Several sets of translators have a folder each below that one.
     folders = {path.parent.name, path.parent.parent.name}
     own = "translators" in folders or path.name.startswith(
-        (f".{MANIFEST}.", f".{DATASET}.", f".{REUSED}.")
+        (f".{MANIFEST}.", f".{DATASET}.", f".{REUSED}.", f".{GIVEN_ROWS}.")
     )
     return own and path.name.startswith(".") and path.name.endswith(".tmp")
 
@@ -183,6 +184,7 @@ _OWN_NAMES = frozenset(
     {
         LOCK,
         DATASET,
+        GIVEN_ROWS,
         ROWS,
         SESSIONS,
         REUSED,

@@ -7,6 +7,7 @@ Base models write on with a problem of their own: what follows a further `Q:`, `
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from decimal import Decimal
 
@@ -24,9 +25,12 @@ _STOP = "Question:"
 _EMPHASIS = re.compile(r"[*_`$]")
 _BOXED = r"\\boxed\{{(?:\\\w+\{{)?\s*\(?({letters})[).]?\s*\}}"
 _OPENING = r"\W*(?:(?i:option|choice)\s+\(?({letters})(?![\w'’])|({letters})\s*(?:$|[).:,;\r\n]))"
+_PRONOUN = r"(?!(?<=I)\s+(?:am|believe|can|cannot|do|don|have|need|think|was|will|would)\b)"
 _STATED = (
-    r"(?i:answer|correct (?:option|choice))\s*(?i:is|:)\s*:?\s*(?i:option|choice)?\s*"
-    r"\(?({letters})(?![\w'’])"
+    r"(?i:answer|correct (?:option|choice)|答案|答え|정답|"
+    r"antwort|respuesta|réponse|resposta|risposta|ответ)"
+    r"\s*(?i:is|:|是|为|為|は|ist|es|est|é|è)\s*:?\s*(?i:option|choice)?\s*"
+    rf"\(?({{letters}})(?![A-Za-z0-9_'’]){_PRONOUN}"
 )
 _NAMED = r"\(({letters})\)|(?i:option|choice)\s+({letters})(?![\w'’])"
 
@@ -113,4 +117,18 @@ def extract_letter(prediction: str, letters: Sequence[str]) -> str | None:
 
 
 def _own_answer(prediction: str) -> str:
-    return _NEXT_QUESTION.split(prediction.strip(), maxsplit=1)[0]
+    return _NEXT_QUESTION.split(_in_ascii(prediction.strip()), maxsplit=1)[0]
+
+
+def _in_ascii(text: str) -> str:
+    """Return a text with full-width forms, and the digits of any script, in ASCII."""
+    if text.isascii():
+        return text
+    return "".join(map(_character_in_ascii, text))
+
+
+def _character_in_ascii(character: str) -> str:
+    if "！" <= character <= "～":  # U+FF01 to U+FF5E
+        return chr(ord(character) - ord("！") + ord("!"))
+    digit = unicodedata.decimal(character, None)
+    return character if digit is None else str(digit)

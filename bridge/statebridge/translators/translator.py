@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from numpy.typing import ArrayLike
 
 from statebridge.errors import NumericError, TranslatorError
 from statebridge.results.translator_card import TranslatorCard
@@ -44,6 +45,44 @@ class Translator(torch.nn.Module):
         self.card: TranslatorCard | None = None
         """Its origin, as far as known; set when it is loaded or stored."""
         self.map = build_map(kind, width_in, width_out, self.options)
+
+    @classmethod
+    def from_matrix(
+        cls, weight: ArrayLike, bias: ArrayLike | None = None, *, normalize_input: bool = False
+    ) -> Translator:
+        """Return the affine translator W s + b of a matrix that was made elsewhere.
+
+        Args:
+            weight: W, (width_out, width_in): a tensor, an array, or nested lists.
+            bias: b, (width_out,); zero if not given.
+            normalize_input: Whether each state is L2-normalised first, as the translators of
+                arXiv 2606.03280 do.
+
+        Examples:
+            >>> translator = Translator.from_matrix(matrix)
+            >>> save_translator(translator, "maps/seed42.safetensors")
+
+        Raises:
+            TranslatorError: No matrix of numbers, or a bias of another width.
+            NumericError: NaN or infinity.
+        """
+        try:
+            matrix = torch.as_tensor(weight).detach()
+            matrix = matrix if matrix.is_floating_point() else matrix.to(torch.float32)
+            offset = torch.zeros(matrix.shape[:1]) if bias is None else torch.as_tensor(bias)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise TranslatorError(f"from_matrix: not numbers ({error}); give an array") from None
+        if matrix.ndim != 2 or 0 in matrix.shape:
+            raise TranslatorError(
+                f"from_matrix: the weight has shape {tuple(matrix.shape)}; give a matrix "
+                "(width_out, width_in)"
+            )
+        translator = cls(
+            "affine", matrix.shape[1], matrix.shape[0], normalize_input=normalize_input
+        )
+        offset = offset.detach().to(matrix.dtype)
+        translator.set_weights({"weight": matrix, "bias": offset}, where="from_matrix")
+        return translator.requires_grad_(False)
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -152,8 +152,7 @@ def test_a_file_that_is_not_there_or_not_utf8(tmp_path: Path, path: Path) -> Non
         read_jsonl(tmp_path)
     good = json.dumps(ROW).encode() + b"\n"
     path.write_bytes(b"\xef\xbb\xbf" + good)
-    with refused(DatasetError, f"{path}, line 1", "byte-order mark"):
-        read_jsonl(path)
+    assert len(read_jsonl(path)) == 1  # a byte-order mark is no text
     path.write_text(json.dumps(ROW), encoding="utf-16")
     with refused(DatasetError, f"{path}, line 1", "UTF-16"):
         read_jsonl(path)

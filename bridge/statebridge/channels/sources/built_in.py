@@ -106,6 +106,21 @@ class ShuffledSender(Source):
         return request.sender_states(request.donors)
 
 
+@SOURCES.add("file")
+class File(Source):
+    """A vector from a file, at each position: a steering vector, a mean state."""
+
+    reads_positions = False
+
+    def states(self, request: Request) -> tuple[Tensor, TokenBatch]:
+        """Return the vector at each position of the receiver's prompt."""
+        declared, own = request.cell.condition.state_file, request.own
+        if declared is None:  # a condition that was made without its checks
+            raise ExperimentError("source file takes state_file: {path: VECTOR.npy}")
+        vector = own.new_tensor(declared.vector(), dtype=own.dtype)
+        return vector.expand(*own.shape[:2], -1), request.batch
+
+
 @SOURCES.add("mean")
 class Mean(Source):
     """The receiver's mean keys and values over the fitting text, as long as the row's message."""

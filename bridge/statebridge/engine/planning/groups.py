@@ -15,7 +15,7 @@ from statebridge.engine.decoding.lane_attention import attends_by_lane
 from statebridge.engine.decoding.steps import buffered_prompt
 from statebridge.experiment.cells import Cell
 from statebridge.experiment.conditions import Prompt
-from statebridge.models.messages.key_values import cache_heads
+from statebridge.models.messages.key_values import cache_shapes
 from statebridge.runs.plan import Group, Plan
 
 MEMORY_SHARE = 0.5
@@ -42,8 +42,9 @@ def lane_bytes(workload: Workload) -> int:
     prompt, new = max(workload.plan.prompts.lengths, default=1), decoding.max_new_tokens
     prompt += max((_message_bound(workload, cell) for cell in workload.plan.cells), default=0)
     item = torch.finfo(receiver.dtype).bits // 8
-    heads, head_width = cache_heads(config)
-    position = int(2 * heads * head_width * item)  # its keys and values in one block
+    # Keys and values of a position in one block; blocks without attention keep a state instead.
+    widest = max((heads * width for heads, width in cache_shapes(config)), default=receiver.width)
+    position = int(2 * widest * item)
     depth, shared = len(receiver.block_paths), 0
     if attends_by_lane(receiver):
         # Up to the injection layer the entries of a prompt are shared by the lanes of its row.

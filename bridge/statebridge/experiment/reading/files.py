@@ -132,6 +132,9 @@ def _anchor_paths(data: dict[str, Any], folder: Path) -> None:
     for _, holder in declared_files(data):
         if not (isinstance(holder, dict) and str(holder.get("path")).startswith(HUB)):
             anchor(holder, "path")
+    conditions = data.get("conditions")
+    for condition in conditions if isinstance(conditions, list) else ():
+        anchor(condition.get("state_file") if isinstance(condition, dict) else None, "path")
     for translators in _translator_sets(data):
         if "fit" not in translators and "corpus" not in translators:  # a file for each seed
             for seed in translators:

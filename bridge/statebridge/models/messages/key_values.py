@@ -16,6 +16,8 @@ from transformers import AttentionInterface, AttentionMaskInterface, DynamicCach
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from statebridge.errors import PairError
+
 NAME = "statebridge_message"
 
 
@@ -180,11 +182,35 @@ def in_order(masks: Sequence[torch.Tensor]) -> tuple[tuple[int, ...], torch.Tens
     return lengths, order[:, mask.shape[1] - max(lengths) :]
 
 
+def cache_shapes(config: Any) -> set[tuple[int, int]]:
+    """Return the key-value heads and their width that blocks have, from a model's configuration.
+
+    One entry where all blocks are alike; none for a model without attention.
+    """
+    shapes = set()
+    for block in config.per_layer_config if config.is_heterogeneous else [config]:
+        queries = getattr(block, "num_attention_heads", None)
+        heads = getattr(block, "num_key_value_heads", None) or queries
+        if heads:
+            width = getattr(block, "head_dim", None) or block.hidden_size // (queries or heads)
+            shapes.add((int(heads), int(width)))
+    return shapes
+
+
 def cache_heads(config: Any) -> tuple[int, int]:
-    """Return the key-value heads of a block and their width, from a model's configuration."""
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return int(heads), int(width)
+    """Return the key-value heads of every block and their width, from a model's configuration.
+
+    Raises:
+        PairError: Blocks differ in them, or have none.
+    """
+    shapes = cache_shapes(config)
+    if len(shapes) != 1:
+        raise PairError(
+            f"a model of type {config.model_type} has "
+            f"{'blocks with different' if shapes else 'no'} key-value heads, and messages of keys "
+            "and values take one shape; use channel states"
+        )
+    return shapes.pop()
 
 
 def sliding_window(config: Any) -> int | None:
