@@ -7,16 +7,30 @@ import shutil
 import subprocess
 import threading
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from benchmarks import attention, fits, flips, overhead, published_set, quick, side_by_side, waiting
+from benchmarks import (
+    attention,
+    channels,
+    fits,
+    flips,
+    overhead,
+    published_set,
+    quick,
+    side_by_side,
+    waiting,
+)
 from benchmarks.limit import counted_flops, products_on
 from benchmarks.random_pairs import CONDITIONS, random_pair, random_rows, random_workload
 from benchmarks.ray_scaling import draws, simulate
 
+from statebridge.engine.executors.shared_path import SharedPath
+from statebridge.engine.planning.groups import grouped
+from statebridge.models.pair import Pair
 from statebridge.models.token_batch import TokenBatch
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -241,7 +255,41 @@ def test_calls_are_counted_in_all_threads_and_the_same_each_time() -> None:
     assert counts[0] >= 7
 
 
+@pytest.mark.slow
 def test_the_committed_figures_have_all_five_paths() -> None:
     committed = json.loads(quick.COMMITTED.read_text("utf-8"))
     with ExitStack() as opened:
         assert set(committed) == set(quick.hot_paths(opened))
+
+
+@pytest.mark.slow
+def test_a_channel_is_timed_beside_a_loop_and_the_products(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    few = ["--rows", "2", "--prompt", "9", "--new-tokens", "2", "--rounds", "1"]
+    channels.main(["--channel", "soft tokens", *few])
+    (line,) = capsys.readouterr().out.splitlines()[2:]
+    loop, ours, products, *_ = (float(part) for part in line.split("|")[2:-1])
+    assert min(loop, ours, products) > 0
+
+
+@pytest.mark.slow
+def test_the_loops_answer_as_the_engine_does() -> None:
+    """One that skips its channel would be no peer."""
+    model = channels.model_of("demo")
+    pair = Pair(model, model)
+    rows = random_rows([12, 12])
+    new = 6
+    for channel, condition in channels.CONDITIONS.items():
+        work = random_workload(pair, rows, f"[{condition}]", new, (42,))
+        prompts = work.plan.prompts
+        work = replace(work, plan=grouped(work.plan, 64))
+        path = SharedPath(work)
+        lanes = {row: lane for group in work.plan.groups for _, row, lane in path.run(group)}
+        loop = channels.loops(model)[channel]
+        with torch.no_grad():
+            alone = [
+                loop(sent, asked, new)
+                for sent, asked in zip(prompts.sender, prompts.read("question_only"), strict=True)
+            ]
+        assert alone == [lanes[row].token_ids for row in range(len(rows))], channel

@@ -42,6 +42,7 @@ def test_following_the_recipe_works(page: Path, folders: dict[str, Path]) -> Non
 def test_the_commands_of_the_index_take_a_recipes_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    pytest.importorskip("torch", reason="it runs models")
     (name, text), *_ = recipe_steps(RECIPES / "source.md").files.items()
     (tmp_path / name).write_text(text, "utf-8")
     fields = taught_control_fields(rows=2) | {"name": "opposite", "decode": False}

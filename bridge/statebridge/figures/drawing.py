@@ -85,7 +85,8 @@ def figure_bytes(drawing: Drawing, file_format: str) -> bytes:
         if layout is not None:
             # Laid out once; every format then has the same places, and is quicker to save. ("none"
             # would leave a place holder, for which each format is drawn twice.)
-            layout.execute(figure)
+            if figure.axes:
+                layout.execute(figure)
             figure.set_layout_engine(None)
         figure.savefig(buffer, format=file_format, metadata=_UNDATED[file_format])
     return buffer.getvalue()

@@ -27,6 +27,7 @@ LISTS = {
 
 
 def test_every_list_is_named_and_every_entry_described() -> None:
+    pytest.importorskip("torch", reason="the base install lists no channels")
     found = json.loads(CliRunner().invoke(app, ["ls", "--json"]).stdout)
     assert list(found) == list(LISTS)
     for what, known in LISTS.items():

@@ -1,0 +1,241 @@
+"""A row per channel, beside a plain transformers loop at batch 1 and the limit of products.
+
+    python benchmarks/channels.py --size smollm2-135m
+
+A model of random weights answers behind a message that it sent to itself: one state written at the
+last token, keys and values prepended, those with ten latent steps, and soft tokens. Three ways
+take turns:
+
+- the loop: one row after another with transformers alone, its cache, hooks and `generate`;
+- Statebridge: all rows in one group, the gold measures included;
+- the limit: the matrix products of the linear layers alone at Statebridge's batch shapes, by the
+  quickest kind of product that torch has.
+
+Times are CPU seconds of this process a lane.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import nnsight
+import torch
+import transformers
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.limit import _weights, products_on
+from benchmarks.methods import _settings
+from benchmarks.random_pairs import (
+    SIZES,
+    random_model,
+    random_rows,
+    random_workload,
+    run_groups,
+    word_tokenizer,
+)
+from statebridge.channels.workload import Workload
+from statebridge.models.messages.input_vectors import input_vectors, latent_step
+from statebridge.models.messages.shared_tokens import shared_tokens
+from statebridge.models.onednn_layers import take_onednn
+from statebridge.models.pair import Pair
+from statebridge.models.traced_model import TracedModel
+
+LATENT_STEPS = 10
+_RAW = "source: sender, prompt: question_only"
+CONDITIONS = {
+    "single state": f"{{name: one, {_RAW}, positions: last, source_positions: last}}",
+    "kv prepend": f"{{name: one, {_RAW}, site: kv, operator: append}}",
+    "rollout": f"{{name: one, {_RAW}, site: kv, operator: append, "
+    f"rollout: {{steps: {LATENT_STEPS}}}}}",
+    "soft tokens": f"{{name: one, {_RAW}, site: embedding, operator: append, "
+    "soft_tokens: {by: vocab}}",
+}
+Ids = Sequence[int]
+Loop = Callable[[Ids, Ids, int], tuple[int, ...]]
+"""The new tokens of one row: of the sender's prompt, the receiver's and how many."""
+
+
+def model_of(size: str) -> TracedModel:
+    """Return a model of random weights, read and written at relative depth 0.67."""
+    if size == "smollm2-135m":
+        torch.manual_seed(0)
+        config = transformers.LlamaConfig(
+            vocab_size=49152, hidden_size=576, intermediate_size=1536, num_hidden_layers=30,
+            num_attention_heads=9, num_key_value_heads=3, tie_word_embeddings=True,
+            bos_token_id=0, eos_token_id=0,
+        )  # fmt: skip
+        module = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+        with torch.no_grad():
+            module.get_output_embeddings().weight[0] = 0.0  # the end token never wins
+        module.requires_grad_(False)
+    else:
+        module = random_model(SIZES[size].receiver, SIZES[size], 0, torch.float32)
+    take_onednn(module)
+    words = word_tokenizer()
+    wrapped = nnsight.TransformersModel(
+        module, task="text-generation", tokenizer=words, device="cpu"
+    )
+    return TracedModel.wrap(wrapped, words, 0.67, name=f"random-{size}")
+
+
+def loops(model: TracedModel) -> dict[str, Loop]:
+    """Return each channel's plain loop over one row."""
+    module, inputs = model.module, input_vectors(model)
+    block = module.get_submodule(model.layer_path)
+    step = latent_step(model, "realigned")
+    norm = inputs.norm(dim=-1).mean()
+    own, theirs = shared_tokens(model, model)
+
+    def answer(before: int, cache: Any, prompt: Ids, new: int) -> tuple[int, ...]:
+        ids = torch.tensor([[0] * before + list(prompt)])
+        settings = _settings(new) | {"attention_mask": torch.ones_like(ids)}
+        found = module.generate(ids, past_key_values=cache, **settings)
+        return tuple(found[0, ids.shape[1] :].tolist())
+
+    def single_state(sent: Ids, prompt: Ids, new: int) -> tuple[int, ...]:
+        found: list[torch.Tensor] = []
+
+        def first(output: Any) -> torch.Tensor:
+            return output[0] if isinstance(output, tuple) else output
+
+        def read(_: Any, __: Any, output: Any) -> None:
+            found.append(first(output)[:, -1])
+
+        def write(_: Any, __: Any, output: Any) -> Any:
+            states = first(output)
+            if states.shape[1] == 1:
+                return output
+            states = torch.cat((states[:, :-1], found[0][:, None]), dim=1)
+            return (states, *output[1:]) if isinstance(output, tuple) else states
+
+        hook = block.register_forward_hook(read)
+        module(torch.tensor([list(sent)]), logits_to_keep=1)
+        hook.remove()
+        hook = block.register_forward_hook(write)
+        answered = answer(0, None, prompt, new)
+        hook.remove()
+        return answered
+
+    def kv(sent: Ids, prompt: Ids, new: int) -> tuple[int, ...]:
+        cache = module(torch.tensor([list(sent)]), use_cache=True, logits_to_keep=1).past_key_values
+        return answer(len(sent), cache, prompt, new)
+
+    def rollout(sent: Ids, prompt: Ids, new: int) -> tuple[int, ...]:
+        base = module.base_model
+        out = base(torch.tensor([list(sent)]), use_cache=True)
+        for _ in range(LATENT_STEPS):
+            vector = step(out.last_hidden_state[:, -1])[:, None]
+            out = base(inputs_embeds=vector, past_key_values=out.past_key_values, use_cache=True)
+        return answer(len(sent) + LATENT_STEPS, out.past_key_values, prompt, new)
+
+    def soft(sent: Ids, prompt: Ids, new: int) -> tuple[int, ...]:
+        logits = module(torch.tensor([list(sent)])).logits[..., own]
+        mixed = logits.softmax(dim=-1) @ inputs[theirs]
+        mixed = mixed / mixed.norm(dim=-1, keepdim=True) * norm
+        cache = module.base_model(inputs_embeds=mixed, use_cache=True).past_key_values
+        return answer(len(sent), cache, prompt, new)
+
+    return {"single state": single_state, "kv prepend": kv, "rollout": rollout, "soft tokens": soft}
+
+
+def product_seconds(
+    workload: Workload, channel: str, new: int, product: Callable[..., torch.Tensor]
+) -> float:
+    """CPU seconds of the linear layers' products of one group, all rows together."""
+    model, prompts = workload.pair.receiver, workload.plan.prompts
+    blocks = [_weights(model, path) for path in model.block_paths]
+    head = [model.module.get_output_embeddings().weight]
+    every, lower = list(chain(*blocks)), list(chain(*blocks[: model.layer + 1]))
+    rows = len(prompts.sender)
+    sent = sum(map(len, prompts.sender))
+    read = sum(map(len, prompts.read("question_only")))
+    # Weights, positions together, and how often.
+    work = [(every, read, 1), (head, rows, 1), ([*every, *head], rows, new - 1)]
+    work.append((lower if channel == "single state" else every, sent, 1))
+    if channel == "rollout":
+        work.append((every, rows, LATENT_STEPS))
+    if channel == "soft tokens":
+        # The logits at each position, their mixture of input vectors, and the vectors as a prompt.
+        work += [(head, sent, 1), ([head[0].T], sent, 1), (every, sent, 1)]
+    return sum(repeats * _cpu_seconds(weights, batch, product) for weights, batch, repeats in work)
+
+
+def _cpu_seconds(
+    weights: Sequence[torch.Tensor], batch: int, product: Callable[..., torch.Tensor]
+) -> float:
+    values = {w.shape[1]: torch.randn(batch, w.shape[1]) for w in weights}
+    taken = []
+    with torch.no_grad():
+        for _ in range(3):
+            began = time.process_time()
+            for weight in weights:
+                product(values[weight.shape[1]], weight)
+            taken.append(time.process_time() - began)
+    return min(taken)
+
+
+def measured(
+    size: str, channel: str, rows: int, prompt: int, new: int, rounds: int
+) -> tuple[float, float, float]:
+    """Return CPU seconds a lane of the loop, of Statebridge and of the products."""
+    model = model_of(size)
+    workload = random_workload(
+        Pair(model, model), random_rows([prompt] * rows), f"[{CONDITIONS[channel]}]", new, (42,)
+    )
+    prompts, loop = workload.plan.prompts, loops(model)[channel]
+    asked = prompts.read("question_only")
+    few = range(min(rows, 2))
+    products = products_on(torch.device("cpu"), torch.float32).values()
+    found: tuple[list[float], ...] = ([], [], [])
+    for turn in range(rounds + 1):
+        with torch.no_grad():
+            began = time.process_time()
+            for row in few:
+                loop(prompts.sender[row], asked[row], new)
+            alone = (time.process_time() - began) / len(few)
+        began = time.process_time()
+        lanes = run_groups(workload, 256)
+        ours = (time.process_time() - began) / lanes
+        if turn:
+            least = min(product_seconds(workload, channel, new, each) for each in products) / lanes
+            for kept, seconds in zip(found, (alone, ours, least), strict=True):
+                kept.append(seconds)
+    loop_seconds, ours, least = map(statistics.median, found)
+    return loop_seconds, ours, least
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and print a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", choices=["smollm2-135m", *SIZES], default="demo")
+    parser.add_argument("--channel", choices=list(CONDITIONS))
+    parser.add_argument("--rows", type=int, default=32)
+    parser.add_argument("--prompt", type=int, default=60)
+    parser.add_argument("--new-tokens", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=2)
+    given = parser.parse_args(arguments)
+    print(
+        f"| {given.size}, ms a lane | loop | Statebridge | products | loop / S. | S. / products |"
+    )
+    print("|---|---|---|---|---|---|")
+    for channel in [given.channel] if given.channel else CONDITIONS:
+        loop, ours, least = measured(
+            given.size, channel, given.rows, given.prompt, given.new_tokens, given.rounds
+        )
+        print(
+            f"| {channel} | {1000 * loop:.1f} | {1000 * ours:.2f} | {1000 * least:.2f} "
+            f"| {loop / ours:.1f} | {ours / least:.2f} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
