@@ -138,6 +138,11 @@ UNCLEAR = {
             "correction over 10 tests (p = 0.3000).",
         ),
         (
+            UNCLEAR | {"interval": interval(0.007, 0.11), "p": 0.0625, "p_holm": 1.0},
+            "Inconclusive: the interval leaves out 0, but the test does not reject (p = 0.0625); "
+            "the two are different methods near the border, and the verdict is the test's.",
+        ),
+        (
             UNCLEAR | {"equivalence": equivalence(0.03, relative_p=0.4)},
             "Inconclusive: within ±0.03, but not shown to be within 20 % of the baseline's 0.2000.",
         ),

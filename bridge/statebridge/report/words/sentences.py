@@ -111,7 +111,12 @@ def _ruled_out(d: Difference) -> str:
 
 
 def _why_inconclusive(d: Difference) -> str:
-    if d.interval is not None and d.interval.excludes(0) and d.p_holm != d.p:
+    if d.interval is not None and d.interval.excludes(0):
+        if d.p is not None and d.p > 1 - d.interval.level:
+            return (
+                f"the interval leaves out 0, but the test does not reject (p {_p(d.p)}); the two "
+                "are different methods near the border, and the verdict is the test's"
+            )
         return (
             f"a difference if it were tested alone (p {_p(d.p)}), none after Holm's correction "
             f"over {d.family} tests (p {_p(d.p_holm)})"
