@@ -60,6 +60,13 @@ def test_every_public_name_is_in_the_reference(site: Path, page: str, package: M
     assert not [path for path in paths if f'id="{path}"' not in text]
 
 
+def test_the_site_of_the_suite_has_what_it_links_to() -> None:
+    suite = ROOT / "docs" / "suite"
+    links = re.findall(r'(?:href|src)="([^"#:]+)["#]', (suite / "index.html").read_text("utf-8"))
+    assert sum(link.endswith("report.html") for link in links) >= 2
+    assert all((suite / link).is_file() for link in links)
+
+
 @pytest.mark.slow
 def test_the_tutorial_shows_its_figures(site: Path) -> None:
     text = (site / "tutorial.html").read_text("utf-8")

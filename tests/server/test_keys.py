@@ -50,6 +50,7 @@ def people(
 ROUTES = (
     ("GET", "/v1/experiments"),
     ("POST", "/v1/experiments"),
+    ("POST", "/v1/doctor"),
     ("GET", "/v1/experiments/x"),
     ("GET", "/v1/experiments/x/rows"),
     ("GET", "/v1/experiments/x/files/manifest.json"),
