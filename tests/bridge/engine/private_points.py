@@ -77,6 +77,14 @@ RAW: dict[str, Point] = {
     "activation_replace": replace(_LAST, source="sender"),
     "activation_replace_shuffled": replace(_LAST, source="shuffled_sender", lone_rows="nearest"),
 }
+# A state that the receiver reads at placeholders: replaced, or added at their norm.
+_READ = Point("sender", positions="placeholder", source_positions="last", prompt="placeholder")
+READ: dict[str, Point] = {
+    "state_read": _READ,
+    "state_read_shuffled": replace(_READ, source="shuffled_sender", lone_rows="nearest"),
+    "oracle_read": replace(_READ, operator="add", match_norm=True),
+    "oracle_read_null": replace(_READ, operator="add", match_norm=True, sender_context="empty"),
+}
 # The sender without the row's context, through the same map.
 ELSEWHERE: dict[str, Point] = {
     "private_last_null": replace(_LAST, sender_context="empty"),
@@ -142,7 +150,7 @@ PAIRS: Mapping[str, tuple[Callable[[], OraclePair], Mapping[str, Point], Texts]]
     "neox": (neox_pair, ALL | RAW, Texts()),
     "llama": (lambda: llama_pair().reversed(), ALL | RAW, Texts()),
     "two-tokenizers": (_two_tokenizers, LAST_ONLY | RAW, Texts()),
-    "itself": (_itself, ALL | RAW, Texts()),
+    "itself": (_itself, ALL | RAW | READ, Texts()),
     "padded": (_padded, ALL, Texts(placeholder=1)),
 }
 

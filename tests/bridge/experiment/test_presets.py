@@ -113,6 +113,18 @@ def test_fused_caches_have_their_controls(preset: str, own: str, private: bool) 
     assert {c.private for name, c in of.items() if name.startswith("fused")} == {private}
 
 
+def test_states_are_read_under_their_controls() -> None:
+    of = {condition.name: condition for condition in PRESETS["state-reading"]}
+    for own, noise in (("state_read", "zero"), ("oracle_read", "random")):
+        twins = [of[f"{own}_{end}"] for end in ("shuffled", "null", "neutral", noise)]
+        assert of[own].is_shuffled_twin(twins[0])
+        assert {twin.role for twin in twins} == {"control"}
+        assert {(twin.prompt, twin.positions) for twin in twins} == {("placeholder", "placeholder")}
+    # Replaced, as Patchscopes do; added at the receiver's norm, as activation oracles do.
+    assert (of["state_read"].operator, of["state_read"].match_norm) == ("blend", False)
+    assert (of["oracle_read"].operator, of["oracle_read"].match_norm) == ("add", True)
+
+
 def test_state_deltas_have_their_controls() -> None:
     of = {condition.name: condition for condition in PRESETS["state-deltas"]}
     twins = [of[f"deltas_{end}"] for end in ("shuffled", "null", "neutral", "random")]
@@ -143,6 +155,7 @@ def test_the_presets_are_the_published_and_the_private_ones() -> None:
         "kv-map",
         "two-senders",
         "state-deltas",
+        "state-reading",
         "fuse",
         "fuse-private",
         *KV,
@@ -184,7 +197,9 @@ def test_the_presets_are_the_published_and_the_private_ones() -> None:
         prepended |= set(found)
     others = (*LATENTMAS, "fuse", "fuse-private")
     prepended |= {name for preset in others for name in names[preset]} - set(bounds)
-    prepended |= {*names["two-senders"], *names["state-deltas"]} - set(bounds)
+    prepended |= {*names["two-senders"], *names["state-deltas"], *names["state-reading"]} - set(
+        bounds
+    )
     known = {*PUBLISHED, STRICT, *PRIVATE, *FURTHER, *ACTIVATIONS, *elsewhere, *prepended}
     assert set(CONDITIONS) == {*known, "debate", "fused_self"}
     published = (CONDITIONS[name] for name in (*PUBLISHED, STRICT))
