@@ -41,12 +41,7 @@ from statebridge.experiment.message import (
 )
 from statebridge.experiment.sources import SOURCES, Source
 from statebridge.experiment.state_file import StateFile
-from statebridge.experiment.translator_settings import (
-    FUSER_KIND,
-    KEY_VALUE_KIND,
-    MESSAGE_KINDS,
-    RESAMPLER_KIND,
-)
+from statebridge.experiment.translator_settings import FUSER_KIND, KEY_VALUE_KIND, RESAMPLER_KIND
 
 Operator = Literal["add", "blend", "mean", "sum", "append", "fuse"]
 Site = Literal["residual", "kv", "embedding"]
@@ -447,18 +442,6 @@ class Condition(BaseModel):
             and other.raw == self.raw
             and self.same_but(other, "source", "lone_rows")
         )
-
-
-def check_map_of(condition: Condition, kind: str) -> None:
-    """Refuse a condition whose map is of the wrong kind: of states, or of another message.
-
-    Raises:
-        ValueError: Names the condition and the kind.
-    """
-    needed = condition.map_kind
-    if needed != (kind if kind in MESSAGE_KINDS else None):
-        needed = "a kind of maps of states" if needed is None else f"kind {needed}"
-        raise ValueError(f"condition {condition.name} needs {needed}, and its map is of {kind}")
 
 
 @dataclass(frozen=True, slots=True)

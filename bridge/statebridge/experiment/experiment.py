@@ -23,7 +23,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from statebridge.errors import ExperimentError, nearest
-from statebridge.experiment.conditions import NAME, Condition, check_map_of
+from statebridge.experiment.conditions import NAME, Condition
 from statebridge.experiment.dataset import (
     Corpus,
     Dataset,
@@ -50,6 +50,7 @@ from statebridge.experiment.translator_settings import (
     ResamplerSettings,
     RidgeSettings,
     TrainingSettings,
+    check_map_kind,
 )
 
 SETTLED = (*CLOSED_FORM, *THROUGH_ONLY)
@@ -174,7 +175,8 @@ class Fit(Declared):
                 f"kind {self.kind} is trained through the receiver alone; give causal and no corpus"
             )
         if self.causal is not None:
-            check_map_of(self.causal.condition, self.kind)
+            through = self.causal.condition
+            check_map_kind(through.name, through.map_kind, self.kind)
         if self.kind == KEY_VALUE_KIND and self.fitted_on.positions != "all":
             raise ValueError("kind kv_ridge is fitted at all positions; leave corpus.positions out")
         for name, value in self.options.items():
@@ -435,7 +437,7 @@ class Experiment(Declared):
                 )
             declared = sets[self.translator_set(condition)]
             if isinstance(declared, Fit):
-                check_map_of(condition, declared.kind)
+                check_map_kind(condition.name, condition.map_kind, declared.kind)
         for name, declared in sets.items() if translating else ():
             if isinstance(declared, Fit):
                 continue

@@ -107,6 +107,22 @@ def translator_kind(
     return added
 
 
+def check_map_kind(condition: str, needed: str | None, kind: str) -> None:
+    """Refuse a map of the wrong kind for a condition: of states, or of another message.
+
+    Args:
+        condition: Its name.
+        needed: Kind of message that it sends; None for states.
+        kind: Kind of the map.
+
+    Raises:
+        ValueError: Names the condition and the kind.
+    """
+    if needed != (kind if kind in MESSAGE_KINDS else None):
+        words = "a kind of maps of states" if needed is None else f"kind {needed}"
+        raise ValueError(f"condition {condition} needs {words}, and its map is of {kind}")
+
+
 FitKind = Annotated[str, NameIn(KINDS, also=SOLVED)]
 """The `kind` of a fit: a registered kind of map, or a way to solve for an affine one."""
 

@@ -262,3 +262,22 @@ def _size(
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise PairError(f"config: field {name!r} is {value!r}; it must be a whole number from 1")
     return value
+
+
+def pad_id_of(module: Any, tokenizer: Any, end_ids: tuple[int, ...]) -> int:
+    """Return the id that fills padding; it may be one of the end ids."""
+    # A pad token that was added to the tokenizer may have no row in the model's embedding.
+    declared = tokenizer.pad_token_id
+    if declared is not None and declared < module.config.get_text_config().vocab_size:
+        return int(declared)
+    return end_ids[0] if end_ids else 0
+
+
+def end_ids_of(module: Any, tokenizer: Any) -> tuple[int, ...]:
+    """Return the ids that end generation."""
+    configured = getattr(getattr(module, "generation_config", None), "eos_token_id", None)
+    if configured is None:
+        configured = tokenizer.eos_token_id
+    if configured is None:
+        return ()
+    return tuple(configured) if isinstance(configured, list | tuple) else (int(configured),)

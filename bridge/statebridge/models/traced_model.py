@@ -24,8 +24,10 @@ from statebridge.experiment.experiment import ModelAtLayer
 from statebridge.models.families import (
     FAMILIES,
     context_window,
+    end_ids_of,
     find_blocks,
     hidden_width,
+    pad_id_of,
     resolve_layer,
 )
 from statebridge.models.hosts import HERE, JOB_BYTES, Host
@@ -159,7 +161,7 @@ class TracedModel:
     ) -> TracedModel:
         module = model._module
         block_paths = find_blocks(module)
-        end_ids = _end_ids(module, tokenizer)
+        end_ids = end_ids_of(module, tokenizer)
         return cls(
             name=name,
             model=model,
@@ -169,7 +171,7 @@ class TracedModel:
             width=hidden_width(module),
             window=context_window(module),
             end_ids=end_ids,
-            pad_id=_pad_id(module, tokenizer, end_ids),
+            pad_id=pad_id_of(module, tokenizer, end_ids),
         )
 
     @property
@@ -494,20 +496,3 @@ def check_finite_weights(module: torch.nn.Module, name: str) -> None:
     for parameter_name, parameter in module.named_parameters():
         if parameter.device.type != "meta" and not bool(torch.isfinite(parameter).all()):
             raise NumericError(f"{name}: weight {parameter_name} holds NaN or infinity")
-
-
-def _pad_id(module: Any, tokenizer: Any, end_ids: tuple[int, ...]) -> int:
-    # A pad token that was added to the tokenizer may have no row in the model's embedding.
-    declared = tokenizer.pad_token_id
-    if declared is not None and declared < module.config.get_text_config().vocab_size:
-        return int(declared)
-    return end_ids[0] if end_ids else 0
-
-
-def _end_ids(module: Any, tokenizer: Any) -> tuple[int, ...]:
-    configured = getattr(getattr(module, "generation_config", None), "eos_token_id", None)
-    if configured is None:
-        configured = tokenizer.eos_token_id
-    if configured is None:
-        return ()
-    return tuple(configured) if isinstance(configured, list | tuple) else (int(configured),)

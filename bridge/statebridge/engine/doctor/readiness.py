@@ -14,6 +14,7 @@ from typing import Literal
 
 import torch
 
+from statebridge.channels.message_maps import empty_message_map
 from statebridge.channels.workload import Workload
 from statebridge.engine.cautions import check_scoring, run_cautions
 from statebridge.engine.doctor.estimate import estimate, throughput
@@ -31,6 +32,7 @@ from statebridge.engine.planning.prepare import prepare, stand_ins
 from statebridge.errors import EnvironmentFault, PairError, ResultError, StatebridgeError
 from statebridge.experiment.cells import experiment_cells
 from statebridge.experiment.experiment import Experiment, Fit, ModelAtLayer
+from statebridge.experiment.translator_settings import MESSAGE_KINDS
 from statebridge.models.hosts import find_host
 from statebridge.models.loading import loaded_name
 from statebridge.models.pair import Pair, pair_devices, same_device
@@ -260,17 +262,22 @@ def _fit(experiment: Experiment, name: str, fit: Fit, pair: Pair, found: _Found)
 
 
 def _files(experiment: Experiment, declared: Mapping[int, Path], pair: Pair) -> str:
-    needed = pair.sender.width, pair.receiver.width
+    states = widths = pair.sender.width, pair.receiver.width
     for seed in experiment.seeds:
         path = declared[seed]
         translator = load_translator(path)
-        if (translator.width_in, translator.width_out) != needed:
+        widths = translator.width_in, translator.width_out
+        needed = states
+        if translator.kind in MESSAGE_KINDS:
+            made = empty_message_map(pair, translator.kind, None)
+            needed = made.width_in, made.width_out
+        if widths != needed:
             raise PairError(
-                f"{path}: maps width {translator.width_in} to {translator.width_out}; the pair "
+                f"{path}: maps width {widths[0]} to {widths[1]}; the pair "
                 f"needs {needed[0]} to {needed[1]}"
             )
         check_origin(translator, path, pair)
-    return f"{len(experiment.seeds)} files, width {needed[0]} to {needed[1]}"
+    return f"{len(experiment.seeds)} files, width {widths[0]} to {widths[1]}"
 
 
 def _disk(experiment: Experiment, rows: int, out: Path | None) -> str:

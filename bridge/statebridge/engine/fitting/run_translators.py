@@ -22,6 +22,7 @@ from statebridge.experiment.translator_settings import (
     FUSER_KIND,
     KEY_VALUE_KIND,
     MESSAGE_KINDS,
+    RESAMPLER_KIND,
 )
 from statebridge.models.pair import Pair
 from statebridge.models.weights import weights_sha256
@@ -182,10 +183,10 @@ def check_origin(translator: Translator, path: Path, pair: Pair) -> None:
             continue
         same_model = origin.model.split("/")[-1] == model.name.split("/")[-1]
         revisions = {origin.revision, model.revision} - {None}
-        # A map of keys and values is one of all layers; soft tokens are read at none.
-        other_layer = (
-            card.kind not in (KEY_VALUE_KIND, FUSER_KIND) and origin.layer != model.layer_path
-        )
+        # A map of keys and values is one of all layers; soft tokens enter the receiver at none.
+        at_none = card.kind == RESAMPLER_KIND and side == "receiver"
+        one_layer = card.kind not in (KEY_VALUE_KIND, FUSER_KIND) and not at_none
+        other_layer = one_layer and origin.layer != model.layer_path
         if not same_model or len(revisions) > 1 or other_layer:
             raise TranslatorError(
                 f"translator {path.name}: its card states that it was fitted for the {side} "
