@@ -6,12 +6,14 @@ One server serves the whole file: an actor takes seconds to import torch.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from statebridge_server.store.database import Database
 from tests.server.conftest import tiny_experiment
 from tests.server.running_server import (
     RunningServer,
@@ -21,6 +23,7 @@ from tests.server.running_server import (
     submit,
 )
 from tests.server.test_jobs import LONG, all_events
+from tests.server.test_queue import find
 
 pytestmark = pytest.mark.slow
 
@@ -125,6 +128,12 @@ def test_a_reason_shows_no_path_and_a_stop_ends_the_actors(
     body = ann.get("/readyz").json()
     assert (body["ready"], body["pairs"]["tiny"]) == (True, "loaded")
     before = actors_of(server)
+    left = submit(ann, tiny_experiment(rows=20, **STILL_RUNS))
+    path = server.data / "runs" / left / "rows.jsonl"
+    eventually(path.exists, "rows of one that the stop interrupts", moving=server.moving)
     code, seconds = server.stop()
     assert (len(before), code, seconds < 10) == (2, 0, True)
+    with closing(Database(server.database_url)) as database:
+        job = find(database, left)
+    assert (job.state, job.failed_workers) == ("queued", 0), "put back, not left by a dead worker"
     assert not [pid for pid in before if Path(f"/proc/{pid}").exists()]

@@ -13,6 +13,7 @@ import errno
 import gc
 import logging
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -97,8 +98,11 @@ class Worker:
         with contextlib.ExitStack() as held:
             if len(self._settings.copies) > 1:
                 self._set("starting", "actors")
+                stops = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
                 self._pool = held.enter_context(self._held_pool())
                 self._pool.turn.release()
+                for each, handler in stops.items():  # Ray's would end the process at once
+                    signal.signal(each, handler)
             self._work()
 
     def _work(self) -> None:
