@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -85,3 +86,22 @@ class TokenBatch:
         return TokenBatch(
             self.ids[index], self.mask[index], tuple(self.lengths[row] for row in rows)
         )
+
+
+def find_pad_id(module: Any, tokenizer: Any, end_ids: tuple[int, ...]) -> int:
+    """Return the id that fills padding."""
+    # A pad token that was added to the tokenizer may have no row in the model's embedding.
+    declared = tokenizer.pad_token_id
+    if declared is not None and declared < module.config.get_text_config().vocab_size:
+        return int(declared)
+    return end_ids[0] if end_ids else 0
+
+
+def find_end_ids(module: Any, tokenizer: Any) -> tuple[int, ...]:
+    """Return the ids that end a generation; none where neither model nor tokenizer has one."""
+    configured = getattr(getattr(module, "generation_config", None), "eos_token_id", None)
+    if configured is None:
+        configured = tokenizer.eos_token_id
+    if configured is None:
+        return ()
+    return tuple(configured) if isinstance(configured, list | tuple) else (int(configured),)

@@ -30,7 +30,7 @@ from statebridge.models.families import (
 )
 from statebridge.models.hosts import HERE, JOB_BYTES, Host
 from statebridge.models.messages.key_values import KeyValues, attention
-from statebridge.models.token_batch import TokenBatch
+from statebridge.models.token_batch import TokenBatch, find_end_ids, find_pad_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +159,7 @@ class TracedModel:
     ) -> TracedModel:
         module = model._module
         block_paths = find_blocks(module)
-        end_ids = _end_ids(module, tokenizer)
+        end_ids = find_end_ids(module, tokenizer)
         return cls(
             name=name,
             model=model,
@@ -169,7 +169,7 @@ class TracedModel:
             width=hidden_width(module),
             window=context_window(module),
             end_ids=end_ids,
-            pad_id=_pad_id(module, tokenizer, end_ids),
+            pad_id=find_pad_id(module, tokenizer, end_ids),
         )
 
     @property
@@ -494,20 +494,3 @@ def check_finite_weights(module: torch.nn.Module, name: str) -> None:
     for parameter_name, parameter in module.named_parameters():
         if parameter.device.type != "meta" and not bool(torch.isfinite(parameter).all()):
             raise NumericError(f"{name}: weight {parameter_name} holds NaN or infinity")
-
-
-def _pad_id(module: Any, tokenizer: Any, end_ids: tuple[int, ...]) -> int:
-    # A pad token that was added to the tokenizer may have no row in the model's embedding.
-    declared = tokenizer.pad_token_id
-    if declared is not None and declared < module.config.get_text_config().vocab_size:
-        return int(declared)
-    return end_ids[0] if end_ids else 0
-
-
-def _end_ids(module: Any, tokenizer: Any) -> tuple[int, ...]:
-    configured = getattr(getattr(module, "generation_config", None), "eos_token_id", None)
-    if configured is None:
-        configured = tokenizer.eos_token_id
-    if configured is None:
-        return ()
-    return tuple(configured) if isinstance(configured, list | tuple) else (int(configured),)
