@@ -89,6 +89,14 @@ def assert_problem(answer: httpx.Response, status: int, expected: str) -> None:
         ),
         ({"execution": {"device": "cuda"}}, "operator chooses"),
         ({"execution": {"sender_device": "cpu"}}, "sender_device: leave it out"),
+        (
+            {
+                "conditions": [
+                    {"name": "steered", "source": "file", "state_file": {"path": "/etc/hostname"}}
+                ]
+            },
+            "conditions: source file goes with runs on one's own machine; a server reads no paths",
+        ),
         ({"execution": {"max_lanes": 10**9}}, "limit of 4096"),
         ({"dtype": "float64"}, "served in float32"),
         ({"decoding": {"max_new_tokens": 101}}, "limit of 100"),

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from statebridge.experiment.conditions import Condition, Positions
+from statebridge.experiment.conditions import Condition
+from statebridge.experiment.positions import Positions
 from statebridge.models.token_batch import TokenBatch
 
 TINY_NORM = 1e-12

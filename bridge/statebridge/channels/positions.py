@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from statebridge.channels.workload import Workload
 from statebridge.errors import ExperimentError, PairError, TranslatorError
 from statebridge.experiment.cells import Cell
-from statebridge.experiment.conditions import Condition, Positions
+from statebridge.experiment.conditions import Condition
 from statebridge.experiment.experiment import DEFAULT_SET
+from statebridge.experiment.positions import Positions
 from statebridge.experiment.translator_settings import MESSAGE_KINDS, RESAMPLER_KIND
 from statebridge.models.chat import template_tail
 

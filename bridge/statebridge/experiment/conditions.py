@@ -39,6 +39,7 @@ from statebridge.experiment.message import (
     Senders,
     SoftTokens,
 )
+from statebridge.experiment.positions import Positions, count, describe
 from statebridge.experiment.sources import SOURCES, Source
 from statebridge.experiment.state_file import StateFile
 from statebridge.experiment.translator_settings import FUSER_KIND, KEY_VALUE_KIND, RESAMPLER_KIND
@@ -60,14 +61,6 @@ PRIVATE_PROMPTS: frozenset[Prompt] = frozenset({"question_only", "placeholder"})
 SenderContext = Literal["empty", "neutral"]
 """Context that the sender reads in place of the row's own: an `empty` one (the *null* control), or
 a `neutral` text of as many tokens, which says nothing of any row. The question stays."""
-
-Positions = (
-    Literal["all", "last", "question", "placeholder"]
-    | Annotated[tuple[Annotated[int, NO_BOOLEAN], ...], Field(min_length=1)]
-)
-"""`all` prompt positions; the `last`; those of the `question`, that is the tokens at the end that
-sender's and receiver's prompts share; those of the `placeholder` tokens; or explicit indices
-(negative ones count from the end)."""
 
 Role = Literal["baseline", "text", "channel", "self", "control", "unknown"]
 """`baseline` writes nothing; `text` gives the receiver text that a model wrote; `channel` carries
@@ -472,17 +465,3 @@ class UnknownCondition:
 
 DeclaredCondition = Condition | UnknownCondition
 """Declaration that a cell has of its condition."""
-
-
-def count(positions: Positions) -> int | str:
-    """Return how many positions are meant; the word itself where the prompt decides."""
-    if positions == "last":
-        return 1
-    return positions if isinstance(positions, str) else len(positions)
-
-
-def describe(positions: Positions) -> str:
-    """Return the positions in words, for a message."""
-    if isinstance(positions, str):
-        return f"{positions} position{'' if positions == 'last' else 's'}"
-    return f"positions {list(positions)}"

@@ -26,8 +26,9 @@ from statebridge.cost import (
     text_bytes,
 )
 from statebridge.errors import ResultError
-from statebridge.experiment.conditions import Condition, count
+from statebridge.experiment.conditions import Condition
 from statebridge.experiment.message import Senders
+from statebridge.experiment.positions import count
 from statebridge.records import CellResult, LaneResult, ResultSet
 
 Way = tuple[Accounting, bool]

@@ -15,9 +15,10 @@ from typing import Any
 
 from statebridge.data.training_texts import answer_names
 from statebridge.experiment.cells import Cell
-from statebridge.experiment.conditions import Condition, Positions, Prompt, SenderContext
+from statebridge.experiment.conditions import Condition, Prompt, SenderContext
 from statebridge.experiment.experiment import Experiment
 from statebridge.experiment.message import LayerShare
+from statebridge.experiment.positions import Positions
 from statebridge.records import DatasetRow
 
 TokenIds = tuple[int, ...]

@@ -9,8 +9,9 @@
 
 from __future__ import annotations
 
-from statebridge.experiment.conditions import Condition, DeclaredCondition, Positions, Prompt
+from statebridge.experiment.conditions import Condition, DeclaredCondition, Prompt
 from statebridge.experiment.message import Deltas, Fusing, LayerShare, Rollout, Senders
+from statebridge.experiment.positions import Positions
 
 _ALONE: dict[Prompt, str] = {
     "task": "the receiver alone, which reads context and question",

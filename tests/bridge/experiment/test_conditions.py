@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from statebridge.experiment import Condition
-from statebridge.experiment.conditions import count, describe
+from statebridge.experiment.positions import count, describe
 from statebridge.experiment.presets import CONDITIONS, named_condition
 
 SOURCES = ("none", "translated", "receiver", "random", "zero", "shuffled", "sender")
