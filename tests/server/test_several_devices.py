@@ -127,12 +127,13 @@ def test_a_reason_shows_no_path_and_a_stop_ends_the_actors(
     assert str(pair_folder) not in view["error"]
     body = ann.get("/readyz").json()
     assert (body["ready"], body["pairs"]["tiny"]) == (True, "loaded")
-    before = actors_of(server)
     left = submit(ann, tiny_experiment(rows=20, **STILL_RUNS))
     path = server.data / "runs" / left / "rows.jsonl"
     eventually(path.exists, "rows of one that the stop interrupts", moving=server.moving)
+    before = actors_of(server)
+    assert before
     code, seconds = server.stop()
-    assert (len(before), code, seconds < 10) == (2, 0, True)
+    assert (code, seconds < 10) == (0, True)
     with closing(Database(server.database_url)) as database:
         job = find(database, left)
     assert (job.state, job.failed_workers) == ("queued", 0), "put back, not left by a dead worker"
