@@ -132,6 +132,10 @@ def _on_the_tiny_pair(words: list[str]) -> list[str]:
             "layer_search.sender_layers": "[0.25, 0.75]",
             "layer_search.receiver_layers": "[0.5]",
         }
+    if any("smollm2-channels" in word for word in words):  # a model to itself
+        extra["receiver.model"] = "./sender"
+        extra["conditions"] = "[kv_all, latent, vocab_last, cipher]"
+        del extra["translators"]
     if any("smollm2-private" in word for word in words):
         del extra["translators"]
         sets, made = "translators.sets", "{generate: {rows: 40, seed: 9}}"

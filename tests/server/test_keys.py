@@ -76,7 +76,6 @@ ROUTES = (
     ("GET", "/v1/translators/x/card"),
     ("GET", "/v1/translators/x/file"),
     ("DELETE", "/v1/translators/x"),
-    ("POST", "/v1/doctor"),
     ("GET", "/v1/pairs"),
     ("POST", "/v1/score"),
     ("GET", "/metrics"),
