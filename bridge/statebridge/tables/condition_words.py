@@ -60,7 +60,8 @@ def condition_words(condition: DeclaredCondition) -> str:
     if condition.translator is not None:
         parts[0] += f" by {condition.translator}"
     if condition.senders is not None:
-        parts.append(_senders_words(condition.senders))
+        moved = ", moved one behind the other" if condition.reposition == "rotate" else ""
+        parts.append(_senders_words(condition.senders) + moved)
     if condition.sender_context is not None:
         parts.append(_READS[condition.sender_context])
     if condition.match_norm:

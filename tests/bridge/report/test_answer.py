@@ -94,6 +94,9 @@ def test_only_harm_is_no_and_doubt_is_not_shown() -> None:
     doubt = private(*seeded("private_last", 3))
     assert doubt.outcome == "not shown"
     assert doubt.sentence.endswith("1 is inconclusive.")
+    assert doubt.numbers[0].label.endswith(
+        "private_last, the highest, not shown to be above the floor"
+    )
 
 
 def test_without_a_right_answer_there_is_no_verdict() -> None:

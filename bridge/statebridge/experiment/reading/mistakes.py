@@ -96,6 +96,8 @@ def _problem(error: ErrorDetails) -> str:
     problem = _right(name, error.get("ctx", {}), location)
     if problem is None:
         problem = error["msg"][0].lower() + error["msg"][1:]
+    if given is None:  # as YAML reads a field with nothing behind its colon
+        return f"{problem}; nothing is given"
     if not isinstance(given, dict | list | tuple):
         return f"{problem}, not {reprlib.repr(given)}"
     return f"{problem}, not {kind(given)}" if name.endswith("_type") else problem

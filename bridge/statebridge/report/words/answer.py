@@ -208,7 +208,11 @@ def _numbers(
         for gap in comparison.gaps_closed
         if (gap.direction, gap.prompt, gap.metric) == (setting.direction, setting.prompt, metric)
     }
-    pairs = [(d, f"{d.condition}, with its 95 % interval")]
+    # Of a channel that was not shown to help, the number is the highest of several.
+    which = (
+        "with its 95 % interval" if d.is_better else "the highest, not shown to be above the floor"
+    )
+    pairs = [(d, f"{d.condition}, {which}")]
     pairs += [] if other is None else [(other.difference, f"its control, {other.word}")]
     numbers = []
     for difference, label in pairs:
