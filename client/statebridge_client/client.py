@@ -24,10 +24,10 @@ from statebridge.results.service_records import (
 )
 from statebridge_client import submission
 from statebridge_client.call import Call, Retry, model_of
+from statebridge_client.caller import AsyncCaller, Caller, OnServer, S, Steps, operation
 from statebridge_client.connection import resolve_connection
 from statebridge_client.inputs import Corpora, Datasets, Translators
 from statebridge_client.remote_run import AsyncRemoteRun, RemoteRun, status_call
-from statebridge_client.sender import AsyncSender, OnServer, S, Sender, Steps, operation
 
 if TYPE_CHECKING:
     import httpx
@@ -59,13 +59,13 @@ ANALYSIS_SECONDS = 900.0
 class ClientMethods(OnServer[S], Generic[S, R]):
     """Methods of both clients."""
 
-    def __init__(self, sender: S, run: Callable[[S, str, str], R]) -> None:
-        super().__init__(sender)
+    def __init__(self, caller: S, run: Callable[[S, str, str], R]) -> None:
+        super().__init__(caller)
         self._run = run
-        self.url = sender.connection.url
-        self.datasets = Datasets(sender)
-        self.corpora = Corpora(sender)
-        self.translators = Translators(sender, run)
+        self.url = caller.connection.url
+        self.datasets = Datasets(caller)
+        self.corpora = Corpora(caller)
+        self.translators = Translators(caller, run)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.url}>"
@@ -102,7 +102,7 @@ class ClientMethods(OnServer[S], Generic[S, R]):
             shared=shared,
             idempotency_key=idempotency_key,
         )
-        return self._run(self._sender, status.id, status.name)
+        return self._run(self._caller, status.id, status.name)
 
     @operation
     def doctor(
@@ -133,7 +133,7 @@ class ClientMethods(OnServer[S], Generic[S, R]):
             NotFoundError: There is none of that id, or this key may not see it.
         """
         status: ExperimentStatus = yield status_call(experiment_id)
-        return self._run(self._sender, status.id, status.name)
+        return self._run(self._caller, status.id, status.name)
 
     @operation
     def pairs(self) -> Call[list[PairInfo]]:
@@ -163,7 +163,7 @@ class ClientMethods(OnServer[S], Generic[S, R]):
         )
 
 
-class Client(ClientMethods[Sender, RemoteRun]):
+class Client(ClientMethods[Caller, RemoteRun]):
     """A Statebridge server, as one key sees it.
 
     Every method raises a `StatebridgeError` with one line: `UnreachableError`, `AccessError`,
@@ -193,7 +193,7 @@ class Client(ClientMethods[Sender, RemoteRun]):
             InputError: The URL or the key cannot be one.
         """
         connection = resolve_connection(url, api_key, key_file)
-        super().__init__(Sender(connection, retry or Retry(), transport), RemoteRun)
+        super().__init__(Caller(connection, retry or Retry(), transport), RemoteRun)
 
     def __enter__(self) -> Self:
         return self
@@ -208,7 +208,7 @@ class Client(ClientMethods[Sender, RemoteRun]):
 
     def close(self) -> None:
         """Close the connections."""
-        self._sender.http.close()
+        self._caller.http.close()
 
     def experiments(
         self, *, states: Sequence[State] = (), limit: int | None = None
@@ -216,10 +216,10 @@ class Client(ClientMethods[Sender, RemoteRun]):
         """Yield experiments and their states, newest first, `limit` of them at most."""
         pages = _Pages(states, limit)
         while not pages.ended:
-            yield from pages.taken(self._sender.carry_out(pages.request()))
+            yield from pages.taken(self._caller.carry_out(pages.request()))
 
 
-class AsyncClient(ClientMethods[AsyncSender, AsyncRemoteRun]):
+class AsyncClient(ClientMethods[AsyncCaller, AsyncRemoteRun]):
     """As `Client`, with every wait given to the event loop."""
 
     def __init__(
@@ -233,7 +233,7 @@ class AsyncClient(ClientMethods[AsyncSender, AsyncRemoteRun]):
     ) -> None:
         """Name the server, as for `Client`; nothing is sent yet."""
         connection = resolve_connection(url, api_key, key_file)
-        super().__init__(AsyncSender(connection, retry or Retry(), transport), AsyncRemoteRun)
+        super().__init__(AsyncCaller(connection, retry or Retry(), transport), AsyncRemoteRun)
 
     async def __aenter__(self) -> Self:
         return self
@@ -248,7 +248,7 @@ class AsyncClient(ClientMethods[AsyncSender, AsyncRemoteRun]):
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._sender.http.aclose()
+        await self._caller.http.aclose()
 
     async def experiments(
         self, *, states: Sequence[State] = (), limit: int | None = None
@@ -256,7 +256,7 @@ class AsyncClient(ClientMethods[AsyncSender, AsyncRemoteRun]):
         """Yield experiments and their states, newest first, `limit` of them at most."""
         pages = _Pages(states, limit)
         while not pages.ended:
-            for status in pages.taken(await self._sender.carry_out(pages.request())):
+            for status in pages.taken(await self._caller.carry_out(pages.request())):
                 yield status
 
 

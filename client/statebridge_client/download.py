@@ -17,7 +17,7 @@ from statebridge.errors import EnvironmentFault, ResultError
 from statebridge.results.service_records import RUN_FILES, RunFile
 from statebridge.runs.directory import DATASET, MANIFEST, ROWS, open_run
 from statebridge_client.call import Call, not_statebridge, read_bytes, resource
-from statebridge_client.sender import Steps
+from statebridge_client.caller import Steps
 
 PAGE = 10_000
 """Rows asked for at a time: some ten megabytes."""

@@ -19,8 +19,8 @@ from statebridge.results.service_records import (
 )
 from statebridge_client import submission, uploads
 from statebridge_client.call import Call, model_of, read_bytes, read_nothing, read_object, resource
+from statebridge_client.caller import OnServer, S, Steps, operation
 from statebridge_client.remote_run import RunMethods
-from statebridge_client.sender import OnServer, S, Steps, operation
 
 R = TypeVar("R")
 """`RemoteRun` or `AsyncRemoteRun`."""
@@ -92,8 +92,8 @@ class Corpora(OnServer[S]):
 class Translators(OnServer[S], Generic[S, R]):
     """Translators that this key may use."""
 
-    def __init__(self, sender: S, run: Callable[[S, str, str], R]) -> None:
-        super().__init__(sender)
+    def __init__(self, caller: S, run: Callable[[S, str, str], R]) -> None:
+        super().__init__(caller)
         self._run = run
 
     @operation
@@ -113,7 +113,7 @@ class Translators(OnServer[S], Generic[S, R]):
         status = yield from submission.submit_fit(
             experiment, overrides, shared=shared, idempotency_key=idempotency_key
         )
-        return self._run(self._sender, status.id, status.name)
+        return self._run(self._caller, status.id, status.name)
 
     @operation
     def fitted(self, run: RunMethods[Any, Any] | str) -> Steps[list[TranslatorInfo]]:

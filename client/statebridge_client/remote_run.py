@@ -17,9 +17,9 @@ from statebridge.errors import BusyError, RunFailedError
 from statebridge.results.service_records import ExperimentStatus
 from statebridge.run import RowCount, Run
 from statebridge_client.call import Call, model_of, read_nothing, resource
+from statebridge_client.caller import AsyncCaller, Caller, Follow, OnServer, S, Steps, operation
 from statebridge_client.download import download
 from statebridge_client.events import Event, EventFollower, speed
-from statebridge_client.sender import AsyncSender, Follow, OnServer, S, Sender, Steps, operation
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -38,15 +38,15 @@ def status_call(experiment_id: str) -> Call[ExperimentStatus]:
 class RunMethods(OnServer[S], Generic[S, R]):
     """Methods that runs of both clients have beyond those of `statebridge.Run`."""
 
-    def __init__(self, sender: S, experiment_id: str, name: str) -> None:
-        super().__init__(sender)
+    def __init__(self, caller: S, experiment_id: str, name: str) -> None:
+        super().__init__(caller)
         self.id = experiment_id
         self._name = name
         self._folder: Path | None = None
         self._copied = False
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.id} ({self.name}) on {self._sender.connection.url}>"
+        return f"<{type(self).__name__} {self.id} ({self.name}) on {self._caller.connection.url}>"
 
     @property
     def name(self) -> str:
@@ -54,7 +54,7 @@ class RunMethods(OnServer[S], Generic[S, R]):
         return self._name
 
     def _follower(self, *, latest: bool, patience: float) -> EventFollower:
-        return EventFollower(self._sender.connection, self.id, patience, latest)
+        return EventFollower(self._caller.connection, self.id, patience, latest)
 
     @operation
     def status(self) -> Call[ExperimentStatus]:
@@ -140,16 +140,16 @@ class RunMethods(OnServer[S], Generic[S, R]):
         return out
 
 
-class RemoteRun(RunMethods[Sender, "RemoteRun"], Run):
+class RemoteRun(RunMethods[Caller, "RemoteRun"], Run):
     """An experiment on a server, with the members of a `statebridge.Run`.
 
     Results are worked out here, from a copy of the run directory that is downloaded when it is
     first needed and brought up to date until the experiment is done.
     """
 
-    def __init__(self, sender: Sender, experiment_id: str, name: str) -> None:
+    def __init__(self, caller: Caller, experiment_id: str, name: str) -> None:
         Run.__init__(self)
-        RunMethods.__init__(self, sender, experiment_id, name)
+        RunMethods.__init__(self, caller, experiment_id, name)
 
     @property
     def path(self) -> Path:
@@ -186,10 +186,10 @@ class RemoteRun(RunMethods[Sender, "RemoteRun"], Run):
         Raises:
             UnreachableError: It was out of reach for longer.
         """
-        return self._sender.follow(self._follower(latest=latest, patience=patience))
+        return self._caller.follow(self._follower(latest=latest, patience=patience))
 
     def _fetch(self) -> None:
-        self.sources = (self._sender.carry_out(self._copy()),)
+        self.sources = (self._caller.carry_out(self._copy()),)
 
 
 class _Copy(Run):
@@ -213,7 +213,7 @@ def _in_thread(
     return call
 
 
-class AsyncRemoteRun(RunMethods[AsyncSender, "AsyncRemoteRun"]):
+class AsyncRemoteRun(RunMethods[AsyncCaller, "AsyncRemoteRun"]):
     """As `RemoteRun`, with every wait given to the event loop.
 
     What `RemoteRun` has as attributes, such as `experiment`, is in the `Run` of `local()`.
@@ -221,11 +221,11 @@ class AsyncRemoteRun(RunMethods[AsyncSender, "AsyncRemoteRun"]):
 
     async def local(self) -> Run:
         """Return the results so far as a run here; in a directory of its own."""
-        return _Copy(await self._sender.carry_out(self._copy()), self)
+        return _Copy(await self._caller.carry_out(self._copy()), self)
 
     def events(self, *, latest: bool = False, patience: float = PATIENCE) -> AsyncIterator[Event]:
         """Yield what happens until the experiment has ended; see `RemoteRun.events`."""
-        return self._sender.follow(self._follower(latest=latest, patience=patience))
+        return self._caller.follow(self._follower(latest=latest, patience=patience))
 
     results = _in_thread(Run.results)
     rows = _in_thread(Run.rows)

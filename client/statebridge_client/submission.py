@@ -28,7 +28,7 @@ from statebridge.experiment.reading.files import declared_files, set_field
 from statebridge.experiment.reading.given import ExperimentLike, as_declared, read_experiment
 from statebridge.results.service_records import DoctorAnswer, DoctorCheck, ExperimentStatus
 from statebridge_client.call import Call, model_of
-from statebridge_client.sender import Steps
+from statebridge_client.caller import Steps
 from statebridge_client.uploads import stored_corpus, stored_dataset, stored_translators
 
 DOCTOR_SECONDS = 900.0

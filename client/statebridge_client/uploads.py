@@ -21,7 +21,7 @@ from statebridge.results.service_records import (
     TranslatorList,
 )
 from statebridge_client.call import Call, model_of, resource
-from statebridge_client.sender import Steps
+from statebridge_client.caller import Steps
 
 STORED_TRANSLATOR = re.compile(r"tr_[0-9a-f]{20}")
 CHECKPOINTS = (".pt", ".pth", ".ckpt", ".bin")

@@ -83,7 +83,7 @@ def test_keys_that_are_none(tmp_path: Path) -> None:
 
 def test_no_representation_shows_a_key() -> None:
     with Client("http://gpu", "sb_secret") as client:
-        shown = [repr(client), repr(client._sender.connection), repr(vars(client))]
+        shown = [repr(client), repr(client._caller.connection), repr(vars(client))]
     assert not any("sb_secret" in text for text in shown)
 
 

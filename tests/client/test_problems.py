@@ -85,7 +85,7 @@ def test_a_refusal_is_one_printable_line() -> None:
         (lambda client: client.datasets.delete("x"), DatasetError),
         (lambda client: client.corpora.get("x"), DatasetError),
         (lambda client: client.corpora.delete("x"), DatasetError),
-        (lambda client: client._sender.carry_out(upload_call()), TranslatorError),
+        (lambda client: client._caller.carry_out(upload_call()), TranslatorError),
         (lambda client: client.score([]), InputError),
     ],
 )

@@ -1,7 +1,7 @@
 """Carrying out requests and following event streams: all that touches the network.
 
-A method of either client describes its work as a generator of steps, declared once; `Sender` and
-`AsyncSender` carry the steps out, each in its own way of waiting.
+A method of either client describes its work as a generator of steps, declared once; `Caller` and
+`AsyncCaller` carry the steps out, each in its own way of waiting.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def _attempts(call: Call[T], connection: Connection, retry: Retry) -> _Wire[T]:
     raise AssertionError  # itertools.count has no end
 
 
-class Sender:
+class Caller:
     """One server, one key, one pool of connections."""
 
     def __init__(
@@ -159,8 +159,8 @@ class Sender:
                 time.sleep(follower.pause())
 
 
-class AsyncSender:
-    """As `Sender`, with every wait given to the event loop."""
+class AsyncCaller:
+    """As `Caller`, with every wait given to the event loop."""
 
     def __init__(
         self, connection: Connection, retry: Retry, transport: httpx.AsyncBaseTransport | None
@@ -219,14 +219,14 @@ class AsyncSender:
                 await anyio.sleep(follower.pause())
 
 
-S = TypeVar("S", bound=Sender | AsyncSender)
+S = TypeVar("S", bound=Caller | AsyncCaller)
 
 
 class OnServer(Generic[S]):
-    """Something on a server: its methods are `operation`s of one of the two senders."""
+    """Something on a server: its methods are `operation`s of one of the two callers."""
 
-    def __init__(self, sender: S) -> None:
-        self._sender = sender
+    def __init__(self, caller: S) -> None:
+        self._caller = caller
 
 
 class operation(Generic[P, T]):  # noqa: N801 - used as a decorator
@@ -243,10 +243,10 @@ class operation(Generic[P, T]):  # noqa: N801 - used as a decorator
     @overload
     def __get__(self, owner: None, kind: type | None = None) -> Self: ...
     @overload
-    def __get__(self, owner: OnServer[Sender], kind: type | None = None) -> Callable[P, T]: ...
+    def __get__(self, owner: OnServer[Caller], kind: type | None = None) -> Callable[P, T]: ...
     @overload
     def __get__(
-        self, owner: OnServer[AsyncSender], kind: type | None = None
+        self, owner: OnServer[AsyncCaller], kind: type | None = None
     ) -> Callable[P, Coroutine[Any, Any, T]]: ...
     def __get__(self, owner: OnServer[Any] | None, kind: type | None = None) -> Any:
         """Return the method of an object; the declaration itself of a class."""
@@ -255,6 +255,6 @@ class operation(Generic[P, T]):  # noqa: N801 - used as a decorator
 
         @wraps(self._describe)
         def call(*args: P.args, **kwargs: P.kwargs) -> Any:
-            return owner._sender.carry_out(self._describe(owner, *args, **kwargs))
+            return owner._caller.carry_out(self._describe(owner, *args, **kwargs))
 
         return call
