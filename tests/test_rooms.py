@@ -46,7 +46,7 @@ ARROWS: dict[str, str] = {
     "pages": (
         "errors experiment records data scoring runs results stats validation tables figures report"
     ),
-    "sharing": "errors registry records data results scoring tables report",
+    "sharing": "errors registry records data scoring runs results tables report",
     "models": "errors experiment cost",
     "translators": "errors experiment data results",
     "channels": "errors registry experiment records runs models translators",

@@ -1,7 +1,8 @@
-"""`statebridge track`: runs in other places."""
+"""`statebridge track`, `push` and `pull`: runs and translators in other places."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -23,3 +24,44 @@ def track(
     from statebridge.run import Run
 
     print(f"logged to {to}: {Run(run).track(to, project=project)}")
+
+
+def push(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER",
+            help="A run directory, or a folder of translators.",
+            show_default=False,
+        ),
+    ],
+    to: Annotated[str, typer.Option(metavar="OWNER/NAME", help="Repository; made if needed.")],
+    public: Annotated[
+        bool, typer.Option("--public", help="Let anyone read a repository that is made.")
+    ] = False,
+) -> None:
+    """Send a run or translators to the Hugging Face Hub; a new repository is private."""
+    from statebridge.sharing import hub
+
+    done = hub.push(folder, to, public=public)
+    for name in done.files:
+        print(name)
+    for name in done.left_out:
+        print(f"note: {name} left out; only {', '.join(hub.ENDINGS)} are sent", file=sys.stderr)
+    print(f"{len(done.files)} files sent to {done.address}")
+
+
+def pull(
+    name: Annotated[
+        str, typer.Argument(metavar="OWNER/NAME", help="Repository.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option(help="New folder for the files.")],
+    revision: Annotated[
+        str | None, typer.Option(help="Branch, tag or commit; main if not given.")
+    ] = None,
+) -> None:
+    """Take a run or translators from the Hugging Face Hub."""
+    from statebridge.sharing import hub
+
+    done = hub.pull(name, out, revision=revision)
+    print(f"{done.kind} of {len(done.files)} files in {out}, commit {done.commit}")

@@ -11,6 +11,7 @@ import pytest
 from statebridge.commands import main
 from statebridge.sharing.tracking import TRACKERS, LoggedRun
 from tests.bridge.pages.made_runs import made_run
+from tests.bridge.sharing.hub_stand_in import hub_of
 from tests.docs.recipe_steps import recipe_steps
 from tests.test_docs import ROOT, commands
 
@@ -33,9 +34,10 @@ def test_every_command_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.Monk
         monkeypatch.setitem(TRACKERS._things, name, recorder)
     monkeypatch.delitem(sys.modules, "lines", raising=False)
     try:
-        for line in commands(PAGE):
-            monkeypatch.setattr(sys, "argv", shlex.split(line))
-            main()
+        with hub_of(monkeypatch, tmp_path / "cache"):
+            for line in commands(PAGE):
+                monkeypatch.setattr(sys, "argv", shlex.split(line))
+                main()
     finally:
         TRACKERS._things.pop("lines", None)
         sys.modules.pop("lines", None)
