@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from statebridge.sharing.tracking import TRACKERS, LoggedRun, needed
@@ -48,7 +49,7 @@ def wandb(run: LoggedRun, project: str) -> str:
     ) as made:
         made.log(dict(run.metrics))
         made.log_artifact(_filled(library.Artifact(f"run-{made.id}", "statebridge-run"), run))
-        return str(made.url or f"{made.dir}, which `wandb sync` sends")
+        return str(made.url or f"{Path(made.dir).parent}, which `wandb sync` sends")
 
 
 @TRACKERS.add("trackio")
