@@ -166,8 +166,9 @@ def _run(line: str, monkeypatch: pytest.MonkeyPatch) -> int:
 @pytest.mark.parametrize(
     "page",
     # The users' guide needs a server: tests/client/remote/test_guide.py runs it. ray.md needs a
-    # cluster: tests/bridge/engine/cluster/test_on_a_cluster.py.
-    [page for page in PAGES if page.name not in ("clients.md", "ray.md")],
+    # cluster: tests/bridge/engine/cluster/test_on_a_cluster.py. sharing.md needs trackers and a
+    # hub: tests/bridge/sharing/test_guide.py.
+    [page for page in PAGES if page.name not in ("clients.md", "ray.md", "sharing.md")],
     ids=lambda page: page.name,
 )
 def test_every_command_runs(

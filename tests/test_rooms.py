@@ -46,6 +46,7 @@ ARROWS: dict[str, str] = {
     "pages": (
         "errors experiment records data scoring runs results stats validation tables figures report"
     ),
+    "sharing": "errors registry records data scoring runs results tables report",
     "models": "errors experiment cost",
     "translators": "errors experiment data results",
     "channels": "errors registry experiment records runs models translators",
@@ -57,11 +58,11 @@ ARROWS: dict[str, str] = {
     # It keeps rows that are given in memory as a file of the run's directory.
     "run": (
         "errors progress experiment data scoring runs results stats validation tables report "
-        "engine actions"
+        "sharing engine actions"
     ),
     "commands": (
         "errors progress plugins experiment data tasks scoring results stats validation audit "
-        "papers tables figures report pages models channels engine actions run"
+        "papers tables figures report pages sharing models channels engine actions run"
     ),
 }
 # The same for the wings of the engine. Decoding asks for CUDA graphs inside of a function, where

@@ -308,6 +308,23 @@ class Run:
             )
         return RESULT_FORMATS.get(format).write(results, Path(folder))
 
+    def track(self, to: str, *, project: str = "statebridge") -> str:
+        """Log settings, scores, report and manifest to an experiment tracker; return where.
+
+        Args:
+            to: `mlflow`, `wandb`, `trackio`, or one that a plug-in adds.
+            project: Project of the tracker; MLflow calls it an experiment.
+
+        Raises:
+            InputError: No such tracker.
+            ResultError: The sources are not one run directory, or no row is committed.
+            EnvironmentFault: The tracker is not installed.
+            RemoteError: The tracker refused the run or failed.
+        """
+        from statebridge.sharing.tracking import log_run
+
+        return log_run(self.results(), to, project)
+
     def validate(self, expectation: Expectation | str | None = None) -> ValidationReport:
         """Check the results against an expectation.
 

@@ -21,6 +21,7 @@ from statebridge.commands import (
     layer_search,
     ls,
     run,
+    sharing,
     similarity,
 )
 from statebridge.commands.reading import audit, compare, report, results, site, view
@@ -49,6 +50,9 @@ app.command()(results.validate)
 app.command()(audit.audit)
 app.command()(report.report)
 app.command()(results.export)
+app.command()(sharing.track)
+app.command()(sharing.push)
+app.command()(sharing.pull)
 app.command()(view.view)
 app.command()(site.site)
 app.command()(doctor.schema)

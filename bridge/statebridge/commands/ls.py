@@ -23,7 +23,7 @@ def ls(
         typer.Argument(
             metavar="[WHAT]",
             help="conditions, presets, sources, channels, tasks, scoring, translators, metrics, "
-            "families, executors or formats; the names of all if not given.",
+            "families, executors, formats or trackers; the names of all if not given.",
             show_default=False,
         ),
     ] = None,
@@ -121,6 +121,12 @@ def _formats() -> dict[str, str]:
     return written | {name: f"Tables, {ending} files." for name, ending in ENDINGS.items()}
 
 
+def _trackers() -> dict[str, str]:
+    from statebridge.sharing.tracking import TRACKERS
+
+    return _described(TRACKERS.names(), TRACKERS.values())
+
+
 def _families() -> dict[str, str]:
     from statebridge.models.families import FAMILIES
 
@@ -143,6 +149,7 @@ _LISTS: Mapping[str, Callable[[], dict[str, str]]] = {
     "families": _families,
     "executors": _executors,
     "formats": _formats,
+    "trackers": _trackers,
 }
 _SOLVED = {
     "ridge": "An affine map by least squares, with a penalty on its size.",

@@ -9,7 +9,6 @@ from pathlib import Path
 from statebridge.errors import ResultError
 from statebridge.figures.channels import ChannelChart
 from statebridge.figures.wording import metric_label
-from statebridge.pages.estimates import number_of, row_means, score
 from statebridge.records import ResultSet
 from statebridge.report.sections.comparison import score_view as all_scores
 from statebridge.report.sections.splits import judged_rows
@@ -22,6 +21,7 @@ from statebridge.scoring import primary_metric
 from statebridge.stats import Comparison, Settings, compare
 from statebridge.stats.pairing import is_bounded
 from statebridge.tables import Column, Range, Table
+from statebridge.tables.estimates import number_of, row_means, score
 from statebridge.tables.table import NumberFormat
 
 _KEPT = 32

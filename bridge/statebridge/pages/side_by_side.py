@@ -9,13 +9,13 @@ from typing import Any
 
 from statebridge.errors import ResultError
 from statebridge.figures.wording import metric_label
-from statebridge.pages.estimates import NOTHING, Number, number_of, paired, row_means, score
 from statebridge.pages.score_view import primary_comparison
 from statebridge.records import CellResult, ResultSet
 from statebridge.results.by_condition import condition_cells, reading_order
 from statebridge.scoring import primary_metric
 from statebridge.stats.pairing import is_bounded
 from statebridge.tables import Column, Table
+from statebridge.tables.estimates import NOTHING, Number, number_of, paired, row_means, score
 from statebridge.tables.table import NumberFormat, Value
 
 _Numbers = dict[str, Number]

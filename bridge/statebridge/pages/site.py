@@ -15,7 +15,6 @@ from typing import Any
 
 from statebridge.data.files import atomic_writer, make_folder
 from statebridge.errors import ResultError
-from statebridge.pages.estimates import number_of
 from statebridge.pages.experiment_view import experiment_facts
 from statebridge.pages.rendering import STATIC, render
 from statebridge.pages.run_folders import RunFolders
@@ -28,6 +27,7 @@ from statebridge.results.read_results import read_sources
 from statebridge.runs.directory import DATASET, MANIFEST, ROWS
 from statebridge.stats import Comparison
 from statebridge.tables import Column, Table
+from statebridge.tables.estimates import number_of
 from statebridge.tables.table import Value
 from statebridge.validation import ValidationReport, validate
 from statebridge.validation.expectation import run_expectation

@@ -23,6 +23,7 @@ LISTS = {
     "families": "gpt_neox",
     "executors": "in_process",
     "formats": "lm-eval",
+    "trackers": "mlflow",
 }
 
 

@@ -14,7 +14,7 @@ from statebridge.stats.comparison import Estimate
 from statebridge.stats.inference.intervals import Floats, centre_value, clustered_interval
 from statebridge.stats.inference.means import share_limits
 from statebridge.stats.pairing import is_bounded
-from statebridge.tables import Range
+from statebridge.tables.table import Range
 
 
 def row_means(cells: Sequence[CellResult], metric: str) -> dict[str, float]:
