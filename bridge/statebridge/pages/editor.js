@@ -95,7 +95,8 @@
       if (!node || typeof node !== "object") return [];
       if (node.$ref) return this.expanded(this.schema.$defs[node.$ref.split("/").pop()]);
       const choices = node.anyOf ?? node.oneOf ?? node.allOf;
-      return choices ? choices.flatMap((each) => this.expanded(each)) : [node];
+      const among = (choices ?? []).flatMap((each) => this.expanded(each));
+      return choices && !node.properties ? among : [node, ...among]; // a model may have rules beside fields
     }
 
     inside(node, part) {
