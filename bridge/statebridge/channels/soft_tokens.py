@@ -14,6 +14,7 @@ from functools import partial
 import torch
 
 from statebridge.channels.channel import CHANNELS, LaneRow, Operations
+from statebridge.channels.filled import filled_vectors, filling
 from statebridge.channels.prepend import (
     carry_messages,
     check_appending,
@@ -75,13 +76,14 @@ class SoftTokenChannel:
             translates = cell.condition.translates
             key = work.plan.translator_key(cell) if translates else None
             drawn = cell.seed if cell.condition.deltas is not None else None
-            return _declared(cell), cell.condition.source_positions, key, drawn
+            return _declared(cell), cell.condition.source_positions, key, drawn, filling(cell)
 
         def read(cell: Cell, turns: Sequence[Turns]) -> Vectors:
             if _declared(cell).by == "text" and cell.condition.senders is None:
                 return sent_text(work, cell, turns)
             # Each of several senders reads its part alone.
-            return Vectors.joined([_vectors(work, cell, each) for each in zip(*turns, strict=True)])
+            made = [_vectors(work, cell, each) for each in zip(*turns, strict=True)]
+            return filled_vectors(cell, Vectors.joined(made), turns)
 
         return carry_messages(operations, cells, rows, alike, read, message)
 
