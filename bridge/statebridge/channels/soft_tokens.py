@@ -18,6 +18,7 @@ from statebridge.channels.filled import filled_vectors, filling
 from statebridge.channels.prepend import (
     carry_messages,
     check_appending,
+    check_attention,
     check_lengths,
     check_steps,
 )
@@ -54,6 +55,8 @@ class SoftTokenChannel:
         check_appending(workload, cells, "soft_tokens", "embedding")
         for cell in cells:
             declared = _declared(cell)
+            if declared.by != "resampler":
+                check_attention(workload.pair.sender, f"soft_tokens by {declared.by}")
             if declared.by == "resampler":
                 _check_resampler(workload, cell)
             elif declared.by in ("cipher", "text"):
