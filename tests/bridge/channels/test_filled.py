@@ -9,6 +9,7 @@ import torch
 
 from statebridge.channels.key_value_maps import empty_map
 from statebridge.errors import StatebridgeError
+from statebridge.experiment.experiment import Causal
 from statebridge.experiment.presets import CONDITIONS
 from statebridge.experiment.translator_settings import KeyValueSettings
 from statebridge.tables.condition_words import condition_words, control_word
@@ -101,6 +102,12 @@ def test_what_cannot_be_filled_is_refused(point: dict[str, Any], words: str) -> 
     with pytest.raises(StatebridgeError) as caught:
         run(pair_of("llama"), 2, "shared", {"bad": filled | point}, decode=False)
     assert words in str(caught.value)
+
+
+def test_no_map_is_trained_through_noise() -> None:
+    rows = {"generate": {"rows": 9}}
+    with pytest.raises(ValueError, match="kv_mapped_noise sends no content; leave filled_with out"):
+        Causal.model_validate({"rows": rows, "through": "kv_mapped_noise"})
 
 
 def test_a_filled_message_is_a_control_of_its_channel() -> None:
