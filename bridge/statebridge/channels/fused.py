@@ -207,13 +207,19 @@ def _check_row(work: Workload, cell: Cell, row: int) -> None:
     _alignment(work, cell).ids(_sent_ids(work, cell, row))
     sent = len(_sent_ids(work, cell, row))
     read = len(plan.prompts.read(condition.prompt)[row])
+    sender = work.pair.sender
+    if sender.window is not None and sent > sender.window:
+        raise PairError(
+            f"{where}: the sender reads {sent} tokens, beyond the context window of {sender.name} "
+            f"({sender.window}); lower decoding.max_prompt_tokens"
+        )
     if condition.positions == "all" and condition.sender_context is None and sent != read:
         raise PairError(
             f"{where}: the sender reads {sent} tokens and the receiver {read}, so they do not meet "
             "one by one; use one template for both, or positions: question"
         )
     if sent != read:
-        check_rotary(work.pair.sender.module)
+        check_rotary(sender.module)
 
 
 def _cache(model: Any, prompts: Sequence[TokenIds]) -> KeyValues:

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from statebridge.channels.channel import CHANNELS, LaneRow, Operations
+from statebridge.channels.filled import filled_cache, filling
 from statebridge.channels.key_value_maps import check_map, mapped, mean_message
 from statebridge.channels.layer_choice import chosen_layers, measured_importance
 from statebridge.channels.prepend import (
@@ -66,12 +67,14 @@ class KeyValueChannel:
             together = cell.condition.senders
             # What several senders send is joined as they read it.
             joined = together and (together, cell.condition.rollout, cell.condition.reposition)
-            return _latent_steps(cell), key, facts.of_map, joined
+            return _latent_steps(cell), key, facts.of_map, joined, filling(cell)
 
         def read(cell: Cell, turns: Sequence[Turns]) -> KeyValues:
             if cell.condition.senders is None:
-                return _sent(work, cell, [prompt for (prompt,) in turns])
-            return _of_senders(work, cell, turns)
+                sent = _sent(work, cell, [prompt for (prompt,) in turns])
+            else:
+                sent = _of_senders(work, cell, turns)
+            return filled_cache(cell, sent, turns)
 
         return carry_messages(operations, cells, rows, alike, read, message)
 

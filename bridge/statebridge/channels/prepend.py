@@ -18,6 +18,9 @@ from statebridge.runs.plan import Turns
 
 T = TypeVar("T")
 
+ATTENTION_LAYERS = frozenset({"full_attention", "sliding_attention", "chunked_attention"})
+"""Names in a configuration's `layer_types` of blocks whose cache is keys and values."""
+
 
 def carry_messages(
     operations: Operations,
@@ -90,6 +93,22 @@ def check_family(model: TracedModel, channel: str) -> None:
         raise PairError(
             f"{model.name}: channel {channel} does not know the cache of model type {kind!r}; it "
             f"knows {', '.join(FAMILIES)}"
+        )
+
+
+def check_attention(model: TracedModel, why: str) -> None:
+    """Refuse a sender whose cache is not of keys and values alone: what it read before is lost.
+
+    Args:
+        why: What has to be read behind a cache, for the message.
+    """
+    config = model.module.config.get_text_config()
+    kinds = {*(getattr(config, "layer_types", None) or ())}
+    if getattr(model.module, "_is_stateful", False) or not kinds <= ATTENTION_LAYERS:
+        raise PairError(
+            f"{model.name}: {why} needs a sender with attention in every block, and model type "
+            f"{config.model_type!r} has recurrent or convolutional ones; use soft_tokens by "
+            "resampler, or channel states"
         )
 
 

@@ -14,9 +14,11 @@ from functools import partial
 import torch
 
 from statebridge.channels.channel import CHANNELS, LaneRow, Operations
+from statebridge.channels.filled import filled_vectors, filling
 from statebridge.channels.prepend import (
     carry_messages,
     check_appending,
+    check_attention,
     check_lengths,
     check_steps,
 )
@@ -53,6 +55,8 @@ class SoftTokenChannel:
         check_appending(workload, cells, "soft_tokens", "embedding")
         for cell in cells:
             declared = _declared(cell)
+            if declared.by != "resampler":
+                check_attention(workload.pair.sender, f"soft_tokens by {declared.by}")
             if declared.by == "resampler":
                 _check_resampler(workload, cell)
             elif declared.by in ("cipher", "text"):
@@ -75,13 +79,14 @@ class SoftTokenChannel:
             translates = cell.condition.translates
             key = work.plan.translator_key(cell) if translates else None
             drawn = cell.seed if cell.condition.deltas is not None else None
-            return _declared(cell), cell.condition.source_positions, key, drawn
+            return _declared(cell), cell.condition.source_positions, key, drawn, filling(cell)
 
         def read(cell: Cell, turns: Sequence[Turns]) -> Vectors:
             if _declared(cell).by == "text" and cell.condition.senders is None:
                 return sent_text(work, cell, turns)
             # Each of several senders reads its part alone.
-            return Vectors.joined([_vectors(work, cell, each) for each in zip(*turns, strict=True)])
+            made = [_vectors(work, cell, each) for each in zip(*turns, strict=True)]
+            return filled_vectors(cell, Vectors.joined(made), turns)
 
         return carry_messages(operations, cells, rows, alike, read, message)
 

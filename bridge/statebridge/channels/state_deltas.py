@@ -6,11 +6,11 @@ sender's states from the token before is added to its own at the same layers.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 import torch
 
+from statebridge.channels.filled import noise
 from statebridge.channels.workload import Workload
 from statebridge.errors import ExperimentError, PairError
 from statebridge.experiment.cells import Cell
@@ -95,16 +95,6 @@ def _changes(
             if deltas.of == "states":
                 change = read[1:]
             if deltas.of == "random":
-                change = _noise(f"{seed} {layer} {prompt}", change)
+                change = noise(f"{seed} {layer} {prompt}", change)
             found[layer][prompt] = change
     return found
-
-
-def _noise(key: str, like: torch.Tensor) -> torch.Tensor:
-    """Return noise of the same norm at each position, the same for a row in every batch."""
-    number = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") >> 1
-    generator = torch.Generator().manual_seed(number)
-    drawn = torch.randn(like.shape, generator=generator).to(like.device)
-    norms = like.norm(dim=-1, keepdim=True)
-    noise: torch.Tensor = drawn / drawn.norm(dim=-1, keepdim=True) * norms
-    return noise

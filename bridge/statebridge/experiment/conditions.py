@@ -31,7 +31,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from statebridge.experiment.declared import NO_BOOLEAN, NameIn
 from statebridge.experiment.message import (
+    FILLING_HINTS,
     Deltas,
+    Filling,
     Fusing,
     Layers,
     LayerShare,
@@ -128,6 +130,10 @@ class Condition(BaseModel):
     """For site `embedding`: how the vectors are made."""
     fuse: Fusing | None = None
     """For operator `fuse`: gates, whose entries, and which tokens the sender reads."""
+    filled_with: Filling | None = None
+    """For operator `append`, a control: what is sent in place of the row's own message, at as many
+    positions. `random`: noise with the norm of each entry (of a key or value in each head, or of a
+    vector), drawn by the seed; `zero`: zeros."""
     senders: Senders | None = None
     """For operator `append`: several senders, each of which reads a part of the context."""
 
@@ -146,6 +152,7 @@ class Condition(BaseModel):
         if self.operator in ("mean", "sum") and self.weight != 1.0:
             raise ValueError(f"operator {self.operator} has no weight; use add or blend")
         self._check_whose()
+        self._check_filling()
         self._check_site()
         self._check_senders()
         self._check_named_positions()
@@ -218,6 +225,7 @@ class Condition(BaseModel):
             among = "translated or shuffled" if learned else among
             raise ValueError(
                 f"site {self.site} sends what the sender has; use source {among}, not {self.source}"
+                f"{FILLING_HINTS.get(self.source, '')}"
             )
         if self.site == "embedding":
             self._check_soft_tokens()
@@ -247,6 +255,21 @@ class Condition(BaseModel):
                 "senders goes with operator: append and source sender or shuffled_sender"
             )
         self.senders.check_message(self.site, self.layers, self.deltas)
+
+    def _check_filling(self) -> None:
+        """Refuse noise and zeros where no message of the row's own can be filled with them."""
+        if self.filled_with is None:
+            return
+        if self.operator != "append":
+            right = "fuse: {sharer: zero}" if self.operator == "fuse" else "source random or zero"
+            raise ValueError(f"filled_with goes with operator: append; here use {right}")
+        if self.shuffled or self.source_facts.of_map or self.sender_context is not None:
+            raise ValueError(
+                "filled_with replaces the row's own message; use source sender or translated, and "
+                "no sender_context"
+            )
+        if self.soft_tokens is not None:
+            self.soft_tokens.check_filling()
 
     def _check_fuse(self) -> None:
         if self.site != "kv" or self.weight != 1.0 or self.match_norm:
@@ -314,8 +337,13 @@ class Condition(BaseModel):
     def seeded(self) -> bool:
         """Whether the condition differs between seeds (through a translator or a draw)."""
         drawn = isinstance(self.layers, LayerShare) and self.layers.by == "random"
-        noise = self.deltas is not None and self.deltas.of == "random"
-        return self.source_facts.seeded or drawn or noise or self.latent_seeded
+        return self.source_facts.seeded or drawn or self.message_seeded or self.latent_seeded
+
+    @property
+    def message_seeded(self) -> bool:
+        """Whether the message, or what is added on it, is noise that is drawn by the seed."""
+        deltas = self.deltas is not None and self.deltas.of == "random"
+        return deltas or self.filled_with == "random"
 
     @property
     def latent_seeded(self) -> bool:
@@ -368,6 +396,7 @@ class Condition(BaseModel):
         fused = self.fuse is None or self.fuse.carries
         drawn = self.deltas is not None and self.deltas.of == "random"
         own = self.source_facts.role == "channel" and self.sender_context is None
+        own = own and self.filled_with is None
         return own and fused and not drawn
 
     @property

@@ -115,6 +115,8 @@ class Causal(Declared):
             raise ValueError(f"through: {self.through} is a preset; name one condition") from None
         # Of a message, the map of a sender without the context can be trained: prompt tuning.
         other = condition.sender_context is not None and condition.map_kind is None
+        if condition.filled_with is not None:
+            raise ValueError(f"through: {condition.name} sends no content; leave filled_with out")
         if condition.source != "translated" or other:
             raise ValueError(
                 f"through: {condition.name} writes source {condition.source}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -142,6 +142,15 @@ class Deltas(BaseModel):
     seed."""
 
 
+Filling = Literal["random", "zero"]
+"""Noise or zeros in place of a message."""
+
+FILLING_HINTS = {
+    source: f"; for {source} messages set filled_with: {source}" for source in get_args(Filling)
+}
+"""The right field, by a source that sends no message."""
+
+
 class SoftTokens(BaseModel):
     """Vectors that the receiver reads in place of tokens: mixtures of its input vectors.
 
@@ -178,6 +187,18 @@ class SoftTokens(BaseModel):
         if self.by != "cipher" and (steps or self.embedding != "receiver"):
             raise ValueError("steps and embedding go with by: cipher (steps with by: text too)")
         return self
+
+    def check_filling(self) -> None:
+        """Refuse noise and zeros in place of tokens.
+
+        Raises:
+            ValueError: States what would be right.
+        """
+        if self.by == "text":
+            raise ValueError(
+                "filled_with does not go with soft_tokens by text, because a token's id has no "
+                "norm; use a shuffled source, sender_context: neutral, or deltas: {of: random}"
+            )
 
     @property
     def most(self) -> int:

@@ -29,6 +29,7 @@ _SOURCES = {
     "random": "random noise",
     "zero": "zeros",
 }
+_FILLED = {"random": "noise", "zero": "zeros"}
 _READS = {"empty": "the sender reading no context", "neutral": "the sender reading a neutral text"}
 _OPERATORS = {"mean": "averaged with the receiver's own", "sum": "summed with the receiver's own"}
 _SOFT_TOKENS = {
@@ -56,7 +57,10 @@ def condition_words(condition: DeclaredCondition) -> str:
         return f"{condition.name}, of which the results give the name alone"
     if not condition.writes:
         return _ALONE[condition.prompt]
-    parts = [_content(condition)]
+    filled = (
+        "" if condition.filled_with is None else f"{_FILLED[condition.filled_with]} in place of "
+    )
+    parts = [filled + _content(condition)]
     if condition.translator is not None:
         parts[0] += f" by {condition.translator}"
     if condition.senders is not None:
@@ -156,12 +160,10 @@ def control_word(channel: DeclaredCondition, control: DeclaredCondition) -> str 
         return None
     if channel.is_shuffled_twin(control):
         return "another row's"
-    mean, context = control.source_facts.of_map, control.sender_context
-    if channel.carries_sender and (mean or context is not None):
-        word = "no context" if context == "empty" else "neutral text"
-        differs = "source" if mean else "sender_context"
-        alike = channel.same_but(control, differs)
-        return ("mean cache" if mean else word) if alike else None
+    of_message = _message_control(control)
+    if channel.carries_sender and of_message is not None:
+        word, differs = of_message
+        return word if channel.same_but(control, differs) else None
     if channel.operator == "fuse":
         return _fused_control(channel, control)
     shared = ("site", "positions", "operator", "weight", "prompt")
@@ -169,6 +171,18 @@ def control_word(channel: DeclaredCondition, control: DeclaredCondition) -> str 
     if apart or control.source not in ("random", "zero"):
         return None
     return "noise" if control.source == "random" else "zeros"
+
+
+def _message_control(control: Condition) -> tuple[str, str] | None:
+    """Return which control a condition is by one of its fields, and the field."""
+    if control.source_facts.of_map:
+        return "mean cache", "source"
+    if control.sender_context is not None:
+        word = "no context" if control.sender_context == "empty" else "neutral text"
+        return word, "sender_context"
+    if control.filled_with is not None:
+        return _FILLED[control.filled_with], "filled_with"
+    return None
 
 
 def _fused_control(channel: Condition, control: Condition) -> str | None:

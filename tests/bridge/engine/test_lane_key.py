@@ -292,6 +292,11 @@ def test_a_key_holds_all_that_makes_a_message() -> None:
         "cool": vectors | {"soft_tokens": {"by": "vocab", "temperature": 0.5}},
         "last": vectors | {"soft_tokens": {"by": "vocab"}, "source_positions": "last"},
         "cipher": vectors | {"soft_tokens": {"by": "cipher"}},
+        "noise": caches | {"filled_with": "random"},
+        "zeros": caches | {"filled_with": "zero"},
+        "changes": vectors | {"soft_tokens": {"by": "text", "deltas": {"layers": [1]}}},
+        "noisy": vectors
+        | {"soft_tokens": {"by": "text", "deltas": {"layers": [1], "of": "random"}}},
     }
     conditions = [{"name": name, **point} for name, point in points.items()]
     pair = engine_pair(pair_of("llama"))
@@ -299,4 +304,5 @@ def test_a_key_holds_all_that_makes_a_message() -> None:
         seed: Setting(pair, seed=seed, fields={"conditions": conditions}).keys() for seed in (1, 2)
     }
     assert len(set(of_seed[1].values())) == len(points)
-    assert {name for name, key in of_seed[1].items() if key != of_seed[2][name]} == {"drawn"}
+    by_seed = {name for name, key in of_seed[1].items() if key != of_seed[2][name]}
+    assert by_seed == {"drawn", "noise", "noisy"}

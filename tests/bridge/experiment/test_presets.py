@@ -153,6 +153,7 @@ def test_the_presets_are_the_published_and_the_private_ones() -> None:
     in_front = {
         "kv",
         "kv-map",
+        "kv-strict",
         "two-senders",
         "state-deltas",
         "state-reading",
@@ -187,6 +188,8 @@ def test_the_presets_are_the_published_and_the_private_ones() -> None:
     prepended = {name for preset in KV for name in names[preset][2:]}
     assert set(names["kv"]) == {*bounds, *prepended}
     prepended |= set(names["kv-map"][2:])
+    assert names["kv-strict"] == [*names["kv-all"], "kv_all_noise", "kv_all_zero"]
+    filled = {name for name, condition in CONDITIONS.items() if condition.filled_with is not None}
     for preset, channels in SOFT.items():
         ends = ("", "_shuffled", "_null", "_neutral")
         found = [f"{own}{end}" for own in channels for end in ends]
@@ -201,7 +204,7 @@ def test_the_presets_are_the_published_and_the_private_ones() -> None:
         bounds
     )
     known = {*PUBLISHED, STRICT, *PRIVATE, *FURTHER, *ACTIVATIONS, *elsewhere, *prepended}
-    assert set(CONDITIONS) == {*known, "debate", "fused_self"}
+    assert set(CONDITIONS) == {*known, *filled, "debate", "fused_self"}
     published = (CONDITIONS[name] for name in (*PUBLISHED, STRICT))
     assert {c.name for c in published if not c.seeded} == DETERMINISTIC
 

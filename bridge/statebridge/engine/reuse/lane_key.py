@@ -135,6 +135,8 @@ class LaneKeys:
             parts["sender"] = self._sender
         if condition.latent_seeded:
             parts["latent_seed"] = cell.seed
+        if condition.message_seeded:
+            parts["message_seed"] = cell.seed
         if isinstance(condition.layers, LayerShare):
             read: Any = work.plan.prompts.read(condition.prompt)
             sent: Any = work.plan.prompts.sender

@@ -29,11 +29,13 @@ def check_rotary(module: Any) -> None:
     Raises:
         PairError: Names the model type.
     """
-    family = FAMILIES.get(module.config.model_type)
-    if family is None or family.positions != "rotary":
+    kind = module.config.model_type
+    rotary = [name for name, family in FAMILIES.items() if family.positions == "rotary"]
+    if kind not in rotary:
+        reason = "keys are not rotated" if kind in FAMILIES else "cache is not known"
         raise PairError(
-            f"model type {module.config.model_type!r}: its keys are not rotated, so they cannot be "
-            "moved to other positions"
+            f"model type {kind!r}: its {reason}, so its keys cannot be moved to other positions or "
+            f"mapped; use one of {', '.join(rotary)}"
         )
 
 

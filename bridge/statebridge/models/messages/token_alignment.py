@@ -24,8 +24,9 @@ class TokenAlignment:
     """Aligns texts of one pair.
 
     Args:
-        by: `ids` gives the sender the receiver's ids; `first` and `longest` write each token's text
-            with the sender's tokenizer, and keep the first token or the one of the longest text.
+        by: `ids` gives the sender the receiver's ids, where none is another token of its own;
+            `first` and `longest` write each token's text with the sender's tokenizer, and keep the
+            first token or the one of the longest text.
     """
 
     def __init__(self, sender: TracedModel, receiver: TracedModel, by: Alignment) -> None:
@@ -42,7 +43,7 @@ class TokenAlignment:
         """Return the sender's tokens for the receiver's, one for each.
 
         Raises:
-            PairError: The sender has no such token.
+            PairError: The sender has no such token, or another one under its id.
         """
         return tuple(self._of(token)[0] for token in received)
 
@@ -63,8 +64,13 @@ class TokenAlignment:
                 "align_tokens: first or longest"
             )
         sides = (sender.tokenizer, receiver.tokenizer)
-        names = [side.convert_ids_to_tokens(token) for side in sides]
-        return token, names[0] == names[1]
+        ours, theirs = (side.convert_ids_to_tokens(token) for side in sides)
+        if ours is not None and ours != theirs:
+            raise PairError(
+                f"align_tokens: ids: token {token} is {theirs!r} for {receiver.name} and {ours!r} "
+                f"for {sender.name}; use align_tokens: first or longest"
+            )
+        return token, ours == theirs
 
     def _by_text(self, token: int) -> tuple[int, bool]:
         for role in ROLES:
