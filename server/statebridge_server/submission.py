@@ -75,8 +75,9 @@ def check_submission(
         raise ExperimentError("execution.executor: leave it out; the operator chooses it")
     if experiment.execution.device != "auto":
         raise ExperimentError("execution.device: leave it out; the operator chooses it")
-    if experiment.execution.sender_device is not None:
-        raise ExperimentError("execution.sender_device: leave it out; the operator chooses it")
+    for field in ("sender_device", "device_map", "sender_device_map"):
+        if getattr(experiment.execution, field) is not None:
+            raise ExperimentError(f"execution.{field}: leave it out; the operator chooses it")
     if any(cell.condition.state_file is not None for cell in experiment_cells(experiment)):
         raise ExperimentError(
             "conditions: source file goes with runs on one's own machine; a server reads no paths"

@@ -89,6 +89,7 @@ def assert_problem(answer: httpx.Response, status: int, expected: str) -> None:
         ),
         ({"execution": {"device": "cuda"}}, "operator chooses"),
         ({"execution": {"sender_device": "cpu"}}, "sender_device: leave it out"),
+        ({"execution": {"device_map": {"": "cpu"}}}, "execution.device_map: leave it out"),
         (
             {
                 "conditions": [

@@ -18,6 +18,7 @@ from statebridge.engine.reuse.lane_key import digest
 from statebridge.errors import PairError
 from statebridge.models.families import shape_from_config
 from statebridge.models.pair import Pair
+from statebridge.models.placement import places_of
 from statebridge.models.traced_model import TracedModel
 from statebridge.models.weights import weights_sha256
 from statebridge.plugins import parts_added
@@ -84,8 +85,8 @@ def manifest_of(
         **identity,
         "execution": workload.plan.experiment.execution.model_dump(mode="json"),
         "devices": {
-            "sender": str(workload.pair.sender.device),
-            "receiver": str(workload.pair.receiver.device),
+            "sender": _places(workload.pair.sender),
+            "receiver": _places(workload.pair.receiver),
         },
         "hosts": {
             name: side.host.facts(side.model.repo_id) if side.host.remote else None
@@ -161,6 +162,10 @@ _PACKAGES = ("statebridge", "torch", "transformers", "nnsight", "tokenizers", "n
 
 def _device(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def _places(model: TracedModel) -> str:
+    return ", ".join(places_of(model.module)) or str(model.device)
 
 
 def _other_device(pair: Pair) -> str | None:

@@ -36,6 +36,7 @@ from statebridge.experiment.translator_settings import MESSAGE_KINDS
 from statebridge.models.hosts import find_host
 from statebridge.models.loading import loaded_name
 from statebridge.models.pair import Pair, pair_devices, same_device
+from statebridge.models.placement import check_map
 from statebridge.models.traced_model import TracedModel
 from statebridge.records import DatasetRow
 from statebridge.runs.directory import MANIFEST, check_place, read_manifest
@@ -129,7 +130,9 @@ def check_readiness(
         yield _check("prompts", lambda: _prompts(experiment, pair, found))
         yield _check("translators", lambda: _translators(experiment, pair, found))
     measured_here = holder is None or all(each.type == "cpu" for each in found.devices.values())
-    if found.devices and here and measured_here and not (holder and holder.loaded):
+    # How much of a model that is laid over several devices each gets is known once it is loaded.
+    on_one = experiment.device_maps == (None, None)
+    if found.devices and here and measured_here and on_one and not (holder and holder.loaded):
         yield _check("memory", lambda: _memory(experiment, found.structures, found.devices))
     work = found.work
     if work is not None and found.devices and here:
@@ -193,10 +196,22 @@ def _hosts(experiment: Experiment) -> str:
 
 def _device(experiment: Experiment, found: _Found) -> str:
     sender, receiver = pair_devices(experiment.execution)
+    maps = experiment.device_maps
+    for name, declared in zip(("sender_device_map", "device_map"), maps, strict=True):
+        if declared is not None:
+            check_map(declared, f"execution.{name}")
     found.devices = {"sender": sender, "receiver": receiver}
+    if maps != (None, None):
+        return f"sender on {_laid(maps[0], sender)}, receiver on {_laid(maps[1], receiver)}"
     if same_device(sender, receiver):
         return str(receiver)
     return f"sender on {sender}, receiver on {receiver}"
+
+
+def _laid(device_map: str | dict[str, str] | None, device: torch.device) -> str:
+    if isinstance(device_map, str):
+        return f"{device_map} over {torch.cuda.device_count()} GPUs"
+    return str(device) if device_map is None else ", ".join(sorted(set(device_map.values())))
 
 
 def _taught(experiment: Experiment) -> str:
