@@ -141,8 +141,13 @@ def _pair(data: dict[str, Any], settings: Settings) -> str:
             for side, model in both.items()
         ):
             for side, model in both.items():
-                # The manifest records the revision that runs, and where.
-                more = {"revision": model.revision, "remote": model.remote}
+                # The manifest records the revision and the weights that run, and where.
+                weights = None if model.weights is None else model.weights.model_dump()
+                if sides[side].get("weights") not in (None, weights):
+                    raise ExperimentError(
+                        f"{side}.weights: leave it out; the operator chooses its weights"
+                    )
+                more = {"revision": model.revision, "remote": model.remote, "weights": weights}
                 data[side] = {**sides[side], **more}
             return name
     asked = [str(sides[side]["model"])[:100] for side in ("sender", "receiver")]

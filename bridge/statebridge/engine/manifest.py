@@ -19,6 +19,7 @@ from statebridge.errors import PairError
 from statebridge.models.families import shape_from_config
 from statebridge.models.pair import Pair
 from statebridge.models.placement import places_of
+from statebridge.models.quantized import is_quantized
 from statebridge.models.traced_model import TracedModel
 from statebridge.models.weights import weights_sha256
 from statebridge.plugins import parts_added
@@ -43,7 +44,7 @@ def identity_of(workload: Workload, dataset_sha256: str) -> dict[str, Any]:
             "receiver": _configuration(pair.receiver),
         },
         "pair": {"sender": _side(pair.sender), "receiver": _side(pair.receiver)},
-        "versions": recorded_versions(_PACKAGES),
+        "versions": recorded_versions(_packages(pair)),
         "device": _device(pair.receiver.device),
         "sender_device": _other_device(pair),
         "threads": torch.get_num_threads(),
@@ -158,6 +159,12 @@ def _shape(model: TracedModel) -> dict[str, Any] | None:
 
 
 _PACKAGES = ("statebridge", "torch", "transformers", "nnsight", "tokenizers", "numpy")
+
+
+def _packages(pair: Pair) -> tuple[str, ...]:
+    """Return what a result depends on; what makes weights of few bits where a side has them."""
+    few = is_quantized(pair.sender.module) or is_quantized(pair.receiver.module)
+    return (*_PACKAGES, "bitsandbytes") if few else _PACKAGES
 
 
 def _device(device: torch.device) -> str:

@@ -40,6 +40,7 @@ from statebridge.experiment.models import (
     ModelAtLayer,
     Remote,
     check_device_maps,
+    check_weights,
 )
 from statebridge.experiment.presets import resolve_conditions
 from statebridge.experiment.prompting import Chat, Decoding, Prompts
@@ -375,6 +376,7 @@ class Experiment(Declared):
         if self.runs_remotely and self.execution.path == "shared":
             raise ValueError("remote: needs execution.path plain (one remote job per model)")
         check_device_maps(self)
+        check_weights(self)
         return self
 
     def _check_translators(self, translating: list[Condition]) -> None:

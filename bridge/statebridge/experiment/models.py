@@ -49,6 +49,13 @@ DeviceMap = Annotated[str | dict[str, str], AfterValidator(_known_map)]
 module path of what is there, where `""` is the whole model."""
 
 
+class Weights(Declared):
+    """Weights of few bits, made of the checkpoint's when it is loaded; by bitsandbytes."""
+
+    bits: Literal[4, 8]
+    """Bits of a weight in the matrices of the blocks; the others keep the experiment's dtype."""
+
+
 class ModelAtLayer(Declared):
     """One side of the pair: a model and the block whose output is read or written."""
 
@@ -59,6 +66,8 @@ class ModelAtLayer(Declared):
     """Branch, tag or commit of a model of the hub."""
     adapter: Annotated[str, Field(min_length=1)] | None = None
     """PEFT adapter that is added to the weights: hub id, or a local folder as of `model`."""
+    weights: Weights | None = None
+    """Weights of 4 or 8 bits in the place of whole ones."""
     remote: Remote | None = None
     """Where this side runs, as `remote` of the experiment; None is where the experiment runs."""
 
@@ -66,6 +75,15 @@ class ModelAtLayer(Declared):
     def _revision_has_a_hub(self) -> ModelAtLayer:
         if self.revision is not None and is_model_folder(self.model):
             raise ValueError(f"revision goes with a model of the hub; {self.model} is a folder")
+        return self
+
+    @model_validator(mode="after")
+    def _few_bits_are_made_here(self) -> ModelAtLayer:
+        if self.weights is not None and self.adapter is not None:
+            raise ValueError(
+                "weights: an adapter is added to whole weights; merge it with PEFT and give the "
+                "folder of the merged model, or leave one of the two out"
+            )
         return self
 
 
@@ -116,6 +134,26 @@ class Execution(Declared):
             if self.address is not None:
                 raise ValueError("address: executor in_process is on no cluster; name executor ray")
         return self
+
+
+def check_weights(experiment: Experiment) -> None:
+    """Refuse weights of few bits where they cannot be made, or nothing computes with them.
+
+    Raises:
+        ValueError: The message begins with the field.
+    """
+    sides = {"sender": experiment.sender, "receiver": experiment.receiver}
+    for (name, side), remote in zip(sides.items(), experiment.remotes, strict=True):
+        if side.weights is not None and remote is not None:
+            raise ValueError(
+                f"{name}.weights: a remote host holds models as they are; leave weights out, or "
+                "run this side here"
+            )
+        if side.weights is not None and experiment.dtype == "float64":
+            raise ValueError(
+                f"{name}.weights: nothing computes in float64 with weights of few bits; write "
+                "dtype: float32, bfloat16 or float16"
+            )
 
 
 def check_device_maps(experiment: Experiment) -> None:

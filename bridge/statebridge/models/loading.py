@@ -28,6 +28,11 @@ from statebridge.models.placement import (
     order_places,
     places_of,
 )
+from statebridge.models.quantized import (
+    check_library,
+    check_plain_checkpoint,
+    weights_arguments,
+)
 from statebridge.models.threads import take_usable_processors
 from statebridge.models.traced_model import TracedModel
 from statebridge.models.weights import note_files
@@ -125,6 +130,10 @@ def load_model(
         check_map(device_map)
     take_usable_processors()
     name, source = loaded_name(side), _source_of(side, host)
+    if side.weights is not None:
+        check_library(side.weights)
+        load = transformers.AutoConfig.from_pretrained
+        check_plain_checkpoint(_from_hub(load, "model", source, side.revision), side.model)
     tokenizer = _from_hub(
         transformers.AutoTokenizer.from_pretrained, "tokenizer", source, side.revision
     )
@@ -156,6 +165,7 @@ def load_model(
             dtype=getattr(torch, dtype),
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are refused below, by name
+            **weights_arguments(side.weights, dtype, where),
             **({} if device_map is None else map_arguments(device_map)),
         )
         cautions = _check_all_loaded(found, side.model)
@@ -163,15 +173,21 @@ def load_model(
         if side.adapter is not None:
             cautions += merge_adapter(module, side.adapter, side.model)
         module.eval().requires_grad_(False)
-        if device_map is None:
+        if device_map is None and side.weights is None:
             module.to(where)
-        else:
-            order_places(module)
+        order_places(module)
         check_finite_weights(module, name)
         check_causal(module, side.model)
-        if not places_of(module):
+        if side.weights is not None:
+            cautions.append(
+                f"{name}: weights of {side.weights.bits} bits; its states and tokens are not "
+                "those of the whole weights."
+            )
+        elif not places_of(module):
             take_onednn(module)
-        if side.adapter is None:  # else the weights are not those of the files
+        if (
+            side.adapter is None and side.weights is None
+        ):  # else the weights are not those of the files
             note_files(module, source, side.revision)
         # Without a device the pipeline underneath moves the model to the machine's first GPU; one
         # that has several is not moved.
@@ -179,7 +195,7 @@ def load_model(
             module,
             task="text-generation",
             tokenizer=tokenizer,
-            device=None if places_of(module) else first_place(module),
+            device=None if hasattr(module, "hf_device_map") else first_place(module),
         )
     traced = TracedModel.wrap(
         model,

@@ -86,6 +86,12 @@ def _at_declared(experiment: Experiment, side: Side, model: TracedModel) -> Trac
     for what, found, wanted, same in (
         ("model", model.name, declared.model, model.name == loaded_name(declared)),
         ("revision", model.revision, declared.revision, model.revision == declared.revision),
+        (
+            "weights",
+            model.source and model.source.weights,
+            declared.weights,
+            (model.source.weights if model.source else None) == declared.weights,
+        ),
         ("dtype", dtype, experiment.dtype, not here or dtype == experiment.dtype),
         (
             "device",
@@ -135,7 +141,7 @@ def load_pair(experiment: Experiment) -> Pair:
     sender = load("sender")
     same_model = all(
         getattr(experiment.sender, part) == getattr(experiment.receiver, part)
-        for part in ("model", "revision", "adapter")
+        for part in ("model", "revision", "adapter", "weights")
     )
     same_host = experiment.remotes[0] == experiment.remotes[1]
     same_host = same_host and maps["sender"] == maps["receiver"]

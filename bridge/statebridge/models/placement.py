@@ -98,11 +98,12 @@ def in_memory(
         name: Name of the entry.
         tensor: The entry, on the meta device if it is offloaded.
     """
-    path, _, leaf = name.rpartition(".")
-    owner = module.get_submodule(path)
     if tensor.device.type != "meta":
         yield tensor
-    elif not hasattr(owner, "_hf_hook"):
+        return
+    path, _, leaf = name.rpartition(".")
+    owner = module.get_submodule(path)
+    if not hasattr(owner, "_hf_hook"):
         yield None
     else:
         from accelerate.utils import align_module_device  # noqa: PLC0415 - an extra

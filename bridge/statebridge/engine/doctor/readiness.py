@@ -37,6 +37,7 @@ from statebridge.models.hosts import find_host
 from statebridge.models.loading import loaded_name
 from statebridge.models.pair import Pair, pair_devices, same_device
 from statebridge.models.placement import check_map
+from statebridge.models.quantized import check_library, check_plain_checkpoint, weight_bytes
 from statebridge.models.traced_model import TracedModel
 from statebridge.records import DatasetRow
 from statebridge.runs.directory import MANIFEST, check_place, read_manifest
@@ -171,6 +172,9 @@ def _model(
     structure = found.structures[side] = (
         structure_of(declared, needed=here) if holder is None else holder.structure(declared, side)
     )
+    if declared.weights is not None:
+        check_plain_checkpoint(structure.module.config, declared.model)
+        check_library(declared.weights)
     where = "in place" if here else "on the host"
     return f"{declared.model}: {structure.weights / 1e6:.0f} M weights, {where}"
 
@@ -326,7 +330,10 @@ def _memory(
     item = torch.finfo(getattr(torch, experiment.dtype)).bits // 8
 
     def on(sides: list[str], device: torch.device) -> str:
-        weights, free = sum(structures[s].weights for s in sides) * item, free_bytes(device)
+        needed = [
+            weight_bytes(structures[s].module, getattr(experiment, s).weights, item) for s in sides
+        ]
+        weights, free = sum(needed), free_bytes(device)
         if free < weights * 1.2:
             raise EnvironmentFault(
                 f"{device}: {free / 1e9:.1f} GB free, the weights alone take "
@@ -336,5 +343,8 @@ def _memory(
 
     if not same_device(devices["sender"], devices["receiver"]):
         return "; ".join(on([side], device) for side, device in devices.items())
-    same = experiment.sender.model == experiment.receiver.model
+    same = all(
+        getattr(experiment.sender, part) == getattr(experiment.receiver, part)
+        for part in ("model", "weights")
+    )
     return on(["receiver"] if same else ["sender", "receiver"], devices["receiver"])
