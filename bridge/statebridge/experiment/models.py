@@ -154,6 +154,12 @@ def check_weights(experiment: Experiment) -> None:
                 f"{name}.weights: nothing computes in float64 with weights of few bits; write "
                 "dtype: float32, bfloat16 or float16"
             )
+    causal = [f for f in experiment.translator_sets.values() if getattr(f, "causal", None)]
+    if causal and experiment.receiver.weights is not None:
+        raise ValueError(
+            "receiver.weights: fit.causal needs gradients through whole weights; leave one of the "
+            "two out"
+        )
 
 
 def check_device_maps(experiment: Experiment) -> None:

@@ -21,6 +21,7 @@ from statebridge.models.pair import load_pair
 from statebridge.models.quantized import weight_bytes
 from statebridge.models.weights import weights_sha256
 from statebridge.results.run_results import read_run
+from tests.bridge.engine.executors.test_two_devices import CAUSAL
 from tests.tiny_models import save_pair_folder, tiny_neox, tiny_tokenizer
 
 needs_bitsandbytes = pytest.mark.skipif(
@@ -109,6 +110,7 @@ def test_a_row_does_not_depend_on_those_beside_it(bits: int, folder: Path) -> No
     [
         (3, {}, "sender.weights.bits: "),
         (4, {"remote": "local"}, "sender.weights: a remote host holds models as they are"),
+        (4, {"translators": CAUSAL}, "receiver.weights: fit.causal needs gradients through whole"),
         (8, {"dtype": "float64"}, "sender.weights: nothing computes in float64"),
     ],
 )
