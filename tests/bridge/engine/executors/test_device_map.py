@@ -78,6 +78,7 @@ def test_rows_from_memory_and_disk_are_those_of_memory(
         assert manifest["pair"][side]["weights_sha256"] == weights_sha256(model.module)
 
 
+@pytest.mark.slow
 def test_a_run_laid_over_goes_on_without_a_map(folder: Path, tmp_path: Path) -> None:
     laid = experiment_of(folder, {"device_map": {"": "cpu"}}, **RUN)
     expected = run(tmp_path, laid)
