@@ -25,6 +25,7 @@ from pydantic_settings import (
 from statebridge.errors import InputError, nearest
 from statebridge.experiment.declared import is_model_folder
 from statebridge.experiment.experiment import Device, Dtype, Execution, Remote
+from statebridge.experiment.models import Weights
 from statebridge.experiment.reading.mistakes import model_of
 from statebridge.experiment.reading.yaml_text import read_yaml
 from statebridge.pages.addresses import is_loopback
@@ -47,6 +48,8 @@ class ListedModel(_Declared):
     revision: str | None = None
     adapter: Annotated[str, Field(min_length=1)] | None = None
     """PEFT adapter that is added to the weights: hub id, or a folder on the server."""
+    weights: Weights | None = None
+    """Weights of 4 or 8 bits in the place of whole ones."""
     name: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")] = None
     """Its name in experiments; by default the hub id, or the folder's name."""
     remote: Remote | None = None
@@ -66,6 +69,10 @@ class ListedModel(_Declared):
             raise ValueError(f"revision goes with a model of the hub; {self.model} is a folder")
         if self.adapter is not None and self.name is None:
             raise ValueError("a model with an adapter is another model: give it a name")
+        if self.weights is not None and self.name is None:
+            raise ValueError("a model with weights of few bits is another model: give it a name")
+        if self.weights is not None and (self.adapter or self.remote) is not None:
+            raise ValueError("weights of few bits are made here, without an adapter; leave one out")
         return self
 
     @property

@@ -75,8 +75,9 @@ def check_submission(
         raise ExperimentError("execution.executor: leave it out; the operator chooses it")
     if experiment.execution.device != "auto":
         raise ExperimentError("execution.device: leave it out; the operator chooses it")
-    if experiment.execution.sender_device is not None:
-        raise ExperimentError("execution.sender_device: leave it out; the operator chooses it")
+    for field in ("sender_device", "device_map", "sender_device_map"):
+        if getattr(experiment.execution, field) is not None:
+            raise ExperimentError(f"execution.{field}: leave it out; the operator chooses it")
     if any(cell.condition.state_file is not None for cell in experiment_cells(experiment)):
         raise ExperimentError(
             "conditions: source file goes with runs on one's own machine; a server reads no paths"
@@ -140,8 +141,13 @@ def _pair(data: dict[str, Any], settings: Settings) -> str:
             for side, model in both.items()
         ):
             for side, model in both.items():
-                # The manifest records the revision that runs, and where.
-                more = {"revision": model.revision, "remote": model.remote}
+                # The manifest records the revision and the weights that run, and where.
+                weights = None if model.weights is None else model.weights.model_dump()
+                if sides[side].get("weights") not in (None, weights):
+                    raise ExperimentError(
+                        f"{side}.weights: leave it out; the operator chooses its weights"
+                    )
+                more = {"revision": model.revision, "remote": model.remote, "weights": weights}
                 data[side] = {**sides[side], **more}
             return name
     asked = [str(sides[side]["model"])[:100] for side in ("sender", "receiver")]

@@ -87,8 +87,13 @@ def assert_problem(answer: httpx.Response, status: int, expected: str) -> None:
             {"sender": {"model": "sender", "layer": 1, "adapter": "./x"}},
             "sender.adapter: leave it out; the operator chooses its adapters",
         ),
+        (
+            {"sender": {"model": "sender", "layer": 1, "weights": {"bits": 4}}},
+            "sender.weights: leave it out; the operator chooses its weights",
+        ),
         ({"execution": {"device": "cuda"}}, "operator chooses"),
         ({"execution": {"sender_device": "cpu"}}, "sender_device: leave it out"),
+        ({"execution": {"device_map": {"": "cpu"}}}, "execution.device_map: leave it out"),
         (
             {
                 "conditions": [

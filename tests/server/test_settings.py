@@ -55,6 +55,10 @@ def test_command_line_over_environment_over_file(
         ("limits: {event_stream: 5}", "event_stream: unknown field; did you mean event_streams?"),
         ("pairs: {a: {sendr: {model: b}}}", "pairs.a.sendr: unknown field; did you mean sender"),
         ("pairs: {a: {sender: {modle: b}}}", "modle: unknown field; did you mean model"),
+        (
+            "pairs: {a: {sender: {model: b/c, weights: {bits: 4}}, receiver: {model: b/c}}}",
+            "a model with weights of few bits is another model: give it a name",
+        ),
         ("port: 99999", "port"),
         ("- 1", "mapping"),
         ("a: [", "not valid YAML"),

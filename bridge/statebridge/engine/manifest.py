@@ -18,6 +18,8 @@ from statebridge.engine.reuse.lane_key import digest
 from statebridge.errors import PairError
 from statebridge.models.families import shape_from_config
 from statebridge.models.pair import Pair
+from statebridge.models.placement import places_of
+from statebridge.models.quantized import is_quantized
 from statebridge.models.traced_model import TracedModel
 from statebridge.models.weights import weights_sha256
 from statebridge.plugins import parts_added
@@ -42,7 +44,7 @@ def identity_of(workload: Workload, dataset_sha256: str) -> dict[str, Any]:
             "receiver": _configuration(pair.receiver),
         },
         "pair": {"sender": _side(pair.sender), "receiver": _side(pair.receiver)},
-        "versions": recorded_versions(_PACKAGES),
+        "versions": recorded_versions(_packages(pair)),
         "device": _device(pair.receiver.device),
         "sender_device": _other_device(pair),
         "threads": torch.get_num_threads(),
@@ -84,8 +86,8 @@ def manifest_of(
         **identity,
         "execution": workload.plan.experiment.execution.model_dump(mode="json"),
         "devices": {
-            "sender": str(workload.pair.sender.device),
-            "receiver": str(workload.pair.receiver.device),
+            "sender": _places(workload.pair.sender),
+            "receiver": _places(workload.pair.receiver),
         },
         "hosts": {
             name: side.host.facts(side.model.repo_id) if side.host.remote else None
@@ -159,8 +161,18 @@ def _shape(model: TracedModel) -> dict[str, Any] | None:
 _PACKAGES = ("statebridge", "torch", "transformers", "nnsight", "tokenizers", "numpy")
 
 
+def _packages(pair: Pair) -> tuple[str, ...]:
+    """Return what a result depends on; what makes weights of few bits where a side has them."""
+    few = is_quantized(pair.sender.module) or is_quantized(pair.receiver.module)
+    return (*_PACKAGES, "bitsandbytes") if few else _PACKAGES
+
+
 def _device(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def _places(model: TracedModel) -> str:
+    return ", ".join(places_of(model.module)) or str(model.device)
 
 
 def _other_device(pair: Pair) -> str | None:

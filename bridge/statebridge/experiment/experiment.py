@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
-    AfterValidator,
     BeforeValidator,
     ConfigDict,
     Discriminator,
@@ -32,8 +31,17 @@ from statebridge.experiment.dataset import (
     HoldOut,
     Seed,
 )
-from statebridge.experiment.declared import NO_BOOLEAN, Layer, NameIn, is_model_folder
+from statebridge.experiment.declared import NO_BOOLEAN, NameIn
 from statebridge.experiment.layer_search import LayerSearch, check_layer_search
+from statebridge.experiment.models import (
+    DEVICE,
+    Device,
+    Execution,
+    ModelAtLayer,
+    Remote,
+    check_device_maps,
+    check_weights,
+)
 from statebridge.experiment.presets import resolve_conditions
 from statebridge.experiment.prompting import Chat, Decoding, Prompts
 from statebridge.experiment.random_streams import DEFAULT_STREAM, STREAMS
@@ -57,38 +65,22 @@ SETTLED = (*CLOSED_FORM, *THROUGH_ONLY)
 """Kinds whose options follow from their own settings and the pair."""
 
 # Of the modules beside this one.
-__all__ = ["Chat", "Corpus", "Dataset", "Decoding", "GeneratedRows", "Prompts", "Seed"]
+__all__ = [
+    "DEVICE",
+    "Chat",
+    "Corpus",
+    "Dataset",
+    "Decoding",
+    "Device",
+    "Execution",
+    "GeneratedRows",
+    "ModelAtLayer",
+    "Prompts",
+    "Remote",
+    "Seed",
+]
 Dtype = Literal["float32", "float64", "bfloat16", "float16"]
 DTYPES: tuple[str, ...] = get_args(Dtype)
-
-
-def _known_remote(remote: str) -> str:
-    if remote in ("local", "ndif") or remote.startswith(("http://", "https://")):
-        return remote
-    raise ValueError("give local, ndif, or a URL that starts with http:// or https://")
-
-
-Remote = Annotated[str, AfterValidator(_known_remote)]
-
-
-class ModelAtLayer(Declared):
-    """One side of the pair: a model and the block whose output is read or written."""
-
-    model: Annotated[str, Field(min_length=1)]
-    """Hub id, or a local folder (a path that starts with `.`, `/` or `~`)."""
-    layer: Layer
-    revision: str | None = None
-    """Branch, tag or commit of a model of the hub."""
-    adapter: Annotated[str, Field(min_length=1)] | None = None
-    """PEFT adapter that is added to the weights: hub id, or a local folder as of `model`."""
-    remote: Remote | None = None
-    """Where this side runs, as `remote` of the experiment; None is where the experiment runs."""
-
-    @model_validator(mode="after")
-    def _revision_has_a_hub(self) -> ModelAtLayer:
-        if self.revision is not None and is_model_folder(self.model):
-            raise ValueError(f"revision goes with a model of the hub; {self.model} is a folder")
-        return self
 
 
 class Causal(Declared):
@@ -284,46 +276,6 @@ class PositiveControl(Declared):
     """Also run the pair that comes with Statebridge and is known to transfer; never remotely."""
 
 
-DEVICE = r"^(auto|cpu|cuda(:\d+)?)$"
-Device = Annotated[str, Field(pattern=DEVICE)]
-
-
-class Execution(Declared):
-    """How to run; nothing here may change a token."""
-
-    executor: Annotated[str, Field(pattern=NAME, max_length=80)] = "in_process"
-    """Executor that carries the groups of rows out: this process, `ray`, or one that was added."""
-    path: Literal["auto", "shared", "plain"] = "auto"
-    """`auto` is the shared path, and the plain path if the experiment runs remotely."""
-    device: Device = "auto"
-    """Where the models are; with `sender_device`, the receiver and the translators."""
-    sender_device: Device | None = None
-    """Where the sender is; None puts it on the same device as the receiver."""
-    max_lanes: Annotated[int, Field(ge=1), NO_BOOLEAN] | None = None
-    """Lanes decoded together; None sizes the groups from free memory."""
-    workers: Annotated[int, Field(ge=1), NO_BOOLEAN] | Literal["auto"] = "auto"
-    """Actors of executor `ray`, each with a pair of its own; `auto` is as many as the cluster has
-    room for."""
-    address: Annotated[str, Field(min_length=1, max_length=200)] | None = None
-    """Ray cluster of executor `ray`: HOST:PORT, or `auto` for the one that runs on this machine;
-    None takes RAY_ADDRESS, and without it this machine alone."""
-    remote_job_seconds: Annotated[float, Field(gt=0), NO_BOOLEAN] = 900
-    """Longest time that one remote job may take, queue and deployment included."""
-    remote_seconds: Annotated[float, Field(gt=0), NO_BOOLEAN] | None = None
-    """Longest time that a remote run may take; the same command goes on later."""
-    reuse: bool = True
-    """Take what earlier runs computed, where the run has access to any (on a server)."""
-
-    @model_validator(mode="after")
-    def _workers_are_elsewhere(self) -> Execution:
-        if self.executor == "in_process":
-            if self.workers != "auto":
-                raise ValueError("workers: executor in_process is one process; name executor ray")
-            if self.address is not None:
-                raise ValueError("address: executor in_process is on no cluster; name executor ray")
-        return self
-
-
 class Experiment(Declared):
     """A declared experiment: pair, dataset, translators, conditions, seeds, decoding."""
 
@@ -396,7 +348,7 @@ class Experiment(Declared):
                 "give a file for each seed, or fit: {...}"
             )
         self._check_translators(translating)
-        if self.sampled and self.path == "plain":
+        if self.sampled and self.path == "plain" and self.device_maps == (None, None):
             raise ValueError(
                 "decoding.sample: the plain path only decodes greedily; use execution.path shared, "
                 "which does not run remotely, or leave sample out"
@@ -425,6 +377,8 @@ class Experiment(Declared):
             )
         if self.runs_remotely and self.execution.path == "shared":
             raise ValueError("remote: needs execution.path plain (one remote job per model)")
+        check_device_maps(self)
+        check_weights(self)
         return self
 
     def _check_translators(self, translating: list[Condition]) -> None:
@@ -452,13 +406,22 @@ class Experiment(Declared):
     def path(self) -> Literal["shared", "plain"]:
         """The path that the run takes."""
         if self.execution.path == "auto":
-            return "plain" if self.runs_remotely else "shared"
+            apart = self.runs_remotely or self.device_maps != (None, None)
+            return "plain" if apart else "shared"
         return self.execution.path
 
     @property
     def remotes(self) -> tuple[str | None, str | None]:
         """Where the sender and the receiver run, as `remote`; None is here."""
         return self.sender.remote or self.remote, self.receiver.remote or self.remote
+
+    @property
+    def device_maps(self) -> tuple[Any, Any]:
+        """How the sender and the receiver are laid over devices; None is on one."""
+        own, on = self.execution.device_map, self.execution
+        if on.sender_device_map is not None or on.sender_device is not None:
+            return on.sender_device_map, own
+        return own, own
 
     @property
     def runs_remotely(self) -> bool:

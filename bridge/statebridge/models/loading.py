@@ -20,8 +20,21 @@ from statebridge.experiment.experiment import ModelAtLayer
 from statebridge.models.adapter import merge_adapter
 from statebridge.models.hosts import HERE, Host
 from statebridge.models.onednn_layers import take_onednn
+from statebridge.models.placement import (
+    check_finite_weights,
+    check_map,
+    first_place,
+    map_arguments,
+    order_places,
+    places_of,
+)
+from statebridge.models.quantized import (
+    check_library,
+    check_plain_checkpoint,
+    weights_arguments,
+)
 from statebridge.models.threads import take_usable_processors
-from statebridge.models.traced_model import TracedModel, check_finite_weights
+from statebridge.models.traced_model import TracedModel
 from statebridge.models.weights import note_files
 
 
@@ -90,9 +103,17 @@ def declared_blocks(side: ModelAtLayer) -> int | None:
 
 
 def load_model(
-    side: ModelAtLayer, *, dtype: str = "float32", device: str = "auto", host: Host = HERE
+    side: ModelAtLayer,
+    *,
+    dtype: str = "float32",
+    device: str = "auto",
+    device_map: str | dict[str, str] | None = None,
+    host: Host = HERE,
 ) -> TracedModel:
     """Load one side of a pair and check it.
+
+    With a `device_map` the model is laid over several devices by accelerate, and `device` is not
+    used.
 
     Weights are memory-mapped from safetensors. With a remote host no weights are loaded: the
     structure alone is built, and every trace is a remote job.
@@ -104,28 +125,15 @@ def load_model(
         RemoteError: The remote host refuses, cannot be reached, or holds another dtype.
         NumericError: A weight is not finite.
     """
-    where = resolve_device(device)
+    where = resolve_device(device if device_map is None else "cpu")
+    if device_map is not None:
+        check_map(device_map)
     take_usable_processors()
-    check_marked_folder(side.model)
-    name, source = loaded_name(side), side.model
-    if is_model_folder(side.model):
-        if host.remote:
-            raise PairError(
-                f"model {side.model}: a folder here is unknown to the remote back end; give a hub "
-                "id"
-            )
-        folder = Path(side.model).expanduser()
-        if not (folder / "config.json").is_file():
-            raise PairError(
-                f"model {side.model}: no config.json in that folder; give a folder written by "
-                "save_pretrained, or a hub id"
-            )
-        if (folder / "adapter_config.json").is_file():
-            raise PairError(
-                f"model {side.model}: holds an adapter (adapter_config.json); give its base as "
-                "model, and this folder as adapter"
-            )
-        source = str(folder)
+    name, source = loaded_name(side), _source_of(side, host)
+    if side.weights is not None:
+        check_library(side.weights)
+        load = transformers.AutoConfig.from_pretrained
+        check_plain_checkpoint(_from_hub(load, "model", source, side.revision), side.model)
     tokenizer = _from_hub(
         transformers.AutoTokenizer.from_pretrained, "tokenizer", source, side.revision
     )
@@ -157,20 +165,37 @@ def load_model(
             dtype=getattr(torch, dtype),
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are refused below, by name
+            **weights_arguments(side.weights, dtype, where),
+            **({} if device_map is None else map_arguments(device_map)),
         )
         cautions = _check_all_loaded(found, side.model)
         cautions += drop_generation_settings(module)
         if side.adapter is not None:
             cautions += merge_adapter(module, side.adapter, side.model)
-        module.eval().requires_grad_(False).to(where)
+        module.eval().requires_grad_(False)
+        if device_map is None and side.weights is None:
+            module.to(where)
+        order_places(module)
         check_finite_weights(module, name)
         check_causal(module, side.model)
-        take_onednn(module)
-        if side.adapter is None:  # else the weights are not those of the files
+        if side.weights is not None:
+            cautions.append(
+                f"{name}: weights of {side.weights.bits} bits; its states and tokens are not "
+                "those of the whole weights."
+            )
+        elif not places_of(module):
+            take_onednn(module)
+        if (
+            side.adapter is None and side.weights is None
+        ):  # else the weights are not those of the files
             note_files(module, source, side.revision)
-        # Without a device the pipeline underneath moves the model to the machine's first GPU.
+        # Without a device the pipeline underneath moves the model to the machine's first GPU; one
+        # that has several is not moved.
         model = nnsight.TransformersModel(
-            module, task="text-generation", tokenizer=tokenizer, device=where
+            module,
+            task="text-generation",
+            tokenizer=tokenizer,
+            device=None if hasattr(module, "hf_device_map") else first_place(module),
         )
     traced = TracedModel.wrap(
         model,
@@ -184,14 +209,39 @@ def load_model(
     return replace(traced, source=side)
 
 
+def _source_of(side: ModelAtLayer, host: Host) -> str:
+    """Return the hub id or the folder of a model's files."""
+    check_marked_folder(side.model)
+    if not is_model_folder(side.model):
+        return side.model
+    if host.remote:
+        raise PairError(
+            f"model {side.model}: a folder here is unknown to the remote back end; give a hub id"
+        )
+    folder = Path(side.model).expanduser()
+    if not (folder / "config.json").is_file():
+        raise PairError(
+            f"model {side.model}: no config.json in that folder; give a folder written by "
+            "save_pretrained, or a hub id"
+        )
+    if (folder / "adapter_config.json").is_file():
+        raise PairError(
+            f"model {side.model}: holds an adapter (adapter_config.json); give its base as "
+            "model, and this folder as adapter"
+        )
+    return str(folder)
+
+
 def check_causal(module: Any, name: str) -> None:
     """Refuse a model whose state at a token depends on the tokens after it, or that cannot run.
 
     Raises:
         PairError: Such a model.
     """
-    device = next(module.parameters()).device
-    ids = torch.tensor([[1, 2], [1, 3]], device=device) % module.config.get_text_config().vocab_size
+    ids = (
+        torch.tensor([[1, 2], [1, 3]], device=first_place(module))
+        % module.config.get_text_config().vocab_size
+    )
     try:
         with torch.no_grad():
             logits = module(input_ids=ids, use_cache=False).logits[:, 0].float()

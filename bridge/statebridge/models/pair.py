@@ -12,6 +12,7 @@ from statebridge.experiment.experiment import Execution, Experiment, ModelAtLaye
 from statebridge.models.families import resolve_layer
 from statebridge.models.hosts import Host, find_host
 from statebridge.models.loading import declared_blocks, load_model, loaded_name, resolve_device
+from statebridge.models.placement import places_of
 from statebridge.models.traced_model import TracedModel
 
 Side = Literal["sender", "receiver"]
@@ -85,12 +86,24 @@ def _at_declared(experiment: Experiment, side: Side, model: TracedModel) -> Trac
     for what, found, wanted, same in (
         ("model", model.name, declared.model, model.name == loaded_name(declared)),
         ("revision", model.revision, declared.revision, model.revision == declared.revision),
+        (
+            "weights",
+            model.source and model.source.weights,
+            declared.weights,
+            (model.source.weights if model.source else None) == declared.weights,
+        ),
         ("dtype", dtype, experiment.dtype, not here or dtype == experiment.dtype),
         (
             "device",
             model.device,
             asked,
             not here or asked == "auto" or same_device(model.device, torch.device(asked)),
+        ),
+        (
+            "places",
+            ", ".join(places_of(model.module)),
+            "one device",
+            experiment.path == "plain" or not places_of(model.module),
         ),
     ):
         if not same:
@@ -108,6 +121,7 @@ def load_pair(experiment: Experiment) -> Pair:
     """
     devices = dict(zip(_SIDES, pair_devices(experiment.execution), strict=True))
     hosts = dict(zip(_SIDES, pair_hosts(experiment), strict=True))
+    maps = dict(zip(_SIDES, experiment.device_maps, strict=True))
 
     def load(side: Side) -> TracedModel:
         declared: ModelAtLayer = getattr(experiment, side)
@@ -116,6 +130,7 @@ def load_pair(experiment: Experiment) -> Pair:
             declared.model_copy(update={"layer": 0}),
             dtype=experiment.dtype,
             device=str(devices[side]),
+            device_map=maps[side],
             host=hosts[side],
         )
         return _at_layer(model, declared, side)
@@ -126,9 +141,10 @@ def load_pair(experiment: Experiment) -> Pair:
     sender = load("sender")
     same_model = all(
         getattr(experiment.sender, part) == getattr(experiment.receiver, part)
-        for part in ("model", "revision", "adapter")
+        for part in ("model", "revision", "adapter", "weights")
     )
     same_host = experiment.remotes[0] == experiment.remotes[1]
+    same_host = same_host and maps["sender"] == maps["receiver"]
     if same_model and same_host and same_device(devices["sender"], devices["receiver"]):
         return Pair(sender, _at_layer(sender, experiment.receiver, "receiver"))
     return Pair(sender, load("receiver"))

@@ -32,6 +32,7 @@ from statebridge.models.families import (
 )
 from statebridge.models.hosts import HERE, JOB_BYTES, Host
 from statebridge.models.messages.key_values import KeyValues, attention
+from statebridge.models.placement import first_place
 from statebridge.models.token_batch import TokenBatch
 
 
@@ -186,9 +187,8 @@ class TracedModel:
 
     @property
     def device(self) -> torch.device:
-        """Where inputs go: the device of the first parameter (cpu where weights are remote)."""
-        device: torch.device = next(self.module.parameters()).device
-        return torch.device("cpu") if device.type == "meta" else device
+        """Where inputs go and results come back (cpu where weights are remote)."""
+        return first_place(self.module)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -378,7 +378,8 @@ class TracedModel:
                                 block = nnsight_model.get(path)
                                 out = block.output
                                 own = out[0] if isinstance(out, tuple) else out
-                                new = torch.cat((states, own[:, states.shape[1] :]), dim=1)
+                                given = states.to(own.device)
+                                new = torch.cat((given, own[:, states.shape[1] :]), dim=1)
                                 block.output = (new, *out[1:]) if isinstance(out, tuple) else new
                             result = nnsight_model.output.logits
                     else:
@@ -386,12 +387,13 @@ class TracedModel:
                             if states is not None:
                                 block = nnsight_model.get(path)
                                 out = block.output
-                                new = states
+                                own = out[0] if isinstance(out, tuple) else out
+                                new = states.to(own.device)
                                 block.output = (new, *out[1:]) if isinstance(out, tuple) else new
                             result = tracer.result
                     results.append(result)
                 saved = nnsight.save(results)
-        return list(saved)
+        return [each.to(self.device) for each in saved]
 
     def _captured(self, batch: TokenBatch, paths: list[str], cache: Any) -> list[torch.Tensor]:
         """Return the outputs of blocks that each row gives alone."""
@@ -432,7 +434,7 @@ class TracedModel:
                 found.append(output[0] if isinstance(output, tuple) else output)
             saved = nnsight.save(found)
             tracer.stop()
-        return list(saved)
+        return [each.to(self.device) for each in saved]
 
     def _depends_on_padding(self) -> bool:
         """Whether a short row's logits differ beside a longer one by more than rounding does."""
@@ -489,10 +491,3 @@ def check_finite(states: torch.Tensor, mask: torch.Tensor, where: str) -> None:
             "check the weights, or use a wider dtype than "
             f"{str(states.dtype).removeprefix('torch.')}"
         )
-
-
-def check_finite_weights(module: torch.nn.Module, name: str) -> None:
-    """Raise NumericError if a weight holds NaN or infinity."""
-    for parameter_name, parameter in module.named_parameters():
-        if parameter.device.type != "meta" and not bool(torch.isfinite(parameter).all()):
-            raise NumericError(f"{name}: weight {parameter_name} holds NaN or infinity")

@@ -9,11 +9,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 import transformers
 from huggingface_hub import try_to_load_from_cache
+
+from statebridge.models.placement import in_memory
 
 SMALLEST = 256 * 2**20
 """Bytes of files from which on a hash is kept; to hash less takes a moment."""
@@ -80,11 +83,12 @@ def weights_sha256(module: torch.nn.Module) -> str | None:
 def _hash(module: torch.nn.Module) -> str | None:
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
-        if tensor.device.type == "meta":
-            return None
-        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
-        flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        digest.update(memoryview(flat.numpy()))
+        with in_memory(module, name, tensor) as values:
+            if values is None:
+                return None
+            digest.update(f"{name}|{values.dtype}|{tuple(values.shape)}|".encode())
+            flat: Any = values.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+            digest.update(memoryview(flat.numpy()))
     return digest.hexdigest()
 
 

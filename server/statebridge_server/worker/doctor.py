@@ -61,7 +61,7 @@ def _findings(settings: Settings, asked: dict[str, Any]) -> list[dict[str, Any]]
 
     def structure(side: ModelAtLayer, name: Literal["sender", "receiver"]) -> Structure:
         listed = getattr(pair, name)
-        held = {"model": listed.model, "revision": listed.revision, "adapter": listed.adapter}
+        held = {name: getattr(listed, name) for name in ("model", "revision", "adapter", "weights")}
         declared = side.model_copy(update=held)
         return structure_of(declared, needed=listed.remote is None)
 

@@ -81,7 +81,11 @@ class LoadedModels:
         found = self._models.get(key)
         if found is None:
             at = ModelAtLayer(
-                model=listed.model, layer=0, revision=listed.revision, adapter=listed.adapter
+                model=listed.model,
+                layer=0,
+                revision=listed.revision,
+                adapter=listed.adapter,
+                weights=listed.weights,
             )
             try:
                 found = load_model(at, dtype=dtype, device=device, host=find_host(listed.remote))

@@ -53,7 +53,7 @@ class ModelActor:
         # Before a task arrives, which may hold what a plug-in defines.
         self._plugins = load_plugin_texts(plugins)
         self._versions = versions
-        self._models: dict[tuple[str | None, ...], TracedModel] = {}
+        self._models: dict[tuple[Any, ...], TracedModel] = {}
         self._open: dict[str, Callable[[Any], Any]] = {}
 
     def load(self, experiment: Experiment) -> None:
@@ -92,7 +92,7 @@ class ModelActor:
         )
 
     def _model(self, side: ModelAtLayer, dtype: str, device: str) -> TracedModel:
-        key = (side.model, side.revision, side.adapter, dtype, device)
+        key = (side.model, side.revision, side.adapter, side.weights, dtype, device)
         if key not in self._models:
             at = side.model_copy(update={"layer": 0})
             self._models[key] = load_model(at, dtype=dtype, device=device)

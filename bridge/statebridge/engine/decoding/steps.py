@@ -14,6 +14,7 @@ import torch
 
 from statebridge.engine.decoding.lanes import DecodingSettings, Prefilled, decode_dynamic
 from statebridge.engine.decoding.sampling import Draws
+from statebridge.models.quantized import is_quantized
 from statebridge.models.traced_model import TracedModel
 
 GPU_LOOK_EVERY = 8
@@ -47,6 +48,11 @@ def step_on(device: torch.device) -> Step:
     return _chosen.get(device.type, "dynamic")
 
 
+def _step_of(model: TracedModel) -> Step:
+    # Kernels of weights of few bits have not been tried in static shapes or a CUDA graph.
+    return "dynamic" if is_quantized(model.module) else step_on(model.device)
+
+
 def decode_lanes(
     model: TracedModel,
     lanes: Prefilled,
@@ -78,7 +84,7 @@ def decode_lanes(
     device = lanes.logits.device
     look_every = look_every or (GPU_LOOK_EVERY if device.type == "cuda" else 1)
     requested = step if step is not None or _chosen == _BY_DEFAULT else step_on(device)
-    step = step or step_on(device)
+    step = step or _step_of(model)
     if step == "graph" and device.type != "cuda":
         raise ValueError(f"a CUDA graph cannot be captured on {device}; it needs a GPU")
     if requested not in (None, "dynamic") and lanes.front is not None:
@@ -103,7 +109,7 @@ def buffered_prompt(model: TracedModel, prompt: int, new: int) -> int | None:
         prompt: Tokens of the longest prompt.
         new: New tokens.
     """
-    if step_on(model.device) == "dynamic":
+    if _step_of(model) == "dynamic":
         return None
     from statebridge.engine.cuda_graphs import decode  # noqa: PLC0415 - chosen
 

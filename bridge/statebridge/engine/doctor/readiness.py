@@ -36,6 +36,8 @@ from statebridge.experiment.translator_settings import MESSAGE_KINDS
 from statebridge.models.hosts import find_host
 from statebridge.models.loading import loaded_name
 from statebridge.models.pair import Pair, pair_devices, same_device
+from statebridge.models.placement import check_map
+from statebridge.models.quantized import check_library, check_plain_checkpoint, weight_bytes
 from statebridge.models.traced_model import TracedModel
 from statebridge.records import DatasetRow
 from statebridge.runs.directory import MANIFEST, check_place, read_manifest
@@ -129,7 +131,9 @@ def check_readiness(
         yield _check("prompts", lambda: _prompts(experiment, pair, found))
         yield _check("translators", lambda: _translators(experiment, pair, found))
     measured_here = holder is None or all(each.type == "cpu" for each in found.devices.values())
-    if found.devices and here and measured_here and not (holder and holder.loaded):
+    # How much of a model that is laid over several devices each gets is known once it is loaded.
+    on_one = experiment.device_maps == (None, None)
+    if found.devices and here and measured_here and on_one and not (holder and holder.loaded):
         yield _check("memory", lambda: _memory(experiment, found.structures, found.devices))
     work = found.work
     if work is not None and found.devices and here:
@@ -168,6 +172,9 @@ def _model(
     structure = found.structures[side] = (
         structure_of(declared, needed=here) if holder is None else holder.structure(declared, side)
     )
+    if declared.weights is not None:
+        check_plain_checkpoint(structure.module.config, declared.model)
+        check_library(declared.weights)
     where = "in place" if here else "on the host"
     return f"{declared.model}: {structure.weights / 1e6:.0f} M weights, {where}"
 
@@ -193,10 +200,22 @@ def _hosts(experiment: Experiment) -> str:
 
 def _device(experiment: Experiment, found: _Found) -> str:
     sender, receiver = pair_devices(experiment.execution)
+    maps = experiment.device_maps
+    for name, declared in zip(("sender_device_map", "device_map"), maps, strict=True):
+        if declared is not None:
+            check_map(declared, f"execution.{name}")
     found.devices = {"sender": sender, "receiver": receiver}
+    if maps != (None, None):
+        return f"sender on {_laid(maps[0], sender)}, receiver on {_laid(maps[1], receiver)}"
     if same_device(sender, receiver):
         return str(receiver)
     return f"sender on {sender}, receiver on {receiver}"
+
+
+def _laid(device_map: str | dict[str, str] | None, device: torch.device) -> str:
+    if isinstance(device_map, str):
+        return f"{device_map} over {torch.cuda.device_count()} GPUs"
+    return str(device) if device_map is None else ", ".join(sorted(set(device_map.values())))
 
 
 def _taught(experiment: Experiment) -> str:
@@ -311,7 +330,10 @@ def _memory(
     item = torch.finfo(getattr(torch, experiment.dtype)).bits // 8
 
     def on(sides: list[str], device: torch.device) -> str:
-        weights, free = sum(structures[s].weights for s in sides) * item, free_bytes(device)
+        needed = [
+            weight_bytes(structures[s].module, getattr(experiment, s).weights, item) for s in sides
+        ]
+        weights, free = sum(needed), free_bytes(device)
         if free < weights * 1.2:
             raise EnvironmentFault(
                 f"{device}: {free / 1e9:.1f} GB free, the weights alone take "
@@ -321,5 +343,8 @@ def _memory(
 
     if not same_device(devices["sender"], devices["receiver"]):
         return "; ".join(on([side], device) for side, device in devices.items())
-    same = experiment.sender.model == experiment.receiver.model
+    same = all(
+        getattr(experiment.sender, part) == getattr(experiment.receiver, part)
+        for part in ("model", "weights")
+    )
     return on(["receiver"] if same else ["sender", "receiver"], devices["receiver"])

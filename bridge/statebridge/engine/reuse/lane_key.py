@@ -23,11 +23,13 @@ from statebridge.experiment.cells import Cell
 from statebridge.experiment.conditions import Prompt
 from statebridge.experiment.message import LayerShare
 from statebridge.experiment.random_streams import STREAMS, PerRow
+from statebridge.models.quantized import is_quantized
 from statebridge.models.traced_model import TracedModel
 from statebridge.models.weights import weights_sha256
 from statebridge.runs.directory import FORMAT
 from statebridge.runs.reuse import LaneKey
 from statebridge.translators import Translator
+from statebridge.translators.storage import recorded_versions
 
 KEY_FORMAT = 6
 """To be raised whenever the same inputs give another result or another set of fields."""
@@ -189,6 +191,8 @@ def model_digest(model: TracedModel, weights: str | None) -> str:
         {
             "weights": weights,
             "dtype": str(model.dtype),
+            # What computes with weights of few bits.
+            **(recorded_versions(["bitsandbytes"]) if is_quantized(module) else {}),
             "device": model.device.type,
             "class": type(module).__name__,
             "config": config,

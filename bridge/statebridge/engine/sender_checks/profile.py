@@ -106,7 +106,9 @@ def _read(
     work = _reading(experiment, model, template, rows)
     plan = plan_sender_checks(work)
     kept = tuple(found for found in plan.sets if found.name in ("last", "context"))
-    vectors = _embeddings(model, plan.answers) if experiment.remote is None else None
+    # Not those of a remote model, nor offloaded ones.
+    here = model.module.get_input_embeddings().weight.device.type != "meta"
+    vectors = _embeddings(model, plan.answers) if here and experiment.remote is None else None
     answers = [row.answer.strip() for row in rows[: work.plan.limit]]
     plan = replace(plan, sets=kept, replacements=("patch",))
     return _Read(side, model, plan, answers, vectors, experiment.seeds[0])
