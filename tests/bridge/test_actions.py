@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,19 @@ def test_captured_layers_keep_the_order_they_are_asked_in(folder: Path) -> None:
         for forth, found in zip(getattr(there, kind), getattr(back, kind), strict=True):
             assert np.array_equal(found, forth[[1, 0, 1]])
     assert repr(back).startswith("<Captured receiver, layers 2, 0, 2: states, keys and values of 3")
+
+
+def test_the_guides_matrix_is_solved_from_captured_states(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    guide = Path(__file__).parents[2].joinpath("docs", "translators.md").read_text("utf-8")
+    (code,) = re.findall(r"```python\n(import numpy.*?)```", guide, re.DOTALL)
+    for model, side in (("160m", "sender"), ("410m", "receiver")):
+        code = code.replace(f"EleutherAI/pythia-{model}", str(folder / side))
+    exec(code, {})
+    made = statebridge.load_translator(tmp_path / "maps" / "seed42.safetensors")
+    assert (made.width_in, made.width_out) == (16, 16)
 
 
 def test_captured_arrays_are_written_as_safetensors(folder: Path, tmp_path: Path) -> None:
