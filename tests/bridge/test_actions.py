@@ -204,6 +204,21 @@ def test_a_kind_of_translator_that_builds_nothing_is_named(monkeypatch: pytest.M
         TranslatorKind(mine, "mine", ("rnak",))
 
 
+@pytest.mark.parametrize(
+    ("widths", "words"),
+    [((2, 4), r"\(1, 1, 4\) for one state \(1, 1, 2\)"), ((3, 3), "mat1 and mat2")],
+)
+def test_a_kind_of_translator_with_other_widths_is_named(
+    widths: tuple[int, int], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mine(width_in: int, width_out: int, options: Any) -> Any:
+        return torch.nn.Linear(*widths)
+
+    monkeypatch.setitem(KINDS._things, "mine", TranslatorKind(mine, "mine", ()))
+    with pytest.raises(TranslatorError, match=rf"{words}.*; it must give \(1, 1, 3\)$"):
+        statebridge.Translator("mine", 2, 3)
+
+
 def test_a_corpus_of_evaluated_rows_alone_is_named(folder: Path, tmp_path: Path) -> None:
     rows = {"generate": {"rows": 6, "seed": 3}}
     declared = experiment(
