@@ -79,7 +79,7 @@ WINGS: dict[str, str] = {
     "fitting": "planning reuse executors",
     "similarity": "planning fitting",
     "sender_checks": "planning executors similarity",
-    "capture": "similarity",
+    "capture": "",
     "cautions": "",
     "manifest": "reuse",
     "probe": "planning executors",

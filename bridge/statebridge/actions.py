@@ -235,7 +235,7 @@ def doctor(
 
 
 def capture(
-    model: str | TracedModel,
+    model: str | Path | TracedModel,
     prompts: Sequence[str],
     layers: Sequence[int | float | str],
     *,
@@ -248,13 +248,16 @@ def capture(
     """Capture a model's states at the tokens of prompts, and its key-value cache if wanted.
 
     Args:
-        model: Hub id, a folder (a path that starts with `.`, `/` or `~`), or a loaded model.
+        model: Hub id, a folder (a `Path`, or text that starts with `.`, `/` or `~`), or a loaded
+            model.
         prompts: Texts; special tokens are those that the tokenizer adds.
-        layers: Relative depths in (0, 1], block indices, or module paths.
+        layers: Relative depths in (0, 1], block indices, or module paths; the arrays have them in
+            this order.
         cache: Also capture the keys and values of these blocks.
         device: `auto`, `cpu`, `cuda` or `cuda:N`; of a model that is loaded here.
-        dtype: Weights of a model that is loaded here: `float32`, `bfloat16` or `float16`.
-        max_tokens: Cut prompts on the right; by default the model's context window.
+        dtype: Weights of a model that is loaded here: `float32`, `bfloat16`, `float16` or
+            `float64`.
+        max_tokens: Cut prompts on the right; by default none is cut.
         out: Also write everything to this `.safetensors` file.
 
     Returns:
@@ -267,7 +270,8 @@ def capture(
 
     Raises:
         InputError: An argument has a wrong type or value.
-        PairError: No such model or layer, or a prompt without tokens.
+        PairError: No such model or layer, or a prompt without tokens or longer than the context
+            window.
         NumericError: A state is not finite.
         EnvironmentFault: The engine is not installed, or the file cannot be written.
     """
@@ -276,7 +280,12 @@ def capture(
     from statebridge.engine.capture import capture_prompts
     from statebridge.experiment.experiment import ModelAtLayer
     from statebridge.models.loading import load_model
+    from statebridge.models.traced_model import TracedModel
 
+    if isinstance(model, Path):
+        model = str(model.absolute())
+    if not isinstance(model, str | TracedModel):
+        raise InputError(f"model: give a hub id, a folder or a loaded model, not {model!r:.80}")
     if isinstance(model, str):
         side = ModelAtLayer(model=model, layer=0)
         model = load_model(side, dtype=dtype, device=device)
@@ -295,6 +304,8 @@ def _check_capture(
     texts = list(prompts) if isinstance(prompts, Sequence) and not isinstance(prompts, str) else []
     if not texts or not all(isinstance(text, str) for text in texts):
         raise InputError(f"prompts: give a list of texts, one at least, not {prompts!r:.80}")
+    if any("\ud800" <= sign <= "\udfff" for text in texts for sign in text):
+        raise InputError("prompts: give whole characters (one holds half of a surrogate pair)")
     listed = list(layers) if isinstance(layers, Sequence) and not isinstance(layers, str) else []
     if not listed or any(
         isinstance(layer, bool) or not isinstance(layer, int | float | str) for layer in listed
@@ -307,7 +318,9 @@ def _check_capture(
         raise InputError(f"device: give auto, cpu, cuda or cuda:N, not {device!r}")
     if dtype not in DTYPES:
         raise InputError(f"dtype: {dtype!r}; {nearest(str(dtype), DTYPES)}")
-    if max_tokens is not None and (not isinstance(max_tokens, int) or max_tokens < 1):
+    if max_tokens is not None and (
+        isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 1
+    ):
         raise InputError(f"max_tokens: give a whole number of at least 1, not {max_tokens!r}")
     if out is not None and Path(out).suffix != ".safetensors":
         raise InputError(f"out: {out}: the file is written as safetensors; end its name so")

@@ -247,13 +247,10 @@ class Run:
             ResultError: An unknown name, or nothing to compare with.
         """
         from statebridge.stats import Settings, compare
-        from statebridge.stats.strata import check_attributes
 
         chosen = Settings().margins if margins is None else tuple(margins)
-        results = self.results()
-        check_attributes(results, by)
         return compare(
-            results,
+            self.results(),
             [baseline] if isinstance(baseline, str) else baseline,
             metrics=metrics,
             mode=mode,

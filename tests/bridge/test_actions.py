@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,29 @@ def test_captured_states_and_caches_are_the_models_own(folder: Path) -> None:
                 np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-5)
 
 
+def test_captured_layers_keep_the_order_they_are_asked_in(folder: Path) -> None:
+    there = statebridge.capture(folder / "receiver", PROMPTS, [0, 2], cache=True)
+    back = statebridge.capture(folder / "receiver", PROMPTS, [2, 0, -1], cache=True)
+    assert back.layers == (2, 0, 2)
+    for kind in ("states", "keys", "values"):
+        for forth, found in zip(getattr(there, kind), getattr(back, kind), strict=True):
+            assert np.array_equal(found, forth[[1, 0, 1]])
+    assert repr(back).startswith("<Captured receiver, layers 2, 0, 2: states, keys and values of 3")
+
+
+def test_the_guides_matrix_is_solved_from_captured_states(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    guide = Path(__file__).parents[2].joinpath("docs", "translators.md").read_text("utf-8")
+    (code,) = re.findall(r"```python\n(import numpy.*?)```", guide, re.DOTALL)
+    for model, side in (("160m", "sender"), ("410m", "receiver")):
+        code = code.replace(f"EleutherAI/pythia-{model}", str(folder / side))
+    exec(code, {})
+    made = statebridge.load_translator(tmp_path / "maps" / "seed42.safetensors")
+    assert (made.width_in, made.width_out) == (16, 16)
+
+
 def test_captured_arrays_are_written_as_safetensors(folder: Path, tmp_path: Path) -> None:
     file = tmp_path / "new" / "states.safetensors"
     captured = statebridge.capture(str(folder / "sender"), PROMPTS, [-1], max_tokens=2, out=file)
@@ -117,6 +141,10 @@ def test_a_layer_or_a_prompt_that_is_none_is_refused(folder: Path) -> None:
         statebridge.capture(str(folder / "sender"), PROMPTS, [9])
     with pytest.raises(PairError, match="no tokens"):
         statebridge.capture(str(folder / "sender"), ["Lima", ""], [1])
+    with pytest.raises(
+        PairError, match=r"^prompt 1: has \d+ tokens, .* give max_tokens=512 to cut"
+    ):
+        statebridge.capture(str(folder / "sender"), ["Lima", "Lima " * 600], [1])
 
 
 @pytest.mark.parametrize(
@@ -125,6 +153,7 @@ def test_a_layer_or_a_prompt_that_is_none_is_refused(folder: Path) -> None:
         ({"prompts": "Lima"}, "prompts: give a list of texts, one at least, not 'Lima'"),
         ({"prompts": []}, "prompts: give a list of texts, one at least"),
         ({"prompts": ["a", 3]}, "prompts: give a list of texts"),
+        ({"prompts": ["a\ud800"]}, "prompts: give whole characters"),
         ({"layers": 1}, "layers: give a list of relative depths (0.67), indices (8) or module"),
         ({"layers": "1"}, "layers: give a list"),
         ({"layers": []}, "layers: give a list"),
@@ -133,14 +162,16 @@ def test_a_layer_or_a_prompt_that_is_none_is_refused(folder: Path) -> None:
         ({"device": "gpu"}, "device: give auto, cpu, cuda or cuda:N, not 'gpu'"),
         ({"dtype": "float8"}, "dtype: 'float8'; did you mean"),
         ({"max_tokens": 0}, "max_tokens: give a whole number of at least 1, not 0"),
+        ({"max_tokens": True}, "max_tokens: give a whole number"),
+        ({"model": None}, "model: give a hub id, a folder or a loaded model, not None"),
         ({"max_tokens": 2.5}, "max_tokens: give a whole number"),
         ({"out": "states.pt"}, "out: states.pt: the file is written as safetensors; end its name"),
     ],
 )
 def test_wrong_arguments_of_capture_are_named(changes: dict[str, Any], words: str) -> None:
-    arguments = {"prompts": PROMPTS, "layers": [0]} | changes
+    arguments = {"model": "nowhere", "prompts": PROMPTS, "layers": [0]} | changes
     with pytest.raises(InputError) as caught:
-        statebridge.capture("nowhere", **arguments)
+        statebridge.capture(**arguments)
     assert str(caught.value).startswith(words)
 
 
@@ -171,6 +202,21 @@ def test_a_kind_of_translator_that_builds_nothing_is_named(monkeypatch: pytest.M
         statebridge.Translator("mine", 2, 3)
     with pytest.raises(TranslatorError, match=r"unknown option 'rnak'; did you mean rank\?"):
         TranslatorKind(mine, "mine", ("rnak",))
+
+
+@pytest.mark.parametrize(
+    ("widths", "words"),
+    [((2, 4), r"\(1, 1, 4\) for one state \(1, 1, 2\)"), ((3, 3), "mat1 and mat2")],
+)
+def test_a_kind_of_translator_with_other_widths_is_named(
+    widths: tuple[int, int], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mine(width_in: int, width_out: int, options: Any) -> Any:
+        return torch.nn.Linear(*widths)
+
+    monkeypatch.setitem(KINDS._things, "mine", TranslatorKind(mine, "mine", ()))
+    with pytest.raises(TranslatorError, match=rf"{words}.*; it must give \(1, 1, 3\)$"):
+        statebridge.Translator("mine", 2, 3)
 
 
 def test_a_corpus_of_evaluated_rows_alone_is_named(folder: Path, tmp_path: Path) -> None:

@@ -30,12 +30,21 @@ def called(
         (("--nope",), "No such option: --nope; see statebridge --help"),
         (("run",), "Missing argument 'FILE'; see statebridge run --help"),
         (("run", "e.yaml"), "Missing option '--out'; see statebridge run --help"),
-        (("run", "e.yaml", "--out", "x", "--limit", "many"), "--limit"),
+        (("run", "e.yaml", "--out", "x", "--limit", "0"), "--limit': give a number of at least 1"),
+        (("run", "e.yaml", "--out", "x", "--limit", "many"), "'--limit': give a whole number, not"),
+        (
+            ("dataset", "generate", "--out", "x", "--rows", "0"),
+            "'--rows': give a number of at least",
+        ),
         (("score", "x", "--jsno"), "No such option: --jsno"),
         (("datasets", "upload", "a", "b"), "unexpected extra argument"),
         (("corpora", "upload"), "Missing argument 'FILE'; see statebridge corpora upload --help"),
         (("translators", "download", "tr_1"), "Missing option '--out'"),
-        (("submit", "e.yaml", "--priority", "101"), "--priority"),
+        (("submit", "e.yaml", "--priority", "101"), "'--priority': give a number of at most 100"),
+        (
+            ("compare", "x", "--margin", "0.1", "--margin", "b"),
+            "'--margin': give a number, not 'b'",
+        ),
     ],
 )
 def test_wrong_usage_is_one_line(

@@ -9,9 +9,11 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import typer
 
 import statebridge
 import statebridge_client
+from statebridge.commands.app import app
 
 ROOT = Path(__file__).resolve().parents[2]
 FETCHED = re.compile(
@@ -89,13 +91,22 @@ def test_a_broken_link_fails_the_build(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "tests/README.md"]
+    "name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "llms.txt", "tests/README.md"]
 )
 def test_links_outside_the_site_lead_to_files(name: str) -> None:
     page = ROOT / name
     for target in LINK.findall(page.read_text("utf-8")):
         if not target.startswith("http"):
             assert (page.parent / target).exists(), target
+
+
+def test_llms_txt_leads_to_every_page() -> None:
+    text = (ROOT / "llms.txt").read_text("utf-8")
+    pages = {page.relative_to(ROOT).as_posix() for page in (ROOT / "docs").rglob("*.md")}
+    assert pages <= set(LINK.findall(text))
+    assert re.match(r"# Statebridge\n\n> \S", text)  # the form of llmstxt.org
+    commands = re.findall(r"`statebridge (\w+)", text)
+    assert set(commands) <= set(typer.main.get_group(app).commands)
 
 
 def test_the_readme_has_at_most_120_lines() -> None:

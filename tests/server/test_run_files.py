@@ -79,6 +79,12 @@ def test_events_can_begin_with_the_last_one(client: httpx.Client, finished: str)
         assert list(read_events(answer.iter_lines())) == every[1:]
 
 
+def test_a_comparison_by_an_attribute_that_no_row_has(client: httpx.Client, finished: str) -> None:
+    answer = client.get(f"/v1/experiments/{finished}/comparison", params={"by": "hop"})
+    assert answer.status_code == 422
+    assert answer.json()["detail"].startswith("by hop: no row has it; did you mean hops")
+
+
 def test_a_comparison_with_margins_of_ones_own(client: httpx.Client, finished: str) -> None:
     path = f"/v1/experiments/{finished}/comparison"
     query = {"metric": "word_boundary_contains"}

@@ -157,6 +157,11 @@ def _refuse_usage(error: Any) -> NoReturn:
     if type(error).__name__ == "NoArgsIsHelpError":
         error.show()
         sys.exit(error.exit_code)
+    cause = error.__cause__
+    if cause is not None and type(cause).__module__.startswith("pydantic"):
+        from statebridge.experiment.reading.mistakes import problem_in_words
+
+        error.message = problem_in_words(cause.errors()[0])
     message = " ".join(error.format_message().split())
     context = getattr(error, "ctx", None)
     where = "statebridge" if context is None else context.command_path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -39,7 +40,8 @@ def init(
 ) -> None:
     """Ask for a pair, rows and a setting, and write an experiment file with comments.
 
-    What an option gives is not asked; without a terminal the defaults are taken.
+    What an option gives is not asked; without a terminal the defaults are taken. Paths are
+    relative to where you are.
     """
     if file.exists():
         raise InputError(f"{file}: is there already; give another name")
@@ -53,6 +55,7 @@ def init(
         raise InputError(f"--setting {setting}: no such setting; {nearest(setting, _SETTINGS)}")
     from statebridge.experiment import parse_experiment
 
+    sender, receiver, dataset = _model(file, sender), _model(file, receiver), _rows(file, dataset)
     text = _text(file.stem, sender, receiver, dataset, setting)
     parse_experiment(text, where=str(file), folder=file.resolve().parent)
     try:
@@ -67,6 +70,32 @@ def _asked(question: str, default: str) -> str:
     if not sys.stdin.isatty():
         return default
     return str(typer.prompt(question, default=default, err=True))
+
+
+def _model(file: Path, given: str) -> str:
+    """Return a hub id, or a folder as the experiment file names it."""
+    return os.path.join(".", _from(file, given)) if given.startswith(".") else given
+
+
+def _rows(file: Path, given: str) -> str:
+    """Return a task, a data set of the hub, or a file as the experiment file names it."""
+    from statebridge.experiment.dataset import HUB, TASKS
+
+    if given in TASKS or given.startswith(HUB):
+        return given
+    if not Path(given).expanduser().is_file():
+        raise InputError(
+            f"--dataset {given}: no such file, and no task whose rows are generated; "
+            f"{nearest(given, TASKS.names())}"
+        )
+    return _from(file, given)
+
+
+def _from(file: Path, given: str) -> str:
+    """Return a path that is relative to where the user is as one relative to a file's folder."""
+    if given.startswith("~") or Path(given).is_absolute():
+        return given
+    return os.path.relpath(Path(given).resolve(), file.resolve().parent)
 
 
 def _text(name: str, sender: str, receiver: str, dataset: str, setting: str) -> str:

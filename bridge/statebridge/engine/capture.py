@@ -14,9 +14,10 @@ import safetensors.numpy
 import torch
 import transformers
 
-from statebridge.channels.token_ids import check_window, tokenise
+from statebridge.channels.token_ids import tokenise
 from statebridge.data.files import atomic_writer, make_folder
-from statebridge.engine.similarity.layer_similarity import block_indices
+from statebridge.errors import PairError
+from statebridge.models.families import resolve_layer
 from statebridge.models.token_batch import TokenBatch
 from statebridge.models.traced_model import TracedModel
 from statebridge.runs.plan import TokenIds
@@ -27,13 +28,13 @@ TOGETHER = 8
 Array = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Captured:
     """States of a model at the tokens of some prompts; float32, in the order of the prompts."""
 
     model: str
     layers: tuple[int, ...]
-    """Indices of the blocks, rising."""
+    """Indices of the blocks, in the order in which they were asked for."""
     token_ids: tuple[TokenIds, ...]
     states: tuple[Array, ...]
     """Outputs of the blocks: (layers, tokens, width) for each prompt."""
@@ -42,6 +43,15 @@ class Captured:
     attention uses them, rotated to their positions where the model does so."""
     values: tuple[Array, ...] | None = None
     """Values of the blocks, shaped as the keys."""
+
+    def __repr__(self) -> str:
+        layers = ", ".join(map(str, self.layers))
+        cached = "" if self.keys is None else ", keys and values"
+        tokens = sum(map(len, self.token_ids))
+        return (
+            f"<{type(self).__name__} {self.model}, layers {layers}: states{cached} of "
+            f"{len(self.token_ids)} prompts, {tokens} tokens>"
+        )
 
     def save(self, path: str | Path) -> Path:
         """Write a safetensors file and return its path.
@@ -77,13 +87,20 @@ def capture_prompts(
     """Capture the outputs of blocks at every token of some prompts; see `statebridge.capture`.
 
     Raises:
-        PairError: No such layer, or a prompt without tokens or beyond the context window.
+        PairError: No such layer, or a prompt without tokens or longer than the context window.
         NumericError: A state is not finite.
     """
-    blocks = block_indices(model, layers)
+    asked = [resolve_layer(layer, model.block_paths, model.name) for layer in layers]
+    blocks = sorted(set(asked))  # as a pass meets them
+    places = [blocks.index(block) for block in asked]
     names = [str(number) for number in range(len(prompts))]
     ids = tokenise(model, prompts, names, max_tokens or 2**31)
-    check_window(model, [len(each) for each in ids], names, 0)
+    longest = max(range(len(ids)), key=lambda prompt: len(ids[prompt]))
+    if model.window is not None and len(ids[longest]) > model.window:
+        raise PairError(
+            f"prompt {longest}: has {len(ids[longest])} tokens, and the context window of "
+            f"{model.name} {model.window}; give max_tokens={model.window} to cut it on the right"
+        )
     found: dict[int, list[Array]] = {}
     order = sorted(range(len(ids)), key=lambda prompt: len(ids[prompt]))
     for start in range(0, len(order), TOGETHER):
@@ -97,10 +114,10 @@ def capture_prompts(
             parts += [_stacked([entry.values for entry in entries])]
         for row, prompt in enumerate(members):
             first = batch.ids.shape[1] - len(ids[prompt])
-            found[prompt] = [part[:, row, ..., first:, :] for part in parts]
+            found[prompt] = [part[places, row, ..., first:, :] for part in parts]
     in_order = [found[prompt] for prompt in range(len(ids))]
     states, *cached = (tuple(each) for each in zip(*in_order, strict=True))
-    return Captured(model.name, tuple(blocks), ids, states, *cached)
+    return Captured(model.name, tuple(asked), ids, states, *cached)
 
 
 def _stacked(tensors: Sequence[torch.Tensor]) -> Array:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from statebridge.channels.workload import Workload
+from statebridge.data.answers import SCORING
 from statebridge.data.training_texts import TrainingTexts
 from statebridge.engine.reuse.lane_key import digest
 from statebridge.errors import PairError
@@ -32,10 +33,11 @@ def identity_of(workload: Workload, dataset_sha256: str) -> dict[str, Any]:
     """Return what makes a run the same one, but for its translators."""
     plan, pair = workload.plan, workload.pair
     experiment = plan.experiment.model_dump(mode="json", exclude={"execution"})
+    conventions = sorted({row.attributes.get(SCORING) or "" for row in plan.rows})
     return {
         "experiment": experiment,
         # Parts that a plug-in or another distribution adds, by the hash of their code.
-        "added_parts": parts_added(experiment) or None,
+        "added_parts": parts_added([experiment, conventions]) or None,
         "path": plan.experiment.path,
         "dataset": {"sha256": dataset_sha256, "rows": len(plan.rows)},
         "prompts": _prompts(workload),

@@ -29,6 +29,7 @@ from statebridge.models.families import (
     hidden_width,
     pad_id_of,
     resolve_layer,
+    turning_point,
 )
 from statebridge.models.hosts import HERE, JOB_BYTES, Host
 from statebridge.models.messages.key_values import KeyValues, attention
@@ -101,8 +102,7 @@ class TracedModel:
         host: Where its jobs run.
         cautions: What its checkpoint holds and is not used, in sentences.
         source: What it was loaded from, whatever its name; None where it was given.
-        unpadded: Whether its states at a token depend on the padding in front; rows then run with
-            rows of their length alone.
+        unpadded: Whether its states depend on padding; rows then run with rows of their length.
     """
 
     name: str
@@ -397,11 +397,13 @@ class TracedModel:
 
     def _captured(self, batch: TokenBatch, paths: list[str], cache: Any) -> list[torch.Tensor]:
         """Return the outputs of blocks that each row gives alone."""
-        if not (self.unpadded and batch.padded):
+        turn = turning_point(self.module)
+        mixed = turn is not None and min(batch.lengths) <= turn < max(batch.lengths)
+        if not (mixed or (self.unpadded and batch.padded)):
             return self._outputs(batch.inputs(), paths, cache)
         if cache is not None:
             raise PairError(
-                f"{self.name}: its states depend on the padding in front of a row, so a cache "
+                f"{self.name}: a row's states depend on the longest row beside it, so a cache "
                 "takes prompts of one length; give prompts of other lengths in calls of their own"
             )
         found: list[torch.Tensor] = []

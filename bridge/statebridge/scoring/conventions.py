@@ -159,7 +159,7 @@ def row_convention(row: DatasetRow) -> str | None:
     if name is not None and name not in CONVENTIONS:
         raise DatasetError(
             f"row {row.row_id!r}: attribute {SCORING!r}: unknown convention {name!r}; "
-            f"{nearest(str(name), CONVENTIONS.names())}"
+            f"{nearest(str(name), CONVENTIONS.names())}; one of your own needs --plugin FILE"
         )
     return None if name is None else str(name)
 

@@ -10,6 +10,7 @@ from statebridge.experiment.conditions import Prompt
 from statebridge.records import Direction, ResultSet
 from statebridge.scoring.measures import MEASURES, primary_metric
 from statebridge.stats.comparison import (
+    ATTRIBUTES,
     MODES,
     Comparison,
     ComparisonMode,
@@ -28,7 +29,7 @@ from statebridge.stats.own_row import own_row_differences
 from statebridge.stats.pairing import PairedCondition, Pairing, is_bounded
 from statebridge.stats.setting import ChannelSetting, channel_settings
 from statebridge.stats.shares import CORRECTED, REPLACED, failure_chain, gaps_closed
-from statebridge.stats.strata import stratifications
+from statebridge.stats.strata import check_attributes, stratifications
 from statebridge.stats.verdicts import judged
 
 PUBLISHED_METRICS = ("word_boundary_contains", "legacy_contains", "normalized_exact_match")
@@ -57,11 +58,13 @@ def compare(
     `verdict`, which depend on the family of conditions by definition.
 
     Raises:
-        ResultError: An unknown metric, a missing baseline, nothing to compare, or rows that
-            cannot be paired (see `Pairing.pair`).
+        ResultError: An unknown metric, an attribute that no row has, a missing baseline, nothing
+            to compare, or rows that cannot be paired (see `Pairing.pair`).
     """
     settings = settings or Settings()
     how = MODES.get(mode)
+    if settings.stratify_by != ATTRIBUTES:
+        check_attributes(results, settings.stratify_by)
     pairing = Pairing(results, log_ranks=how.extended)
     warnings: list[str] = []
     offered = how.metrics

@@ -84,8 +84,8 @@ class Gated(nn.Module):
 def build_map(kind: str, width_in: int, width_out: int, options: Mapping[str, int]) -> nn.Module:
     """Return the map of a kind with all weights zero, float32, on the CPU.
 
-    Raises `TranslatorError` on an unknown kind, a width below 1, and options that the kind
-    lacks or does not know.
+    Raises `TranslatorError` on an unknown kind, a width below 1, options that the kind lacks or
+    does not know, and a map of other widths.
     """
     entry = KINDS.get(kind)
     if set(options) != set(entry.options):
@@ -102,7 +102,21 @@ def build_map(kind: str, width_in: int, width_out: int, options: Mapping[str, in
             f"translator kind {kind}: its function {entry.__qualname__} returned "
             f"{type(made).__name__}; it must return a torch.nn.Module that has parameters"
         )
-    return made
+    made.eval()  # no dropout: nothing may be drawn here
+    state = torch.zeros(1, 1, width_in, device=next(made.parameters()).device)
+    with torch.no_grad():
+        try:
+            given: object = tuple(made(state).shape)
+        except TypeError:  # such as a fuser, which takes more than the states
+            given = (1, 1, width_out)
+        except (RuntimeError, AttributeError) as error:
+            given = str(error).splitlines()[0]
+    if given != (1, 1, width_out):
+        raise TranslatorError(
+            f"translator kind {kind}: the map of its function {entry.__qualname__} gives "
+            f"{given} for one state (1, 1, {width_in}); it must give (1, 1, {width_out})"
+        )
+    return made.train()
 
 
 def initialise(module: nn.Module, generator: torch.Generator) -> None:

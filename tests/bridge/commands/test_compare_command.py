@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from statebridge.commands import main
 from statebridge.commands.reading.compare import compare
 from statebridge.run import Run
 from statebridge.stats import Comparison, Settings, Share, Stratification, Stratum
@@ -130,3 +133,20 @@ def test_no_interval_is_stated_without_what_it_would_hold_for(
 ) -> None:
     none = made(**(UNCLEAR | {"interval": None}))
     assert "note: Intervals: none.\n" in printed(monkeypatch, capsys, differences=(none,))
+
+
+def test_a_minus_is_printed_where_the_encoding_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = ("no_inject", "replace")
+    group = [
+        (cell, lane(row, (1,), gold_logprob=-1.0 - n))
+        for n, cell in enumerate(cells)
+        for row in "abc"
+    ]
+    run = write_run(tmp_path / "run", [group], made=manifest([6], cells))
+    output = io.TextIOWrapper(io.BytesIO(), encoding="ascii")  # what LC_ALL=C may give
+    monkeypatch.setattr(sys, "stdout", output)
+    monkeypatch.setattr(sys, "argv", ["statebridge", "compare", str(run)])
+    main()
+    assert b"\\u22121.0000" in output.buffer.getvalue()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from statebridge.commands.app import app
@@ -25,14 +26,18 @@ def test_the_defaults_are_an_experiment(tmp_path: Path) -> None:
     assert "private_last_null" in [c.name for c in experiment.resolved_conditions]
 
 
-def test_options_are_written(tmp_path: Path) -> None:
-    file = tmp_path / "second.yaml"
+def test_options_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows 1.jsonl").touch()
+    (tmp_path / "mine").mkdir()
+    file = Path("mine", "second.yaml")
     pair = ["--sender", "a/b: #c", "--receiver", "./my models/x"]
     assert _init(str(file), *pair, "--dataset", "rows 1.jsonl", "--setting", "shared") is None
     experiment = load_experiment(file)
     assert experiment.sender.model == "a/b: #c"
-    assert experiment.receiver.model == str(tmp_path / "my models" / "x")
-    assert experiment.dataset.path == tmp_path / "rows 1.jsonl"
+    assert Path(experiment.receiver.model).resolve() == tmp_path / "my models" / "x"
+    assert experiment.dataset.path is not None
+    assert experiment.dataset.path.resolve() == tmp_path / "rows 1.jsonl"
     assert "replace" in [c.name for c in experiment.resolved_conditions]
 
 
@@ -41,6 +46,9 @@ def test_what_cannot_be_an_experiment_is_not_written(tmp_path: Path) -> None:
     found = _init(str(secret), "--setting", "secret")
     assert isinstance(found, InputError)
     assert "--setting secret: no such setting" in str(found)
+    found = _init(str(secret), "--dataset", "multihp")
+    assert "--dataset multihp: no such file, and no task" in str(found)
+    assert "did you mean multihop" in str(found)
     found = _init(str(long))
     assert isinstance(found, ExperimentError)
     assert "name" in str(found)

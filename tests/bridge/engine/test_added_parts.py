@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import statebridge
 from statebridge.channels.channel import CHANNELS
 from statebridge.demo.experiment import taught_control_fields
 from statebridge.engine import manifest
@@ -18,9 +19,11 @@ from statebridge.engine.run import run_experiment
 from statebridge.errors import ExperimentError, ResultError, StatebridgeError
 from statebridge.experiment import Experiment
 from statebridge.experiment.sources import SOURCES, Source
+from statebridge.records import DatasetRow
 from statebridge.registry import Registry
 from statebridge.results.run_results import read_run
 from statebridge.runs.directory import read_manifest
+from statebridge.scoring.conventions import CONVENTIONS
 
 
 class NoMethod(Source):
@@ -133,6 +136,19 @@ def test_a_run_is_another_one_with_another_file_of_a_part(
     monkeypatch.setattr(manifest, "parts_added", lambda _: {"source test_answers": "0" * 64})
     with pytest.raises(ResultError, match=r"another added_parts.source test_answers \("):
         _run(tmp_path, conditions=conditions)
+
+
+def test_a_convention_that_only_rows_name_is_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CONVENTIONS, "_things", CONVENTIONS._things.copy())
+    CONVENTIONS.add("test_any")(lambda prediction, gold: True)
+    row = DatasetRow("a", "Bob is in Rome.", "Where is Bob?", "Rome", {"scoring": "test_any"})
+    fields = taught_control_fields(rows=1) | {"name": "mine", "conditions": ["no_inject"]}
+    fields |= {"translators": None, "decode": False}
+    statebridge.run(fields, tmp_path, rows=[row], progress=False)
+    digest = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    assert (read_manifest(tmp_path) or {})["added_parts"] == {"scoring convention test_any": digest}
 
 
 class _Odd(InProcess):

@@ -30,6 +30,21 @@ def test_a_family_gives_the_tokens_of_hugging_face(kind: str, path: str, tmp_pat
     assert check_family(kind, tmp_path).path == path
 
 
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        ("gemma3n_text", "only models whose blocks put out one state of each token"),
+        ("xlnet", "depends on the tokens after it, so it is no causal language model; give one"),
+    ],
+)
+def test_a_family_that_cannot_be_used_is_refused_with_what_can(
+    kind: str, why: str, tmp_path: Path
+) -> None:
+    found = check_family(kind, tmp_path)
+    assert found.path == "refused"
+    assert why in found.why
+
+
 def test_a_wrapper_has_the_blocks_of_its_text() -> None:
     # Its vision tower has as many.
     assert find_blocks(tiny_family("got_ocr2"))[0] == "model.language_model.layers.0"

@@ -136,3 +136,19 @@ def test_rows_whose_states_depend_on_other_rows_are_refused() -> None:
         run_engine(
             pair, [*SHORT, LONG], {}, **plain | {"conditions": [{"name": "r", "source": "sender"}]}
         )
+
+
+def test_states_that_longer_rows_would_change_are_of_a_row_alone() -> None:
+    model = _model("phi3")
+    for weights in model.module.parameters():
+        if weights.dim() > 1:
+            weights.data *= 10  # so that attention, and with it positions, matters
+    short, long = list(range(5, 25)), list(range(4, 34))
+    together = model.capture(model.pack([short, long]))
+    for row, prompt in enumerate((short, long)):
+        alone = model.capture(model.pack([prompt]))[0]
+        # Float32 sums of a batch and of one row.
+        torch.testing.assert_close(together[row, -len(prompt) :], alone, rtol=1e-5, atol=1e-5)
+    with pytest.raises(PairError, match="a cache takes prompts of one length"):
+        model.key_values(model.pack([short, long]))
+    model.key_values(model.pack([short, short[:2]]))

@@ -10,7 +10,7 @@ import pytest
 import safetensors.torch
 import torch
 from tokenizers import processors
-from transformers import AutoModelForCausalLM, BertConfig
+from transformers import AutoModelForCausalLM, BertConfig, LlamaConfig
 
 from statebridge.errors import PairError
 from statebridge.experiment.experiment import ModelAtLayer
@@ -77,6 +77,18 @@ def test_weights_that_the_model_does_not_take_are_said(tmp_path: Path) -> None:
     (caution,) = _load(folder).cautions
     assert caution.startswith(
         "the checkpoint's weight gpt_neox.layers.0.attention.lora_A.weight (and 1 more) is not used"
+    )
+
+
+def test_biases_that_the_model_does_not_take_are_said(tmp_path: Path) -> None:
+    fields: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    biased = LlamaConfig(**fields, intermediate_size=32, vocab_size=VOCAB, attention_bias=True)
+    save_pair_folder(AutoModelForCausalLM.from_config(biased), tiny_tokenizer(), tmp_path)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"attention_bias": False}))
+    (caution,) = _load(tmp_path).cautions
+    assert caution.startswith(
+        "the checkpoint's weight model.layers.0.self_attn.k_proj.bias (and 7 more) is not used"
     )
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from statsmodels.stats.oneway import anova_oneway
 
+from statebridge.errors import ResultError
 from statebridge.records import CellResult, DatasetRow
 from statebridge.stats import Settings, compare
 from statebridge.stats.comparison import PROMPT_LENGTH
@@ -163,7 +164,7 @@ def test_a_comparison_shows_strata_and_interaction() -> None:
     same = cell("additive", [0, 1] * 10 + [1] * 20 + [0, 1] * 10 + [1] * 20, 42)
     found = compare(
         results(baseline, losing, same, dataset=dataset(hops=[*hops])),
-        settings=Settings(stratify_by=("hops", "domain")),
+        settings=Settings(stratify_by=("hops",)),
     )
     by_condition = {one.condition: one for one in found.stratifications if one.metric == METRIC}
     replaced = by_condition["replace"]
@@ -178,6 +179,14 @@ def test_a_comparison_shows_strata_and_interaction() -> None:
     added = by_condition["additive"]
     assert added.interaction_p == 1.0
     assert added.interaction_p_holm == 1.0
+
+
+def test_an_attribute_that_no_row_has_is_refused() -> None:
+    held = results(cell("no_inject", [1, 0]), cell("replace", [0, 0]), dataset=dataset(hops=[2, 3]))
+    with pytest.raises(ResultError, match=r"^by hop: no row has it; did you mean hops"):
+        compare(held, settings=Settings(stratify_by=("hop",)))
+    # What is asked for by default is not the user's mistake.
+    found = compare(held, settings=Settings())
     assert "not stratified by domain: the results hold no dataset rows with it" in found.warnings
 
 

@@ -67,7 +67,7 @@ def mistakes_of(error: ValidationError, lines: Lines) -> tuple[Mistake, ...]:
 
 def _stated(error: ErrorDetails) -> tuple[Path, str]:
     """Return the place of a mistake, and the mistake in words."""
-    location, problem = _field_path(error), _problem(error)
+    location, problem = _field_path(error), problem_in_words(error)
     if not location:  # a check over several fields names the one that is wrong itself
         named, colon, rest = problem.partition(": ")
         parts = tuple(named.split("."))
@@ -85,7 +85,8 @@ def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def _problem(error: ErrorDetails) -> str:
+def problem_in_words(error: ErrorDetails) -> str:
+    """Return what would be right, and what was given."""
     name, given, location = error["type"], error["input"], _field_path(error)
     if name == "value_error":
         return str(error["msg"]).removeprefix("Value error, ")

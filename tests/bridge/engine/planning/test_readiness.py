@@ -64,6 +64,10 @@ LONG_ROWS = [ROWS[0] | {"question": LONG}, ROWS[1]]
     [
         ({"conditions": ["no_inject"], "decoding": {"max_new_tokens": 9000}}, "context window"),
         (
+            {"conditions": ["no_inject"], "decoding": {"max_prompt_tokens": 12}},
+            "decoding.truncate: context",
+        ),
+        (
             {"conditions": [LAST], "rows": LONG_ROWS, "decoding": {"max_new_tokens": 9000}},
             "context window",
         ),
