@@ -236,6 +236,7 @@ class AsyncRemoteRun(RunMethods[AsyncCaller, "AsyncRemoteRun"]):
     report = _in_thread(Run.report)
     export = _in_thread(Run.export)
     validate = _in_thread(Run.validate)
+    track = _in_thread(Run.track)
 
 
 def check_done(status: ExperimentStatus) -> None:

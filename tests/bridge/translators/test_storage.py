@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import struct
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -89,7 +90,7 @@ def test_card_of_a_trained_translator(tmp_path: Path) -> None:
     assert loaded.training == fit.record
     assert loaded.quality == (quality,)
     assert (loaded.sender, loaded.receiver, loaded.corpus) == (SENDER, RECEIVER, CORPUS)
-    assert loaded.versions["torch"] == torch.__version__
+    assert loaded.versions["torch"] == version("torch")
     assert {"python", "statebridge", "torch", "safetensors"} <= loaded.versions.keys()
     on_disk = json.loads(path.with_suffix(".json").read_text())
     assert on_disk["training"]["seed"] == 7
