@@ -77,6 +77,7 @@ def rows_of(client: httpx.Client, experiment_id: str) -> bytes:
     return content
 
 
+@pytest.mark.soak
 def test_keys_share_the_actors_and_the_worker_dies(
     server: RunningServer, clients: list[httpx.Client], alone: Any
 ) -> None:

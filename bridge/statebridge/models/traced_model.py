@@ -393,7 +393,7 @@ class TracedModel:
                             result = tracer.result
                     results.append(result)
                 saved = nnsight.save(results)
-        return [each.to(self.device) for each in saved]
+        return [each.to(self.device) if isinstance(each, torch.Tensor) else each for each in saved]
 
     def _captured(self, batch: TokenBatch, paths: list[str], cache: Any) -> list[torch.Tensor]:
         """Return the outputs of blocks that each row gives alone."""
@@ -436,7 +436,7 @@ class TracedModel:
                 found.append(output[0] if isinstance(output, tuple) else output)
             saved = nnsight.save(found)
             tracer.stop()
-        return [each.to(self.device) for each in saved]
+        return [each.to(self.device) if isinstance(each, torch.Tensor) else each for each in saved]
 
     def _depends_on_padding(self) -> bool:
         """Whether a short row's logits differ beside a longer one by more than rounding does."""

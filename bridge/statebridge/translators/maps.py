@@ -48,7 +48,7 @@ def linear(width_in: int, width_out: int, *, bias: bool = True) -> nn.Linear:
     """Return a linear layer with all weights zero."""
     # skip_init draws nothing: building a translator must not advance the global generator.
     layer: nn.Linear = nn.utils.skip_init(  # type: ignore[no-untyped-call]
-        nn.Linear, width_in, width_out, bias=bias
+        nn.Linear, width_in, width_out, bias=bias, device=torch.get_default_device()
     )
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)

@@ -90,7 +90,9 @@ def page(folder: Path) -> Page:
 def quick(results: ResultSet, out: Path, **more: Any) -> Page:
     """An HTML report that spends no time on its intervals."""
     if "comparison" not in more:
-        more["comparison"] = compare(results, "no_inject", settings=QUICK)
+        # Published files hold no rows, so nothing that rows could be divided by.
+        quick_settings = QUICK if results.dataset else QUICK.model_copy(update={"stratify_by": ()})
+        more["comparison"] = compare(results, "no_inject", settings=quick_settings)
     (path,) = write_report(results, out, formats=("html",), figures=False, **more)
     return Page(path)
 
