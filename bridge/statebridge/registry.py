@@ -156,9 +156,10 @@ class Registry(Generic[T]):
         self._load()
         if name not in self._things:
             where = f"{field}: " if field else ""
-            raise self._error(
-                f"{where}unknown {self.kind} {name!r}; {nearest(name, [*self._things, *also])}"
-            )
+            hint = nearest(name, [*self._things, *also])
+            if self._group and not hint.startswith("did you mean"):
+                hint += "; one of your own needs --plugin FILE before the command"
+            raise self._error(f"{where}unknown {self.kind} {name!r}; {hint}")
         return self._things[name]
 
     def names(self) -> tuple[str, ...]:

@@ -91,6 +91,12 @@ def test_an_unknown_name_is_refused_with_the_nearest() -> None:
     assert "cluster" not in things
 
 
+def test_a_part_of_the_users_own_is_said_to_need_its_file(folder: Path) -> None:
+    things = registry(folder, "group='house.things'")
+    with pytest.raises(ExperimentError, match="one of your own needs --plugin FILE before"):
+        things.get("mine")
+
+
 def test_a_name_is_given_once() -> None:
     things: Registry[object] = Registry("thing", error=ExperimentError)
     things.add("one")(Path("a"))

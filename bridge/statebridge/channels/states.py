@@ -102,7 +102,12 @@ class Request:
 
     @property
     def donors(self) -> list[int]:
-        """Row indices of each row's donor."""
+        """Row indices of each row's donor, for a source with `shuffled`."""
+        if not self.cell.condition.shuffled:
+            raise ExperimentError(
+                f"condition {self.cell.name}: its source {self.cell.condition.source} asks for "
+                "donors and does not declare shuffled; set it to True, or take request.rows"
+            )
         return [self.workload.plan.donor(self.cell, row) for row in self.rows]
 
     def sender_states(self, rows: Sequence[int]) -> tuple[torch.Tensor, TokenBatch]:
@@ -132,6 +137,14 @@ class Request:
             raise ExperimentError(
                 f"condition {self.cell.name}: its source {self.cell.condition.source} asks for the "
                 "sender's states and does not declare reads_sender; set it to True"
+            )
+        plan = self.workload.plan
+        if set(rows) - {plan.origin(self.cell, row) for row in self.rows}:
+            # Other rows are there only where another condition of the group reads them.
+            whose = "request.donors" if self.cell.condition.shuffled else "request.rows"
+            raise ExperimentError(
+                f"condition {self.cell.name}: its source {self.cell.condition.source} asks for the "
+                f"sender's states of other rows than it reads; take those of {whose}"
             )
         context = self.cell.condition.sender_context
         places = [self.sent.place[row if context is None else (context, row)] for row in rows]

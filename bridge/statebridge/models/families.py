@@ -135,11 +135,11 @@ def find_blocks(module: Any) -> list[str]:
             f"{': ' + ', '.join(found) if found else ''}; supported families: "
             f"{', '.join(sorted(FAMILIES))}"
         )
-    blocks = module.get_submodule(found[0])
+    blocks = dict(module.named_modules()).get(found[0])
     if not isinstance(blocks, torch.nn.ModuleList) or len(blocks) != depth:
         raise PairError(
             f"model type {config.model_type!r}: {found[0]} does not hold the {depth} blocks that "
-            "its configuration declares"
+            "its configuration declares; correct blocks of the family's entry in FAMILIES"
         )
     return [f"{found[0]}.{index}" for index in range(depth)]
 

@@ -102,7 +102,7 @@ def log_run(results: ResultSet, to: str, project: str = PROJECT) -> str:
             reason = " ".join(str(error).split())
             raise RemoteError(
                 f"{to}: the run could not be logged ({type(error).__name__}: {reason:.300}); "
-                f"check {to}'s own settings"
+                f"check {to}'s own settings, or its file if the tracker is yours"
             ) from error
 
 

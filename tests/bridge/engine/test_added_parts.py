@@ -125,6 +125,34 @@ def test_states_of_another_form_are_refused(answer: Any, words: str, tmp_path: P
     assert words in str(caught.value)
 
 
+def test_donors_are_asked_for_by_a_source_that_declares_them(tmp_path: Path) -> None:
+    _Answers.answer = staticmethod(lambda request: request.translated_states(request.donors))
+    conditions = ["no_inject", {"name": "mine", "source": "test_answers"}]
+    with pytest.raises(ExperimentError, match="asks for donors and does not declare shuffled"):
+        _run(tmp_path, conditions=conditions)
+
+
+class _Mixed(Source):
+    """Declares the states of donors, and asks for those of the rows."""
+
+    seeded = reads_sender = translates = shuffled = True
+
+    def states(self, request: Any) -> Any:
+        return request.translated_states(request.rows)
+
+
+SOURCES.add("test_mixed")(_Mixed)
+
+
+def test_states_that_a_source_does_not_read_are_refused(tmp_path: Path) -> None:
+    last = {"positions": "last", "source_positions": "last", "lone_rows": "nearest"}
+    conditions = ["no_inject", {"name": "mine", "source": "test_mixed", **last}]
+    with pytest.raises(
+        ExperimentError, match=r"of other rows than it reads; take those of request\.donors"
+    ):
+        _run(tmp_path, conditions=conditions)
+
+
 def test_a_run_is_another_one_with_another_file_of_a_part(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from statebridge.errors import PairError
 from statebridge.models.families import (
+    FAMILIES,
+    Family,
     context_window,
     find_blocks,
     hidden_width,
@@ -119,6 +121,12 @@ def test_a_known_family_with_other_blocks_is_refused() -> None:
     model.config.num_hidden_layers = 3
     with pytest.raises(PairError, match=r"gpt_neox\.layers does not hold the 3 blocks"):
         find_blocks(model)
+
+
+def test_an_entry_whose_path_does_not_exist_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FAMILIES, "custom", Family("model.blocks"))
+    with pytest.raises(PairError, match=r"model\.blocks does not hold the 2 blocks"):
+        find_blocks(_Custom(2))
 
 
 def test_width_and_window_have_one_name_for_every_family() -> None:
