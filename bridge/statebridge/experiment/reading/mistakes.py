@@ -31,7 +31,7 @@ def in_words(
     errors = error.errors()
     first = max(errors, key=_precision)
     location, problem = _stated(first)
-    changed = _change_of(location, changes or {})
+    changed = _change_of(location, changes or {}, lines)
     if changed is not None:
         where += f" with {changed}={reprlib.repr((changes or {})[changed])}"
     else:
@@ -187,14 +187,17 @@ def _is_union_label(part: str | int) -> bool:
     )
 
 
-def _change_of(location: Path, changes: Mapping[str, Any]) -> str | None:
-    """Return the change in which a mistake is, the longest that begins its path."""
+def _change_of(location: Path, changes: Mapping[str, Any], lines: Lines) -> str | None:
+    """Return the change in which a mistake is, the longest that begins its path.
+
+    A field that the file does not have was made by the change that leads through it.
+    """
     path = [str(part) for part in location]
     found = [
         change
         for change in changes
         if all(a == b for a, b in zip(change.split("."), path, strict=False))
-        and len(change.split(".")) <= max(len(path), 1)
+        and (len(change.split(".")) <= max(len(path), 1) or location not in lines)
     ]
     return max(found, key=len, default=None) if path else None
 

@@ -88,6 +88,7 @@ def test_a_mistake_in_fields_names_no_line() -> None:
         ),
         ({"execution": "ray"}, " with execution='ray': execution: give fields (executor, path, "),
         ({"limt": 3}, " with limt=3: limt: unknown field; did you mean limit?"),
+        ({"decodng.sample": 3}, " with decodng.sample=3: decodng: unknown field; did you"),
     ],
 )
 def test_a_mistake_in_a_change_is_not_laid_to_a_line(changes: dict[str, Any], message: str) -> None:
