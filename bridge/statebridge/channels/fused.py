@@ -17,8 +17,8 @@ from typing import Any
 import torch
 
 from statebridge.channels.channel import CHANNELS, LaneRow, Operations
-from statebridge.channels.prepend import check_family
-from statebridge.channels.prompts import TEXTLESS, build_prompts
+from statebridge.channels.inputs.prompts import TEXTLESS, build_prompts
+from statebridge.channels.messages.prepend import check_family
 from statebridge.channels.workload import Workload
 from statebridge.errors import ExperimentError, PairError, TranslatorError
 from statebridge.experiment.cells import Cell
@@ -30,7 +30,7 @@ from statebridge.models.messages.token_alignment import TokenAlignment
 from statebridge.models.pair import Pair
 from statebridge.runs.plan import PromptTable, TokenIds, shared_end
 from statebridge.translators import Translator
-from statebridge.translators.fuser import Gates, fuser_options
+from statebridge.translators.modules.fuser import Gates, fuser_options
 
 
 @CHANNELS.add("fused")

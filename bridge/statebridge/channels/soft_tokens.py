@@ -14,15 +14,15 @@ from functools import partial
 import torch
 
 from statebridge.channels.channel import CHANNELS, LaneRow, Operations
-from statebridge.channels.filled import filled_vectors, filling
-from statebridge.channels.prepend import (
+from statebridge.channels.messages.filled import filled_vectors, filling
+from statebridge.channels.messages.prepend import (
     carry_messages,
     check_appending,
     check_attention,
     check_lengths,
     check_steps,
 )
-from statebridge.channels.state_deltas import check_deltas, sent_text
+from statebridge.channels.messages.state_deltas import check_deltas, sent_text
 from statebridge.channels.workload import Workload
 from statebridge.errors import PairError, TranslatorError
 from statebridge.experiment.cells import Cell
@@ -43,7 +43,7 @@ from statebridge.models.messages.shared_tokens import shared_tokens
 from statebridge.models.pair import Pair
 from statebridge.runs.plan import TokenIds, Turns
 from statebridge.translators import Translator
-from statebridge.translators.maps import l2_normalise
+from statebridge.translators.modules.maps import l2_normalise
 
 
 @CHANNELS.add("soft_tokens")

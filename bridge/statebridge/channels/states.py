@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 
 from statebridge.channels.channel import CHANNELS, LaneRow, Operations
+from statebridge.channels.inputs.prompts import TEXTLESS
 from statebridge.channels.operators import ALIGNED_AT_THE_END, Written, combine_states
 from statebridge.channels.positions import check_meeting, check_widths
-from statebridge.channels.prompts import TEXTLESS
 from statebridge.channels.workload import Workload
 from statebridge.errors import ExperimentError
 from statebridge.experiment.cells import Cell

@@ -15,8 +15,14 @@ from functools import partial
 from typing import get_args
 
 from statebridge.channels.channel import CHANNELS, LaneRow, Operations, Reading
-from statebridge.channels.prompt_limit import limited_prompts
-from statebridge.channels.token_ids import answers_after, check_window, fill, others_after, tokenise
+from statebridge.channels.inputs.prompt_limit import limited_prompts
+from statebridge.channels.inputs.token_ids import (
+    answers_after,
+    check_window,
+    fill,
+    others_after,
+    tokenise,
+)
 from statebridge.channels.workload import Workload
 from statebridge.errors import ExperimentError, PairError
 from statebridge.experiment.cells import Cell

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from statebridge.channels.draws import Noise
+from statebridge.channels.inputs.draws import Noise
 from statebridge.experiment.cells import Cell
 from statebridge.experiment.conditions import Prompt
 from statebridge.models.pair import Pair

@@ -14,7 +14,7 @@ import safetensors.numpy
 import torch
 import transformers
 
-from statebridge.channels.token_ids import tokenise
+from statebridge.channels.inputs.token_ids import tokenise
 from statebridge.data.files import atomic_writer, make_folder
 from statebridge.errors import PairError
 from statebridge.models.families import resolve_layer

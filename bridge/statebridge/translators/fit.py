@@ -9,7 +9,7 @@ import torch
 
 from statebridge.experiment.translator_settings import ProcrustesSettings, RidgeSettings
 from statebridge.results.translator_card import ProcrustesRecord, RidgeRecord, TrainingRecord
-from statebridge.translators.centred_sums import CentredSums, PositionSums
+from statebridge.translators.closed_form.centred_sums import CentredSums, PositionSums
 from statebridge.translators.quality import TargetMeans
 from statebridge.translators.translator import Translator
 

@@ -14,7 +14,7 @@ import torch
 
 from statebridge.errors import TranslatorError
 from statebridge.results.translator_card import QualityReport, SpaceQuality
-from statebridge.translators.maps import l2_normalise
+from statebridge.translators.modules.maps import l2_normalise
 from statebridge.translators.positions import PositionBatch, checked_batches, fixed_blocks
 from statebridge.translators.translator import Translator
 

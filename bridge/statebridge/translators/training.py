@@ -18,7 +18,7 @@ import torch
 from statebridge.experiment.translator_settings import TrainingSettings
 from statebridge.results.translator_card import EpochRecord, TrainingRecord
 from statebridge.translators.fit import Fit, finished
-from statebridge.translators.maps import initialise, l2_normalise
+from statebridge.translators.modules.maps import initialise, l2_normalise
 from statebridge.translators.optimiser import Optimiser, count_steps, validation_start
 from statebridge.translators.position_store import PositionStore
 from statebridge.translators.positions import PositionBatch

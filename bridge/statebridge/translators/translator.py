@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from statebridge.errors import NumericError, TranslatorError
 from statebridge.results.translator_card import TranslatorCard
-from statebridge.translators.maps import build_map, l2_normalise
+from statebridge.translators.modules.maps import build_map, l2_normalise
 
 IDENTITY = ("kind", "width_in", "width_out", "options", "normalize_input")
 """Fields of a translator that its card and other programs' checkpoints have too."""

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from statebridge.channels.fused import empty_fuser
-from statebridge.channels.key_value_maps import empty_map
+from statebridge.channels.messages.key_value_maps import empty_map
 from statebridge.channels.soft_tokens import empty_resampler
 from statebridge.errors import StatebridgeError
 from statebridge.experiment.translator_settings import (

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
-from statebridge.channels.draws import choose_donors, noise_of
+from statebridge.channels.inputs.draws import choose_donors, noise_of
 from statebridge.experiment.random_streams import row_key, same_answer
 from statebridge.records import DatasetRow
 from tests.bridge.engine.tiny_experiment import (

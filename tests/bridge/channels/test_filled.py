@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from statebridge.channels.key_value_maps import empty_map
+from statebridge.channels.messages.key_value_maps import empty_map
 from statebridge.errors import StatebridgeError
 from statebridge.experiment.experiment import Causal
 from statebridge.experiment.presets import CONDITIONS

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from statebridge.channels.key_value_maps import empty_map, mapped
+from statebridge.channels.messages.key_value_maps import empty_map, mapped
 from statebridge.engine.fitting.corpus import in_fold, read_corpus
 from statebridge.engine.fitting.corpus_fit import fit_translators
 from statebridge.errors import StatebridgeError

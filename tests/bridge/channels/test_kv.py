@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from statebridge.channels.layer_choice import chosen_layers, measured_importance, scores
+from statebridge.channels.messages.layer_choice import chosen_layers, measured_importance, scores
 from statebridge.engine.decoding.lanes import DecodingSettings, prefill
 from statebridge.engine.decoding.steps import Step, decode_lanes, decoding_step
 from statebridge.errors import ExperimentError, StatebridgeError

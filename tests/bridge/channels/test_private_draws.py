@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from statebridge.channels.draws import choose_donors, noise_of
+from statebridge.channels.inputs.draws import choose_donors, noise_of
 from statebridge.channels.operators import position_mask
 from statebridge.models.token_batch import TokenBatch
 from statebridge.runs.plan import PromptTable, shared_end

@@ -11,7 +11,7 @@ from statebridge.channels.soft_tokens import empty_resampler
 from statebridge.errors import StatebridgeError
 from statebridge.experiment.translator_settings import ResamplerSettings
 from statebridge.translators import Translator
-from statebridge.translators.maps import initialise
+from statebridge.translators.modules.maps import initialise
 from tests.bridge.channels.prepended import FAMILIES, ROWS, pair_of, run
 from tests.bridge.engine.private_points import PAIRS
 from tests.bridge.engine.tiny_experiment import engine_pair, random_translator

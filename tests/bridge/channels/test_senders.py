@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from statebridge.channels.prompts import dealt_context
+from statebridge.channels.inputs.prompts import dealt_context
 from statebridge.errors import StatebridgeError
 from statebridge.records import DatasetRow
 from tests.bridge.channels.prepended import declared, pair_of

@@ -136,11 +136,11 @@ def test_prompts_are_a_part_of_what_a_run_is(
     assert set(first) == {"receiver"}
     assert _run(tmp_path / "again")["prompts"] == first
     monkeypatch.setattr(
-        "statebridge.channels.token_ids.fill",
+        "statebridge.channels.inputs.token_ids.fill",
         lambda template, rows, written=None: ["a"] * len(rows),
     )
     monkeypatch.setattr(
-        "statebridge.channels.prompt_limit.fill",
+        "statebridge.channels.inputs.prompt_limit.fill",
         lambda template, rows, written=None: ["Today: A:"] * len(rows),
     )
     assert _run(tmp_path / "other")["prompts"] != first

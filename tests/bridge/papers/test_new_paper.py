@@ -31,7 +31,7 @@ PROGRAM = """
 import sys
 import statebridge.papers
 statebridge.papers.__path__.append(sys.argv[1])
-from statebridge.channels.draws import choose_donors
+from statebridge.channels.inputs.draws import choose_donors
 from statebridge.experiment.experiment import Experiment
 from statebridge.stats.comparison import MODES
 print(choose_donors([5, 5, 7, 5], ["a", "b", "c", "d"], 0, "backwards").of_row)

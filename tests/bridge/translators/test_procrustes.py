@@ -7,9 +7,9 @@ import torch
 from statebridge.errors import NumericError, TranslatorError
 from statebridge.experiment.translator_settings import ProcrustesSettings
 from statebridge.results.translator_card import ProcrustesRecord
+from statebridge.translators.closed_form.procrustes import fit_procrustes
 from statebridge.translators.fit import Fit
 from statebridge.translators.positions import BLOCK_SIZE
-from statebridge.translators.procrustes import fit_procrustes
 from tests.bridge.translators.live_tensors import PeakBytes
 from tests.bridge.translators.refusal import refused
 from tests.bridge.translators.synthetic_states import linear_pair, normal

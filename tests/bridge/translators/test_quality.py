@@ -9,10 +9,10 @@ import torch
 
 from statebridge.errors import NumericError, TranslatorError
 from statebridge.results.translator_card import SpaceQuality
-from statebridge.translators.maps import initialise
+from statebridge.translators.closed_form.ridge import fit_ridge
+from statebridge.translators.modules.maps import initialise
 from statebridge.translators.positions import BLOCK_SIZE
 from statebridge.translators.quality import TargetMeans, measure_quality, target_means
-from statebridge.translators.ridge import fit_ridge
 from statebridge.translators.translator import Translator
 from tests.bridge.translators.refusal import refused
 from tests.bridge.translators.synthetic_states import linear_pair, normal

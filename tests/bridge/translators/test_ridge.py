@@ -8,8 +8,8 @@ import torch
 
 from statebridge.errors import NumericError, TranslatorError
 from statebridge.experiment.translator_settings import RidgeSettings
+from statebridge.translators.closed_form.ridge import fit_ridge
 from statebridge.translators.positions import BLOCK_SIZE, PositionBatch
-from statebridge.translators.ridge import fit_ridge
 from tests.bridge.translators.live_tensors import PeakBytes
 from tests.bridge.translators.refusal import refused
 from tests.bridge.translators.synthetic_states import linear_pair, normal

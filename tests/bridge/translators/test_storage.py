@@ -24,11 +24,11 @@ from statebridge.results.translator_card import (
     StateOrigin,
     TranslatorCard,
 )
-from statebridge.translators.maps import initialise
+from statebridge.translators.closed_form.procrustes import fit_procrustes
+from statebridge.translators.closed_form.ridge import fit_ridge
+from statebridge.translators.modules.maps import initialise
 from statebridge.translators.position_store import PositionStore
-from statebridge.translators.procrustes import fit_procrustes
 from statebridge.translators.quality import measure_quality
-from statebridge.translators.ridge import fit_ridge
 from statebridge.translators.storage import load_translator, make_card, save_translator
 from statebridge.translators.training import train_translator
 from statebridge.translators.translator import Translator

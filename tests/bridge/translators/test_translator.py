@@ -7,7 +7,7 @@ import torch
 
 from statebridge.errors import NumericError, TranslatorError
 from statebridge.experiment.translator_settings import KINDS, MESSAGE_KINDS
-from statebridge.translators.maps import initialise, l2_normalise, rescale
+from statebridge.translators.modules.maps import initialise, l2_normalise, rescale
 from statebridge.translators.translator import Translator
 from tests.bridge.translators.refusal import refused
 from tests.bridge.translators.synthetic_states import OF_STATES, normal

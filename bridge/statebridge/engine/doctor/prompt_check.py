@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from statebridge.channels.prompts import TEXTLESS
+from statebridge.channels.inputs.prompts import TEXTLESS
 from statebridge.channels.text import Conversation
 from statebridge.channels.workload import Workload
 from statebridge.engine.executors.plain_path import remote_jobs

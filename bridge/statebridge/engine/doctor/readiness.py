@@ -14,7 +14,7 @@ from typing import Literal
 
 import torch
 
-from statebridge.channels.message_maps import empty_message_map
+from statebridge.channels.messages.message_maps import empty_message_map
 from statebridge.channels.workload import Workload
 from statebridge.engine.cautions import check_scoring, run_cautions
 from statebridge.engine.doctor.estimate import estimate, throughput

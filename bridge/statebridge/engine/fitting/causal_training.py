@@ -33,7 +33,7 @@ from statebridge.records import DatasetRow
 from statebridge.results.translator_card import CausalEpochRecord, CausalRecord, StateOrigin
 from statebridge.translators import Translator
 from statebridge.translators.fit import Fit, finished
-from statebridge.translators.maps import SMALLEST_NORM, rescale
+from statebridge.translators.modules.maps import SMALLEST_NORM, rescale
 from statebridge.translators.optimiser import Optimiser, count_steps, validation_start
 
 Progress = Callable[[int, int], None]

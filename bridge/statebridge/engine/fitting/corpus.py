@@ -8,7 +8,7 @@ from itertools import islice
 
 import torch
 
-from statebridge.channels.token_ids import fill, tokenise
+from statebridge.channels.inputs.token_ids import fill, tokenise
 from statebridge.data import row_identity, rows_sha256
 from statebridge.data.text_corpus import TextCorpus
 from statebridge.data.training_texts import TrainingTexts, answer_names, held_out_answers

@@ -39,11 +39,11 @@ from statebridge.translators import (
     measure_quality,
     train_translator,
 )
-from statebridge.translators.centred_sums import PositionSums
+from statebridge.translators.closed_form.centred_sums import PositionSums
+from statebridge.translators.closed_form.procrustes import solve_procrustes
+from statebridge.translators.closed_form.ridge import solve_ridge
 from statebridge.translators.fit import Fit as Fitted
 from statebridge.translators.fit import solved
-from statebridge.translators.procrustes import solve_procrustes
-from statebridge.translators.ridge import solve_ridge
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much is done, and out of how much."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from statebridge.channels.message_maps import empty_message_map
+from statebridge.channels.messages.message_maps import empty_message_map
 from statebridge.engine.fitting.corpus import CorpusTexts, in_fold, passage_ids
 from statebridge.engine.fitting.key_value_fit import check_key_value_fit
 from statebridge.errors import TranslatorError

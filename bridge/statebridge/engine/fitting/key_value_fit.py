@@ -12,7 +12,7 @@ from functools import partial
 
 import torch
 
-from statebridge.channels.key_value_maps import empty_map, mapped, mean_message, shapes_of
+from statebridge.channels.messages.key_value_maps import empty_map, mapped, mean_message, shapes_of
 from statebridge.data.training_texts import TrainingTexts
 from statebridge.engine.fitting.corpus import PASSAGES_TOGETHER, CorpusTexts, in_fold, passage_ids
 from statebridge.errors import TranslatorError
@@ -31,7 +31,7 @@ from statebridge.results.translator_card import (
 )
 from statebridge.runs.plan import TokenIds
 from statebridge.translators import Translator, make_card
-from statebridge.translators.key_value_map import KeyValueFit, KeyValueSums
+from statebridge.translators.modules.key_value_map import KeyValueFit, KeyValueSums
 
 Progress = Callable[[str, int, int], None]
 

@@ -14,7 +14,7 @@ from typing import Self
 import torch
 
 from statebridge.channels.channel import CHANNELS
-from statebridge.channels.message_maps import empty_message_map
+from statebridge.channels.messages.message_maps import empty_message_map
 from statebridge.channels.workload import Workload
 from statebridge.data.training_texts import TrainingTexts
 from statebridge.engine.fitting.causal_loss import RowLosses, answer_losses
@@ -31,7 +31,7 @@ from statebridge.records import DatasetRow
 from statebridge.results.translator_card import CausalRecord, StateOrigin
 from statebridge.runs.plan import TokenIds
 from statebridge.translators import Translator, make_card
-from statebridge.translators.maps import initialise
+from statebridge.translators.modules.maps import initialise
 from statebridge.translators.state_file import StateFile
 
 Progress = Callable[[str, int, int], None]

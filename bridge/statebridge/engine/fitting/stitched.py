@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from statebridge.channels.inputs.token_ids import tokenise
 from statebridge.channels.operators import TINY_NORM
 from statebridge.channels.states import translate
-from statebridge.channels.token_ids import tokenise
 from statebridge.errors import TranslatorError
 from statebridge.models.pair import Pair
 from statebridge.models.token_batch import TokenBatch

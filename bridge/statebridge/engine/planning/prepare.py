@@ -8,10 +8,10 @@ from dataclasses import replace
 import torch
 
 from statebridge.channels.channel import CHANNELS
-from statebridge.channels.draws import Noise, choose_donors, noise_of
-from statebridge.channels.message_maps import empty_message_map
-from statebridge.channels.prompts import TEXTLESS, build_prompts
-from statebridge.channels.token_ids import answers_after, fill, others_after
+from statebridge.channels.inputs.draws import Noise, choose_donors, noise_of
+from statebridge.channels.inputs.prompts import TEXTLESS, build_prompts
+from statebridge.channels.inputs.token_ids import answers_after, fill, others_after
+from statebridge.channels.messages.message_maps import empty_message_map
 from statebridge.channels.workload import Workload
 from statebridge.data.training_texts import answer_names
 from statebridge.engine.planning.other_answers import end_ids, other_answers

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import get_args
 
-from statebridge.channels.draws import choose_donors
-from statebridge.channels.prompt_limit import limited_prompts
-from statebridge.channels.prompts import context_tokens
-from statebridge.channels.token_ids import answer_ids, check_answer_window, fill
+from statebridge.channels.inputs.draws import choose_donors
+from statebridge.channels.inputs.prompt_limit import limited_prompts
+from statebridge.channels.inputs.prompts import context_tokens
+from statebridge.channels.inputs.token_ids import answer_ids, check_answer_window, fill
 from statebridge.channels.workload import Workload
 from statebridge.data.training_texts import answer_names
 from statebridge.errors import ExperimentError

@@ -13,7 +13,7 @@ from itertools import accumulate
 
 import torch
 
-from statebridge.channels.token_ids import tokenise
+from statebridge.channels.inputs.token_ids import tokenise
 from statebridge.engine.fitting.corpus import CorpusTexts, check_alike
 from statebridge.engine.planning.groups import MEMORY_SHARE, free_bytes
 from statebridge.engine.similarity.measures import LinearCka, neighbour_overlap

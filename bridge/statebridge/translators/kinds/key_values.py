@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 )
 def kv_ridge(width_in: int, width_out: int, options: Mapping[str, int]) -> nn.Module:
     """Return affine maps of the sender's keys and values for each block of the receiver."""
-    from statebridge.translators.key_value_map import KeyValueMap
+    from statebridge.translators.modules.key_value_map import KeyValueMap
 
     return KeyValueMap(width_in, width_out, **options)
 
@@ -34,7 +34,7 @@ def kv_ridge(width_in: int, width_out: int, options: Mapping[str, int]) -> nn.Mo
 )
 def fuser(width_in: int, width_out: int, options: Mapping[str, int]) -> nn.Module:
     """Return fusers of a block's keys and values, for each block of the receiver."""
-    from statebridge.translators.fuser import CacheFuser
+    from statebridge.translators.modules.fuser import CacheFuser
 
     return CacheFuser(
         width_in,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @translator_kind("affine", source="arXiv 2606.03280 (arch `linear`)")
 def affine(width_in: int, width_out: int, options: Mapping[str, int]) -> nn.Module:
     """Return W s + b."""
-    from statebridge.translators.maps import linear
+    from statebridge.translators.modules.maps import linear
 
     return linear(width_in, width_out)
 
@@ -25,7 +25,7 @@ def low_rank(width_in: int, width_out: int, options: Mapping[str, int]) -> nn.Mo
     """Return U V s + b with `rank` directions between V and U."""
     from torch import nn
 
-    from statebridge.translators.maps import linear
+    from statebridge.translators.modules.maps import linear
 
     rank = options["rank"]
     if rank > min(width_in, width_out):
@@ -40,6 +40,6 @@ def low_rank(width_in: int, width_out: int, options: Mapping[str, int]) -> nn.Mo
 @translator_kind("gated", source="the residual gate of ReZero, arXiv 2003.04887")
 def gated(width_in: int, width_out: int, options: Mapping[str, int]) -> nn.Module:
     """Return gate · (W s + b) with one learned number as the gate."""
-    from statebridge.translators.maps import Gated
+    from statebridge.translators.modules.maps import Gated
 
     return Gated(width_in, width_out)

@@ -26,7 +26,7 @@ def mlp_3hidden(width_in: int, width_out: int, options: Mapping[str, int]) -> nn
 def _mlp(hidden_layers: int, width_in: int, width_out: int, hidden: int) -> nn.Module:
     from torch import nn
 
-    from statebridge.translators.maps import linear
+    from statebridge.translators.modules.maps import linear
 
     layers: list[nn.Module] = [linear(width_in, hidden)]
     for _ in range(hidden_layers - 1):

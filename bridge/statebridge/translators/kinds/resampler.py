@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 )
 def resampler(width_in: int, width_out: int, options: Mapping[str, int]) -> nn.Module:
     """Return learned queries that attend to states; `groups` is the number of heads."""
-    from statebridge.translators.resampler import Resampler
+    from statebridge.translators.modules.resampler import Resampler
 
     return Resampler(
         width_in,

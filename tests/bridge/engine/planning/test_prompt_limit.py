@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerFast
 
-from statebridge.channels.prompt_limit import LimitedPrompts, limited_prompts
+from statebridge.channels.inputs.prompt_limit import LimitedPrompts, limited_prompts
 from statebridge.data import read_jsonl
 from statebridge.engine.cautions import run_cautions
 from statebridge.errors import PairError

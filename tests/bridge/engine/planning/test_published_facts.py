@@ -11,7 +11,7 @@ import nnsight
 import pytest
 from transformers import AutoTokenizer
 
-from statebridge.channels.token_ids import tokenise
+from statebridge.channels.inputs.token_ids import tokenise
 from statebridge.channels.workload import Workload
 from statebridge.engine.planning.groups import grouped
 from statebridge.engine.planning.prepare import prepare

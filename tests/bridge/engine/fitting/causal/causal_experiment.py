@@ -17,7 +17,7 @@ from statebridge.experiment.translator_settings import CausalSettings
 from statebridge.models.pair import Pair
 from statebridge.records import DatasetRow
 from statebridge.translators import Translator
-from statebridge.translators.maps import initialise
+from statebridge.translators.modules.maps import initialise
 from tests.bridge.engine.tiny_experiment import dataset_rows
 from tests.tiny_models import mixed_rows
 

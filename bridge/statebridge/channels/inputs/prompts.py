@@ -8,8 +8,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from itertools import cycle, islice, pairwise
 
-from statebridge.channels.prompt_limit import LimitedPrompts, limited_prompts
-from statebridge.channels.token_ids import check_window, fill, tokenise
+from statebridge.channels.inputs.prompt_limit import LimitedPrompts, limited_prompts
+from statebridge.channels.inputs.token_ids import check_window, fill, tokenise
 from statebridge.errors import PairError
 from statebridge.experiment.conditions import Prompt, SenderContext
 from statebridge.experiment.experiment import Decoding, Prompts

@@ -15,8 +15,8 @@ from torch import nn
 
 from statebridge.errors import TranslatorError
 from statebridge.experiment.translator_settings import KeyValueSettings, RidgeSettings
-from statebridge.translators.centred_sums import CentredSums
-from statebridge.translators.ridge import solve_ridge
+from statebridge.translators.closed_form.centred_sums import CentredSums
+from statebridge.translators.closed_form.ridge import solve_ridge
 
 KEYS, VALUES = 0, 1
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import torch
 
-from statebridge.channels.filled import noise
+from statebridge.channels.messages.filled import noise
 from statebridge.channels.workload import Workload
 from statebridge.errors import ExperimentError, PairError
 from statebridge.experiment.cells import Cell

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 
 from statebridge.errors import TranslatorError
-from statebridge.translators.maps import l2_normalise
+from statebridge.translators.modules.maps import l2_normalise
 from statebridge.translators.positions import (
     BLOCK_SIZE,
     NO_POSITIONS,

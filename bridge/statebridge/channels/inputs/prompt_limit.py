@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from statebridge.channels.token_ids import fill, tokenise
+from statebridge.channels.inputs.token_ids import fill, tokenise
 from statebridge.errors import PairError
 from statebridge.experiment.experiment import Decoding, Prompts
 from statebridge.models.chat import takes_template

@@ -18,7 +18,7 @@ from torch import nn
 
 from statebridge.errors import TranslatorError
 from statebridge.experiment.translator_settings import FuserSettings
-from statebridge.translators.maps import linear
+from statebridge.translators.modules.maps import linear
 
 Gates = Literal["learned", "open", "shut"]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import TypeVar
 
 from statebridge.channels.channel import LaneRow, Operations
-from statebridge.channels.prompts import TEXTLESS
+from statebridge.channels.inputs.prompts import TEXTLESS
 from statebridge.channels.workload import Workload
 from statebridge.errors import ExperimentError, PairError
 from statebridge.experiment.cells import Cell

@@ -20,7 +20,7 @@ import torch
 from statebridge.errors import TranslatorError
 from statebridge.experiment.translator_settings import ProcrustesSettings
 from statebridge.results.translator_card import ProcrustesRecord
-from statebridge.translators.centred_sums import CentredSums, gather_sums
+from statebridge.translators.closed_form.centred_sums import CentredSums, gather_sums
 from statebridge.translators.fit import Fit, solved
 from statebridge.translators.positions import PositionBatch
 

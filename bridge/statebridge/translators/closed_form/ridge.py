@@ -14,7 +14,7 @@ import torch
 from statebridge.errors import TranslatorError
 from statebridge.experiment.translator_settings import RidgeSettings
 from statebridge.results.translator_card import RidgeRecord
-from statebridge.translators.centred_sums import CentredSums, gather_sums
+from statebridge.translators.closed_form.centred_sums import CentredSums, gather_sums
 from statebridge.translators.fit import Fit, solved
 from statebridge.translators.positions import PositionBatch
 

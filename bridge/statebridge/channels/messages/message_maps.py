@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from statebridge.channels.fused import empty_fuser
-from statebridge.channels.key_value_maps import empty_map
+from statebridge.channels.messages.key_value_maps import empty_map
 from statebridge.channels.soft_tokens import empty_resampler
 from statebridge.experiment.experiment import Fit
 from statebridge.experiment.translator_settings import (

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from statebridge.errors import TranslatorError
-from statebridge.translators.fuser import ResidualBlock
-from statebridge.translators.maps import linear
+from statebridge.translators.modules.fuser import ResidualBlock
+from statebridge.translators.modules.maps import linear
 
 
 class Resampler(nn.Module):

@@ -1,0 +1,1 @@
+"""Maps that are solved rather than trained."""

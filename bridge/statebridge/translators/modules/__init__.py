@@ -1,0 +1,1 @@
+"""The maps themselves, as modules of torch."""
