@@ -1,8 +1,8 @@
+from .closed_form.procrustes import fit_procrustes
+from .closed_form.ridge import fit_ridge
 from .fit import Fit
 from .position_store import PositionStore
-from .closed_form.procrustes import fit_procrustes
 from .quality import TargetMeans, measure_quality, target_means
-from .closed_form.ridge import fit_ridge
 from .storage import load_translator, make_card, save_translator
 from .training import train_translator
 from .translator import Translator
