@@ -75,7 +75,12 @@ RAW: dict[str, Point] = {
     "activation_sum": replace(_LAST, source="sender", operator="sum"),
     "activation_mean": replace(_LAST, source="sender", operator="mean"),
     "activation_replace": replace(_LAST, source="sender"),
-    "activation_replace_shuffled": replace(_LAST, source="shuffled_sender", lone_rows="nearest"),
+    **{
+        f"activation_{way}_shuffled": replace(
+            _LAST, source="shuffled_sender", operator=operator, lone_rows="nearest"
+        )
+        for way, operator in {"sum": "sum", "mean": "mean", "replace": "blend"}.items()
+    },
 }
 # A state that the receiver reads at placeholders: replaced, or added at their norm.
 _READ = Point("sender", positions="placeholder", source_positions="last", prompt="placeholder")
@@ -91,8 +96,11 @@ ELSEWHERE: dict[str, Point] = {
     "private_last_neutral": replace(_LAST, sender_context="neutral"),
     "private_last_matched_null": replace(_LAST, match_norm=True, sender_context="empty"),
     "private_last_matched_neutral": replace(_LAST, match_norm=True, sender_context="neutral"),
-    "activation_replace_null": replace(_LAST, source="sender", sender_context="empty"),
-    "activation_replace_neutral": replace(_LAST, source="sender", sender_context="neutral"),
+    **{
+        f"{way}_{end}": replace(RAW[way], sender_context=context)
+        for way in ("activation_sum", "activation_mean", "activation_replace")
+        for end, context in {"null": "empty", "neutral": "neutral"}.items()
+    },
     "question_null": replace(_QUESTION, sender_context="empty"),
     "question_neutral": replace(_QUESTION, sender_context="neutral"),
     "slots_neutral": replace(_SLOTS, sender_context="neutral"),

@@ -173,8 +173,15 @@ def test_the_presets_are_the_published_and_the_private_ones() -> None:
     assert names["activations"] == [*bounds, "private_relay", *ACTIVATIONS]
     for preset in ("private", "activations"):
         assert names[f"{preset}-strict"][: len(names[preset])] == names[preset]
-    elsewhere = {*names["private-strict"][len(PRIVATE) :], *names["activations-strict"][-2:]}
-    assert {CONDITIONS[name].sender_context for name in elsewhere} == {"empty", "neutral"}
+    strict_only = names["activations-strict"][len(names["activations"]) :]
+    ways = ("activation_sum", "activation_mean")
+    ends = ("_null", "_neutral")
+    others = [f"{way}{end}" for way in ways for end in ("_shuffled", *ends)]
+    assert strict_only == [*(f"activation_replace{end}" for end in ends), *others]
+    assert all(CONDITIONS[way].is_shuffled_twin(CONDITIONS[f"{way}_shuffled"]) for way in ways)
+    elsewhere = {*names["private-strict"][len(PRIVATE) :], *strict_only}
+    contexts = {CONDITIONS[name].sender_context for name in elsewhere}
+    assert contexts == {None, "empty", "neutral"}
     assert {CONDITIONS[name].role for name in elsewhere} == {"control"}
     control = ["private_last_self", "activation_replace", "activation_replace_shuffled"]
     assert names["positive-control"] == [*bounds, *control]
