@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 import transformers
 
-from statebridge.engine.run import run_experiment
+from statebridge.engine.run_experiment import run_experiment
 from statebridge.experiment import load_experiment
 from statebridge.models.pair import Pair, load_pair
 

@@ -30,7 +30,7 @@ from benchmarks.measured import forget_peak, peak_gigabytes, timed
 from benchmarks.random_pairs import SIZES, random_experiment, random_pair, random_rows
 from statebridge.engine.cuda_graphs.hold import held_for
 from statebridge.engine.decoding.steps import STEPS, decoding_step, step_on
-from statebridge.engine.run import RunSummary, run_experiment
+from statebridge.engine.run_experiment import RunSummary, run_experiment
 from statebridge.run import Run
 
 PUBLISHED = (

@@ -47,7 +47,7 @@ from statebridge.engine.fitting.causal_training import train_causally
 from statebridge.engine.fitting.corpus import read_corpus
 from statebridge.engine.fitting.corpus_fit import fit_translators
 from statebridge.engine.fitting.frozen_rows import freeze_rows
-from statebridge.engine.run import run_experiment
+from statebridge.engine.run_experiment import run_experiment
 from statebridge.experiment.experiment import Causal, Fit, Prompts
 from statebridge.run import Run
 from statebridge.stats import compare

@@ -20,7 +20,7 @@ import torch
 
 from statebridge.demo.experiment import taught_control_fields
 from statebridge.engine.cluster.pool import held_pool
-from statebridge.engine.run import run_experiment
+from statebridge.engine.run_experiment import run_experiment
 from statebridge.experiment import Experiment
 
 

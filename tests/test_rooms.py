@@ -83,8 +83,10 @@ WINGS: dict[str, str] = {
     "cautions": "",
     "manifest": "reuse",
     "probe": "planning executors",
-    "run": "planning reuse executors commit fitting sender_checks cautions manifest probe",
-    "layer_search": "planning executors commit run",
+    "run_experiment": (
+        "planning reuse executors commit fitting sender_checks cautions manifest probe"
+    ),
+    "layer_search": "planning executors commit run_experiment",
     "doctor": "planning executors fitting sender_checks cautions layer_search",
 }
 

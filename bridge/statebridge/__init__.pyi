@@ -3,8 +3,8 @@ from .actions import capture as capture
 from .actions import doctor as doctor
 from .actions import fit as fit
 from .actions import layer_search as layer_search
-from .engine.run import RunSummary as RunSummary
-from .engine.run import run_experiment as run_experiment
+from .engine.run_experiment import RunSummary as RunSummary
+from .engine.run_experiment import run_experiment as run_experiment
 from .errors import StatebridgeError as StatebridgeError
 from .experiment import Condition as Condition
 from .experiment import Experiment as Experiment

@@ -198,7 +198,7 @@ def capacity(
         changes["rng"] = "per-row"
     declared = read_experiment(given, changes)
     need_engine()
-    from statebridge.engine.run import run_experiment
+    from statebridge.engine.run_experiment import run_experiment
     from statebridge.results.read_results import read_sources
     from statebridge.stats.information.capacity import capacity as measured
 

@@ -407,7 +407,7 @@ def run(
             experiment = {**experiment, "dataset": overrides["dataset"]}
     declared = read_experiment(experiment, overrides)
     need_engine()
-    from statebridge.engine.run import run_experiment
+    from statebridge.engine.run_experiment import run_experiment
     from statebridge.progress import print_caution
 
     with shown(progress) as show:

@@ -101,7 +101,7 @@ def alone(
 
     def rows(experiment: dict[str, Any]) -> bytes:
         # Torch is imported here: the tests of the store alone need none.
-        from statebridge.engine.run import run_experiment
+        from statebridge.engine.run_experiment import run_experiment
         from statebridge.experiment import parse_experiment
 
         here = dict(experiment)

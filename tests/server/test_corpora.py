@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from statebridge.engine.run import run_experiment
+from statebridge.engine.run_experiment import run_experiment
 from statebridge.experiment import parse_experiment
 from statebridge.experiment.experiment import GeneratedRows
 from statebridge.tasks.declared_rows import generated_rows

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from statebridge.engine.run import run_experiment
+from statebridge.engine.run_experiment import run_experiment
 from statebridge.experiment import Experiment, parse_experiment
 from statebridge.models.pair import Pair, load_pair
 from statebridge_server.worker.fits import EarlierFits

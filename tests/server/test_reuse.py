@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import func, select, update
 from sqlalchemy.exc import OperationalError
 
-from statebridge.engine.run import RunSummary, run_experiment
+from statebridge.engine.run_experiment import RunSummary, run_experiment
 from statebridge.experiment.experiment import Experiment
 from statebridge.models.pair import Pair
 from statebridge.runs.directory import POSITIVE_CONTROL, REUSED, ROWS, read_manifest

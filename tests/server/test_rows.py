@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from statebridge.engine.run import run_experiment
+from statebridge.engine.run_experiment import run_experiment
 from statebridge.experiment import parse_experiment
 from statebridge.results.run_results import read_run
 from statebridge.stats import compare

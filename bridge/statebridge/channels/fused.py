@@ -18,7 +18,7 @@ import torch
 
 from statebridge.channels.channel import CHANNELS, LaneRow, Operations
 from statebridge.channels.inputs.prompts import TEXTLESS, build_prompts
-from statebridge.channels.messages.prepend import check_family
+from statebridge.channels.messages.sending import check_family
 from statebridge.channels.workload import Workload
 from statebridge.errors import ExperimentError, PairError, TranslatorError
 from statebridge.experiment.cells import Cell

@@ -16,7 +16,7 @@ from statebridge.channels.channel import CHANNELS, LaneRow, Operations
 from statebridge.channels.messages.filled import filled_cache, filling
 from statebridge.channels.messages.key_value_maps import check_map, mapped, mean_message
 from statebridge.channels.messages.layer_choice import chosen_layers, measured_importance
-from statebridge.channels.messages.prepend import (
+from statebridge.channels.messages.sending import (
     carry_messages,
     check_appending,
     check_family,

@@ -15,7 +15,7 @@ import torch
 
 from statebridge.channels.channel import CHANNELS, LaneRow, Operations
 from statebridge.channels.messages.filled import filled_vectors, filling
-from statebridge.channels.messages.prepend import (
+from statebridge.channels.messages.sending import (
     carry_messages,
     check_appending,
     check_attention,

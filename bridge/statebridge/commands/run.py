@@ -68,7 +68,7 @@ def run(
     given = {key: value for key, value in overrides.items() if value is not None}
     experiment = load_experiment(file, read_changes(changes) | given)
     need_engine()
-    from statebridge.engine.run import run_experiment
+    from statebridge.engine.run_experiment import run_experiment
     from statebridge.run import Run
 
     try:

@@ -17,7 +17,7 @@ from statebridge.errors import ExperimentError
 from statebridge.records import LaneResult
 from statebridge.runs.directory import REUSED, RunDirectory
 from statebridge.runs.plan import Group, Plan
-from statebridge.runs.reuse import LaneStore
+from statebridge.runs.stores import LaneStore
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage, done, total.

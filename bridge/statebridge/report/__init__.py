@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
+from statebridge.report.report_files import write_layer_search_report, write_report
 from statebridge.report.words.verdict import Verdict, verdicts
-from statebridge.report.write import write_layer_search_report, write_report
 
 __all__ = ["Verdict", "verdicts", "write_layer_search_report", "write_report"]

@@ -10,10 +10,10 @@ from typing import Any
 
 from statebridge.data.files import make_folder
 from statebridge.records import ResultSet
+from statebridge.report.report_files import write_report, written
 from statebridge.report.sections.comparison import score_view
 from statebridge.report.sections.splits import judged_rows, split_verdicts
 from statebridge.report.words.positive_control import positive_control_views
-from statebridge.report.write import write_report, written
 from statebridge.stats import compare
 from statebridge.tables.formats import to_html
 

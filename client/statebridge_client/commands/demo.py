@@ -50,7 +50,7 @@ def demo(
         run.wait()
         from statebridge.commands.printing import print_scores
         from statebridge.report.content import gather
-        from statebridge.report.write import write_content
+        from statebridge.report.report_files import write_content
 
         console.print(
             "Scores by condition. In the first ten, the published ones, the receiver reads the "

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from sqlalchemy import delete, insert, or_, select
 
-from statebridge.runs.reuse import FoundLane, LaneKey
+from statebridge.runs.stores import FoundLane, LaneKey
 from statebridge_server.logs import log
 from statebridge_server.store.database import DATABASE_TROUBLE, Database
 from statebridge_server.store.tables import Job, Lane
@@ -17,7 +17,7 @@ _log = logging.getLogger("statebridge.worker")
 
 
 class EarlierLanes:
-    """A `statebridge.runs.reuse.LaneStore` of one job.
+    """A `statebridge.runs.stores.LaneStore` of one job.
 
     A job takes lanes of its owner's other jobs and of shared jobs. So nobody learns what others
     computed in private, and no private job has a part in the numbers of another key.

@@ -25,7 +25,7 @@ FITS = "fits"
 
 
 class EarlierFits:
-    """A `statebridge.runs.reuse.FitStore` over the jobs of one owner."""
+    """A `statebridge.runs.stores.FitStore` over the jobs of one owner."""
 
     def __init__(self, owner: str, data: Path = Path()) -> None:
         """Take the owner and the data directory, which is the worker's working directory."""

@@ -230,7 +230,7 @@ class Worker:
         self._pause = min(self._pause * 2, LONGEST_PAUSE)
 
     def _carry_out(self, job: Job) -> None:
-        from statebridge.engine.run import run_experiment  # noqa: PLC0415 - loads torch
+        from statebridge.engine.run_experiment import run_experiment  # noqa: PLC0415 - loads torch
 
         if job.pair not in self._settings.pairs:
             raise StatebridgeError(f"pair {job.pair}: is not listed any more")

@@ -16,7 +16,7 @@ from statebridge.engine.executors.shared_path import SharedPath
 from statebridge.experiment import Experiment, parse_experiment
 from statebridge.models.pair import Pair
 from statebridge.runs.plan import Group
-from statebridge.runs.reuse import FoundLane, LaneKey
+from statebridge.runs.stores import FoundLane, LaneKey
 from tests.bridge.engine.tiny_experiment import engine_pair
 from tests.reference.oracle import OraclePair
 from tests.tiny_models import tiny_neox, tiny_tokenizer

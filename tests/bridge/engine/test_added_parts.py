@@ -15,7 +15,7 @@ from statebridge.demo.experiment import taught_control_fields
 from statebridge.engine import manifest
 from statebridge.engine.executors.executor import EXECUTORS
 from statebridge.engine.executors.in_process import InProcess
-from statebridge.engine.run import run_experiment
+from statebridge.engine.run_experiment import run_experiment
 from statebridge.errors import ExperimentError, ResultError, StatebridgeError
 from statebridge.experiment import Experiment
 from statebridge.experiment.sources import SOURCES, Source

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from statebridge import open_run
-from statebridge.engine.run import run_experiment
+from statebridge.engine.run_experiment import run_experiment
 from statebridge.errors import DatasetError
 from statebridge.experiment import parse_experiment
 from statebridge.report.run_card import verdict_text

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from statebridge.engine.run import RunSummary, run_experiment
+from statebridge.engine.run_experiment import RunSummary, run_experiment
 from statebridge.models.pair import Pair
 from statebridge.results.run_results import read_run
 from statebridge.runs.directory import REUSED, ROWS, SESSIONS, read_lane, read_manifest
-from statebridge.runs.reuse import FoundLane
+from statebridge.runs.stores import FoundLane
 from statebridge.translators import save_translator
 from tests.bridge.engine.reuse_runs import Lanes, computed, experiment_of, tiny_pair
 from tests.bridge.engine.tiny_experiment import random_translator

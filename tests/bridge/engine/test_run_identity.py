@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from statebridge.engine.run import run_experiment
+from statebridge.engine.run_experiment import run_experiment
 from statebridge.errors import PairError, ResultError, TranslatorError
 from statebridge.experiment import parse_experiment
 from statebridge.models.pair import Pair

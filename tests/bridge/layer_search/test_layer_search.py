@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from statebridge.engine.layer_search.search import run_layer_search
-from statebridge.engine.run import run_experiment
+from statebridge.engine.run_experiment import run_experiment
 from statebridge.errors import DatasetError, ExperimentError, PairError, ResultError
 from statebridge.models.pair import Pair
 from statebridge.report import write_layer_search_report

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from statebridge.engine.doctor.readiness import check_readiness
-from statebridge.engine.run import run_experiment
+from statebridge.engine.run_experiment import run_experiment
 from statebridge.errors import EnvironmentFault, ExperimentError, PairError
 from statebridge.experiment import parse_experiment
 from statebridge.experiment.experiment import Experiment

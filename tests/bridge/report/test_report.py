@@ -20,8 +20,8 @@ from statebridge.experiment.conditions import UnknownCondition
 from statebridge.papers.linear_translation.expectation import published_expectation
 from statebridge.records import DatasetRow, ResultSet
 from statebridge.report import write_report
+from statebridge.report.report_files import Format
 from statebridge.report.sections.comparison import score_view
-from statebridge.report.write import Format
 from statebridge.stats import Settings, compare
 from statebridge.validation import Expectation, validate
 from tests.bridge.figures.made_run import made_run

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from statebridge.engine.reuse import extension
-from statebridge.engine.run import RunSummary, run_experiment
+from statebridge.engine.run_experiment import RunSummary, run_experiment
 from statebridge.errors import ResultError
 from statebridge.records import LaneResult
 from statebridge.results.run_results import read_run

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from statebridge.engine.run import run_experiment
+from statebridge.engine.run_experiment import run_experiment
 from statebridge.experiment import load_experiment
 from statebridge.runs.directory import MANIFEST, ROWS, read_manifest, whole_groups
 from tests.tiny_models import save_pair_folder, tiny_neox, tiny_tokenizer

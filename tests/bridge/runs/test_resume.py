@@ -14,7 +14,7 @@ import torch
 
 from statebridge.engine.executors.plain_path import PlainPath
 from statebridge.engine.executors.shared_path import SharedPath
-from statebridge.engine.run import RunSummary, run_experiment
+from statebridge.engine.run_experiment import RunSummary, run_experiment
 from statebridge.errors import EnvironmentFault, NumericError, ResultError, StatebridgeError
 from statebridge.experiment import Experiment, parse_experiment
 from statebridge.models.pair import Pair

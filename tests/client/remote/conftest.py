@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from statebridge.commands import main
-from statebridge.engine.run import run_experiment
+from statebridge.engine.run_experiment import run_experiment
 from statebridge.experiment import load_experiment
 from statebridge.run import Run
 from statebridge_client import Client, RemoteRun

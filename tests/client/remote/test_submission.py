@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from statebridge.data import FieldMap
-from statebridge.engine.run import run_experiment
+from statebridge.engine.run_experiment import run_experiment
 from statebridge.errors import (
     DatasetError,
     ExperimentError,

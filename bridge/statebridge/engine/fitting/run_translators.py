@@ -29,7 +29,7 @@ from statebridge.models.weights import weights_sha256
 from statebridge.records import DatasetRow
 from statebridge.runs.directory import RunDirectory
 from statebridge.runs.plan import TranslatorKey
-from statebridge.runs.reuse import FitStore
+from statebridge.runs.stores import FitStore
 from statebridge.translators import Translator, load_translator, save_translator
 from statebridge.translators.storage import card_path, recorded_versions
 

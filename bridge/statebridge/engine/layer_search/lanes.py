@@ -12,11 +12,11 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from statebridge.errors import EnvironmentFault
-from statebridge.runs.reuse import FoundLane, LaneKey
+from statebridge.runs.stores import FoundLane, LaneKey
 
 
 class SearchLanes:
-    """A `statebridge.runs.reuse.LaneStore` of one run of a layer search."""
+    """A `statebridge.runs.stores.LaneStore` of one run of a layer search."""
 
     def __init__(self, file: Path, run: str) -> None:
         """Take the file, made if needed, and the name of the run whose lanes are recorded."""

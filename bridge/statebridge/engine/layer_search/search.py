@@ -12,7 +12,7 @@ from statebridge.engine.executors.executor import check_names, held
 from statebridge.engine.layer_search.captures import searched_pair
 from statebridge.engine.layer_search.lanes import SearchLanes
 from statebridge.engine.planning.groups import free_bytes
-from statebridge.engine.run import run_experiment
+from statebridge.engine.run_experiment import run_experiment
 from statebridge.errors import DatasetError, ExperimentError, PairError
 from statebridge.experiment.declared import Layer
 from statebridge.experiment.experiment import Experiment

@@ -27,7 +27,7 @@ from statebridge.models.quantized import is_quantized
 from statebridge.models.traced_model import TracedModel
 from statebridge.models.weights import weights_sha256
 from statebridge.runs.directory import FORMAT
-from statebridge.runs.reuse import LaneKey
+from statebridge.runs.stores import LaneKey
 from statebridge.translators import Translator
 from statebridge.translators.storage import recorded_versions
 

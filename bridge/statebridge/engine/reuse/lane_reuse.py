@@ -21,7 +21,7 @@ from statebridge.experiment.cells import Cell
 from statebridge.records import LaneResult
 from statebridge.runs.directory import REUSED, lane_line, read_lane
 from statebridge.runs.plan import Group, Plan
-from statebridge.runs.reuse import LaneStore
+from statebridge.runs.stores import LaneStore
 
 Lanes = Mapping[tuple[str, str], LaneResult]
 """Lanes by cell name and row id."""

@@ -18,7 +18,7 @@ from statebridge.engine.cluster.connection import (
     sent_experiment,
 )
 from statebridge.engine.cluster.nodes import node_fault, own_versions
-from statebridge.engine.run import run_experiment
+from statebridge.engine.run_experiment import run_experiment
 from statebridge.errors import EnvironmentFault, StatebridgeError
 from statebridge.experiment import Experiment
 from statebridge.experiment.experiment import Execution, ModelAtLayer

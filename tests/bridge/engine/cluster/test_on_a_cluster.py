@@ -21,7 +21,7 @@ from statebridge.engine.cluster import connection
 from statebridge.engine.cluster.connection import check_nodes, needs_of, sent_experiment
 from statebridge.engine.cluster.pool import Pool, held_pool
 from statebridge.engine.doctor.readiness import check_readiness
-from statebridge.engine.run import run_experiment
+from statebridge.engine.run_experiment import run_experiment
 from statebridge.errors import EnvironmentFault
 from statebridge.experiment import Experiment
 from tests.bridge.engine.cluster.two_nodes import ray_cluster

@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from statebridge.demo.experiment import taught_control_fields
-from statebridge.engine.run import run_experiment
+from statebridge.engine.run_experiment import run_experiment
 from statebridge.experiment import Experiment
 from tests.bridge.engine.cluster.two_nodes import add_node, ray_cluster
 

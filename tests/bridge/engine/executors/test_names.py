@@ -12,7 +12,7 @@ from statebridge.channels.channel import CHANNELS
 from statebridge.engine.doctor.readiness import check_readiness
 from statebridge.engine.layer_search.search import run_layer_search
 from statebridge.engine.planning.prepare import prepare
-from statebridge.engine.run import run_experiment
+from statebridge.engine.run_experiment import run_experiment
 from statebridge.errors import ExperimentError
 from statebridge.experiment import Experiment, parse_experiment
 from tests.bridge.engine.tiny_experiment import (

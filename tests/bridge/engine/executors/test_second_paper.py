@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from statebridge.engine.run import run_experiment
+from statebridge.engine.run_experiment import run_experiment
 from statebridge.errors import PairError
 from statebridge.experiment import parse_experiment
 from statebridge.models.families import shape_from_config

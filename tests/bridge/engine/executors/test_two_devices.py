@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from statebridge.engine.fitting.stitched import stitched_cross_entropy
-from statebridge.engine.run import run_experiment
+from statebridge.engine.run_experiment import run_experiment
 from statebridge.engine.similarity.layer_similarity import layer_similarity
 from statebridge.errors import EnvironmentFault
 from statebridge.experiment import parse_experiment

@@ -11,7 +11,7 @@ import torch
 
 from statebridge.engine.fitting.corpus import paired_positions, read_corpus
 from statebridge.engine.fitting.corpus_fit import fit_translators
-from statebridge.engine.run import run_experiment
+from statebridge.engine.run_experiment import run_experiment
 from statebridge.errors import PairError
 from statebridge.experiment.experiment import Experiment, Fit
 from statebridge.models.pair import Pair, load_pair

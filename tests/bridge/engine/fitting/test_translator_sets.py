@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from statebridge.commands import main
-from statebridge.engine.run import run_experiment
+from statebridge.engine.run_experiment import run_experiment
 from statebridge.errors import ResultError, TranslatorError
 from statebridge.experiment import load_experiment, parse_experiment
 from statebridge.results.run_results import read_run

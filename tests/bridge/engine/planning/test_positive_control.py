@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from statebridge.engine.planning.positive_control import control_experiment, taught_experiment
-from statebridge.engine.run import run_experiment
+from statebridge.engine.run_experiment import run_experiment
 from statebridge.experiment.experiment import Experiment
 from statebridge.records import ResultSet
 from statebridge.report.words.positive_control import positive_control_view, positive_control_views

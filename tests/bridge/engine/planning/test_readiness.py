@@ -10,7 +10,7 @@ import pytest
 
 from statebridge.engine.doctor.readiness import Check, check_readiness
 from statebridge.engine.layer_search.search import run_layer_search
-from statebridge.engine.run import run_experiment
+from statebridge.engine.run_experiment import run_experiment
 from statebridge.errors import StatebridgeError
 from statebridge.experiment import Experiment, parse_experiment
 from tests.tiny_models import save_pair_folder, tiny_neox, tiny_tokenizer

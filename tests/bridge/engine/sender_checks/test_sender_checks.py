@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from statebridge.engine.planning.prepare import prepare
-from statebridge.engine.run import run_experiment
+from statebridge.engine.run_experiment import run_experiment
 from statebridge.engine.sender_checks.checks import run_sender_checks
 from statebridge.engine.sender_checks.plan import SenderCheckPlan, plan_sender_checks
 from statebridge.errors import ExperimentError, NumericError, PairError

@@ -41,8 +41,8 @@ from statebridge.runs.directory import (
     open_run,
 )
 from statebridge.runs.plan import Plan
-from statebridge.runs.reuse import FitStore, LaneStore
 from statebridge.runs.same_run import as_started, check_growth, check_same, grows
+from statebridge.runs.stores import FitStore, LaneStore
 from statebridge.tasks.declared_rows import at_commit, resolve_dataset
 
 

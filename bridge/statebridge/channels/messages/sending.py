@@ -1,4 +1,4 @@
-"""Messages in front of the receiver's prompt: what all channels that append have in common."""
+"""Sending a message: who cannot, and one pass of the sender for all cells that are alike."""
 
 from __future__ import annotations
 
