@@ -83,7 +83,10 @@ WINGS: dict[str, str] = {
     "cautions": "",
     "manifest": "reuse",
     "probe": "planning executors",
-    "run": "planning reuse executors commit fitting sender_checks cautions manifest probe",
+    "row_check": "planning executors",
+    "run": (
+        "planning reuse executors commit fitting sender_checks cautions manifest probe row_check"
+    ),
     "layer_search": "planning executors commit run",
     "doctor": "planning executors fitting sender_checks cautions layer_search",
 }
