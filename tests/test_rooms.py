@@ -83,8 +83,9 @@ WINGS: dict[str, str] = {
     "cautions": "",
     "manifest": "reuse",
     "probe": "planning executors",
+    "row_check": "planning executors",
     "run_experiment": (
-        "planning reuse executors commit fitting sender_checks cautions manifest probe"
+        "planning reuse executors commit fitting sender_checks cautions manifest probe row_check"
     ),
     "layer_search": "planning executors commit run_experiment",
     "doctor": "planning executors fitting sender_checks cautions layer_search",

@@ -99,10 +99,13 @@ def parts_added(declared: Any) -> dict[str, str]:
     Returns:
         The SHA-256 of each part's file by kind and name of the part: "source opposite". Of a part
         that was defined in a notebook, that of its own source.
+
+    Raises:
+        InputError: A part was defined at a prompt, which keeps no source.
     """
     names = set(_strings(declared))
     return {
-        f"{registry.kind} {name}": _sha256(thing)
+        f"{registry.kind} {name}": _sha256(thing, f"{registry.kind} {name}")
         for registry in registries()
         for name, thing in registry.added_elsewhere().items()
         if name in names
@@ -120,11 +123,19 @@ def _strings(value: Any) -> Iterator[str]:
             yield from _strings(part)
 
 
-def _sha256(thing: Any) -> str:
+def _sha256(thing: Any, what: str) -> str:
     module = sys.modules.get(getattr(thing, "__module__", type(thing).__module__))
     file = None if module is None else _file_of(module)
-    source = file.read_bytes() if file else getsource(thing).encode()
-    return hashlib.sha256(source).hexdigest()
+    if file:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    try:
+        # What a decorator made of a function is known by the function.
+        source = getsource(getattr(thing, "__wrapped__", thing))
+    except (OSError, TypeError):
+        raise InputError(
+            f"{what}: its code cannot be read where it was defined, at a prompt; put it into a file"
+        ) from None
+    return hashlib.sha256(source.encode()).hexdigest()
 
 
 def _file_of(module: ModuleType) -> Path | None:

@@ -10,6 +10,7 @@ from statebridge.experiment.cells import Cell
 from statebridge.experiment.conditions import Condition
 from statebridge.experiment.experiment import DEFAULT_SET
 from statebridge.experiment.positions import Positions
+from statebridge.experiment.sources import SOURCES
 from statebridge.experiment.translator_settings import MESSAGE_KINDS, RESAMPLER_KIND
 from statebridge.models.chat import template_tail
 
@@ -150,9 +151,12 @@ def check_widths(workload: Workload, cells: Sequence[Cell]) -> None:
     for cell in cells:
         condition = cell.condition
         if condition.raw and condition.align == "equal" and sender.width != receiver.width:
+            translate = "translate"
+            if condition.source in SOURCES.added_elsewhere():
+                translate = f"declare translates in source {condition.source} if it translates"
             raise PairError(
                 f"condition {condition.name}: raw states of width {sender.width} do not fit a "
-                f"receiver of width {receiver.width}; set align: last_dimensions, or translate"
+                f"receiver of width {receiver.width}; set align: last_dimensions, or {translate}"
             )
         if condition.state_file is not None:
             width = len(condition.state_file.vector())

@@ -104,10 +104,7 @@ class Request:
     def donors(self) -> list[int]:
         """Row indices of each row's donor, for a source with `shuffled`."""
         if not self.cell.condition.shuffled:
-            raise ExperimentError(
-                f"condition {self.cell.name}: its source {self.cell.condition.source} asks for "
-                "donors and does not declare shuffled; set it to True, or take request.rows"
-            )
+            raise self._undeclared("donors", "shuffled", ", or take request.rows")
         return [self.workload.plan.donor(self.cell, row) for row in self.rows]
 
     def sender_states(self, rows: Sequence[int]) -> tuple[torch.Tensor, TokenBatch]:
@@ -116,16 +113,20 @@ class Request:
         states = sent.states[index]
         # arXiv 2501.14082: where widths differ, the last min(width) dimensions line up.
         common = min(self.own.shape[-1], states.shape[-1])
-        return self._fitted(states[..., states.shape[-1] - common :], batch)
+        return states[..., states.shape[-1] - common :], batch
 
     def translated_states(self, rows: Sequence[int]) -> tuple[torch.Tensor, TokenBatch]:
         """Return the sender's states of rows through the cell's translator, with their prompts."""
+        if not self.cell.condition.translates:
+            raise self._undeclared("translated states", "translates")
         sent, index, batch = self._sent_of(rows)
         key = self.workload.plan.translator_key(self.cell)
-        return self._fitted(sent.translated[key][index], batch)
+        return sent.translated[key][index], batch
 
     def noise(self) -> torch.Tensor:
         """Return the rows' random draws in the shape of `own`."""
+        if not self.cell.condition.draws_noise:
+            raise self._undeclared("random draws", "draws_noise")
         noise = torch.zeros(self.own.shape, dtype=torch.float32)
         for place, row in enumerate(self.rows):
             draw = self.workload.noise_of(self.cell, row)
@@ -133,11 +134,8 @@ class Request:
         return noise.to(self.own.device)
 
     def _sent_of(self, rows: Sequence[int]) -> tuple[SenderStates, torch.Tensor, TokenBatch]:
-        if self.sent is None:
-            raise ExperimentError(
-                f"condition {self.cell.name}: its source {self.cell.condition.source} asks for the "
-                "sender's states and does not declare reads_sender; set it to True"
-            )
+        if self.sent is None or not self.cell.condition.reads_sender:
+            raise self._undeclared("the sender's states", "reads_sender")
         plan = self.workload.plan
         if set(rows) - {plan.origin(self.cell, row) for row in self.rows}:
             # Other rows are there only where another condition of the group reads them.
@@ -151,14 +149,10 @@ class Request:
         index = torch.tensor(places, device=self.own.device)
         return self.sent, index, self.sent.batch.select(places)
 
-    def _fitted(self, states: torch.Tensor, batch: TokenBatch) -> tuple[torch.Tensor, TokenBatch]:
-        """Cut or add left padding, so that the source is as wide as the receiver's batch."""
-        extra = states.shape[1] - self.own.shape[1]
-        if self.cell.condition.source_positions not in ALIGNED_AT_THE_END or extra == 0:
-            return states, batch
-        pad = torch.nn.functional.pad
-        return pad(states, (0, 0, -extra, 0)), TokenBatch(
-            pad(batch.ids, (-extra, 0)), pad(batch.mask, (-extra, 0)), batch.lengths
+    def _undeclared(self, what: str, fact: str, instead: str = "") -> ExperimentError:
+        return ExperimentError(
+            f"condition {self.cell.name}: its source {self.cell.condition.source} asks for {what} "
+            f"and does not declare {fact}; set it to True{instead}"
         )
 
 
@@ -230,11 +224,24 @@ def _checked_states(answer: object, request: Request) -> tuple[torch.Tensor, Tok
     )
 
 
+def _as_wide(
+    request: Request, states: torch.Tensor, batch: TokenBatch
+) -> tuple[torch.Tensor, TokenBatch]:
+    """Cut or add left padding, so that a source is as wide as the receiver's batch."""
+    extra = states.shape[1] - request.own.shape[1]
+    if request.cell.condition.source_positions not in ALIGNED_AT_THE_END or extra == 0:
+        return states, batch
+    pad = torch.nn.functional.pad
+    return pad(states, (0, 0, -extra, 0)), TokenBatch(
+        pad(batch.ids, (-extra, 0)), pad(batch.mask, (-extra, 0)), batch.lengths
+    )
+
+
 def _written(request: Request) -> Written:
     """Return the states that a cell writes for some rows of a group."""
     condition, own, batch = request.cell.condition, request.own, request.batch
     answer = SOURCES.get(condition.source)().states(request)
-    source, source_batch = _checked_states(answer, request)
+    source, source_batch = _as_wide(request, *_checked_states(answer, request))
     spans = request.workload.plan.prompts.spans(condition, request.rows)
     written = combine_states(condition, own, batch, source, source_batch, spans)
     check_finite(written.states, batch.mask, f"condition {request.cell.name}")

@@ -25,6 +25,7 @@ from statebridge.engine.probe import on_a_path_that_fits
 from statebridge.engine.reuse.extension import finish_extension, set_own_aside
 from statebridge.engine.reuse.lane_key import LaneKeys
 from statebridge.engine.reuse.lane_reuse import NOTHING_REUSED, set_aside
+from statebridge.engine.row_check import check_row_independence
 from statebridge.engine.sender_checks.checks import run_sender_checks
 from statebridge.engine.sender_checks.plan import plan_sender_checks
 from statebridge.errors import ExperimentError
@@ -128,6 +129,7 @@ def run_experiment(
             actors,
         )
         workload = with_translators(workload, translators)
+        check_row_independence(workload)
         started = _Started(identity, cautions, directory, reuse)
         workload, stated, remember = started.planned(workload, earlier)
         lane_counts = workload.plan.lane_counts

@@ -69,6 +69,7 @@ class TranslatorKind:
     def __init__(self, build: Build, source: str, options: tuple[str, ...]) -> None:
         # Named as the function, so that a notebook may define it again.
         self.__module__, self.__qualname__ = build.__module__, build.__qualname__
+        self.__wrapped__ = build
         self.build, self.source, self.options = build, source, options
         for option in options:
             if option not in KIND_OPTIONS:

@@ -18,11 +18,13 @@ from typing import Any
 
 import torch
 
+from statebridge.channels.channel import CHANNELS
 from statebridge.channels.workload import Workload
 from statebridge.experiment.cells import Cell
 from statebridge.experiment.conditions import Prompt
 from statebridge.experiment.message import LayerShare
 from statebridge.experiment.random_streams import STREAMS, PerRow
+from statebridge.experiment.sources import SOURCES
 from statebridge.models.quantized import is_quantized
 from statebridge.models.traced_model import TracedModel
 from statebridge.models.weights import weights_sha256
@@ -89,6 +91,12 @@ class LaneKeys:
             "sampled": cell.seed if work.plan.experiment.sampled else None,
             "noise": self._of_noise(cell, row),
         }
+        if condition.source in SOURCES.added_elsewhere() or (
+            condition.channel_name in CHANNELS.added_elsewhere()
+        ):
+            # Code of a user's own may read every field of a row.
+            origin = work.plan.origin(cell, row)
+            parts["rows"] = [asdict(source), asdict(work.plan.rows[origin])]
         if condition.writes and not condition.private:
             parts["match"] = [prompts.ids_match(row), prompts.lengths_match(row)]
         if condition.reads_sender:
