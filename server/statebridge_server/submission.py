@@ -142,7 +142,11 @@ def _pair(data: dict[str, Any], settings: Settings) -> str:
         ):
             for side, model in both.items():
                 # The manifest records the revision and the weights that run, and where.
-                weights = None if model.weights is None else model.weights.model_dump()
+                weights = (
+                    None
+                    if model.weights is None
+                    else model.weights.model_dump(exclude_defaults=True)
+                )
                 if sides[side].get("weights") not in (None, weights):
                     raise ExperimentError(
                         f"{side}.weights: leave it out; the operator chooses its weights"

@@ -20,7 +20,7 @@ from statebridge.errors import PairError
 from statebridge.models.families import shape_from_config
 from statebridge.models.pair import Pair
 from statebridge.models.placement import places_of
-from statebridge.models.quantized import is_quantized
+from statebridge.models.quantized import RECORDED, is_quantized
 from statebridge.models.traced_model import TracedModel
 from statebridge.models.weights import weights_sha256
 from statebridge.plugins import parts_added
@@ -166,7 +166,7 @@ _PACKAGES = ("statebridge", "torch", "transformers", "nnsight", "tokenizers", "n
 def _packages(pair: Pair) -> tuple[str, ...]:
     """Return what a result depends on; what makes weights of few bits where a side has them."""
     few = is_quantized(pair.sender.module) or is_quantized(pair.receiver.module)
-    return (*_PACKAGES, "bitsandbytes") if few else _PACKAGES
+    return (*_PACKAGES, *RECORDED) if few else _PACKAGES
 
 
 def _device(device: torch.device) -> str:

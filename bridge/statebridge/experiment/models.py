@@ -50,10 +50,18 @@ module path of what is there, where `""` is the whole model."""
 
 
 class Weights(Declared):
-    """Weights of few bits, made of the checkpoint's when it is loaded; by bitsandbytes."""
+    """Weights of few bits, made of the checkpoint's when it is loaded, or those of an FP8 one."""
 
     bits: Literal[4, 8]
     """Bits of a weight in the matrices of the blocks; the others keep the experiment's dtype."""
+    by: Literal["bitsandbytes", "fp8"] = "bitsandbytes"
+    """`fp8`: floats of 8 bits with a scale for each 128 by 128 weights, on GPUs that have them."""
+
+    @model_validator(mode="after")
+    def _fp8_has_8_bits(self) -> Weights:
+        if self.by == "fp8" and self.bits != 8:
+            raise ValueError("by: fp8 goes with bits: 8")
+        return self
 
 
 class ModelAtLayer(Declared):
@@ -148,6 +156,17 @@ def check_weights(experiment: Experiment) -> None:
             raise ValueError(
                 f"{name}.weights: a remote host holds models as they are; leave weights out, or "
                 "run this side here"
+            )
+        fp8 = side.weights is not None and side.weights.by == "fp8"
+        if fp8 and experiment.dtype not in ("bfloat16", "float16"):
+            raise ValueError(
+                f"{name}.weights: FP8 is multiplied in 16 bits; write dtype: bfloat16 or float16, "
+                f"not {experiment.dtype}"
+            )
+        if side.weights is not None and experiment.device_maps != (None, None):
+            raise ValueError(
+                f"{name}.weights: weights of few bits are made on one device; leave "
+                "execution.device_map out, or weights"
             )
         if side.weights is not None and experiment.dtype == "float64":
             raise ValueError(

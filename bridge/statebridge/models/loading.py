@@ -29,8 +29,10 @@ from statebridge.models.placement import (
     places_of,
 )
 from statebridge.models.quantized import (
-    check_library,
-    check_plain_checkpoint,
+    check_hardware,
+    check_scales,
+    check_weights_are_possible,
+    few_bits_cautions,
     weights_arguments,
 )
 from statebridge.models.threads import take_usable_processors
@@ -130,10 +132,10 @@ def load_model(
         check_map(device_map)
     take_usable_processors()
     name, source = loaded_name(side), _source_of(side, host)
-    if side.weights is not None:
-        check_library(side.weights)
-        load = transformers.AutoConfig.from_pretrained
-        check_plain_checkpoint(_from_hub(load, "model", source, side.revision), side.model)
+    config = _from_hub(transformers.AutoConfig.from_pretrained, "model", source, side.revision)
+    if not host.remote:
+        check_weights_are_possible(side.weights, config, side.model)
+        check_hardware(side.weights, where, side.model)
     tokenizer = _from_hub(
         transformers.AutoTokenizer.from_pretrained, "tokenizer", source, side.revision
     )
@@ -165,9 +167,10 @@ def load_model(
             dtype=getattr(torch, dtype),
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are refused below, by name
-            **weights_arguments(side.weights, dtype, where),
+            **weights_arguments(side.weights, config, dtype, where),
             **({} if device_map is None else map_arguments(device_map)),
         )
+        check_scales(found["missing_keys"], side.model)
         cautions = _check_all_loaded(found, side.model)
         cautions += drop_generation_settings(module)
         if side.adapter is not None:
@@ -178,12 +181,8 @@ def load_model(
         order_places(module)
         check_finite_weights(module, name)
         check_causal(module, side.model)
-        if side.weights is not None:
-            cautions.append(
-                f"{name}: weights of {side.weights.bits} bits; its states and tokens are not "
-                "those of the whole weights."
-            )
-        elif not places_of(module):
+        cautions += few_bits_cautions(module, config, name)
+        if side.weights is None and not places_of(module):
             take_onednn(module)
         if (
             side.adapter is None and side.weights is None

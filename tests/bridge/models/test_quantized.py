@@ -75,7 +75,7 @@ def test_both_paths_give_the_same_tokens(bits: int, folder: Path, tmp_path: Path
         }
     assert found["shared"] == found["plain"]
     manifest = json.loads((tmp_path / "plain" / "manifest.json").read_text())
-    assert manifest["experiment"]["sender"]["weights"] == {"bits": bits}
+    assert manifest["experiment"]["sender"]["weights"] == {"bits": bits, "by": "bitsandbytes"}
     assert "bitsandbytes" in manifest["versions"]
     assert any(f"weights of {bits} bits" in caution for caution in manifest["cautions"])
 

@@ -37,7 +37,11 @@ from statebridge.models.hosts import find_host
 from statebridge.models.loading import loaded_name
 from statebridge.models.pair import Pair, pair_devices, same_device
 from statebridge.models.placement import check_map
-from statebridge.models.quantized import check_library, check_plain_checkpoint, weight_bytes
+from statebridge.models.quantized import (
+    check_hardware,
+    check_weights_are_possible,
+    weight_bytes,
+)
 from statebridge.models.traced_model import TracedModel
 from statebridge.records import DatasetRow
 from statebridge.runs.directory import MANIFEST, check_place, read_manifest
@@ -172,9 +176,8 @@ def _model(
     structure = found.structures[side] = (
         structure_of(declared, needed=here) if holder is None else holder.structure(declared, side)
     )
-    if declared.weights is not None:
-        check_plain_checkpoint(structure.module.config, declared.model)
-        check_library(declared.weights)
+    if here:
+        check_weights_are_possible(declared.weights, structure.module.config, declared.model)
     where = "in place" if here else "on the host"
     return f"{declared.model}: {structure.weights / 1e6:.0f} M weights, {where}"
 
@@ -204,6 +207,8 @@ def _device(experiment: Experiment, found: _Found) -> str:
     for name, declared in zip(("sender_device_map", "device_map"), maps, strict=True):
         if declared is not None:
             check_map(declared, f"execution.{name}")
+    for side, device in ((experiment.sender, sender), (experiment.receiver, receiver)):
+        check_hardware(side.weights, device, side.model)
     found.devices = {"sender": sender, "receiver": receiver}
     if maps != (None, None):
         return f"sender on {_laid(maps[0], sender)}, receiver on {_laid(maps[1], receiver)}"

@@ -25,7 +25,7 @@ from statebridge.experiment.conditions import Prompt
 from statebridge.experiment.message import LayerShare
 from statebridge.experiment.random_streams import STREAMS, PerRow
 from statebridge.experiment.sources import SOURCES
-from statebridge.models.quantized import is_quantized
+from statebridge.models.quantized import RECORDED, is_quantized
 from statebridge.models.traced_model import TracedModel
 from statebridge.models.weights import weights_sha256
 from statebridge.runs.directory import FORMAT
@@ -200,7 +200,7 @@ def model_digest(model: TracedModel, weights: str | None) -> str:
             "weights": weights,
             "dtype": str(model.dtype),
             # What computes with weights of few bits.
-            **(recorded_versions(["bitsandbytes"]) if is_quantized(module) else {}),
+            **(recorded_versions(RECORDED) if is_quantized(module) else {}),
             "device": model.device.type,
             "class": type(module).__name__,
             "config": config,
