@@ -76,9 +76,10 @@ WINGS: dict[str, str] = {
     # A plan that was sent is made ready on another pair.
     "executors": "decoding planning cluster",
     "commit": "reuse executors",
-    "fitting": "planning reuse executors",
+    # Maps are fitted, and checks inside the sender made, on actors too.
+    "fitting": "planning reuse executors cluster",
     "similarity": "planning fitting",
-    "sender_checks": "planning executors similarity",
+    "sender_checks": "planning executors similarity cluster",
     "capture": "",
     "cautions": "",
     "manifest": "reuse",

@@ -74,35 +74,34 @@ def fit(
     if out.exists() and not out.is_dir():
         raise ExperimentError(f"{out}: is a file; give a folder for the translators")
     need_engine()
+    from statebridge.engine.executors.executor import check_names, held
     from statebridge.engine.fitting.corpus import read_corpus
-    from statebridge.engine.fitting.corpus_fit import fit_translators
+    from statebridge.engine.fitting.spread_fits import FittedSet, fit_sets
     from statebridge.models.pair import declared_pair
     from statebridge.tasks.declared_rows import resolve_dataset
     from statebridge.translators import save_translator
 
     rows, _ = resolve_dataset(declared.dataset)
-    corpora = {name: read_corpus(s.corpus, declared.prompts, rows) for name, s in sets.items()}
-    made: dict[str, Translator] = {}
-    with shown(progress) as show:
+    check_names(declared)
+    missing = [
+        FittedSet(name, s, read_corpus(s.corpus, declared.prompts, rows), declared.seeds)
+        for name, s in sets.items()
+    ]
+    made: dict[tuple[str, int], Translator] = {}
+    with shown(progress) as show, held(declared) as actors:
         show("load", 0, 1)
         pair = declared_pair(declared, pair)
         show("load", 1, 1)
-        for name, settings in sets.items():
-            fitted = fit_translators(
-                pair,
-                settings,
-                corpora[name],
-                declared.seeds,
-                show,
-                stitched=stitched,
-                experiment=declared,
-                evaluated=rows,
-            )
-            folder, prefix = (out, "") if name == DEFAULT_SET else (out / name, f"{name}/")
-            for seed, translator in fitted.items():
-                save_translator(translator, folder / f"seed{seed}.safetensors")
-                made[f"{prefix}{seed}"] = translator
-    return made
+        fitted = fit_sets(missing, pair, declared, rows, show, actors, stitched=stitched)
+        for (name, seed), translator in fitted:
+            folder = out if name == DEFAULT_SET else out / name
+            save_translator(translator, folder / f"seed{seed}.safetensors")
+            made[name, seed] = translator
+    keys = [(name, seed) for name in sets for seed in declared.seeds]
+    return {
+        str(seed) if name == DEFAULT_SET else f"{name}/{seed}": made[name, seed]
+        for name, seed in keys
+    }
 
 
 def layer_search(

@@ -25,7 +25,7 @@ from pydantic_settings import (
 from statebridge.errors import InputError, nearest
 from statebridge.experiment.declared import is_model_folder
 from statebridge.experiment.experiment import Device, Dtype, Execution, Remote
-from statebridge.experiment.models import Weights
+from statebridge.experiment.models import DeviceMap, Weights
 from statebridge.experiment.reading.mistakes import model_of
 from statebridge.experiment.reading.yaml_text import read_yaml
 from statebridge.pages.addresses import is_loopback
@@ -50,6 +50,8 @@ class ListedModel(_Declared):
     """PEFT adapter that is added to the weights: hub id, or a folder on the server."""
     weights: Weights | None = None
     """Weights of 4 or 8 bits in the place of whole ones."""
+    device_map: DeviceMap | None = None
+    """How it is laid over the GPUs of a copy, numbered within it; None is on one device."""
     name: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")] = None
     """Its name in experiments; by default the hub id, or the folder's name."""
     remote: Remote | None = None
@@ -73,6 +75,8 @@ class ListedModel(_Declared):
             raise ValueError("a model with weights of few bits is another model: give it a name")
         if self.weights is not None and (self.adapter or self.remote) is not None:
             raise ValueError("weights of few bits are made here, without an adapter; leave one out")
+        if self.device_map is not None and self.remote is not None:
+            raise ValueError("device_map: a remote host places its models itself; leave one out")
         return self
 
     @property
@@ -114,6 +118,20 @@ class PairDevices(_Declared):
     device: Device = "auto"
     """Device of the receiver, and of the sender without a `sender_device`."""
     sender_device: Device | None = None
+    more: tuple[Annotated[str, Field(pattern=r"^cuda(:\d+)?$")], ...] = ()
+    """Further GPUs, for models with a `device_map`."""
+
+    @model_validator(mode="after")
+    def _more_of_one_kind(self) -> PairDevices:
+        if self.more and not all(device.startswith("cuda") for device in self.all):
+            raise ValueError("more: are GPUs beside a GPU; give the device as cuda or cuda:N")
+        return self
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Its devices, those of the pair first."""
+        both = (self.device, self.sender_device)
+        return (*(device for device in both if device is not None), *self.more)
 
 
 def _one_device(declared: Any) -> Any:
@@ -207,20 +225,34 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _devices_are_alike(self) -> Settings:
-        listed = [str(d) for each in self.copies for d in (each.device, each.sender_device) if d]
-        kinds = {
-            tuple(str(d).partition(":")[::2] for d in (each.device, each.sender_device))
+        listed = [device for each in self.copies for device in each.all]
+        alike = {
+            (each.sender_device is None, *(device.partition(":")[:2] for device in each.all))
             for each in self.copies
         }
-        alike = {tuple((name, bool(number)) for name, number in kind) for kind in kinds}
         if len(alike) > 1:
             raise ValueError(
                 "devices: the rows of an experiment come from one kind of device; list several of "
-                "one kind (all cpu, or all GPUs by number), each with a sender_device or none"
+                "one kind (all cpu, or all GPUs by number), each with a sender_device or none, and "
+                "with as many more"
             )
         twice = next((d for d in listed if ":" in d and listed.count(d) > 1), None)
-        if len(self.copies) > 1 and twice is not None:
+        if self.sees_listed and twice is not None:
             raise ValueError(f"devices: {twice} is listed twice; list each GPU once")
+        return self
+
+    @model_validator(mode="after")
+    def _maps_fit(self) -> Settings:
+        gpus = sum(device != "cpu" for device in self.copies[0].all)
+        for name, pair in self.pairs.items() if self.sees_listed else ():
+            maps = (pair.sender.device_map, pair.receiver.device_map)
+            named = {p for each in maps if isinstance(each, dict) for p in each.values()}
+            beyond = sorted(p for p in named if p.startswith("cuda") and int(p[5:]) >= gpus)
+            if beyond:
+                raise ValueError(
+                    f"pairs.{name}: device_map names {beyond[0]}, and each copy has {gpus} GPU(s), "
+                    "counted from cuda:0; list more of them in devices"
+                )
         return self
 
     @property
@@ -231,22 +263,30 @@ class Settings(BaseSettings):
     @property
     def numbered_gpus(self) -> list[int]:
         """GPUs that are listed by number, those of one copy after those of another."""
-        listed = [d for each in self.copies for d in (each.device, each.sender_device) if d]
+        listed = [device for each in self.copies for device in each.all]
         return [int(device.partition(":")[2]) for device in listed if ":" in device]
+
+    @property
+    def sees_listed(self) -> bool:
+        """Whether the worker sees the listed GPUs alone, from the first."""
+        return len(self.copies) > 1 or bool(self.copies[0].more)
 
     @property
     def placement(self) -> Execution:
         """Where experiments run: in the worker, or on an actor for each of several devices."""
         first = self.copies[0]
-        if len(self.copies) == 1:
-            return Execution(device=first.device, sender_device=first.sender_device)
-        # The worker sees the listed GPUs alone, from the first.
         device, sender = first.device, first.sender_device
+        if self.sees_listed:
+            device = "cuda:0" if ":" in device else device
+            sender = "cuda:1" if sender and ":" in sender else sender
+        if len(self.copies) == 1:
+            return Execution(device=device, sender_device=sender)
         return Execution(
             executor="ray",
             workers=len(self.copies),
-            device="cuda:0" if ":" in device else device,
-            sender_device="cuda:1" if sender and ":" in sender else sender,
+            worker_gpus=len(first.all) if first.more else None,
+            device=device,
+            sender_device=sender,
         )
 
     @property

@@ -24,6 +24,8 @@ from statebridge_server.store.database import Database
 from statebridge_server.store.keys import Principal
 from statebridge_server.store.tables import DatasetHolder
 
+_MAPS = ("device_map", "sender_device_map")
+
 _PLACEHOLDERS = 8
 """Largest number of placeholders in one template."""
 
@@ -65,19 +67,13 @@ def check_submission(
     references = References(database, principal)
     dataset = references.dataset(data)
     references.translators(data)
+    _check_placement(data.get("execution"))
     pair = _pair(data, settings)
     experiment = check_fields(data, lines=lines)
     if experiment.dtype not in settings.pairs[pair].dtypes:
         raise ExperimentError(
             f"dtype: pair {pair} is served in {', '.join(settings.pairs[pair].dtypes)}"
         )
-    if experiment.execution.executor != "in_process":
-        raise ExperimentError("execution.executor: leave it out; the operator chooses it")
-    if experiment.execution.device != "auto":
-        raise ExperimentError("execution.device: leave it out; the operator chooses it")
-    for field in ("sender_device", "device_map", "sender_device_map"):
-        if getattr(experiment.execution, field) is not None:
-            raise ExperimentError(f"execution.{field}: leave it out; the operator chooses it")
     if any(cell.condition.state_file is not None for cell in experiment_cells(experiment)):
         raise ExperimentError(
             "conditions: source file goes with runs on one's own machine; a server reads no paths"
@@ -100,6 +96,9 @@ def public_experiment(stored: Mapping[str, Any], pair: ListedPair | None) -> dic
             shown["translators"] = {"sets": {name: _shown_set(sets[name]) for name in sets}}
         else:
             shown["translators"] = _shown_set(translators)
+    if stored.get("execution"):
+        hidden = (*_MAPS, "sender_device")
+        shown["execution"] = {k: v for k, v in stored["execution"].items() if k not in hidden}
     if pair is not None:
         for side in ("sender", "receiver"):
             # Which host the operator uses is not the client's concern.
@@ -119,6 +118,15 @@ def _shown_set(translators: Mapping[str, Any]) -> dict[str, Any]:
 
 def _without_path(declared: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in declared.items() if key != "path" and value is not None}
+
+
+def _check_placement(execution: Any) -> None:
+    if not isinstance(execution, Mapping):
+        return
+    free = {"executor": "in_process", "device": "auto"}
+    for field in ("executor", "device", *_MAPS, "sender_device", "worker_gpus"):
+        if execution.get(field) not in (None, free.get(field)):
+            raise ExperimentError(f"execution.{field}: leave it out; the operator chooses it")
 
 
 def _pair(data: dict[str, Any], settings: Settings) -> str:
@@ -153,6 +161,7 @@ def _pair(data: dict[str, Any], settings: Settings) -> str:
                     )
                 more = {"revision": model.revision, "remote": model.remote, "weights": weights}
                 data[side] = {**sides[side], **more}
+            _lay(data, listed)
             return name
     asked = [str(sides[side]["model"])[:100] for side in ("sender", "receiver")]
     known = [f"{p.sender.public_name} to {p.receiver.public_name}" for p in settings.pairs.values()]
@@ -160,6 +169,17 @@ def _pair(data: dict[str, Any], settings: Settings) -> str:
         f"sender, receiver: {asked[0]} to {asked[1]} is not a pair of this server; "
         + (nearest(" to ".join(asked), known) if known else "it lists none")
     )
+
+
+def _lay(data: dict[str, Any], listed: ListedPair) -> None:
+    """Declare the device maps of a listed pair: what does not go with them is refused at once."""
+    sender, receiver = listed.sender.device_map, listed.receiver.device_map
+    execution = data.get("execution") or {}
+    if (sender, receiver) != (None, None) and isinstance(execution, Mapping):
+        laid: dict[str, Any] = {"device_map": receiver, "sender_device_map": sender}
+        if sender is None:
+            laid["sender_device"] = "auto"
+        data["execution"] = {**execution, **laid}
 
 
 def _check_limits(experiment: Experiment, settings: Settings, held: DatasetHolder | None) -> int:

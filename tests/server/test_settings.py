@@ -104,7 +104,7 @@ def test_the_guide_describes_every_setting() -> None:
 @pytest.mark.slow
 def test_the_commands_of_the_guide_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text, *of_devices = block("yml")
-    assert [len(fixed_settings(yaml.safe_load(part)).copies) for part in of_devices] == [1, 2, 2]
+    assert [len(fixed_settings(yaml.safe_load(part)).copies) for part in of_devices] == [1, 2, 2, 2]
     file = tmp_path / "settings.yml"
     file.write_text(text.replace("/srv", str(tmp_path)))
     settings = load_settings(file)

@@ -13,10 +13,14 @@ from rich.table import Table
 
 from statebridge.actions import need_engine
 from statebridge.commands.options import (
+    Address,
     AsJson,
     Device,
+    Executor,
     ExperimentFile,
     Set,
+    Workers,
+    executor_changes,
     read_changes,
     read_layers,
 )
@@ -42,6 +46,9 @@ def fit(
     file: ExperimentFile,
     out: Annotated[Path, typer.Option(help="Folder for seedN.safetensors and their cards.")],
     device: Device = None,
+    executor: Executor = None,
+    workers: Workers = None,
+    address: Address = None,
     sender_layers: Layers = None,
     receiver_layers: Layers = None,
     stitched: Annotated[
@@ -57,7 +64,9 @@ def fit(
     from statebridge.actions import fit as fit_experiment
     from statebridge.experiment import load_experiment
 
-    overrides = read_changes(changes) | ({"execution.device": device} if device else {})
+    options = {"execution.device": device, **executor_changes(executor, workers, address)}
+    given = {field: value for field, value in options.items() if value is not None}
+    overrides = read_changes(changes) | given
     experiment = load_experiment(file, overrides)
     pair: Pair | None = None
     by_layer: list[QualityReport] = []

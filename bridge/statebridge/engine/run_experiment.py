@@ -142,7 +142,7 @@ def run_experiment(
         _run_controls(experiment, pair, directory, progress, reuse)
         if checks is not None and not (directory.path / SENDER_CHECKS).exists():
             checks = replace(checks, workload=workload)
-            made = run_sender_checks(checks, workload.plan.max_lanes, progress)
+            made = run_sender_checks(checks, workload.plan.max_lanes, progress, actors)
             write_sender_checks(made, directory.path)
         own = stated["lanes"] if "replaces" in stated else 0
         return RunSummary(

@@ -418,10 +418,7 @@ class Experiment(Declared):
     @property
     def device_maps(self) -> tuple[Any, Any]:
         """How the sender and the receiver are laid over devices; None is on one."""
-        own, on = self.execution.device_map, self.execution
-        if on.sender_device_map is not None or on.sender_device is not None:
-            return on.sender_device_map, own
-        return own, own
+        return self.execution.device_maps
 
     @property
     def runs_remotely(self) -> bool:

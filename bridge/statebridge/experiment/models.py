@@ -116,6 +116,8 @@ class Execution(Declared):
     workers: Annotated[int, Field(ge=1), NO_BOOLEAN] | Literal["auto"] = "auto"
     """Actors of executor `ray`, each with a pair of its own; `auto` is as many as the cluster has
     room for."""
+    worker_gpus: Annotated[int, Field(ge=1), NO_BOOLEAN] | None = None
+    """GPUs of each actor, for a pair that is laid over them; None is as many as are named."""
     address: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     """Ray cluster of executor `ray`: HOST:PORT, or `auto` for the one that runs on this machine;
     None takes RAY_ADDRESS, and without it this machine alone."""
@@ -139,9 +141,18 @@ class Execution(Declared):
         if self.executor == "in_process":
             if self.workers != "auto":
                 raise ValueError("workers: executor in_process is one process; name executor ray")
+            if self.worker_gpus is not None:
+                raise ValueError("worker_gpus: is of executor ray; give device or device_map")
             if self.address is not None:
                 raise ValueError("address: executor in_process is on no cluster; name executor ray")
         return self
+
+    @property
+    def device_maps(self) -> tuple[str | dict[str, str] | None, str | dict[str, str] | None]:
+        """How the sender and the receiver are laid over devices; None is on one."""
+        if self.sender_device_map is not None or self.sender_device is not None:
+            return self.sender_device_map, self.device_map
+        return self.device_map, self.device_map
 
 
 def check_weights(experiment: Experiment) -> None:
@@ -181,6 +192,10 @@ def check_weights(experiment: Experiment) -> None:
         )
 
 
+def _spreads(execution: Execution) -> bool:
+    return any(isinstance(each, str) for each in execution.device_maps)
+
+
 def check_device_maps(experiment: Experiment) -> None:
     """Refuse device maps together with what takes a model on one device.
 
@@ -194,8 +209,10 @@ def check_device_maps(experiment: Experiment) -> None:
     fits = [f for f in experiment.translator_sets.values() if getattr(f, "causal", None)]
     if experiment.runs_remotely:
         reason = "the host of a remote run places its models itself; leave one of the two out"
-    elif execution.executor != "in_process":
-        reason = f"is for executor in_process alone, and executor is {execution.executor}"
+    elif execution.executor not in ("in_process", "ray"):
+        reason = f"is for executors in_process and ray, and executor is {execution.executor}"
+    elif execution.executor == "ray" and execution.worker_gpus is None and _spreads(execution):
+        reason = "needs execution.worker_gpus, the number of GPUs of each actor"
     elif execution.path == "shared":
         reason = "needs the plain path; leave execution.path out"
     elif experiment.sampled:

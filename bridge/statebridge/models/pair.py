@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -14,6 +15,7 @@ from statebridge.models.hosts import Host, find_host
 from statebridge.models.loading import declared_blocks, load_model, loaded_name, resolve_device
 from statebridge.models.placement import places_of
 from statebridge.models.traced_model import TracedModel
+from statebridge.models.weights import weights_sha256
 
 Side = Literal["sender", "receiver"]
 _SIDES: tuple[Side, ...] = get_args(Side)
@@ -148,6 +150,32 @@ def load_pair(experiment: Experiment) -> Pair:
     if same_model and same_host and same_device(devices["sender"], devices["receiver"]):
         return Pair(sender, _at_layer(sender, experiment.receiver, "receiver"))
     return Pair(sender, load("receiver"))
+
+
+def pair_facts(pair: Pair) -> dict[str, str]:
+    """Return what two copies of a pair have in common, by name."""
+    facts = {}
+    for side, model in (("sender", pair.sender), ("receiver", pair.receiver)):
+        device = model.device
+        facts[f"{side}'s weights"] = str(weights_sha256(model.module))
+        facts[f"{side}'s device"] = (
+            torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+        )
+    return facts
+
+
+def check_copy(pair: Pair, facts: Mapping[str, str]) -> None:
+    """Refuse a pair that is not a copy of another.
+
+    Raises:
+        PairError: Names the first fact in which they differ.
+    """
+    for name, own in pair_facts(pair).items():
+        if own != facts[name]:
+            raise PairError(
+                f"the {name} here is {own[:40]}, and the driver's {facts[name][:40]}; the rows of "
+                "a run come from one pair on one kind of device"
+            )
 
 
 def _check_index(declared: ModelAtLayer, side: Side) -> None:

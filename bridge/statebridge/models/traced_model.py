@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from textwrap import shorten
-from typing import Any
+from typing import Any, ClassVar
 
 import nnsight
 import torch
@@ -119,6 +119,8 @@ class TracedModel:
     cautions: tuple[str, ...] = ()
     source: ModelAtLayer | None = None
     unpadded: bool = False
+    keeps_captures: ClassVar[bool] = False
+    """Whether a pass for one layer also answers for others."""
 
     @classmethod
     def wrap(

@@ -45,6 +45,12 @@ class TargetMeanSums:
         self._normalised = self._normalised + l2_normalise(receiver).double().sum(dim=0).cpu()
         self._raw = self._raw + receiver.double().sum(dim=0).cpu()
 
+    def merge(self, other: TargetMeanSums) -> None:
+        """Take in the sums over other positions."""
+        self._count += other._count
+        self._normalised = self._normalised + other._normalised
+        self._raw = self._raw + other._raw
+
     def means(self) -> TargetMeans:
         """Return the means over everything added so far, which must be something."""
         return TargetMeans(self._normalised / self._count, self._raw / self._count)

@@ -74,9 +74,9 @@ def main() -> int:
 
 
 def _see_listed_gpus(settings: Settings) -> None:
-    """Leave the other GPUs alone where several are listed: Ray would give actors any of them."""
+    """Leave the other GPUs alone where several are listed: Ray, or a device map, would take any."""
     numbers = settings.numbered_gpus
-    if len(settings.copies) > 1 and numbers:
+    if settings.sees_listed and numbers:
         before = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
         seen = [before[n] if n < len(before) and before[n] else str(n) for n in numbers]
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(seen)

@@ -16,9 +16,10 @@ from typing import Any, Literal
 
 from statebridge.actions import need_engine
 from statebridge.errors import StatebridgeError
-from statebridge.experiment.experiment import Experiment, ModelAtLayer
+from statebridge.experiment.experiment import Execution, Experiment, ModelAtLayer
 from statebridge_server.logs import configure_logs, log
 from statebridge_server.settings import ListedPair, Settings, fixed_settings
+from statebridge_server.worker.job_run import placed
 
 _log = logging.getLogger("statebridge.doctor")
 
@@ -66,8 +67,8 @@ def _findings(settings: Settings, asked: dict[str, Any]) -> list[dict[str, Any]]
         return structure_of(declared, needed=listed.remote is None)
 
     accepted = Experiment.model_validate(asked["experiment"])
-    devices = {"device": on.device, "sender_device": on.sender_device}
-    execution = accepted.execution.model_copy(update=devices)
+    here = Execution(device=on.device, sender_device=on.sender_device)
+    execution = placed(accepted.execution, here)
     experiment = accepted.model_copy(update={"execution": execution})
     holder = Holder(structure, asked["loaded"], asked["operations_per_second"])
     return [

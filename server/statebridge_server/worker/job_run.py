@@ -19,6 +19,8 @@ from statebridge_server.store.tables import Job
 LANE_STAGES = frozenset({"run", "positive_control", "taught_pair"})
 """Stages that count lanes: the experiment itself, and each of its controls."""
 
+_WHERE = ("executor", "workers", "worker_gpus", "device", "sender_device")
+
 NOTE_SECONDS = 0.2
 """Between two progress events of one stage; a burst of tiny groups is one event."""
 
@@ -96,10 +98,22 @@ def stored_experiment(job: Job) -> Experiment:
 
 def spread(experiment: Experiment, placement: Execution) -> Experiment:
     """Return an experiment with its groups, and the maps that are trained, on several devices."""
-    where = placement.model_dump(include={"executor", "workers", "device", "sender_device"})
-    execution = experiment.execution.model_copy(update=where)
     # Not a copy: an experiment remembers the conditions that it has resolved.
-    return Experiment.model_validate(experiment.model_dump() | {"execution": execution})
+    changes = {"execution": placed(experiment.execution, placement)}
+    return Experiment.model_validate(experiment.model_dump() | changes)
+
+
+def placed(execution: Execution, placement: Execution) -> Execution:
+    """Return where an experiment runs: a side without a device map is on its one device."""
+    where = placement.model_dump(include=set(_WHERE))
+    sender_map, receiver_map = execution.device_maps
+    if receiver_map is not None:
+        where["device"] = "auto"
+    if sender_map is not None:
+        where["sender_device"] = None
+    elif receiver_map is not None:
+        where["sender_device"] = placement.sender_device or placement.device
+    return execution.model_copy(update=where)
 
 
 @contextmanager

@@ -88,7 +88,13 @@ class LoadedModels:
                 weights=listed.weights,
             )
             try:
-                found = load_model(at, dtype=dtype, device=device, host=find_host(listed.remote))
+                found = load_model(
+                    at,
+                    dtype=dtype,
+                    device=device,
+                    device_map=listed.device_map,
+                    host=find_host(listed.remote),
+                )
             except StatebridgeError as error:
                 raise type(error)(_public(str(error), listed)) from None
             self._models[key] = found

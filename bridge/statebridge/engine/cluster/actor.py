@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -30,6 +30,16 @@ class Task(Protocol):
 
     def label(self, item: Any) -> str:
         """Return an item's name for messages."""
+
+
+class Actors(Protocol):
+    """Actors that carry out tasks; `cluster.pool.Pool` is one."""
+
+    def work(self, task: Task, items: Any) -> Generator[Any, None, None]:
+        """Yield the result of each item, in any order."""
+
+    def sent(self, experiment: Experiment, pair: Pair) -> Experiment:
+        """Return an experiment as an actor reads it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,21 +91,24 @@ class ModelActor:
         self._open.pop(key, None)
 
     def _pair(self, experiment: Experiment) -> Pair:
-        execution = experiment.execution
-        sender, receiver = (str(device) for device in pair_devices(execution))
-        return declared_pair(
-            experiment,
-            Pair(
-                self._model(experiment.sender, experiment.dtype, sender),
-                self._model(experiment.receiver, experiment.dtype, receiver),
-            ),
-        )
+        devices, maps = pair_devices(experiment.execution), experiment.device_maps
+        dtype = experiment.dtype
+        sender = self._model(experiment.sender, dtype, str(devices[0]), maps[0])
+        receiver = self._model(experiment.receiver, dtype, str(devices[1]), maps[1])
+        return declared_pair(experiment, Pair(sender, receiver))
 
-    def _model(self, side: ModelAtLayer, dtype: str, device: str) -> TracedModel:
-        key = (side.model, side.revision, side.adapter, side.weights, dtype, device)
+    def _model(
+        self,
+        side: ModelAtLayer,
+        dtype: str,
+        device: str,
+        device_map: str | dict[str, str] | None,
+    ) -> TracedModel:
+        where = repr(device_map) if device_map else device
+        key = (side.model, side.revision, side.adapter, side.weights, dtype, where)
         if key not in self._models:
             at = side.model_copy(update={"layer": 0})
-            self._models[key] = load_model(at, dtype=dtype, device=device)
+            self._models[key] = load_model(at, dtype=dtype, device=device, device_map=device_map)
         return self._models[key]
 
 

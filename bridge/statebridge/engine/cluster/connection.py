@@ -18,7 +18,7 @@ from statebridge.engine.cluster.nodes import node_fault, node_name, own_versions
 from statebridge.errors import EnvironmentFault, ExperimentError
 from statebridge.experiment.declared import is_model_folder
 from statebridge.experiment.experiment import Execution, Experiment, ModelAtLayer
-from statebridge.models.pair import Pair, pair_devices, same_device
+from statebridge.models.pair import Pair, pair_devices
 from statebridge.models.threads import take_usable_processors
 
 REACH_SECONDS = 5.0
@@ -58,39 +58,63 @@ class Needs:
 
 
 def needs_of(execution: Execution) -> Needs:
-    """Return what an actor takes: its threads, and a GPU for each device of the pair.
+    """Return what an actor takes: its threads, and each GPU that the pair is on.
 
     Raises:
         EnvironmentFault: This machine lacks a device that was asked for.
     """
     take_usable_processors()  # as loading will: actors get the driver's threads
-    sender, receiver = pair_devices(execution)
-    on_gpu = {(d.type, d.index or 0) for d in (sender, receiver) if d.type == "cuda"}
-    return Needs(1 if on_gpu else torch.get_num_threads(), len(on_gpu))
+    gpus = max(len(_numbered(execution)), execution.worker_gpus or 0)
+    return Needs(1 if gpus else torch.get_num_threads(), gpus)
+
+
+def _numbered(execution: Execution) -> dict[str, str]:
+    """Return the GPUs that the pair is on, as the driver and as an actor names them.
+
+    An actor sees its own GPUs alone, from `cuda:0`; those of the receiver come first.
+    """
+    named: list[str] = []
+    sides = zip(pair_devices(execution), execution.device_maps, strict=True)
+    for device, device_map in reversed(list(sides)):
+        if isinstance(device_map, dict):
+            named += sorted(place for place in device_map.values() if place.startswith("cuda"))
+        elif device_map is None and device.type == "cuda":
+            named.append(f"cuda:{device.index or 0}")
+    return {gpu: f"cuda:{place}" for place, gpu in enumerate(dict.fromkeys(named))}
 
 
 def sent_experiment(experiment: Experiment, pair: Pair | None = None) -> Experiment:
     """Return an experiment as an actor reads it.
 
-    Folders of models and adapters are absolute paths; an actor sees its own GPUs alone, from
-    `cuda:0`.
+    Folders of models and adapters are absolute paths, and GPUs are the actor's own.
 
     Args:
         experiment: As declared.
         pair: Its pair, which may have been loaded from elsewhere than the experiment names.
     """
-    sender, receiver = pair_devices(experiment.execution)
-    apart = not same_device(sender, receiver)
-    other = "cuda:1" if receiver.type == "cuda" else "cuda:0"
+    execution = experiment.execution
+    own = _numbered(execution)
+    (sender, receiver), maps = pair_devices(execution), execution.device_maps
+
+    def device(on: torch.device) -> str:
+        return own[f"cuda:{on.index or 0}"] if on.type == "cuda" else "cpu"
+
+    def laid(device_map: str | dict[str, str] | None) -> str | dict[str, str] | None:
+        if not isinstance(device_map, dict):
+            return device_map
+        return {path: own.get(place, place) for path, place in device_map.items()}
+
     devices = {
-        "device": "cuda:0" if receiver.type == "cuda" else "cpu",
-        "sender_device": (other if sender.type == "cuda" else "cpu") if apart else None,
+        "device": "auto" if maps[1] else device(receiver),
+        "device_map": laid(maps[1]),
+        "sender_device": None if maps[0] else device(sender),
+        "sender_device_map": laid(maps[0]),
     }
     sides = {
         "sender": _sent_side(experiment.sender, pair.sender.source if pair else None),
         "receiver": _sent_side(experiment.receiver, pair.receiver.source if pair else None),
     }
-    execution = experiment.execution.model_copy(update=devices)
+    execution = execution.model_copy(update=devices)
     return experiment.model_copy(update=sides | {"execution": execution})
 
 

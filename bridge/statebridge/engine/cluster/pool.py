@@ -432,7 +432,8 @@ def held_pool(execution: Execution, experiment: Experiment | None = None) -> Ite
         EnvironmentFault: No Ray, no cluster, no room, or a node that lacks something.
         ExperimentError: The address is none.
     """
-    key = (execution.address, execution.workers, execution.device, execution.sender_device)
+    # A control of one model may need fewer GPUs than the pair whose actors it runs on.
+    key = (execution.address, execution.workers, needs_of(execution).gpus > 0)
     with ExitStack() as stack:
         if key not in Pool._held:
             ray = stack.enter_context(connected(execution.address))

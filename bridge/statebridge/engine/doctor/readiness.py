@@ -211,15 +211,17 @@ def _device(experiment: Experiment, found: _Found) -> str:
         check_hardware(side.weights, device, side.model)
     found.devices = {"sender": sender, "receiver": receiver}
     if maps != (None, None):
-        return f"sender on {_laid(maps[0], sender)}, receiver on {_laid(maps[1], receiver)}"
+        gpus = experiment.execution.worker_gpus or torch.cuda.device_count()
+        sides = (_laid(maps[0], sender, gpus), _laid(maps[1], receiver, gpus))
+        return f"sender on {sides[0]}, receiver on {sides[1]}"
     if same_device(sender, receiver):
         return str(receiver)
     return f"sender on {sender}, receiver on {receiver}"
 
 
-def _laid(device_map: str | dict[str, str] | None, device: torch.device) -> str:
+def _laid(device_map: str | dict[str, str] | None, device: torch.device, gpus: int) -> str:
     if isinstance(device_map, str):
-        return f"{device_map} over {torch.cuda.device_count()} GPUs"
+        return f"{device_map} over {gpus} GPUs"
     return str(device) if device_map is None else ", ".join(sorted(set(device_map.values())))
 
 

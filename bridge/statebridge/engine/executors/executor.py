@@ -73,8 +73,8 @@ def held(experiment: Experiment) -> AbstractContextManager[Any]:
     """Hold what an experiment's executor needs for longer than the groups of one run.
 
     An executor whose class has a method `hold(experiment)` is asked before anything is loaded, and
-    may refuse there. Its context manager gives actors that train maps as well
-    (`fitting.spread_fits.Actors`), or None; all others need nothing.
+    may refuse there. Its context manager gives actors that fit maps and make the checks inside the
+    sender as well (`cluster.actor.Actors`), or None; all others need nothing.
     """
     hold = getattr(EXECUTORS.get(experiment.execution.executor), "hold", None)
     return nullcontext() if hold is None else hold(experiment)

@@ -8,18 +8,14 @@ from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-
 from statebridge.channels.workload import Workload
 from statebridge.engine.cluster.connection import describe_cluster, sent_experiment
 from statebridge.engine.cluster.pool import Pool, held_pool
 from statebridge.engine.executors.executor import EXECUTORS, FinishedGroup
 from statebridge.engine.executors.in_process import InProcess
 from statebridge.engine.planning.prepare import on_pair
-from statebridge.errors import PairError
 from statebridge.experiment.experiment import Experiment
-from statebridge.models.pair import Pair
-from statebridge.models.weights import weights_sha256
+from statebridge.models.pair import Pair, check_copy, pair_facts
 from statebridge.runs.plan import Group, Plan, TranslatorKey
 from statebridge.translators import Translator
 
@@ -99,29 +95,3 @@ class GroupTask:
         first, last = (self.plan.rows[group.rows[place]].row_id for place in (0, -1))
         rows = f"row {first}" if len(group.rows) == 1 else f"{len(group.rows)} rows, {first}"
         return f"channel {group.channel}, {rows}{'' if first == last else f' to {last}'}"
-
-
-def pair_facts(pair: Pair) -> dict[str, str]:
-    """Return what two copies of a pair have in common, by name."""
-    facts = {}
-    for side, model in (("sender", pair.sender), ("receiver", pair.receiver)):
-        device = model.device
-        facts[f"{side}'s weights"] = str(weights_sha256(model.module))
-        facts[f"{side}'s device"] = (
-            torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-        )
-    return facts
-
-
-def check_copy(pair: Pair, facts: Mapping[str, str]) -> None:
-    """Refuse a pair that is not a copy of another.
-
-    Raises:
-        PairError: Names the first fact in which they differ.
-    """
-    for name, own in pair_facts(pair).items():
-        if own != facts[name]:
-            raise PairError(
-                f"the {name} here is {own[:40]}, and the driver's {facts[name][:40]}; the rows of "
-                "a run come from one pair on one kind of device"
-            )

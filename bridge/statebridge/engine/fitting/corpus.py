@@ -26,7 +26,12 @@ from statebridge.tasks.declared_rows import generated_rows
 from statebridge.translators.positions import PositionBatch
 
 PASSAGES_TOGETHER = 16
-"""Passages captured in one pass, sorted by length within a window of eight times as many."""
+"""Passages captured in one pass, sorted by length within a window."""
+
+WINDOW = 8 * PASSAGES_TOGETHER
+
+PART_WINDOWS, MOST_PARTS = 8, 16
+"""Least windows of a part of a corpus, and most parts: the sums of each are gathered apart."""
 
 HELD_OUT_SHARE = 0.1
 """Last share of the passages, which no fit sees; quality is measured on it."""
@@ -51,6 +56,17 @@ class CorpusTexts:
     def held_out_start(self) -> int:
         """Index of the first passage that is kept for the quality report."""
         return len(self.passages) - max(1, round(len(self.passages) * HELD_OUT_SHARE))
+
+    @property
+    def parts(self) -> tuple[range, ...]:
+        """Fitting passages in parts: closed forms add the sums of each in this order.
+
+        They depend on the corpus alone, so that a map is the same wherever its sums come from.
+        """
+        windows = -(-self.held_out_start // WINDOW)
+        size = WINDOW * max(PART_WINDOWS, -(-windows // MOST_PARTS))
+        starts = range(0, self.held_out_start, size)
+        return tuple(range(start, min(start + size, self.held_out_start)) for start in starts)
 
     @property
     def trained_on(self) -> TrainingTexts:
@@ -147,17 +163,26 @@ def paired_positions(
     Raises:
         PairError: All positions are asked for, and the two models tokenise a passage differently.
     """
-    for _, batch in positions_by_passage(pair, passages, corpus, progress):
+    everything = range(len(passages))
+    for _, batch in positions_by_passage(pair, passages, everything, corpus, progress):
         yield batch
 
 
 def positions_by_passage(
-    pair: Pair, passages: Sequence[str], corpus: Corpus, progress: Count
+    pair: Pair, passages: Sequence[str], part: range, corpus: Corpus, progress: Count
 ) -> Iterator[tuple[torch.Tensor, PositionBatch]]:
-    """Yield what `paired_positions` does, with the passage of each position, (positions,)."""
-    window, limit, done = PASSAGES_TOGETHER * 8, corpus.max_tokens, 0
-    for start in range(0, len(passages), window):
-        texts = passages[start : start + window]
+    """Yield what `paired_positions` does, with the passage of each position, (positions,).
+
+    Args:
+        pair: Both models.
+        passages: Of the whole corpus.
+        part: Numbers of the passages to read.
+        corpus: As declared.
+        progress: Called with passages done, counted from the first of all, and passages in all.
+    """
+    limit, done = corpus.max_tokens, part.start
+    for start in part[::WINDOW]:
+        texts = passages[start : min(start + WINDOW, part.stop)]
         found = list(passage_ids(pair, texts, corpus, start))
         order = iter(sorted(found, key=lambda each: (min(len(each[1]), limit), each[0])))
         left_out = len(texts) - len(found)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from typing import Any, Protocol
 
 import torch
 
@@ -17,7 +18,7 @@ from statebridge.engine.fitting.corpus import (
 )
 from statebridge.engine.fitting.fit_check import check_fit
 from statebridge.engine.fitting.frozen_rows import prepare_rows
-from statebridge.engine.fitting.key_value_fit import fit_key_values
+from statebridge.engine.fitting.key_value_fit import fit_key_values, key_value_sums
 from statebridge.engine.fitting.message_training import fit_through, train_messages
 from statebridge.engine.fitting.stitched import stitched_cross_entropy
 from statebridge.errors import TranslatorError
@@ -49,7 +50,17 @@ Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much is done, and out of how much."""
 
 
-def fit_translators(
+class Sums(Protocol):
+    """Sums over positions from which a closed form solves for a map."""
+
+    def merge(self, other: Any) -> None:
+        """Take in the sums over positions that follow."""
+
+    def to(self, device: torch.device | str) -> None:
+        """Move the sums."""
+
+
+def fit_translators(  # noqa: PLR0913 - the last five have their defaults
     pair: Pair,
     fit: Fit,
     corpus: CorpusTexts,
@@ -59,6 +70,7 @@ def fit_translators(
     stitched: bool = False,
     experiment: Experiment | None = None,
     evaluated: Sequence[DatasetRow] | None = None,
+    sums: Mapping[int, Sums] | None = None,
 ) -> dict[int, Translator]:
     """Fit one translator per seed and measure it on held-out passages.
 
@@ -71,7 +83,7 @@ def fit_translators(
     Where `fit.causal` is set, each map is then trained on through the receiver; this needs the
     `experiment`, whose prompts it takes, and refuses rows that are `evaluated` (by default all
     rows of the experiment's dataset). Quality is that of the returned map. Each translator
-    carries its card.
+    carries its card. `sums` are those of a closed form, by seed, where they were gathered before.
 
     Raises:
         TranslatorError: The corpus has too few positions, the kind does not fit, or a row to
@@ -87,10 +99,14 @@ def fit_translators(
         if fit.causal is not None and experiment is not None and evaluated is not None:
             on = partial(train_messages, experiment, pair, fit.causal)
             train = partial(on, evaluated=evaluated, progress=progress)
-        return fit_key_values(pair, fit, corpus, seeds, progress, train)
+        key_values: Any = sums or gathered_sums(pair, fit, corpus, seeds, progress)
+        return fit_key_values(pair, fit, corpus, key_values, progress, train)
     start = corpus.held_out_start
-    fit_all = _solved if fit.kind in SOLVED else _trained
-    fitted = fit_all(pair, fit, corpus, seeds, progress)
+    if fit.kind in SOLVED:
+        found = sums or gathered_sums(pair, fit, corpus, seeds, progress)
+        fitted = _solved(fit, found)
+    else:
+        fitted = _trained(pair, fit, corpus, seeds, progress)
     causal: dict[int, CausalRecord] = {}
     trained_on = corpus.trained_on
     if fit.causal is not None and experiment is not None and evaluated is not None:
@@ -190,26 +206,54 @@ def layer_quality(
     return reports
 
 
-def _solved(
+def gathered_sums(
     pair: Pair, fit: Fit, corpus: CorpusTexts, seeds: Sequence[int], progress: Progress
-) -> dict[int, Fitted]:
-    """Solve for every seed's map in one pass over the corpus."""
-    fitting = corpus.passages[: corpus.held_out_start]
+) -> dict[int, Sums]:
+    """Return the sums of a closed form for every seed, in one pass over the corpus."""
+    first, *others = corpus.parts
+    sums = part_sums(pair, fit, corpus, first, seeds, progress)
+    for part in others:
+        merge_sums(sums, part_sums(pair, fit, corpus, part, seeds, progress))
+    return sums
+
+
+def merge_sums(sums: Mapping[int, Sums], following: Mapping[int, Sums]) -> None:
+    """Add the sums of the part that follows, for every seed."""
+    for seed, own in sums.items():
+        own.merge(following[seed])
+
+
+def part_sums(
+    pair: Pair,
+    fit: Fit,
+    corpus: CorpusTexts,
+    part: range,
+    seeds: Sequence[int],
+    progress: Progress = lambda *_: None,
+) -> dict[int, Sums]:
+    """Return the sums of a closed form over a part of the fitting passages, for every seed."""
+    fitting, shown = corpus.passages[: corpus.held_out_start], partial(progress, "capture")
+    if fit.kind == KEY_VALUE_KIND:
+        return dict(key_value_sums(pair, fit, fitting, part, seeds, shown))
     chosen = {
-        seed: torch.tensor([in_fold(seed, passage) for passage in range(len(fitting))])
+        seed: torch.tensor([in_fold(seed, passage) for passage in range(part.stop)])
         for seed in seeds
     }
     device = pair.receiver.device
     sums = {seed: PositionSums(normalize=fit.normalize, device=device) for seed in seeds}
     for passages, (sender, receiver) in positions_by_passage(
-        pair, fitting, fit.fitted_on, partial(progress, "capture")
+        pair, fitting, part, fit.fitted_on, shown
     ):
         for seed in seeds:
             taken = chosen[seed][passages]
             sums[seed].add((sender[taken.to(sender.device)], receiver[taken.to(receiver.device)]))
+    return dict(sums)
+
+
+def _solved(fit: Fit, sums: Mapping[int, Any]) -> dict[int, Fitted]:
     if fit.kind == "ridge":
-        return {seed: solved(sums[seed], solve_ridge, fit.ridge) for seed in seeds}
-    return {seed: solved(sums[seed], solve_procrustes, fit.procrustes) for seed in seeds}
+        return {seed: solved(each, solve_ridge, fit.ridge) for seed, each in sums.items()}
+    return {seed: solved(each, solve_procrustes, fit.procrustes) for seed, each in sums.items()}
 
 
 def _trained(

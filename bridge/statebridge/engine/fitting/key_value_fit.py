@@ -49,15 +49,14 @@ def fit_key_values(
     pair: Pair,
     fit: Fit,
     corpus: CorpusTexts,
-    seeds: Sequence[int],
+    sums: Mapping[int, KeyValueSums],
     progress: Progress,
     train: Train | None = None,
 ) -> dict[int, Translator]:
-    """Solve for each seed's map in one pass over the corpus, and measure it on held-out passages.
-
-    A seed chooses which nine tenths of the fitting passages its map sees.
+    """Solve for each seed's map, and measure it on held-out passages.
 
     Args:
+        sums: By seed.
         train: Trains the maps on, before they are measured.
 
     Raises:
@@ -65,18 +64,11 @@ def fit_key_values(
         TranslatorError: Too few positions.
     """
     settings, start = fit.key_values, corpus.held_out_start
-    shapes = shapes_of(pair, settings)
-    sums = {seed: KeyValueSums(shapes[0], shapes[1], pair.receiver.device) for seed in seeds}
-    fitting = corpus.passages[:start]
-    for number, sent, received in _pairs(pair, fitting, fit, partial(progress, "capture")):
-        for seed in seeds:
-            if in_fold(seed, number):
-                sums[seed].add(sent, received)
     solved: dict[int, KeyValueFit] = {}
     translators: dict[int, Translator] = {}
-    for place, seed in enumerate(seeds):
-        fitted = solved[seed] = sums[seed].solved(settings)
-        progress("solve", place + 1, len(seeds))
+    for seed, gathered in sums.items():
+        fitted = solved[seed] = gathered.solved(settings)
+        progress("solve", len(solved), len(sums))
         translator = empty_map(pair, settings)
         translator.set_weights(dict(fitted.map.state_dict()), where="kv_ridge")
         translators[seed] = translator.eval().requires_grad_(False)
@@ -111,6 +103,28 @@ def fit_key_values(
     return translators
 
 
+def key_value_sums(
+    pair: Pair,
+    fit: Fit,
+    passages: Sequence[str],
+    part: range,
+    seeds: Sequence[int],
+    progress: Callable[[int, int], None],
+) -> dict[int, KeyValueSums]:
+    """Return the sums over a part of the fitting passages; each seed sees nine tenths of them.
+
+    Raises:
+        PairError: The models tokenise a passage differently, or their heads do not fit.
+    """
+    shapes = shapes_of(pair, fit.key_values)
+    sums = {seed: KeyValueSums(shapes[0], shapes[1], pair.receiver.device) for seed in seeds}
+    for number, sent, received in _pairs(pair, passages, part, fit, progress):
+        for seed in seeds:
+            if in_fold(seed, number):
+                sums[seed].add(sent, received)
+    return sums
+
+
 def measured(
     pair: Pair,
     fit: Fit,
@@ -125,7 +139,8 @@ def measured(
     squares = torch.zeros(3, shape[0], 2, dtype=torch.float64)
     total = torch.zeros(shape, dtype=torch.float64)
     count, cosines, compared = 0, torch.zeros(2, shape[0], dtype=torch.float64), 0
-    for _, sent, received in _pairs(pair, passages, fit, partial(progress, "quality")):
+    everything, shown = range(len(passages)), partial(progress, "quality")
+    for _, sent, received in _pairs(pair, passages, everything, fit, shown):
         with torch.no_grad():
             guessed = translator(sent)
         truth = received.double().cpu()
@@ -161,12 +176,17 @@ def measured(
 
 
 def _pairs(
-    pair: Pair, passages: Sequence[str], fit: Fit, progress: Callable[[int, int], None]
+    pair: Pair,
+    passages: Sequence[str],
+    part: range,
+    fit: Fit,
+    progress: Callable[[int, int], None],
 ) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
     """Yield each passage's number, and both models' keys and values, (positions, width) each."""
     limit, sides = fit.fitted_on.max_tokens, (pair.sender, pair.receiver)
-    for start in range(0, len(passages), PASSAGES_TOGETHER):
-        some = passages[start : start + PASSAGES_TOGETHER]
+    for start in part[::PASSAGES_TOGETHER]:
+        stop = min(start + PASSAGES_TOGETHER, part.stop)
+        some = passages[start:stop]
         found = list(passage_ids(pair, some, fit.fitted_on, start))
         prompts: list[TokenIds] = [ids[:limit] for _, ids, _ in found]
         caches = [model.key_values(model.pack(prompts)) for model in sides]
@@ -177,7 +197,7 @@ def _pairs(
         for place, (number, _, _) in enumerate(found):
             count = len(prompts[place])
             yield number, states[0][place, -count:], states[1][place, -count:]
-        progress(min(start + PASSAGES_TOGETHER, len(passages)), len(passages))
+        progress(stop, len(passages))
 
 
 def _origin(model: TracedModel, width: int) -> StateOrigin:

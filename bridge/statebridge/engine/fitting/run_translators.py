@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from statebridge.data import rows_sha256, sha256_file
+from statebridge.engine.cluster.actor import Actors
 from statebridge.engine.fitting.corpus import CorpusTexts, read_corpus
-from statebridge.engine.fitting.corpus_fit import check_fits, fit_translators
-from statebridge.engine.fitting.spread_fits import Actors, FitTask
+from statebridge.engine.fitting.spread_fits import FittedSet, fit_sets
 from statebridge.engine.reuse.lane_key import digest, model_digest
 from statebridge.errors import TranslatorError
 from statebridge.experiment.experiment import DEFAULT_SET, Experiment, Fit
 from statebridge.experiment.translator_settings import (
-    CLOSED_FORM,
     FUSER_KIND,
     KEY_VALUE_KIND,
     MESSAGE_KINDS,
@@ -33,7 +30,7 @@ from statebridge.runs.stores import FitStore
 from statebridge.translators import Translator, load_translator, save_translator
 from statebridge.translators.storage import card_path, recorded_versions
 
-KEY_FORMAT = 2
+KEY_FORMAT = 3
 """To be raised whenever the same inputs give another translator, or another card."""
 
 
@@ -107,14 +104,14 @@ def run_translators(
 
     Origins are keyed by `SEED` where the experiment has one set of translators, by
     `SET/SEED` where it has several. Fits that `fits` has are taken, and new ones are stored in it.
-    `actors`, if there are any, train the maps that are trained.
+    `actors`, if there are any, fit them.
     """
     taking = any(isinstance(declared, Fit) for declared in experiment.translator_sets.values())
     keys = FitKeys(experiment, pair, rows) if fits is not None and taking else None
     earlier = (fits, keys) if fits is not None and keys is not None and keys.complete else None
     used = {experiment.translator_set(c) for c in experiment.resolved_conditions if c.translates}
     files: dict[TranslatorKey, Path] = {}
-    missing: list[_Missing] = []
+    missing: list[FittedSet] = []
     for name, declared in experiment.translator_sets.items():
         if name not in used:
             continue
@@ -126,7 +123,7 @@ def run_translators(
         else:
             own = {seed: declared[seed] for seed in experiment.seeds}
         files.update(((name, seed), path) for seed, path in own.items())
-    for key, translator in _fitted(experiment, pair, rows, missing, progress, actors):
+    for key, translator in fit_sets(missing, pair, experiment, rows, progress, actors):
         save_translator(translator, files[key])
         if earlier is not None:
             (stored,) = (each.keys[key[1]] for each in missing if each.name == key[0])
@@ -200,18 +197,6 @@ def _at(model: str, revision: str | None, layer: str) -> str:
     return f"{model}{f' at revision {revision}' if revision else ''}, {layer}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Missing:
-    """Maps of one set that are to be fitted."""
-
-    name: str
-    fit: Fit
-    corpus: CorpusTexts
-    seeds: tuple[int, ...]
-    keys: Mapping[int, str]
-    """Keys of a store, by seed; empty without one."""
-
-
 def _missing(
     experiment: Experiment,
     name: str,
@@ -219,7 +204,7 @@ def _missing(
     rows: Sequence[DatasetRow],
     files: Mapping[int, Path],
     earlier: tuple[FitStore, FitKeys] | None,
-) -> list[_Missing]:
+) -> list[FittedSet]:
     """Return the set with its seeds that no earlier call and no earlier run has fitted."""
     # The card is written last: without it the process was killed in between.
     seeds = [seed for seed, path in files.items() if not card_path(path).exists()]
@@ -231,41 +216,4 @@ def _missing(
         store, fit_keys = earlier
         keys = {seed: fit_keys.of(fit, corpus, seed) for seed in seeds}
         seeds = [seed for seed in seeds if not store.take(keys[seed], files[seed])]
-    return [_Missing(name, fit, corpus, tuple(seeds), keys)] if seeds else []
-
-
-def _fitted(
-    experiment: Experiment,
-    pair: Pair,
-    rows: Sequence[DatasetRow],
-    missing: Sequence[_Missing],
-    progress: Progress,
-    actors: Actors | None,
-) -> Iterator[tuple[TranslatorKey, Translator]]:
-    """Fit what is missing: here, or on actors what is trained, which takes long for each seed."""
-    elsewhere: list[_Missing] = []
-    for each in missing:
-        if actors is not None and (each.fit.kind not in CLOSED_FORM or each.fit.causal is not None):
-            check_fits(pair, each.fit, each.corpus, each.seeds, experiment, rows)
-            elsewhere.append(each)
-            continue
-        found = fit_translators(
-            pair,
-            each.fit,
-            each.corpus,
-            each.seeds,
-            progress,
-            experiment=experiment,
-            evaluated=rows,
-        )
-        yield from (((each.name, seed), translator) for seed, translator in found.items())
-    if actors is None or not elsewhere:
-        return
-    sets = {each.name: (each.fit, each.corpus) for each in elsewhere}
-    items = [(each.name, seed) for each in elsewhere for seed in each.seeds]
-    progress("train", 0, len(items))
-    task = FitTask(actors.sent(experiment, pair), sets, rows)
-    with closing(actors.work(task, items)) as work:
-        for done, (key, translator) in enumerate(work, start=1):
-            yield key, translator
-            progress("train", done, len(items))
+    return [FittedSet(name, fit, corpus, tuple(seeds), keys)] if seeds else []

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -63,6 +63,7 @@ class SearchedModel(TracedModel):
     """A model that captures all layers of a layer search at once."""
 
     captures: LayerCaptures = field(default_factory=lambda: LayerCaptures((), 0))
+    keeps_captures: ClassVar[bool] = True
 
     def capture(self, batch: TokenBatch, cache: Any = None) -> torch.Tensor:
         """Return the output of the layer in use; see `TracedModel.capture`.

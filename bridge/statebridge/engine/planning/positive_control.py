@@ -32,6 +32,9 @@ def control_experiment(experiment: Experiment) -> Experiment:
         "sender_checks": False,
         # The first rows need not have what is asked for, and the control is judged without.
         "likelihoods": None,
+        # One model, on both sides: where the receiver is.
+        "execution": experiment.execution.model_dump()
+        | {"sender_device": None, "sender_device_map": None},
     }
     # Not a copy: an experiment remembers the conditions that it has resolved.
     return Experiment.model_validate(experiment.model_dump() | changes)

@@ -14,16 +14,22 @@ they are without the answer, and the answer's own states below are not touched.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
 from itertools import chain
+from typing import Any
 
 import torch
 
 from statebridge.channels.workload import Workload
+from statebridge.engine.cluster.actor import Actors
 from statebridge.engine.executors.memory import halving
+from statebridge.engine.sender_checks.means import MeanStates, mean_states
 from statebridge.engine.sender_checks.plan import Check, SenderCheckPlan
 from statebridge.errors import NumericError
+from statebridge.experiment.experiment import Experiment
+from statebridge.models.pair import Pair, check_copy, pair_facts
 from statebridge.models.token_batch import TokenBatch
 from statebridge.results.sender_checks import (
     AnswerMeasure,
@@ -32,25 +38,28 @@ from statebridge.results.sender_checks import (
     SenderChecks,
     SenderRow,
 )
-from statebridge.runs.plan import TokenIds
-
-MEAN_ROWS = 32
-"""Prompts that go through the lower blocks together while the means are taken."""
+from statebridge.runs.plan import Plan, TokenIds
 
 Progress = Callable[[str, int, int], None]
 """Called with `check`, rows done, and rows in all."""
 
 
 def run_sender_checks(
-    plan: SenderCheckPlan, max_lanes: int, progress: Progress = lambda *_: None
+    plan: SenderCheckPlan,
+    max_lanes: int,
+    progress: Progress = lambda *_: None,
+    actors: Actors | None = None,
 ) -> SenderChecks:
     """Carry the checks out.
 
     Two passes through the lower blocks (one for the means, one for the rest), and one
-    through the upper blocks for each row and check.
+    through the upper blocks for each row and check. The means are taken in this process.
 
     Args:
+        plan: Rows, positions and donors.
         max_lanes: Upper passes in one batch, at most.
+        progress: Called as work goes on.
+        actors: Those of a cluster, if there are any: they make the checks, some rows each.
 
     Raises:
         NumericError: A state or a log-probability is not finite.
@@ -59,14 +68,23 @@ def run_sender_checks(
     work, sender = plan.workload, plan.workload.pair.sender
     rows, prompts = work.plan.rows, work.plan.prompts.sender
     order = sorted(range(work.plan.limit), key=lambda row: (len(prompts[row]), row))
-    run = _CheckRun(plan, _means(work, order), max_lanes)
     # A row has a lane for itself and one for each check, or two where it is patched.
     together = max(1, max_lanes // (2 + 2 * len(plan.checks)))
+    parts = [order[start : start + together] for start in range(0, work.plan.limit, together)]
+    progress("check", 0, work.plan.limit)
+    means = mean_states(work, order)
     done: dict[_Question, AnswerMeasure] = {}
-    for start in range(0, work.plan.limit, together):
-        progress("check", start, work.plan.limit)
-        done |= dict(halving(run.measure, order[start : start + together], "row"))
-    progress("check", work.plan.limit, work.plan.limit)
+    rows_done = 0
+    if actors is None:
+        run = _CheckRun(plan, means, max_lanes)
+        measured: Generator[_Measured, None, None] = (run.part(part) for part in parts)
+    else:
+        measured = actors.work(CheckTask.of(plan, means, max_lanes, actors), parts)
+    with closing(measured):
+        for found in measured:
+            done |= dict(found)
+            rows_done += len({question[0] for question, _ in found})
+            progress("check", rows_done, work.plan.limit)
 
     def checked(place: int, check: Check, row: int) -> CheckedRow:
         donor = plan.donor(check, row)
@@ -108,67 +126,61 @@ def run_sender_checks(
     )
 
 
-class MeanStates:
-    """Mean states over prompts, by place.
+@dataclass(frozen=True, slots=True)
+class CheckTask:
+    """The checks of one plan, as they are sent to an actor; an item is the rows of a part.
 
-    The places are: the first token; each distance from the prompt's end that at least half of
-    the prompts reach; and, in one, whatever lies between the two in longer prompts. Prompts
-    end alike (in the question and the template), so that a distance from the end means the
-    same in all of them; the first token's state is often of another size than all others.
-
-    Args:
-        lengths: Tokens of every prompt that will be added.
-        width: Of the states.
+    Attributes:
+        experiment: As an actor reads it.
+        plan: Without groups.
+        checks: All of the `SenderCheckPlan` but its workload, by name.
+        means: On the CPU.
+        max_lanes: Upper passes in one batch, at most.
+        facts: Facts of the driver's pair, of which the actor's must be a copy.
     """
 
-    def __init__(
-        self, lengths: Sequence[int], width: int, device: torch.device | str = "cpu"
-    ) -> None:
-        descending = sorted(lengths, reverse=True)
-        self._reach = descending[(len(descending) + 1) // 2 - 1]
-        places = self._reach + 2
-        self._sums = torch.zeros((places, width), dtype=torch.float64, device=device)
-        self._counts = torch.zeros(places, dtype=torch.float64, device=device)
+    experiment: Experiment
+    plan: Plan
+    checks: Mapping[str, Any]
+    means: MeanStates
+    max_lanes: int
+    facts: Mapping[str, str]
 
-    def add(self, states: torch.Tensor, batch: TokenBatch) -> None:
-        """Take in the states (rows, positions, width) of left-padded prompts."""
-        places = torch.tensor(
-            [place for length in batch.lengths for place in self._places(length)],
-            device=self._sums.device,
+    @classmethod
+    def of(
+        cls, plan: SenderCheckPlan, means: MeanStates, max_lanes: int, actors: Actors
+    ) -> CheckTask:
+        """Return the task of checks that are planned here."""
+        work = plan.workload
+        parts = ("sets", "answers", "donors", "replacements")
+        return cls(
+            actors.sent(work.plan.experiment, work.pair),
+            replace(work.plan, groups=()),
+            {part: getattr(plan, part) for part in parts},
+            means.to("cpu"),
+            max_lanes,
+            pair_facts(work.pair),
         )
-        real = states[batch.mask].to(self._sums.device, torch.float64)
-        self._sums.index_add_(0, places, real)
-        self._counts.index_add_(0, places, torch.ones_like(places, dtype=torch.float64))
 
-    def of_prompt(self, length: int) -> torch.Tensor:
-        """Return the means at the places of a prompt of `length` tokens, (length, width)."""
-        places = torch.tensor(list(self._places(length)), device=self._sums.device)
-        return self._sums[places] / self._counts[places, None]
+    def open(self, pair: Pair) -> Callable[[Sequence[int]], _Measured]:
+        """Return what makes the checks of some rows on an actor's pair.
 
-    def _places(self, length: int) -> Iterable[int]:
-        yield 0
-        for position in range(1, length):
-            from_end = length - position
-            yield from_end if from_end <= self._reach else self._reach + 1
+        Raises:
+            PairError: The pair is not the driver's.
+        """
+        check_copy(pair, self.facts)
+        plan = SenderCheckPlan(Workload(self.plan, pair, {}, {}), **self.checks)
+        return _CheckRun(plan, self.means.to(pair.sender.device), self.max_lanes).part
 
-
-def _means(work: Workload, order: Sequence[int]) -> MeanStates:
-    sender = work.pair.sender
-    prompts = [work.plan.prompts.sender[row] for row in order]
-    means = MeanStates([len(ids) for ids in prompts], sender.width, sender.device)
-
-    def add(some: Sequence[TokenIds]) -> list[None]:
-        batch = sender.pack(some)
-        means.add(sender.capture(batch), batch)
-        return []
-
-    for start in range(0, len(prompts), MEAN_ROWS):
-        halving(add, prompts[start : start + MEAN_ROWS], "row")
-    return means
+    def label(self, item: Any) -> str:
+        """Return the name of some rows for messages."""
+        return f"sender_checks, rows {', '.join(self.plan.rows[row].row_id for row in item)}"
 
 
 _Question = tuple[int, int | None, TokenIds]
 """A row, the place of a check in the plan (None where nothing is replaced), and an answer."""
+
+_Measured = list[tuple[_Question, AnswerMeasure]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +202,11 @@ class _CheckRun:
         self._work, self._sender = plan.workload, plan.workload.pair.sender
         self._prompts = plan.workload.plan.prompts.sender
 
-    def measure(self, rows: Sequence[int]) -> list[tuple[_Question, AnswerMeasure]]:
+    def part(self, rows: Sequence[int]) -> _Measured:
+        """Return what `measure` does, in smaller parts where memory does not suffice."""
+        return halving(self.measure, rows, "row")
+
+    def measure(self, rows: Sequence[int]) -> _Measured:
         """Return the sender's measure of every answer that is asked about the rows."""
         answers: dict[_Lane, list[TokenIds]] = {}
         for row, check, answer in chain.from_iterable(map(self._questions, rows)):
@@ -202,7 +218,7 @@ class _CheckRun:
         place = {ids: i for i, ids in enumerate(dict.fromkeys(sequences))}
         batch = self._sender.pack(list(place))
         lower = self._sender.capture(batch)
-        found: list[tuple[_Question, AnswerMeasure]] = []
+        found: _Measured = []
         for start in range(0, len(lanes), self._max_lanes):
             some = lanes[start : start + self._max_lanes]
             found += self._upper(some, answers, batch, lower, place)
@@ -226,7 +242,7 @@ class _CheckRun:
         batch: TokenBatch,
         lower: torch.Tensor,
         place: Mapping[TokenIds, int],
-    ) -> list[tuple[_Question, AnswerMeasure]]:
+    ) -> _Measured:
         sequences = [place[lane.ids] for lane in lanes]
         states = lower[torch.tensor(sequences, device=lower.device)]
         for states_of_lane, lane in zip(states, lanes, strict=True):

@@ -37,13 +37,32 @@ class CentredSums:
         x, y = x.double(), y.double()
         block_x, block_y = x.mean(dim=0), y.mean(dim=0)
         x, y = x - block_x, y - block_y
-        shift_x, shift_y = block_x - self.mean_x, block_y - self.mean_y
-        total = self.count + len(x)
-        weight = self.count * len(x) / total
-        self.xx.addmm_(x.T, x).addr_(shift_x, shift_x, alpha=weight)
-        self.xy.addmm_(x.T, y).addr_(shift_x, shift_y, alpha=weight)
-        self.mean_x += shift_x * (len(x) / total)
-        self.mean_y += shift_y * (len(x) / total)
+        self.xx.addmm_(x.T, x)
+        self.xy.addmm_(x.T, y)
+        self._shift(len(x), block_x, block_y)
+
+    def merge(self, other: CentredSums) -> None:
+        """Take in the sums over other positions."""
+        if other.count:
+            other.to(self.xx.device)
+            self.xx += other.xx
+            self.xy += other.xy
+            self._shift(other.count, other.mean_x, other.mean_y)
+
+    def to(self, device: torch.device) -> None:
+        """Move the sums."""
+        self.mean_x, self.mean_y = self.mean_x.to(device), self.mean_y.to(device)
+        self.xx, self.xy = self.xx.to(device), self.xy.to(device)
+
+    def _shift(self, count: int, mean_x: torch.Tensor, mean_y: torch.Tensor) -> None:
+        """Take in the means of positions whose products about them are in the sums already."""
+        shift_x, shift_y = mean_x - self.mean_x, mean_y - self.mean_y
+        total = self.count + count
+        weight = self.count * count / total
+        self.xx.addr_(shift_x, shift_x, alpha=weight)
+        self.xy.addr_(shift_x, shift_y, alpha=weight)
+        self.mean_x += shift_x * (count / total)
+        self.mean_y += shift_y * (count / total)
         self.count = total
 
 
@@ -82,18 +101,39 @@ class PositionSums:
                 self._take(*block)
             self._held, self._count = [last], len(last[0])
 
+    def merge(self, other: PositionSums) -> None:
+        """Take in the sums over positions that follow these."""
+        self._take_held()
+        other._take_held()
+        if self._sums is None:
+            self._sums, self._means = other._sums, other._means
+            self.to(self._device)
+        elif other._sums is not None:
+            self._sums.merge(other._sums)
+            self._means.merge(other._means)
+
+    def to(self, device: torch.device | str) -> None:
+        """Move the sums over all that came."""
+        self._take_held()
+        self._device = device
+        if self._sums is not None:
+            self._sums.to(torch.device(device))
+
     def result(self) -> tuple[CentredSums, TargetMeans]:
         """Return the sums and means over all that came; nothing can be added any more.
 
         Raises:
             TranslatorError: No position came.
         """
-        for block in fixed_blocks(self._held):
-            self._take(*block)
-        self._held = []
+        self._take_held()
         if self._sums is None:
             raise TranslatorError(NO_POSITIONS)
         return self._sums, self._means.means()
+
+    def _take_held(self) -> None:
+        for block in fixed_blocks(self._held):
+            self._take(*block)
+        self._held, self._count = [], 0
 
     def _take(self, sender: torch.Tensor, receiver: torch.Tensor) -> None:
         x, y = sender.to(self._device), receiver.to(self._device)

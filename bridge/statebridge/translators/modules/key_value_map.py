@@ -117,6 +117,19 @@ class KeyValueSums:
                     of_receiver[:, :, kind, group].flatten(1),
                 )
 
+    def merge(self, other: KeyValueSums) -> None:
+        """Take in the sums over other positions."""
+        for own, others in zip(self._each(), other._each(), strict=True):
+            own.merge(others)
+
+    def to(self, device: torch.device | str) -> None:
+        """Move the sums."""
+        for each in self._each():
+            each.to(torch.device(device))
+
+    def _each(self) -> list[CentredSums]:
+        return [sums for of_kind in self._sums for sums in of_kind]
+
     def solved(self, settings: KeyValueSettings) -> KeyValueFit:
         """Return the map of least squares with a penalty.
 

@@ -113,7 +113,7 @@ def test_rows_of_two_devices_are_those_of_one(
         ({"device_map": {"lm_head": "gpu"}}, "lm_head: give cuda:N, cpu or disk, not 'gpu'"),
         ({"device_map": "auto", "device": "cpu"}, "says where the receiver is; leave device out"),
         ({"device_map": "auto", "path": "shared"}, "execution.device_map: needs the plain path"),
-        ({"device_map": "auto", "executor": "ray"}, "is for executor in_process alone"),
+        ({"device_map": "auto", "executor": "another"}, "is for executors in_process and ray"),
     ],
 )
 def test_a_map_that_cannot_be_declared_is_one_line(

@@ -7,8 +7,15 @@ from typing import Any
 import pytest
 import torch
 
+from statebridge.engine.fitting import corpus as corpora
 from statebridge.engine.fitting import corpus_fit as fitting
-from statebridge.engine.fitting.corpus import SOLVED_FOLDS, paired_positions, read_corpus
+from statebridge.engine.fitting.corpus import (
+    NO_CORPUS,
+    SOLVED_FOLDS,
+    CorpusTexts,
+    paired_positions,
+    read_corpus,
+)
 from statebridge.engine.fitting.corpus_fit import fit_translators
 from statebridge.experiment.experiment import Fit, Prompts
 from statebridge.experiment.random_streams import row_key
@@ -76,10 +83,40 @@ def test_more_seeds_take_no_more_passes_and_change_no_bit(
 
     monkeypatch.setattr(TracedModel, "capture", counted)
     reported: list[tuple[str, int, int]] = []
-    sums = fitting._solved(pair, fit, corpus, SEEDS, lambda *now: reported.append(now))
+    sums = fitting.gathered_sums(pair, fit, corpus, SEEDS, lambda *now: reported.append(now))
     # By sender and receiver.
     assert sum(captured) == 2 * corpus.held_out_start
     assert reported[-1] == ("capture", corpus.held_out_start, corpus.held_out_start)
-    (alone,) = fitting._solved(pair, fit, corpus, SEEDS[1:2], lambda *_: None).values()
-    for name, weight in weights_of(alone.translator).items():
-        assert torch.equal(weights_of(sums[SEEDS[1]].translator)[name], weight)
+    (alone,) = fitting.gathered_sums(pair, fit, corpus, SEEDS[1:2], lambda *_: None).values()
+    found, expected = (fitting._solved(fit, {1: each})[1] for each in (sums[SEEDS[1]], alone))
+    for name, weight in weights_of(expected.translator).items():
+        assert torch.equal(weights_of(found.translator)[name], weight)
+
+
+def test_a_corpus_has_parts_by_its_length_alone() -> None:
+    def parts(passages: int) -> list[tuple[int, int]]:
+        texts = CorpusTexts(("",) * passages, NO_CORPUS.record)
+        return [(part.start, part.stop) for part in texts.parts]
+
+    assert parts(2) == [(0, 1)]
+    assert parts(2000) == [(0, 1024), (1024, 1800)]
+    assert len(parts(100_000)) == 16
+    assert parts(100_000)[-1][1] == 90_000
+
+
+@pytest.mark.slow
+def test_the_sums_of_parts_are_those_of_the_whole(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit = declared("ridge", "last")
+    corpus = read_corpus(fit.corpus, Prompts())
+    whole = fitting.gathered_sums(pair, fit, corpus, (1,), lambda *_: None)
+    monkeypatch.setattr(corpora, "WINDOW", 16)
+    monkeypatch.setattr(corpora, "PART_WINDOWS", 4)
+    assert len(corpus.parts) == 3
+    merged = fitting.gathered_sums(pair, fit, corpus, (1,), lambda *_: None)
+    found, expected = (fitting._solved(fit, each)[1] for each in (merged, whole))
+    for name, weight in weights_of(expected.translator).items():
+        # As above: batches of other passages.
+        torch.testing.assert_close(weights_of(found.translator)[name], weight, rtol=0, atol=1e-5)
+    torch.testing.assert_close(found.means.raw, expected.means.raw, rtol=0, atol=1e-6)

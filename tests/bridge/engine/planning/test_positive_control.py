@@ -9,9 +9,15 @@ from typing import Any
 
 import pytest
 
-from statebridge.engine.planning.positive_control import control_experiment, taught_experiment
+from statebridge.engine.planning.positive_control import (
+    control_experiment,
+    control_pair,
+    taught_experiment,
+)
 from statebridge.engine.run_experiment import run_experiment
 from statebridge.experiment.experiment import Experiment
+from statebridge.models.loading import load_model
+from statebridge.models.pair import Pair, declared_pair
 from statebridge.records import ResultSet
 from statebridge.report.words.positive_control import positive_control_view, positive_control_views
 from statebridge.results.run_results import read_run
@@ -73,6 +79,14 @@ def test_the_control_has_the_rows_and_no_control_of_its_own(tmp_path: Path) -> N
     assert control.positive_control is None
     assert control.sender == experiment.receiver
     assert {c.name for c in control.resolved_conditions} >= {"question_only", "skyline"}
+
+
+def test_the_control_of_a_pair_on_two_devices_is_on_the_receiver_s(tmp_path: Path) -> None:
+    apart = {"device": "cpu", "sender_device": "cuda:1"}
+    control = control_experiment(declared(tmp_path, execution=apart))
+    receiver = load_model(control.receiver, device="cpu")
+    taken = declared_pair(control, control_pair(Pair(receiver, receiver)))
+    assert (str(taken.sender.device), str(taken.receiver.device)) == ("cpu", "cpu")
     with pytest.raises(ValueError, match="declares no positive control"):
         control_experiment(control)
 
