@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -148,8 +148,9 @@ def random_workload(
     conditions: str,
     new_tokens: int,
     seeds: Sequence[int] = SEEDS,
+    translators: Mapping[tuple[str, int], Translator] | None = None,
 ) -> Workload:
-    """An experiment over the rows, made ready."""
+    """An experiment over the rows, made ready; with affine translators unless others are given."""
     experiment = parse_experiment(
         f"""
 name: bench
@@ -162,7 +163,7 @@ seeds: {list(seeds)}
 decoding: {{max_new_tokens: {new_tokens}, max_prompt_tokens: {LONGEST}}}
 """
     )
-    return prepare(experiment, pair, rows, random_translators(pair))
+    return prepare(experiment, pair, rows, translators or random_translators(pair))
 
 
 def run_groups(workload: Workload, max_lanes: int) -> int:

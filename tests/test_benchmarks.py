@@ -30,7 +30,6 @@ from benchmarks.ray_scaling import draws, simulate
 
 from statebridge.engine.executors.shared_path import SharedPath
 from statebridge.engine.planning.groups import grouped
-from statebridge.models.pair import Pair
 from statebridge.models.token_batch import TokenBatch
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -267,29 +266,24 @@ def test_a_channel_is_timed_beside_a_loop_and_the_products(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     few = ["--rows", "2", "--prompt", "9", "--new-tokens", "2", "--rounds", "1"]
-    channels.main(["--channel", "soft tokens", *few])
-    (line,) = capsys.readouterr().out.splitlines()[2:]
-    loop, ours, products, *_ = (float(part) for part in line.split("|")[2:-1])
-    assert min(loop, ours, products) > 0
+    channels.main(["--channel", "soft tokens", "--channel", "fused", *few])
+    lines = capsys.readouterr().out.splitlines()[2:]
+    assert [line.split("|")[1].strip() for line in lines] == ["soft tokens", "fused"]
+    for line in lines:
+        loop, ours, products, *_ = (float(part) for part in line.split("|")[2:-1])
+        assert min(loop, ours, products) > 0
 
 
 @pytest.mark.slow
 def test_the_loops_answer_as_the_engine_does() -> None:
     """One that skips its channel would be no peer."""
     model = channels.model_of("demo")
-    pair = Pair(model, model)
-    rows = random_rows([12, 12])
-    new = 6
-    for channel, condition in channels.CONDITIONS.items():
-        work = random_workload(pair, rows, f"[{condition}]", new, (42,))
-        prompts = work.plan.prompts
+    rows, new, alone = random_rows([12, 12]), 6, channels.loops(model)
+    for channel in channels.CONDITIONS:
+        work, both = channels.ready(model, channel, rows, new)
         work = replace(work, plan=grouped(work.plan, 64))
         path = SharedPath(work)
         lanes = {row: lane for group in work.plan.groups for _, row, lane in path.run(group)}
-        loop = channels.loops(model)[channel]
         with torch.no_grad():
-            alone = [
-                loop(sent, asked, new)
-                for sent, asked in zip(prompts.sender, prompts.read("question_only"), strict=True)
-            ]
-        assert alone == [lanes[row].token_ids for row in range(len(rows))], channel
+            found = [alone[channel](sent, asked, new) for sent, asked in both]
+        assert found == [lanes[row].token_ids for row in range(len(rows))], channel

@@ -47,6 +47,67 @@ def chained(
     return cache_of_vectors(model, text_of_turns(model, turns, steps, matrix, rows)[None])
 
 
+@torch.no_grad()
+def in_turn(turns: Sequence[tuple[Any, Sequence[int]]]) -> Entries:
+    """Return keys and values that models of one shape make in turn, each behind all before it."""
+    made = DynamicCache()
+    for model, ids in turns:
+        made = model(
+            input_ids=torch.tensor([list(ids)]), past_key_values=made, use_cache=True
+        ).past_key_values
+    return [(layer.keys, layer.values) for layer in made.layers]
+
+
+@torch.no_grad()
+def soft_chain(
+    models: Sequence[Any],
+    turns: Sequence[tuple[int, Sequence[int]]],
+    inputs: Sequence[Tensor],
+    *,
+    by: str,
+    temperature: float = 1.0,
+    steps: int = 0,
+    end: int,
+) -> list[Tensor]:
+    """Return the vectors that models of one vocabulary make in turn, (n, width) for each reader.
+
+    Each reads what was made before as its own vectors, then its prompt, everything anew.
+
+    Args:
+        turns: The model that has each turn, and its prompt.
+        inputs: What each model reads for each token.
+    """
+    sent = [rows[:0] for rows in inputs]
+    for place, ids in turns:
+        model, own = models[place], inputs[place]
+        norms = [float(rows.double().norm(dim=1).mean()) for rows in inputs]
+        read = torch.cat((sent[place], own[list(ids)]))
+        made: list[list[Tensor]] = [[] for _ in inputs]
+        logits = model(inputs_embeds=read[None]).logits[0].double()
+        if by == "vocab":
+            for chances in (logits[-len(ids) :, : len(own)] / temperature).softmax(-1):
+                for vectors, rows, norm in zip(made, inputs, norms, strict=True):
+                    vector = chances @ rows.double()
+                    vectors.append((vector * norm / vector.norm()).float())
+        for _ in range(steps):
+            last = model(inputs_embeds=read[None]).logits[0, -1].double()
+            chances = (last / temperature).softmax(-1).to(own.dtype)
+            if by == "text":
+                chances = torch.nn.functional.one_hot(last.argmax(), len(own)).to(own.dtype)
+            mixed = chances @ own
+            nearest = torch.nn.functional.cosine_similarity(own, mixed[None], dim=1).argmax()
+            if int(nearest) == end:
+                break
+            for vectors, rows in zip(made, inputs, strict=True):
+                vectors.append(chances @ rows)
+            read = torch.cat((read, mixed[None]))
+        sent = [
+            torch.cat((before, *(vector[None] for vector in vectors)))
+            for before, vectors in zip(sent, made, strict=True)
+        ]
+    return sent
+
+
 def side_by_side(messages: Sequence[Entries]) -> Entries:
     """Return entries one behind the other, at the positions that they have."""
     return [

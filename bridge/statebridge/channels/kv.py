@@ -35,6 +35,8 @@ from statebridge.models.messages.input_vectors import (
 )
 from statebridge.models.messages.key_values import KeyValues, cache_heads
 from statebridge.models.messages.rotary import check_rotary, moved
+from statebridge.models.traced_model import TracedModel
+from statebridge.records import Side
 from statebridge.runs.plan import TokenIds, Turns
 
 
@@ -46,9 +48,10 @@ class KeyValueChannel:
         """Refuse models whose caches do not fit, and messages that the receiver cannot see."""
         check_appending(workload, cells, "kv", "kv")
         _check_pair(workload, cells)
-        if any(cell.condition.reposition == "rotate" for cell in cells):
-            check_rotary(workload.pair.sender.module)
         for cell in cells:
+            if cell.condition.reposition == "rotate":
+                for model in _readers(workload, cell):
+                    check_rotary(model.module)
             _check_layers(workload, cell)
             check_lengths(workload, cell, partial(_positions, workload, cell))
 
@@ -88,12 +91,21 @@ def _positions(work: Workload, cell: Cell, row: int) -> int:
     """Return the positions of a row's message; refuses latent steps that the sender cannot make."""
     rollout, senders = cell.condition.rollout, cell.condition.senders
     steps, chained = rollout.steps if rollout else 0, senders and senders.topology == "chain"
-    whole = 0
-    for prompt in map(len, work.plan.turns(cell, row)):
+    whole, turns = 0, work.plan.turns(cell, row)
+    for prompt, side in zip(map(len, turns), _sides(cell), strict=True):
         if rollout is not None or chained:
-            check_steps(work, cell, row, prompt, steps, whole if chained else 0)
+            check_steps(work, cell, row, prompt, steps, whole if chained else 0, side)
         whole += steps + (prompt if rollout is None or rollout.keep == "both" else 0)
     return whole
+
+
+def _sides(cell: Cell) -> tuple[Side, ...]:
+    """Return the model that has each turn."""
+    return ("sender",) if cell.condition.senders is None else cell.condition.senders.sides
+
+
+def _readers(work: Workload, cell: Cell) -> list[TracedModel]:
+    return [work.model(side) for side in sorted({*_sides(cell)})]
 
 
 def _latent_steps(cell: Cell) -> tuple[int, LatentMap | None, int | None]:
@@ -116,18 +128,23 @@ def _sent(work: Workload, cell: Cell, prompts: Sequence[TokenIds]) -> KeyValues:
 
 
 def _read(
-    work: Workload, cell: Cell, prompts: Sequence[TokenIds], before: KeyValues | None = None
+    work: Workload,
+    cell: Cell,
+    prompts: Sequence[TokenIds],
+    before: KeyValues | None = None,
+    side: Side = "sender",
 ) -> KeyValues:
-    """Return the sender's keys and values after prompts, latent steps included.
+    """Return a sender's keys and values after prompts, latent steps included.
 
     Args:
         before: What it reads in front of them; not returned.
+        side: The model that it is.
     """
-    sender, (steps, by, seed) = work.pair.sender, _latent_steps(cell)
+    sender, (steps, by, seed) = work.model(side), _latent_steps(cell)
     batch = sender.pack(prompts)
     if by is None:
         return read_behind(sender, batch, before)
-    key: Any = ("latent step", by, seed)
+    key: Any = ("latent step", by, seed, side)
     if key not in work.found:
         work.found[key] = latent_step(sender, by, seed)
     return roll_out(sender, batch, steps, work.found[key], before)
@@ -140,24 +157,27 @@ def _of_senders(work: Workload, cell: Cell, turns: Sequence[Turns]) -> KeyValues
     """
     senders, rollout = cell.condition.senders, cell.condition.rollout
     chained = senders is not None and senders.topology == "chain"
+    receiver = work.pair.receiver
     made: list[KeyValues] = []
     behind = [0] * len(turns)  # positions of the messages before
     crossed = [0] * len(turns)
-    for prompts in zip(*turns, strict=True):
-        before = KeyValues.joined(made) if chained and any(behind) else None
-        read = _read(work, cell, prompts, before)
+    for side, prompts in zip(_sides(cell), zip(*turns, strict=True), strict=True):
+        model, before = work.model(side), None
+        if chained and any(behind):
+            before = KeyValues.joined(made).to(model.device)
+        read = _read(work, cell, prompts, before, side)
         starts = behind if chained else [0] * len(turns)
         if rollout is not None and rollout.keep == "latents":
             read = read.last(rollout.steps)
             starts = [start + len(ids) for start, ids in zip(starts, prompts, strict=True)]
         if cell.condition.reposition == "rotate" and max(read.lengths) > 0:
-            read = moved(work.pair.sender.module, read, starts, behind)
-        made.append(read)
+            read = moved(model.module, read, starts, behind)
+        made.append(read.to(receiver.device))
         behind = [sum(lengths) for lengths in zip(behind, read.lengths, strict=True)]
         if chained:
             sent = KeyValues.joined(made).sent_bytes
             crossed = [sum(sizes) for sizes in zip(crossed, sent, strict=True)]
-    found = KeyValues.joined(made).to(work.pair.receiver.device)
+    found = KeyValues.joined(made)
     return replace(found, payload=tuple(crossed)) if chained else found
 
 
@@ -190,7 +210,7 @@ def _layers(work: Workload, cell: Cell) -> frozenset[int]:
 
             def sent(row: int) -> KeyValues:
                 if senders is not None:
-                    parts = work.plan.prompts.dealt[senders.count, None][row]
+                    parts = work.plan.prompts.dealt[senders.parts, None][row]
                     return _of_senders(work, cell, [parts])
                 return _kept(work, cell, _sent(work, cell, [work.plan.prompts.sender[row]]))
 

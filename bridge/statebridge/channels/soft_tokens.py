@@ -9,7 +9,9 @@ receiver. The receiver's own tokens take the positions behind.
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -22,7 +24,7 @@ from statebridge.channels.messages.sending import (
     check_lengths,
     check_steps,
 )
-from statebridge.channels.messages.state_deltas import check_deltas, sent_text
+from statebridge.channels.messages.state_deltas import check_deltas, sent_text, text_vectors
 from statebridge.channels.workload import Workload
 from statebridge.errors import PairError, TranslatorError
 from statebridge.experiment.cells import Cell
@@ -37,10 +39,12 @@ from statebridge.models.messages.input_vectors import (
     read_vectors,
     rescaled,
     write_mixtures,
+    write_tokens,
 )
 from statebridge.models.messages.key_values import KeyValues
 from statebridge.models.messages.shared_tokens import shared_tokens
 from statebridge.models.pair import Pair
+from statebridge.records import Side
 from statebridge.runs.plan import TokenIds, Turns
 from statebridge.translators import Translator
 from statebridge.translators.modules.maps import l2_normalise
@@ -55,15 +59,18 @@ class SoftTokenChannel:
         check_appending(workload, cells, "soft_tokens", "embedding")
         for cell in cells:
             declared = _declared(cell)
+            sides = _sides(cell)
             if declared.by != "resampler":
-                check_attention(workload.pair.sender, f"soft_tokens by {declared.by}")
+                for side in sorted({*sides}):
+                    check_attention(workload.model(side), f"soft_tokens by {declared.by}")
             if declared.by == "resampler":
                 _check_resampler(workload, cell)
             elif declared.by in ("cipher", "text"):
                 _check_vocabulary(workload, declared)
                 check_deltas(workload, cell)
             else:
-                shared_tokens(workload.pair.sender, workload.pair.receiver)
+                for side in sorted({"sender", *sides}):
+                    _mixture_tokens(workload, side, "receiver")
             check_lengths(workload, cell, partial(_most, workload, cell))
 
     def carry(
@@ -79,20 +86,17 @@ class SoftTokenChannel:
             translates = cell.condition.translates
             key = work.plan.translator_key(cell) if translates else None
             drawn = cell.seed if cell.condition.deltas is not None else None
-            return _declared(cell), cell.condition.source_positions, key, drawn, filling(cell)
+            read = cell.condition.source_positions, cell.condition.senders
+            return _declared(cell), read, key, drawn, filling(cell)
 
         def read(cell: Cell, turns: Sequence[Turns]) -> Vectors:
-            if _declared(cell).by == "text" and cell.condition.senders is None:
-                return sent_text(work, cell, turns)
-            # Each of several senders reads its part alone.
-            made = [_vectors(work, cell, each) for each in zip(*turns, strict=True)]
-            return filled_vectors(cell, Vectors.joined(made), turns)
+            return filled_vectors(cell, _vectors(work, cell, turns), turns)
 
         return carry_messages(operations, cells, rows, alike, read, message)
 
     def message(self, work: Workload, cell: Cell, rows: Sequence[int]) -> KeyValues:
         """Return the rows' messages; gradients reach their map where it has any."""
-        made = _vectors(work, cell, [work.plan.sent(cell, row) for row in rows])
+        made = _vectors(work, cell, [work.plan.turns(cell, row) for row in rows])
         return read_vectors(work.pair.receiver, made)
 
 
@@ -113,16 +117,25 @@ def _declared(cell: Cell) -> SoftTokens:
 
 
 def _most(work: Workload, cell: Cell, row: int) -> int:
-    declared, turns = _declared(cell), work.plan.turns(cell, row)
+    declared, senders = _declared(cell), cell.condition.senders
     if declared.by == "resampler":
         return int(work.translators[work.plan.translator_key(cell)].options["vectors"])
-    if declared.by in ("cipher", "text"):
-        for prompt in turns:
-            check_steps(work, cell, row, len(prompt), declared.most)
-        if cell.condition.senders is None:
-            return declared.most
-        return declared.most * len(turns)
-    return len(turns) if cell.condition.source_positions == "last" else sum(map(len, turns))
+    written = declared.most if declared.by in ("cipher", "text") else 0
+    last, chained = (
+        cell.condition.source_positions == "last",
+        senders and senders.topology == "chain",
+    )
+    whole = 0
+    for side, prompt in zip(_sides(cell), work.plan.turns(cell, row), strict=False):
+        if written or chained:
+            check_steps(work, cell, row, len(prompt), written, whole if chained else 0, side)
+        whole += written or (1 if last else len(prompt))
+    return whole
+
+
+def _sides(cell: Cell) -> tuple[Side, ...]:
+    """Return the model that has each turn."""
+    return ("sender",) if cell.condition.senders is None else cell.condition.senders.sides
 
 
 def _check_resampler(work: Workload, cell: Cell) -> None:
@@ -155,35 +168,102 @@ def _check_vocabulary(work: Workload, declared: SoftTokens) -> None:
         )
 
 
-def _vectors(work: Workload, cell: Cell, prompts: Sequence[TokenIds]) -> Vectors:
-    """Return the sender's message of vectors after each prompt, on the receiver's device."""
-    sender, receiver, declared = work.pair.sender, work.pair.receiver, _declared(cell)
-    batch = sender.pack(prompts)
+def _vectors(work: Workload, cell: Cell, turns: Sequence[Turns]) -> Vectors:
+    """Return the messages of vectors of all turns, joined, on the receiver's device.
+
+    In a chain each sender reads what was sent before, made for it as for the receiver; that crosses
+    once more for each reader.
+    """
+    senders, receiver = cell.condition.senders, work.pair.receiver
+    if senders is None:
+        if _declared(cell).by == "text":
+            return sent_text(work, cell, turns)
+        return _made(work, cell, "sender", ("receiver",), [prompt for (prompt,) in turns])[0]
+    chained = senders.topology == "chain"
+    made: list[dict[Side, Vectors]] = []
+    crossed = [0] * len(turns)
+    for place, prompts in enumerate(zip(*turns, strict=True)):
+        side, before = senders.sides[place], None
+        if chained and made:
+            sent = Vectors.joined([each[side] for each in made])
+            before = read_vectors(work.model(side), sent) if max(sent.lengths) else None
+            each_sent = sent.sent_bytes(work.model(side).dtype)
+            crossed = list(map(sum, zip(crossed, each_sent, strict=True)))
+        later = senders.sides[place + 1 :] if chained else ()
+        readers = tuple(dict.fromkeys(("receiver", *later)))
+        vectors = _made(work, cell, side, readers, prompts, before)
+        made.append(dict(zip(readers, vectors, strict=True)))
+    found = Vectors.joined([each["receiver"] for each in made]).to(receiver.device)
+    own = found.sent_bytes(receiver.dtype)
+    return replace(found, payload=tuple(map(sum, zip(crossed, own, strict=True))))
+
+
+def _made(
+    work: Workload,
+    cell: Cell,
+    writer: Side,
+    readers: Sequence[Side],
+    prompts: Sequence[TokenIds],
+    before: KeyValues | None = None,
+) -> list[Vectors]:
+    """Return what a model makes of prompts, for each reader as it reads vectors.
+
+    Args:
+        before: Messages in front of the prompts.
+    """
+    model, declared = work.model(writer), _declared(cell)
+    batch, of = model.pack(prompts), [work.model(reader) for reader in readers]
     if declared.by == "resampler":
-        translator = work.translators[work.plan.translator_key(cell)]
-        sent = sender.capture(batch).to(receiver.device, translator.dtype)
+        (receiver,), translator = of, work.translators[work.plan.translator_key(cell)]
+        sent = model.capture(batch).to(receiver.device, translator.dtype)
         sent = l2_normalise(sent) if translator.normalize_input else sent
         vectors: torch.Tensor = translator.map(sent, batch.mask.to(receiver.device))
         norm = mean_norm(input_vectors(receiver))
-        return Vectors(rescaled(vectors, norm), (vectors.shape[1],) * len(prompts))
+        return [Vectors(rescaled(vectors, norm), (vectors.shape[1],) * len(prompts))]
     if declared.by == "text":
-        return sent_text(work, cell, [(prompt,) for prompt in prompts])
+        texts = write_tokens(model, batch, declared.most, before)
+        return [text_vectors(reader, texts) for reader in of]
     if declared.by == "cipher":
-        of = sender if declared.embedding == "sender" else receiver
-        table = input_vectors(of).float().to(sender.device)
-        made = write_mixtures(sender, batch, declared.most, declared.temperature, table)
-        return made.to(receiver.device)
-    if "shared tokens" not in work.found:
-        work.found["shared tokens"] = shared_tokens(sender, receiver)
-    own, theirs = work.found["shared tokens"]
-    states = VectorReader(sender, batch.mask).read(input_ids=batch.ids)
+        given = [
+            work.pair.sender if (side, declared.embedding) == ("receiver", "sender") else reader
+            for side, reader in zip(readers, of, strict=True)
+        ]
+        tables = [
+            None if each.module is model.module else input_vectors(each).float().to(model.device)
+            for each in given
+        ]
+        made = write_mixtures(model, batch, declared.most, declared.temperature, tables, before)
+        return [each.to(reader.device) for each, reader in zip(made, of, strict=True)]
+    states = VectorReader(model, batch.mask, before).read(input_ids=batch.ids)
     lengths = batch.lengths
     if cell.condition.source_positions == "last":
         states, lengths = states[:, -1:], (1,) * len(lengths)
-    inputs = input_vectors(receiver)
-    norm, table = mean_norm(inputs), inputs[theirs].float()
-    rows = []
+    mixtures = []
+    for side, reader in zip(readers, of, strict=True):
+        tokens, theirs = _mixture_tokens(work, writer, side)
+        inputs = input_vectors(reader)
+        norm = mean_norm(inputs)
+        of_writer: slice | list[int] = slice(len(tokens))
+        if not tokens == theirs == list(range(len(tokens))):
+            of_writer, inputs = tokens, inputs[theirs]
+        mixtures.append((of_writer, inputs[: len(tokens)].float(), norm))
+    rows: list[list[torch.Tensor]] = [[] for _ in readers]
     for of_row in states:  # one row's logits at a time: a vocabulary is wide
-        logits = next_token_logits(sender, of_row).float()[:, own] / declared.temperature
-        rows.append(rescaled(logits.softmax(dim=-1).to(receiver.device) @ table, norm))
-    return Vectors(torch.stack(rows), tuple(lengths))
+        logits = next_token_logits(model, of_row).float() / declared.temperature
+        for (of_writer, table, norm), found in zip(mixtures, rows, strict=True):
+            weights = logits[:, of_writer].softmax(dim=-1).to(table.device)
+            found.append(rescaled(weights @ table, norm))
+    return [Vectors(torch.stack(found), tuple(lengths)) for found in rows]
+
+
+def _mixture_tokens(work: Workload, writer: Side, reader: Side) -> tuple[list[int], list[int]]:
+    """Return the ids of the tokens that two models have, as the writer and as the reader has them.
+
+    Raises:
+        PairError: They have none in common.
+    """
+    key: Any = ("shared tokens", writer, reader)
+    if key not in work.found:
+        work.found[key] = shared_tokens(work.model(writer), work.model(reader))
+    found: tuple[list[int], list[int]] = work.found[key]
+    return found

@@ -9,6 +9,7 @@ cost one pass over the prompt and T - 1 steps of one position.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -179,7 +180,15 @@ class Ledger:
         own = partial(self.sender, prompt, last, before) + sum(steps) + maps
         return MethodCost(own, none_whole + more)
 
-    def soft_tokens(self, lengths: Lengths, positions: int, *, written: bool) -> MethodCost:
+    def soft_tokens(
+        self,
+        lengths: Lengths,
+        positions: int,
+        *,
+        written: bool,
+        before: int = 0,
+        readers: Sequence[ModelShape] | None = None,
+    ) -> MethodCost:
         """Mixtures of input vectors, which the receiver reads in front of its prompt.
 
         Each is one product of probabilities with the receiver's table. The tokens that two
@@ -189,16 +198,20 @@ class Ledger:
             positions: Vectors that are sent.
             written: Whether the sender writes them one after the other (it then also mixes its own
                 vectors and looks for the nearest), and not at the positions of its prompt.
+            before: Vectors of other senders, which the sender reads in front of its prompt.
+            readers: Models for which they are mixed; None for the receiver alone.
         """
         partial = published_partial if self.accounting == "published" else exact_partial
         shape, prompt = self.sender, lengths.sender_prompt
-        shared = min(shape.vocabulary, self.receiver.vocabulary)
-        mixing = 2 * positions * shared * self.receiver.width
+        mixing = sum(
+            2 * positions * min(shape.vocabulary, reader.vocabulary) * reader.width
+            for reader in readers or (self.receiver,)
+        )
         if written:
-            own = self._generate(shape, prompt, positions)
+            own = self._generate(shape, before + prompt, positions)
             own += 4 * positions * shape.vocabulary * shape.width
         else:
-            own = partial(shape, prompt, shape.layers - 1)
+            own = partial(shape, before + prompt, shape.layers - 1)
             own += 2 * positions * shape.vocabulary * shape.width
         read = self._generate(self.receiver, positions + lengths.receiver_prompt, lengths.answer)
         return MethodCost(own, read, mixing)

@@ -26,6 +26,14 @@ class ModelShape:
     tied: bool
     """Whether embedding and unembedding share weights; no forward pass is cheaper for it."""
 
+    @property
+    def weights(self) -> int:
+        """Numbers in the matrices of all blocks and of the embeddings."""
+        attention = 2 * self.width * self.head_dim * (self.heads + self.kv_heads)
+        mlp = (3 if self.gated else 2) * self.width * self.mlp_width
+        tables = (1 if self.tied else 2) * self.vocabulary * self.width
+        return self.layers * (attention + mlp) + tables
+
     def __post_init__(self) -> None:
         """Refuse sizes below 1 and heads that cannot be grouped."""
         for name in ("layers", "width", "heads", "kv_heads", "head_dim", "mlp_width", "vocabulary"):

@@ -128,7 +128,9 @@ def _prompts(workload: Workload) -> dict[str, str]:
     known.update((str(name), ids) for name, ids in prompts.private.items())
     if prompts.sender is not prompts.receiver:
         known["sender"] = prompts.sender
-    known.update((f"{count} senders", prompts.dealt[count, None]) for count, _ in prompts.dealt)
+    for models, _ in prompts.dealt:
+        both = " of both models" if "receiver" in models else ""
+        known[f"{len(models)} senders{both}"] = prompts.dealt[models, None]
     return {name: digest(ids) for name, ids in known.items()}
 
 

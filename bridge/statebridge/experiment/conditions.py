@@ -252,9 +252,10 @@ class Condition(BaseModel):
             return
         if self.operator != "append" or not self.raw:
             raise ValueError(
-                "senders goes with operator: append and source sender or shuffled_sender"
+                "senders goes with operator: append and source sender or shuffled_sender: a map or "
+                "fuser is made for one sender's message, and states of two would meet at one place"
             )
-        self.senders.check_message(self.site, self.layers, self.deltas)
+        self.senders.check_message(self.layers, self.deltas)
 
     def _check_filling(self) -> None:
         """Refuse noise and zeros where no message of the row's own can be filled with them."""

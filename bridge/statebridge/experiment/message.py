@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from statebridge.experiment.declared import NO_BOOLEAN
 
@@ -80,8 +80,21 @@ class Fusing(BaseModel):
         return self.sharer == "sender" and self.gates != "shut"
 
 
+Reader = Literal["sender", "receiver"]
+"""The model of the pair that has a turn as one of several senders."""
+
+
+def _of_the_pair(models: object) -> object:
+    if models not in ("sender", "pair"):
+        raise ValueError(
+            "give sender, or pair for both models in turn; a run holds two models, so a third one "
+            "cannot be a sender"
+        )
+    return models
+
+
 class Senders(BaseModel):
-    """Several senders in front of one receiver, all of them the pair's sender.
+    """Several senders in front of one receiver: the pair's sender, or both of its models in turn.
 
     The sentences of a row's context are dealt out among them in order, as evenly as may be (its
     words where it has fewer sentences). All know the question. What they send is appended in order.
@@ -95,6 +108,20 @@ class Senders(BaseModel):
     each sender reads its part behind the messages of those before it (both arXiv 2511.20639)."""
     rounds: Annotated[int, Field(ge=1, le=8), NO_BOOLEAN] = 1
     """For `chain`: how often each sender has its turn. Above 1 a chain is a debate."""
+    models: Annotated[Literal["sender", "pair"], BeforeValidator(_of_the_pair)] = "sender"
+    """`sender`: all are the pair's sender; `pair`: the pair's sender and the receiver's model, each
+    in its turn with a part of its own."""
+
+    @property
+    def sides(self) -> tuple[Reader, ...]:
+        """The model that has each turn, in order."""
+        return self.parts * self.rounds
+
+    @property
+    def parts(self) -> tuple[Reader, ...]:
+        """The model that reads each part of the context."""
+        both: tuple[Reader, ...] = ("sender", "receiver" if self.models == "pair" else "sender")
+        return tuple(both[place % 2] for place in range(self.count))
 
     @model_validator(mode="after")
     def _of_one_kind(self) -> Senders:
@@ -104,7 +131,7 @@ class Senders(BaseModel):
             )
         return self
 
-    def check_message(self, site: str | None, layers: Layers | None, deltas: Deltas | None) -> None:
+    def check_message(self, layers: Layers | None, deltas: Deltas | None) -> None:
         """Refuse what several senders cannot send.
 
         Raises:
@@ -112,11 +139,6 @@ class Senders(BaseModel):
         """
         if deltas is not None:
             raise ValueError("senders goes without deltas; leave one of the two out")
-        if self.topology == "chain" and site != "kv":
-            raise ValueError(
-                "senders in a chain go with site: kv: a sender reads keys and values as they are, "
-                "and vectors are made for the receiver; use topology: hierarchy"
-            )
         if self.topology == "chain" and layers not in (None, "all"):
             raise ValueError(
                 "senders in a chain read all layers of each other; leave layers out, or use "

@@ -101,13 +101,12 @@ def _fused_words(whose: str, fuse: Fusing) -> str:
 
 
 def _senders_words(senders: Senders) -> str:
+    of = ", the sender and the receiver's model in turn," if senders.models == "pair" else ""
+    each = f"{senders.count} senders{of} that read a part of the context each"
     if senders.topology == "hierarchy":
-        return f"{senders.count} senders that read a part of the context each"
+        return each
     rounds = f" in {senders.rounds} rounds" if senders.rounds > 1 else ""
-    return (
-        f"{senders.count} senders that read a part of the context each, behind what was sent "
-        f"before{rounds}"
-    )
+    return f"{each}, behind what was sent before{rounds}"
 
 
 def _delta_words(condition: Condition, deltas: Deltas) -> str:

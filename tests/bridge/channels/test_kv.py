@@ -48,6 +48,33 @@ def test_all_layers_equal_a_plain_forward_over_both(family: str) -> None:
     torch.testing.assert_close(found, plain, rtol=1e-4, atol=2e-5)
 
 
+@pytest.mark.parametrize("family", ["neox", "gemma3"])
+def test_entries_equal_raw_states_entering_every_block(family: str) -> None:
+    """The other way to write a whole message: at the positions of as many placeholders."""
+    module = FAMILIES[family](3)
+    with torch.no_grad():
+        states = module(torch.tensor([SENT]), output_hidden_states=True).hidden_states
+    model = traced(module)
+    message = model.key_values(model.pack([SENT]))
+
+    def put(place: int) -> Any:
+        def hook(_: Any, args: Any, kwargs: Any) -> Any:
+            name = "hidden_states"
+            own = args[0] if args else kwargs[name]
+            own = torch.cat((states[place], own[:, len(SENT) :]), dim=1)
+            return ((own, *args[1:]), kwargs) if args else (args, kwargs | {name: own})
+
+        return hook
+
+    for place, path in enumerate(model.block_paths):
+        block = module.get_submodule(path)
+        block.register_forward_pre_hook(put(place), with_kwargs=True)
+    with torch.no_grad():
+        placeholders = module(torch.tensor([[3] * len(SENT) + READ])).logits[:, len(SENT) :]
+    found = _logits(traced(FAMILIES[family](3)), [READ], message)
+    torch.testing.assert_close(found, placeholders, rtol=1e-4, atol=2e-5)
+
+
 def test_a_message_of_no_keys_changes_nothing() -> None:
     model = traced(FAMILIES["llama"](3))
     whole = model.key_values(model.pack([SENT]))

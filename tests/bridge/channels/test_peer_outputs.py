@@ -4,7 +4,8 @@ KVComm (arXiv 2510.03346): `middle_mask_fixed` is their code with the mask that 
 blocks causal, as ours are. LatentMAS (arXiv 2511.20639): the first agent's latent steps; over
 random weights a rollout multiplies rounding errors. CIPHER (arXiv 2310.06272): the vectors that
 the sender writes. C2C (arXiv 2510.03215): the fused caches, and what is decoded on
-them. The shared data's README names every patch.
+them. SDE (arXiv 2506.19209): the deltas, and what is decoded with them on a text. The shared data's
+README names every patch.
 """
 
 from __future__ import annotations
@@ -21,14 +22,18 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from statebridge.channels.fused import fused_into
+from statebridge.channels.messages.state_deltas import changes
 from statebridge.engine.decoding.lanes import DecodingSettings, prefill
 from statebridge.engine.decoding.steps import decode_lanes
+from statebridge.experiment.message import Deltas
 from statebridge.models.messages.input_vectors import (
     LatentMap,
+    adding,
     input_vectors,
     latent_step,
     roll_out,
     write_mixtures,
+    write_tokens,
 )
 from statebridge.models.messages.key_values import KeyValues
 from statebridge.models.traced_model import Pass, TracedModel
@@ -132,7 +137,7 @@ def test_written_mixtures_are_those_of_their_code(
     model, items = _model(models / "llama4"), setting["items"]
     table, batch = input_vectors(model), model.pack([item["sender_ids"] for item in items])
     steps, temperature = setting["steps_max"], setting["temperature_used"]
-    made = write_mixtures(model, batch, steps, temperature, table)
+    made = write_mixtures(model, batch, steps, temperature, [table])[0]
     for place, item in enumerate(items):
         theirs, ours = item["sender_message"], made.select([place]).values[0]
         assert len(ours) == theirs["steps"]
@@ -175,6 +180,48 @@ def test_fused_caches_are_those_of_their_code(models: Path) -> None:
                 _seeing_the_first_key_only(receiver, message, item["ids"])
                 == (item["generated_ids"])
             )
+
+
+def test_state_deltas_are_those_of_their_code(models: Path) -> None:
+    recorded = json.loads((OUTPUTS / "sde.json").read_text(encoding="utf-8"))["settings"]
+    setting, model = recorded["l1_2/llama4"], _model(models / "llama4")
+    layers, new = setting["edit_layer_idx"], setting["max_new_tokens"]
+    for item in setting["items"][:1]:
+        alone, reading = item["calls"][:2], item["calls"][2:]
+        prompts = [tuple(call["input_ids"]) for call in alone]
+        texts = write_tokens(model, model.pack(prompts), new)
+        assert [list(text) for text in texts] == [call["generated_ids"] for call in alone]
+        written = dict(zip(prompts, texts, strict=True))
+        found = changes(model, Deltas(layers=layers), None, written)
+        for layer in layers:
+            for call, prompt in zip(alone, prompts, strict=True):
+                ours, close = found[layer][prompt], {"rtol": 1e-4, "atol": 1e-3}
+                norms, first = (call[name][str(layer)] for name in ("delta_norms", "delta_first4"))
+                torch.testing.assert_close(ours.norm(dim=-1), torch.tensor(norms), **close)
+                torch.testing.assert_close(ours[:, :4], torch.tensor(first), **close)
+        # Each then reads what the other wrote first, its tokens verbatim.
+        for call, other in zip(reading, reversed(prompts), strict=True):
+            ids, (first, last, _) = call["input_ids"], call["edited_positions_nonzero"]
+            assert ids[first : last + 1] == list(written[other])
+            added = {layer: torch.zeros(1, len(ids), model.width) for layer in layers}
+            for layer, states in added.items():
+                states[0, first : last + 1] = found[layer][other]
+            for on_text, theirs in ((added, call), ({}, call["floor_same_text_no_deltas"])):
+                with torch.no_grad(), adding(model, on_text):
+                    read = model.module(torch.tensor([ids]), use_cache=True, logits_to_keep=1)
+                logits, top = read.logits[0, -1], theirs["first_logits_top20"]
+                torch.testing.assert_close(
+                    logits[top["ids"]], torch.tensor(top["values"]), rtol=0, atol=1e-4
+                )
+                assert min(theirs.get("step_top1_minus_top2", [1.0])) > 1e-3
+                text = [int(logits.argmax())]
+                with torch.no_grad():
+                    while len(text) < len(theirs["generated_ids"]):
+                        read = model.module(
+                            torch.tensor([text[-1:]]), past_key_values=read.past_key_values
+                        )
+                        text.append(int(read.logits[0, -1].argmax()))
+                assert text == theirs["generated_ids"]
 
 
 def _seeing_the_first_key_only(

@@ -19,7 +19,13 @@ from tests.reference.key_values import answer_behind, read_cache
 from tests.reference.oracle import OraclePair
 from tests.reference.points import QUESTION_ONLY, TASK, Texts, chosen_donors, other_context
 from tests.reference.rollout import input_rows, realigned
-from tests.reference.senders import blind_to_each_other, chained, side_by_side
+from tests.reference.senders import (
+    blind_to_each_other,
+    chained,
+    in_turn,
+    side_by_side,
+    soft_chain,
+)
 from tests.reference.soft_tokens import answer_after_vectors, mixed_by_vocabulary
 
 NEW, STEPS = 2, 2
@@ -48,12 +54,24 @@ POINTS: dict[str, dict[str, Any]] = {
     "chain_null": {"senders": CHAIN, "sender_context": "empty"},
     "chain_aware": {"senders": CHAIN, "prompt": "task"},
     "debate": {"senders": CHAIN | {"rounds": 2}},
+    "pair": {"senders": {"count": 2, "models": "pair"}},
+    "pair_debate": {"senders": CHAIN | {"rounds": 2, "models": "pair"}},
     "latent": {"senders": CHAIN, "rollout": {"steps": STEPS}},
 }
 SOFT = {
     "site": "embedding",
     "soft_tokens": {"by": "vocab", "temperature": 0.7},
     "senders": {"count": 2},
+}
+_WRITTEN = {"by": "cipher", "temperature": 0.7, "steps": 3}
+SOFT_CHAINS: dict[str, dict[str, Any]] = {
+    "vocab": SOFT | {"senders": CHAIN},
+    "vocab_pair": SOFT | {"senders": CHAIN | {"rounds": 2, "models": "pair"}},
+    "cipher_pair": SOFT
+    | {"soft_tokens": _WRITTEN, "senders": {"count": 3, "topology": "chain", "models": "pair"}},
+    "cipher_null": SOFT | {"soft_tokens": _WRITTEN, "senders": CHAIN, "sender_context": "empty"},
+    "text_pair": SOFT
+    | {"soft_tokens": {"by": "text", "steps": 3}, "senders": CHAIN | {"models": "pair"}},
 }
 
 
@@ -71,7 +89,8 @@ def _run(pair: OraclePair, path: str, conditions: list[Any], **fields: Any) -> E
 def _turns(tokenizer: Any, index: int, point: dict[str, Any]) -> list[list[int]]:
     row, limit, kind = ROWS[index], 256, point.get("sender_context")
     found = []
-    for part in PARTS[index]:
+    parts = dealt_context(DatasetRow("r", " ".join(PARTS[index]), "q", "a"), 3)
+    for part in PARTS[index] if point["senders"]["count"] == 2 else parts:
         own = dict(row) | {"context": part}
         found.append(
             encode(tokenizer, TASK.format(**own), limit)
@@ -93,7 +112,14 @@ def _expected(family: str) -> dict[tuple[str, str], Any]:
         shuffled = "source" in point
         for index, row in enumerate(ROWS):
             turns = _turns(tokenizer, donors[index] if shuffled else index, point)
-            if "topology" in point["senders"]:
+            if "models" in point["senders"]:
+                models = (sender, pair.receiver) * (len(turns) // 2)
+                each = list(zip(models, turns, strict=True))
+                if "topology" in point["senders"]:
+                    message = in_turn(each)
+                else:
+                    message = side_by_side([read_cache(*turn) for turn in each])
+            elif "topology" in point["senders"]:
                 steps = point.get("rollout", {"steps": 0})["steps"]
                 message = chained(sender, turns, steps, matrix, inputs)
             elif "reposition" in point:
@@ -163,6 +189,48 @@ def test_soft_tokens_of_several_senders_equal_the_oracle() -> None:
         assert found.gold_logprob == pytest.approx(expected.gold_logprob, rel=1e-4, abs=1e-4)
 
 
+@pytest.mark.parametrize("together", [pytest.param(1, marks=pytest.mark.soak), 3])
+def test_chains_of_soft_tokens_equal_the_oracle(together: int) -> None:
+    pair = pair_of("llama")
+    conditions = [declared(name, **point) for name, point in SOFT_CHAINS.items()]
+    done = _run(pair, "shared", conditions, rows_together=together)
+    models, tokenizer = (pair.sender, pair.receiver), pair.tokenizer
+    inputs, end = [input_rows(model) for model in models], tokenizer.eos_token_id
+    for name, point in SOFT_CHAINS.items():
+        soft, both = point["soft_tokens"], "models" in point["senders"]
+        for index, row in enumerate(ROWS):
+            turns = _turns(tokenizer, index, point)
+            order = [place % 2 if both else 0 for place in range(len(turns))]
+            each = list(zip(order, turns, strict=True))
+            _, vectors = soft_chain(models, each, inputs, end=end, **soft)
+            text = QUESTION_ONLY.format(**row)
+            expected = answer_after_vectors(
+                pair.receiver,
+                vectors,
+                encode(tokenizer, text),
+                answer_ids(tokenizer, text, row["answer"]),
+                inputs[1],
+                end=end,
+                new=NEW,
+            )
+            found = done.rows[f"my_{name}", row["id"]]
+            assert found.message_positions == len(vectors), name
+            assert found.token_ids == expected.tokens, name
+            close = {"rel": 1e-3, "abs": 1e-3}  # float32, each turn reads what others rounded
+            assert found.gold_logprob == pytest.approx(expected.gold_logprob, **close), name
+
+
+def test_vectors_in_a_chain_weigh_more_for_each_reader() -> None:
+    points = {"one": SOFT, "chain": SOFT_CHAINS["vocab"], "debate": SOFT_CHAINS["vocab_pair"]}
+    conditions = [declared(name, **point) for name, point in points.items()]
+    done = _run(pair_of("llama"), "shared", conditions, decode=False)
+    one, chain, debate = (done.rows[f"my_{name}", "row_0"] for name in points)
+    first, second = one.sender_prompt_lens or (0, 0)
+    each = (one.message_bytes or 0) // (first + second)
+    assert chain.message_bytes == each * (2 * first + second)
+    assert debate.message_bytes == each * (4 * first + 3 * second + 2 * first + second)
+
+
 def test_messages_in_a_chain_weigh_more_for_each_reader() -> None:
     points = {"two": POINTS["two"], "chain": POINTS["chain"], "debate": POINTS["debate"]}
     conditions = [declared(name, **point) for name, point in points.items()]
@@ -194,7 +262,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"senders": {"count": 2, "rounds": 2}}, "rounds goes with topology: chain"),
     ({"senders": {"count": 1}}, "give a number of at least 2"),
     ({"senders": CHAIN, "layers": [1]}, "read all layers of each other"),
-    ({**SOFT, "senders": CHAIN}, "go with site: kv"),
+    ({"senders": {"count": 2, "models": ["a", "b"]}}, "a run holds two models"),
+    (
+        {**SOFT, "soft_tokens": _WRITTEN | {"steps": 200}, "senders": CHAIN | {"rounds": 8}},
+        "other messages included",
+    ),
     ({"senders": CHAIN, "reposition": "rotate"}, "senders in a hierarchy"),
     ({"senders": {"count": 9}}, "has fewer words than there are senders"),
     ({"senders": CHAIN | {"rounds": 8}, "rollout": {"steps": 200}}, "other messages included"),

@@ -172,9 +172,9 @@ def test_cipher_without_temperature_is_the_greedy_text(family: str) -> None:
     model = traced(FAMILIES[family](2))
     prompts = [PROMPT, PROMPT[:2], [5]]
     table = input_vectors(model)
-    made = write_mixtures(model, model.pack(prompts), 6, 1e-6, table)
+    made = write_mixtures(model, model.pack(prompts), 6, 1e-6, [table])[0]
     for row, ids in enumerate(prompts):
-        alone = write_mixtures(model, model.pack([ids]), 6, 1e-6, table)
+        alone = write_mixtures(model, model.pack([ids]), 6, 1e-6, [table])[0]
         settings = {"max_new_tokens": 6, "do_sample": False}
         text = model.module.generate(
             torch.tensor([ids]), **settings, pad_token_id=0, eos_token_id=list(model.end_ids)
@@ -190,9 +190,9 @@ def test_cipher_without_temperature_is_the_greedy_text(family: str) -> None:
 def test_mixtures_of_a_row_alone_are_those_in_a_batch() -> None:
     model = traced(FAMILIES["llama"](2))
     prompts, table = [PROMPT, PROMPT[:2], [5], PROMPT[1:6]], input_vectors(model)
-    made = write_mixtures(model, model.pack(prompts), STEPS, 1.0, table)
+    made = write_mixtures(model, model.pack(prompts), STEPS, 1.0, [table])[0]
     for row, ids in enumerate(prompts):
-        alone = write_mixtures(model, model.pack([ids]), STEPS, 1.0, table)
+        alone = write_mixtures(model, model.pack([ids]), STEPS, 1.0, [table])[0]
         assert alone.lengths == (made.lengths[row],)
         chosen = made.select([row])
         torch.testing.assert_close(chosen.values, alone.values, rtol=1e-4, atol=1e-5)

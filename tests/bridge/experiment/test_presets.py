@@ -135,9 +135,17 @@ def test_state_deltas_have_their_controls() -> None:
     assert of["deltas_random"].seeded
 
 
-def test_two_senders_have_the_controls_of_one() -> None:
-    of = {condition.name: condition for condition in PRESETS["two-senders"]}
-    for own in ("kv_two", "kv_two_moved", "kv_chain", "kv_debate", "latent_chain"):
+SENDERS = {
+    "two-senders": ("kv_two", "kv_two_moved", "kv_chain", "kv_debate", "latent_chain"),
+    "two-models": ("kv_models", "kv_models_debate"),
+    "soft-senders": ("cipher_two", "cipher_chain", "cipher_debate"),
+}
+
+
+@pytest.mark.parametrize("preset", SENDERS)
+def test_several_senders_have_the_controls_of_one(preset: str) -> None:
+    of = {condition.name: condition for condition in PRESETS[preset]}
+    for own in SENDERS[preset]:
         twins = [of[f"{own}_{end}"] for end in ("shuffled", "null", "neutral")]
         assert of[own].is_shuffled_twin(twins[0])
         assert {twin.role for twin in twins} == {"control"}
@@ -147,14 +155,36 @@ def test_two_senders_have_the_controls_of_one() -> None:
         assert of[own].senders is not None
 
 
+@pytest.mark.parametrize(
+    ("preset", "owns"),
+    {
+        "kv": ("kv_all",),
+        "kv-comm": ("kvcomm",),
+        "kv-map": ("kv_mapped",),
+        "latentmas": ("latent",),
+        **SOFT,
+    }.items(),
+)
+def test_strict_presets_have_noise_and_zeros_too(preset: str, owns: tuple[str, ...]) -> None:
+    less = {"kv": "kv-all", "latentmas": "latentmas-unaware"}.get(preset, preset)
+    added = [f"{own}_{end}" for own in owns for end in ("noise", "zero")]
+    strict = [condition.name for condition in PRESETS[f"{preset}-strict"]]
+    assert strict == [*(condition.name for condition in PRESETS[less]), *added]
+    for own in owns:
+        for end, filled in (("noise", "random"), ("zero", "zero")):
+            twin = CONDITIONS[f"{own}_{end}"]
+            assert (twin.filled_with, twin.role) == (filled, "control")
+            assert CONDITIONS[own].same_but(twin, "filled_with")
+
+
 def test_the_presets_are_the_published_and_the_private_ones() -> None:
     private = {"private", "private-all", "activations", "positive-control"}
     strict = {"published-strict", "private-strict", "activations-strict"}
     in_front = {
         "kv",
         "kv-map",
-        "kv-strict",
-        "two-senders",
+        *SENDERS,
+        *(f"{preset}-strict" for preset in ("kv", "kv-comm", "kv-map", "latentmas", *SOFT)),
         "state-deltas",
         "state-reading",
         "fuse",
@@ -195,7 +225,6 @@ def test_the_presets_are_the_published_and_the_private_ones() -> None:
     prepended = {name for preset in KV for name in names[preset][2:]}
     assert set(names["kv"]) == {*bounds, *prepended}
     prepended |= set(names["kv-map"][2:])
-    assert names["kv-strict"] == [*names["kv-all"], "kv_all_noise", "kv_all_zero"]
     filled = {name for name, condition in CONDITIONS.items() if condition.filled_with is not None}
     for preset, channels in SOFT.items():
         ends = ("", "_shuffled", "_null", "_neutral")
@@ -207,9 +236,8 @@ def test_the_presets_are_the_published_and_the_private_ones() -> None:
         prepended |= set(found)
     others = (*LATENTMAS, "fuse", "fuse-private")
     prepended |= {name for preset in others for name in names[preset]} - set(bounds)
-    prepended |= {*names["two-senders"], *names["state-deltas"], *names["state-reading"]} - set(
-        bounds
-    )
+    others = (*SENDERS, "state-deltas", "state-reading")
+    prepended |= {name for preset in others for name in names[preset]} - set(bounds)
     known = {*PUBLISHED, STRICT, *PRIVATE, *FURTHER, *ACTIVATIONS, *elsewhere, *prepended}
     assert set(CONDITIONS) == {*known, *filled, "debate", "fused_self"}
     published = (CONDITIONS[name] for name in (*PUBLISHED, STRICT))

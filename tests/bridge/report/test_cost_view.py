@@ -16,7 +16,7 @@ from statebridge.results.cost import WAYS
 from statebridge.stats.inference.means import share_limits
 from statebridge.stats.method_scores import method_scores
 from tests.bridge.figures.made_run import made_run
-from tests.bridge.results.made_costs import METHODS, made_costs
+from tests.bridge.results.made_costs import METHODS, RECEIVER, made_costs
 
 
 def _view(results: ResultSet) -> CostView:
@@ -88,6 +88,29 @@ def test_the_quarter_is_recomputed_each_way() -> None:
     ]
     assert ("published", False) in below
     assert ("less than a quarter" in sentence) is bool(below)
+
+
+def test_what_a_message_takes_is_stated() -> None:
+    made = made_costs(["question_only", "kv_mapped", "fused", "vocab_all"])
+    assert made.manifest is not None
+    made.manifest["translators"] = {
+        "maps/42": {"kind": "kv_ridge", "parameters": 1000},
+        "fusers/42": {"kind": "fuser", "parameters": 2 * RECEIVER.weights},
+    }
+    for cell in made.cells:
+        if cell.condition.name == "fused":
+            cell.lanes = [replace(row, message_one_to_one=0.5) for row in cell.lanes]
+    # 4 blocks: attention 32 · 8 · 12, a gated MLP of 96; one table of 421.
+    assert RECEIVER.weights == 4 * (32 * 96 + 3 * 32 * 96) + 421 * 32
+    messages = [sentence for sentence in _view(made).sentences if " positions " in sentence]
+    assert messages == [
+        "kv_mapped took 11.5 positions in front of the receiver's prompt; its map has 1,000 "
+        f"parameters, {1000 / RECEIVER.weights:.2f} times those of the receiver's matrices.",
+        "fused changed 11.5 positions of the receiver's prompt; 0.50 of their tokens are tokens of "
+        f"both models; its map has {2 * RECEIVER.weights:,} parameters, 2.00 times those of the "
+        "receiver's matrices.",
+        "vocab_all took 3.0 positions in front of the receiver's prompt.",
+    ]
 
 
 def test_a_run_in_which_nothing_is_sent() -> None:

@@ -150,6 +150,28 @@ def test_every_sender_costs_what_it_reads(way: Way) -> None:
         assert found.receiver[way] == fmean(lane.receiver for lane in lanes)
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_writers_in_a_chain_cost_what_they_read_and_mix(way: Way) -> None:
+    costs, rows = _costs(["cipher_chain", "cipher_debate"]), range(4)
+
+    def turn(shape: Any, prompt: int, written: int, widths: int) -> int:
+        # Each vector is mixed for its own model, compared, and mixed for each later reader.
+        return _generation(shape, prompt, written, way) + 2 * written * 421 * (
+            2 * shape.width + widths
+        )
+
+    # Three vectors: two of the first sender, which the second reads in front of its prompt.
+    chain = fmean(turn(SENDER, 4 + i, 2, 32 + 24) + turn(SENDER, 2 + 6, 1, 32) for i in rows)
+    assert costs["cipher_chain"].sender[way] == pytest.approx(chain)
+    read = fmean(_generation(RECEIVER, 3 + 5 + i, 2 + i, way) for i in rows)
+    assert costs["cipher_chain"].receiver[way] == pytest.approx(read)
+    # Both models in two rounds: one vector each but the last, which writes none.
+    first = fmean(turn(SENDER, 4 + i, 1, 32 + 24) + turn(SENDER, 2 + 4 + i, 1, 32) for i in rows)
+    second = turn(RECEIVER, 1 + 6, 1, 32 + 24)
+    assert costs["cipher_debate"].sender[way] == pytest.approx(first)
+    assert costs["cipher_debate"].receiver[way] == pytest.approx(read + second)
+
+
 # ---------------------------------------------------------------- where there is none
 
 

@@ -88,30 +88,23 @@ def build_prompts(
         without = [replace(row, context="") for row in rows]
         others["empty"] = read(pair.sender, prompts.to_sender, 0, without).ids
         others["neutral"] = _neutral_prompts(pair.sender, prompts.neutral, sent, others["empty"])
-        for count in {count for count, _ in deals}:
-            shares = zip(*(dealt_context(row, count) for row in rows), strict=True)
-            own = [
-                read(
-                    pair.sender,
-                    prompts.to_sender,
-                    0,
-                    [replace(row, context=part) for row, part in zip(rows, share, strict=True)],
-                ).ids
-                for share in shares
-            ]
-            without_any = [others["empty"]] * count
-            neutral = [
-                _neutral_prompts(pair.sender, prompts.neutral, part, others["empty"])
-                for part in own
-            ]
-            of_context: dict[SenderContext | None, Sequence[tuple[TokenIds, ...]]] = {
+        for sides in {sides for sides, _ in deals}:
+            models = [pair.sender if side == "sender" else pair.receiver for side in sides]
+            shares = zip(*(dealt_context(row, len(sides)) for row in rows), strict=True)
+            own, empty, neutral = [], [], []
+            for model, share in zip(models, shares, strict=True):
+                parts = [replace(row, context=part) for row, part in zip(rows, share, strict=True)]
+                own.append(read(model, prompts.to_sender, 0, parts).ids)
+                empty.append(read(model, prompts.to_sender, 0, without).ids)
+                neutral.append(_neutral_prompts(model, prompts.neutral, own[-1], empty[-1]))
+            of_context: dict[SenderContext | None, list[tuple[TokenIds, ...]]] = {
                 None: own,
-                "empty": without_any,
+                "empty": empty,
                 "neutral": neutral,
             }
-            for context, parts in of_context.items():
-                if (count, context) in deals:
-                    dealt[count, context] = tuple(zip(*parts, strict=True))
+            for context, read_ids in of_context.items():
+                if (sides, context) in deals:
+                    dealt[sides, context] = tuple(zip(*read_ids, strict=True))
     return PromptTable(sent, task, private, slots, frozenset(cut), others, dealt)
 
 

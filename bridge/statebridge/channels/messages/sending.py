@@ -14,6 +14,7 @@ from statebridge.experiment.conditions import Site
 from statebridge.models.families import FAMILIES, turning_point
 from statebridge.models.messages.key_values import KeyValues, sliding_window
 from statebridge.models.traced_model import TracedModel
+from statebridge.records import Side
 from statebridge.runs.plan import Turns
 
 T = TypeVar("T")
@@ -113,15 +114,22 @@ def check_attention(model: TracedModel, why: str) -> None:
 
 
 def check_steps(
-    workload: Workload, cell: Cell, row: int, prompt: int, steps: int, before: int = 0
+    workload: Workload,
+    cell: Cell,
+    row: int,
+    prompt: int,
+    steps: int,
+    before: int = 0,
+    side: Side = "sender",
 ) -> None:
     """Refuse steps of a sender that reach beyond what it can read.
 
     Args:
+        side: The model that it is.
         prompt: Tokens of its prompt.
         before: Positions of other senders' messages in front of it.
     """
-    sender = workload.pair.sender
+    sender = workload.model(side)
     positions = before + prompt + steps
     sliding = sliding_window(sender.module.config.get_text_config()) if before else None
     for limit, what in (

@@ -6,7 +6,8 @@ sender's states from the token before is added to its own at the same layers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 
@@ -16,6 +17,7 @@ from statebridge.errors import ExperimentError, PairError
 from statebridge.experiment.cells import Cell
 from statebridge.experiment.message import Deltas
 from statebridge.models.messages.input_vectors import Vectors, input_vectors, write_tokens
+from statebridge.models.traced_model import TracedModel
 from statebridge.runs.plan import TokenIds, Turns
 
 ID_BYTES = 4
@@ -56,17 +58,13 @@ def sent_text(work: Workload, cell: Cell, turns: Sequence[Turns]) -> Vectors:
     assert soft is not None  # noqa: S101 - a condition of this channel has it
     prompts = list(dict.fromkeys(prompt for each in turns for prompt in each))
     texts = dict(zip(prompts, write_tokens(sender, sender.pack(prompts), soft.most), strict=True))
-    table = input_vectors(receiver)
     written = [texts[each[0]] for each in turns]
-    lengths = tuple(map(len, written))
-    values = table.new_zeros((len(written), max(lengths), table.shape[1]))
-    for row, tokens in enumerate(written):
-        if tokens:
-            values[row, -len(tokens) :] = table[list(tokens)]
+    sent = text_vectors(receiver, written)
     if soft.deltas is None:
-        return Vectors(values, lengths, position_bytes=ID_BYTES)
+        return sent
+    values, lengths = sent.values, sent.lengths
     added = {}
-    found = _changes(work, soft.deltas, cell.seed, {each[-1]: texts[each[-1]] for each in turns})
+    found = changes(sender, soft.deltas, cell.seed, {each[-1]: texts[each[-1]] for each in turns})
     for layer, of_prompt in found.items():
         states = torch.zeros((len(written), max(lengths), sender.width), device=values.device)
         for row, each in enumerate(turns):
@@ -75,15 +73,28 @@ def sent_text(work: Workload, cell: Cell, turns: Sequence[Turns]) -> Vectors:
             start = states.shape[1] - lengths[row]
             states[row, start : start + count] = of_prompt[each[-1]][:count].to(values.device)
         added[layer] = states
-    state_bytes = sender.width * sender.dtype.itemsize
-    return Vectors(values, lengths, added, ID_BYTES + len(added) * state_bytes)
+    size = ID_BYTES + len(added) * sender.width * sender.dtype.itemsize
+    return replace(sent, added=added, payload=tuple(size * length for length in lengths))
 
 
-def _changes(
-    work: Workload, deltas: Deltas, seed: int | None, texts: dict[TokenIds, TokenIds]
+def text_vectors(model: TracedModel, texts: Sequence[TokenIds]) -> Vectors:
+    """Return texts, which are sent as token ids, as the vectors that a model reads."""
+    table, lengths = input_vectors(model), tuple(map(len, texts))
+    values = table.new_zeros((len(texts), max(lengths), table.shape[1]))
+    for row, tokens in enumerate(texts):
+        if tokens:
+            values[row, -len(tokens) :] = table[list(tokens)]
+    return Vectors(values, lengths, payload=tuple(ID_BYTES * length for length in lengths))
+
+
+def changes(
+    sender: TracedModel, deltas: Deltas, seed: int | None, texts: Mapping[TokenIds, TokenIds]
 ) -> dict[int, dict[TokenIds, torch.Tensor]]:
-    """Return what is added at each token of some texts, (tokens, width), by layer and prompt."""
-    sender = work.pair.sender
+    """Return what is added at each token of some texts, (tokens, width), by layer and prompt.
+
+    Args:
+        texts: What the sender wrote, by the prompt that it read.
+    """
     layers = sorted({layer % len(sender.block_paths) for layer in deltas.layers})
     batch = sender.pack([(*prompt, *text) for prompt, text in texts.items()])
     found: dict[int, dict[TokenIds, torch.Tensor]] = {}

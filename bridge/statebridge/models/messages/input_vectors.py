@@ -207,13 +207,13 @@ class Vectors:
         values: (rows, positions, width), padded on the left.
         lengths: Number of real positions of each row.
         added: What is added to the output of some blocks, by block, (rows, positions, width).
-        position_bytes: Bytes of a position as it was sent; None for those of its vector.
+        payload: Bytes that each row's message took on its way; None for those of its vectors.
     """
 
     values: torch.Tensor
     lengths: tuple[int, ...]
     added: Mapping[int, torch.Tensor] = field(default_factory=dict)
-    position_bytes: int | None = None
+    payload: tuple[int, ...] | None = None
 
     def to(self, device: torch.device) -> Vectors:
         """Return the same on another device."""
@@ -235,7 +235,13 @@ class Vectors:
         lengths, places = in_order([each.mask for each in messages])
         every = torch.cat([each.values for each in messages], dim=1)
         values = every.gather(1, places[..., None].expand(-1, -1, every.shape[2]))
-        return cls(values, lengths, position_bytes=messages[0].position_bytes)
+        known = [each.payload for each in messages if each.payload is not None]
+        return cls(values, lengths, payload=tuple(map(sum, zip(*known, strict=True))) or None)
+
+    def sent_bytes(self, dtype: torch.dtype) -> tuple[int, ...]:
+        """Return the bytes of each row's message, where vectors are sent in a dtype."""
+        each = self.values.shape[2] * dtype.itemsize
+        return self.payload or tuple(each * length for length in self.lengths)
 
     def select(self, rows: Sequence[int]) -> Vectors:
         """Return some rows, padded to the longest of them."""
@@ -243,15 +249,14 @@ class Vectors:
         start = self.values.shape[1] - max(lengths)
         added = {block: states[list(rows), start:] for block, states in self.added.items()}
         values = self.values[list(rows), start:]
-        return Vectors(values, lengths, added, self.position_bytes)
+        payload = None if self.payload is None else tuple(self.payload[row] for row in rows)
+        return Vectors(values, lengths, added, payload)
 
 
 def read_vectors(model: TracedModel, message: Vectors) -> KeyValues:
     """Return the keys and values of messages that a model reads at positions from 0."""
     lengths, values = message.lengths, message.values.to(model.dtype)
-    each = message.position_bytes
-    each = values.shape[2] * values.element_size() if each is None else each
-    sent = tuple(each * length for length in lengths)
+    sent = message.sent_bytes(model.dtype)
     if max(lengths) == 0:
         # Nothing is read, but a message has keys and values of no position.
         nothing = values.new_zeros((len(lengths), 1, values.shape[2]))
@@ -286,10 +291,16 @@ def adding(model: TracedModel, added: Mapping[int, torch.Tensor]) -> Iterator[No
             handle.remove()
 
 
-def write_tokens(model: TracedModel, batch: TokenBatch, steps: int) -> list[tuple[int, ...]]:
-    """Return the tokens that a model writes greedily after prompts, before an end token."""
+def write_tokens(
+    model: TracedModel, batch: TokenBatch, steps: int, before: KeyValues | None = None
+) -> list[tuple[int, ...]]:
+    """Return the tokens that a model writes greedily after prompts, before an end token.
+
+    Args:
+        before: Messages in front of the prompts.
+    """
     ends = torch.tensor(model.end_ids, dtype=torch.int64, device=batch.ids.device)
-    reader = VectorReader(model, batch.mask)
+    reader = VectorReader(model, batch.mask, before)
     states = reader.read(input_ids=batch.ids)[:, -1]
     going = torch.ones(len(batch.lengths), dtype=torch.bool, device=batch.ids.device)
     written: list[list[int]] = [[] for _ in batch.lengths]
@@ -320,8 +331,13 @@ def _mixed(weights: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
 
 
 def write_mixtures(
-    model: TracedModel, batch: TokenBatch, steps: int, temperature: float, table: torch.Tensor
-) -> Vectors:
+    model: TracedModel,
+    batch: TokenBatch,
+    steps: int,
+    temperature: float,
+    tables: Sequence[torch.Tensor | None],
+    before: KeyValues | None = None,
+) -> list[Vectors]:
     """Let a model write vectors: at each step softmax(logits / T) E is read in place of a token.
 
     A text ends where the token nearest to the vector by cosine is an end token; that vector is not
@@ -329,16 +345,21 @@ def write_mixtures(
 
     Args:
         steps: Most vectors.
-        table: (vocabulary, width) of which the message is made; the model reads its own.
+        tables: (vocabulary, width) each, of which messages are made; None for the model's own, of
+            which what it reads is made.
+        before: Messages in front of the prompts.
+
+    Returns:
+        The message of each table.
     """
     own = input_vectors(model).float()
     directions = torch.nn.functional.normalize(own, dim=-1)
     ends = torch.tensor(model.end_ids, dtype=torch.int64, device=own.device)
-    reader = VectorReader(model, batch.mask)
+    reader = VectorReader(model, batch.mask, before)
     states = reader.read(input_ids=batch.ids)[:, -1]
     going = torch.ones(len(batch.lengths), dtype=torch.bool, device=own.device)
     lengths = torch.zeros_like(going, dtype=torch.int64)
-    written: list[torch.Tensor] = []
+    written: list[list[torch.Tensor]] = [[] for _ in tables]
     for _ in range(steps):
         logits = next_token_logits(model, states).float()
         weights = (logits / temperature).softmax(dim=-1)
@@ -348,11 +369,16 @@ def write_mixtures(
         if not bool(going.any()):
             break
         lengths += going
-        written.append(_mixed(weights, table))
+        for vectors, table in zip(written, tables, strict=True):
+            vectors.append(mixed if table is None else _mixed(weights, table))
         states = reader.read(inputs_embeds=mixed.to(model.dtype)[:, None])[:, -1]
     counts = lengths.tolist()
-    values = table.new_zeros((len(counts), max(counts), table.shape[1]))
-    for row, count in enumerate(counts):
-        if count:
-            values[row, -count:] = torch.stack([vectors[row] for vectors in written[:count]])
-    return Vectors(values, tuple(counts))
+    found = []
+    for vectors, table in zip(written, tables, strict=True):
+        width = (own if table is None else table).shape[1]
+        values = own.new_zeros((len(counts), max(counts), width))
+        for row, count in enumerate(counts):
+            if count:
+                values[row, -count:] = torch.stack([of_step[row] for of_step in vectors[:count]])
+        found.append(Vectors(values, tuple(counts)))
+    return found

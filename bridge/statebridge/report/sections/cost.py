@@ -33,8 +33,8 @@ class CostView:
     scores: MethodScores
     table: Table
     sentences: tuple[str, ...]
-    """Whether states took less than a quarter of the compute of text, each way of counting; and
-    what the run took by the clock."""
+    """Whether states took less than a quarter of the compute of text, each way of counting; what
+    messages take beside; and what the run took by the clock."""
 
 
 def cost_view(results: ResultSet) -> CostView | str:
@@ -46,7 +46,7 @@ def cost_view(results: ResultSet) -> CostView | str:
     costs = [method.cost for method in scores.methods]
     if not any(cost.kind != "alone" for cost in costs):
         return "no condition carries anything from the sender"
-    sentences = [*_quarters(costs), *_wall_time(results)]
+    sentences = [*_quarters(costs), *_messages(costs), *_wall_time(results)]
     return CostView(scores, _table(scores), tuple(sentences))
 
 
@@ -99,6 +99,27 @@ def _wall_time(results: ResultSet) -> list[str]:
         f"{results.manifest.get('device', 'a device that is not recorded')}: they share their "
         "passes, so that no method has a time of its own."
     ]
+
+
+def _messages(costs: Sequence[ConditionCost]) -> list[str]:
+    """Say which positions messages take, and what was fitted for them."""
+    sentences = []
+    for name, facts in ((cost.condition, cost.message) for cost in costs):
+        if facts is None:
+            continue
+        where = "of the receiver's prompt" if facts.fused else "in front of the receiver's prompt"
+        words = (
+            f"{name} {'changed' if facts.fused else 'took'} {facts.positions:.1f} positions {where}"
+        )
+        if facts.one_to_one is not None:
+            words += f"; {facts.one_to_one:.2f} of their tokens are tokens of both models"
+        if facts.parameters:
+            words += (
+                f"; its map has {facts.parameters:,} parameters, {facts.of_receiver:.2f} times "
+                "those of the receiver's matrices"
+            )
+        sentences.append(f"{words}.")
+    return sentences
 
 
 def _quarters(costs: Sequence[ConditionCost]) -> list[str]:
