@@ -18,7 +18,7 @@ from transformers.integrations import finegrained_fp8
 from transformers.quantizers.quantizer_finegrained_fp8 import FineGrainedFP8HfQuantizer
 
 from statebridge.engine.doctor.readiness import check_readiness
-from statebridge.engine.run import run_experiment
+from statebridge.engine.run_experiment import run_experiment
 from statebridge.errors import EnvironmentFault, ExperimentError, PairError
 from statebridge.experiment import parse_experiment
 from statebridge.experiment.experiment import Experiment

@@ -81,7 +81,7 @@ def test_the_control_has_the_rows_and_no_control_of_its_own(tmp_path: Path) -> N
     assert {c.name for c in control.resolved_conditions} >= {"question_only", "skyline"}
 
 
-def test_the_control_of_a_pair_on_two_devices_is_on_the_receiver_s(tmp_path: Path) -> None:
+def test_a_control_is_on_the_device_of_the_receiver(tmp_path: Path) -> None:
     apart = {"device": "cpu", "sender_device": "cuda:1"}
     control = control_experiment(declared(tmp_path, execution=apart))
     receiver = load_model(control.receiver, device="cpu")
