@@ -1,10 +1,10 @@
-"""Time of one experiment in one process, and on one and two actors of one thread each.
+"""Time of one experiment in one process, and on 1, 2 and 4 actors of one thread each.
 
     OMP_NUM_THREADS=1 python benchmarks/ray_overhead.py
 
 The taught pair's private set. Actors load beforehand, and the driver's loading is not timed. Prints
-a table: seconds of the groups (the least of the rounds), the same for a group, the driver's own
-processor time for a group, and the speed beside one process.
+a table: seconds of the groups (the least of the rounds), the driver's own processor time for a
+group, its share of a group's in one process, and the speed beside one process.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from statebridge.demo.experiment import taught_control_fields
+from statebridge.engine.cluster.connection import import_ray
 from statebridge.engine.cluster.pool import held_pool
 from statebridge.engine.run_experiment import run_experiment
 from statebridge.experiment import Experiment
@@ -28,11 +29,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=200)
     parser.add_argument("--max-lanes", type=int, default=64)
-    parser.add_argument("--workers", type=int, nargs="*", default=[1, 2])
+    parser.add_argument("--workers", type=int, nargs="*", default=[1, 2, 4])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     torch.set_num_threads(1)
+    # Room for all of them, on however few processors.
+    import_ray().init(num_cpus=max(asked.workers), include_dashboard=False, log_to_driver=False)
     fields = taught_control_fields(rows=asked.rows) | {"name": "overhead"}
 
     def experiment(**execution: Any) -> Experiment:
@@ -45,12 +48,13 @@ def main() -> None:
         runs[f"{count} actors"] = experiment(executor="ray", workers=count)
     found = {name: _measured(declared, asked.rounds) for name, declared in runs.items()}
     base = found["in_process"]
-    print("| executor | groups | s | ms a group | driver's CPU, ms a group | speed-up |")
+    each = base[2] / base[0]
+    print("| executor | groups | s | driver's CPU, ms a group | its share | speed-up |")
     print("|---|---|---|---|---|---|")
     for name, (groups, seconds, cpu) in found.items():
         print(
-            f"| {name} | {groups} | {seconds:.2f} | {1000 * seconds / groups:.1f} | "
-            f"{1000 * cpu / groups:.1f} | {base[1] / seconds:.2f} |"
+            f"| {name} | {groups} | {seconds:.2f} | {1000 * cpu / groups:.1f} | "
+            f"{cpu / groups / each:.1%} | {base[1] / seconds:.2f} |"
         )
     if asked.json:
         asked.json.write_text(json.dumps(found))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -14,10 +14,13 @@ from statebridge.engine.executors.executor import Executor, FinishedGroup
 from statebridge.engine.reuse.lane_key import LaneKeys
 from statebridge.engine.reuse.lane_reuse import Batch, plan_batches, read_reused
 from statebridge.errors import ExperimentError
-from statebridge.records import LaneResult
-from statebridge.runs.directory import REUSED, RunDirectory
+from statebridge.experiment.cells import Cell
+from statebridge.runs.directory import REUSED, RunDirectory, in_group
 from statebridge.runs.plan import Group, Plan
 from statebridge.runs.stores import LaneStore
+
+AT_ONCE = 64
+"""Groups that are committed together at most, where as many wait for their turn: one sync."""
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage, done, total.
@@ -82,7 +85,7 @@ class _Waiting:
     batch: Batch
     missing: set[int]
     """Indices of the parts that have not arrived."""
-    lanes: dict[tuple[str, str], LaneResult]
+    lanes: dict[tuple[str, str], bytes]
 
 
 class _OrderedCommits:
@@ -127,7 +130,7 @@ class _OrderedCommits:
                 " not given or has yielded before; yield each group once, with its own index"
             )
         entry.missing.discard(finished.index)
-        entry.lanes.update(((cell, lane.row_id), lane) for cell, lane in finished.lanes)
+        entry.lanes.update(finished.lanes)
         self._commit_complete()
 
     def check_complete(self) -> None:
@@ -145,30 +148,50 @@ class _OrderedCommits:
 
     def _commit_complete(self) -> None:
         while self._waiting and not self._waiting[0].missing:
-            entry = self._waiting.popleft()
-            for group in entry.batch.groups:
-                if group.index >= self._done:
-                    self._commit(group, entry)
-                    self._report()
+            lanes: list[tuple[Cell, int]] = []
+            lines: list[bytes] = []
+            counts: list[int] = []
+            try:
+                while len(counts) < AT_ONCE and self._waiting and not self._waiting[0].missing:
+                    entry = self._waiting.popleft()
+                    for group in entry.batch.groups:
+                        if group.index >= self._done:
+                            own = list(self._planned.plan.lanes(group))
+                            lines += self._lines(group, own, entry)
+                            lanes += own
+                            counts.append(len(own))
+            finally:  # where a later group lacks a lane, those before it stay
+                if counts:
+                    self._commit(counts, lanes, lines)
 
-    def _commit(self, group: Group, entry: _Waiting) -> None:
-        plan = self._planned.plan
-        places = list(plan.lanes(group))
-        names = [(cell.name, plan.rows[row].row_id) for cell, row in places]
-        missing = next((name for name in names if name not in entry.lanes), None)
-        if missing is not None:
+    def _lines(
+        self, group: Group, lanes: Sequence[tuple[Cell, int]], entry: _Waiting
+    ) -> list[bytes]:
+        rows = self._planned.plan.rows
+        names = [(cell.name, rows[row].row_id) for cell, row in lanes]
+        try:
+            lines = [in_group(group.index, entry.lanes[name]) for name in names]
+        except KeyError as missing:
+            cell, row_id = missing.args[0]
             raise ExperimentError(
-                f"channel {group.channel}: returned no lane of cell {missing[0]} for row "
-                f"{missing[1]}; carry() must return every lane that the plan includes"
-            )
-        lanes = [(name[0], entry.lanes[name]) for name in names]
-        lines = self._directory.commit(group.index, lanes)
+                f"channel {group.channel}: returned no lane of cell {cell} for row {row_id}; "
+                "carry() must return every lane that the plan includes"
+            ) from None
+        self.reused_lanes += sum(name in entry.batch.reused for name in names)
+        return lines
+
+    def _commit(
+        self, counts: Sequence[int], lanes: Sequence[tuple[Cell, int]], lines: Sequence[bytes]
+    ) -> None:
+        """Commit groups of so many lanes each."""
+        self._directory.commit(lines)
         if self._planned.remember is not None:
             store, keys = self._planned.remember
-            store.record({keys.of(*at): line for at, line in zip(places, lines, strict=True)})
-        self.committed += 1
-        self._committed_lanes += len(lanes)
-        self.reused_lanes += sum(name in entry.batch.reused for name in names)
+            store.record({keys.of(*lane): line for lane, line in zip(lanes, lines, strict=True)})
+        self.committed += len(counts)
+        for count in counts:
+            self._committed_lanes += count
+            self._report()
 
     def _report(self) -> None:
         self._progress("run", self._committed_lanes, self._lanes)

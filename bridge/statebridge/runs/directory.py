@@ -7,16 +7,16 @@
     reused.jsonl     until the run has ended: lanes that earlier runs had computed
     translators/     translators that the run fitted itself
 
-A group's lines are appended in one write and synced before the next group starts. A run
-that was killed leaves whole groups and at most one torn one; opening the directory again
-cuts the torn one off, so that the finished file has the same bytes as an undisturbed run's.
+Groups that are complete are appended and synced before more are. A run that was killed leaves
+whole groups and at most one torn one; opening the directory again cuts the torn one off, so that
+the finished file has the same bytes as an undisturbed run's.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -90,23 +90,16 @@ class RunDirectory:
                 os.fsync(stream.fileno())
         return groups
 
-    def commit(self, group: int, lanes: Sequence[tuple[str, LaneResult]]) -> list[bytes]:
-        """Append a group's lanes durably; on failure nothing of it stays.
+    def commit(self, lines: Iterable[bytes]) -> None:
+        """Append the lines of whole groups durably; on failure nothing of them stays.
 
         Args:
-            group: Index in the plan.
-            lanes: Cell name and row, in the order of the file.
-
-        Returns:
-            The line of each lane, as written.
+            lines: In the order of the file, each as `lane_line` returns it.
 
         Raises:
             EnvironmentFault: The disk is full or cannot be written.
-            NumericError: A measured value is not finite.
         """
-        lines = [lane_line(group, cell, row) for cell, row in lanes]
         _append(self.path / ROWS, b"".join(lines))
-        return lines
 
     def record_session(self, session: Mapping[str, Any]) -> None:
         """Append when a session ran and how long it took."""
@@ -274,7 +267,23 @@ def lane_line(group: int, cell: str, row: LaneResult) -> bytes:
     Raises:
         NumericError: A value is not finite.
     """
-    record = {"group": group, "cell": cell} | {name: getattr(row, name) for name in _LANE_FIELDS}
+    return in_group(group, lane_text(cell, row))
+
+
+def in_group(group: int, text: bytes) -> bytes:
+    """Return the committed line of a lane of a group, whose text is `lane_text`'s."""
+    return b'{"group": %d, %b' % (group, text)
+
+
+def lane_text(cell: str, row: LaneResult) -> bytes:
+    """Return all of a lane's committed line that is the same in any group.
+
+    It is made where the lane is computed: one process commits the lanes of many.
+
+    Raises:
+        NumericError: A value is not finite.
+    """
+    record = {"cell": cell} | {name: getattr(row, name) for name in _LANE_FIELDS}
     try:
         text = _AS_JSON.encode(record)
     except ValueError:
@@ -282,7 +291,14 @@ def lane_line(group: int, cell: str, row: LaneResult) -> bytes:
             f"cell {cell}, row {row.row_id}: a measured value is not finite; check the weights "
             "and the dtype"
         ) from None
-    return text.encode("utf-8") + b"\n"
+    return text[1:].encode("utf-8") + b"\n"
+
+
+def read_text(line: bytes) -> tuple[int, tuple[str, str], bytes]:
+    """Return group, cell name and row id, and the text of a line of `lane_line`."""
+    record = json.loads(line)
+    group: int = record["group"]
+    return group, (record["cell"], record["row_id"]), line.removeprefix(in_group(group, b""))
 
 
 def read_lane(line: bytes) -> tuple[int, str, LaneResult]:

@@ -23,9 +23,12 @@ from statebridge.runs.directory import (
     MANIFEST,
     ROWS,
     SESSIONS,
+    in_group,
     lane_line,
+    lane_text,
     open_run,
     read_manifest,
+    read_text,
     session_seconds,
     whole_groups,
 )
@@ -154,7 +157,7 @@ def test_groups_come_back_as_they_were_committed(tmp_path: Path) -> None:
     with open_run(tmp_path) as run:
         for group in range(len(LANES)):
             assert run.committed_groups(LANES) == group
-            run.commit(group, _lanes(group))
+            run.commit([_whole()[group]])
         assert run.committed_groups(LANES) == len(LANES)
     assert (tmp_path / ROWS).read_bytes() == b"".join(_whole())
 
@@ -174,7 +177,7 @@ def test_cut_off_anywhere_the_file_ends_up_the_same(
         assert done == sum(end <= cut for end in ends)
         assert (path / ROWS).read_bytes() == b"".join(parts[:done])
         for group in range(done, len(LANES)):
-            run.commit(group, _lanes(group))
+            run.commit([_whole()[group]])
     assert (path / ROWS).read_bytes() == content
 
 
@@ -207,15 +210,17 @@ def test_rows_that_are_not_the_plans_are_refused_and_kept(
     assert (tmp_path / ROWS).read_bytes() == content
 
 
-def test_a_non_finite_value_is_refused_before_writing(tmp_path: Path) -> None:
-    good, bad = (
-        _row(0, 0),
-        LaneResult(row_id="r7", gold="a", prediction="b", gold_logprob=float("nan")),
-    )
-    with open_run(tmp_path) as run, pytest.raises(NumericError) as caught:
-        run.commit(0, [("no_inject", good), ("replace/seed42", bad)])
-    assert "cell replace/seed42, row r7" in str(caught.value)
-    assert not (tmp_path / ROWS).exists()
+def test_a_line_of_a_value_that_is_not_finite_is_refused() -> None:
+    bad = LaneResult(row_id="r7", gold="a", prediction="b", gold_logprob=float("nan"))
+    with pytest.raises(NumericError, match="cell replace/seed42, row r7"):
+        lane_line(0, "replace/seed42", bad)
+
+
+def test_a_lane_s_text_is_its_line_in_any_group() -> None:
+    row = _row(2, 1)
+    text = lane_text("no_inject", row)
+    assert in_group(31, text) == lane_line(31, "no_inject", row)
+    assert read_text(lane_line(31, "no_inject", row)) == (31, ("no_inject", row.row_id), text)
 
 
 # ---------------------------------------------------------------- a full disk
@@ -235,24 +240,25 @@ def test_on_a_full_disk_no_part_of_a_group_stays(group: int, tmp_path: Path) -> 
                 file_size_limit(len(before) + room),
                 pytest.raises(EnvironmentFault, match="cannot be written") as caught,
             ):
-                run.commit(group, _lanes(group))
+                run.commit([_whole()[group]])
             assert "\n" not in str(caught.value)
             assert (path / ROWS).read_bytes() == before
             for later in range(group, len(LANES)):
-                run.commit(later, _lanes(later))
+                run.commit([_whole()[later]])
         assert (path / ROWS).read_bytes() == b"".join(parts)
 
 
 def test_groups_larger_than_any_buffer_are_cut_back_too(tmp_path: Path) -> None:
     # A buffered file flushes its rest behind the cut when it is closed.
-    lanes = [("c", LaneResult(row_id=str(i), gold="x" * 3000, prediction=None)) for i in range(9)]
-    size = sum(len(lane_line(0, cell, row)) for cell, row in lanes)
+    rows = [LaneResult(row_id=str(i), gold="x" * 3000, prediction=None) for i in range(9)]
+    lines = [lane_line(0, "c", row) for row in rows]
+    size = sum(map(len, lines))
     with open_run(tmp_path) as run:
         for room in range(0, size, 1777):
             with file_size_limit(room), pytest.raises(EnvironmentFault):
-                run.commit(0, lanes)
+                run.commit(lines)
             assert (tmp_path / ROWS).stat().st_size == 0
-        run.commit(0, lanes)
+        run.commit(lines)
     assert whole_groups(tmp_path / ROWS, [9]) == (1, size)
 
 
@@ -263,11 +269,11 @@ def test_a_disk_that_is_full_only_when_it_syncs(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with open_run(tmp_path) as run:
-        run.commit(0, _lanes(0))
+        run.commit([_whole()[0]])
         with monkeypatch.context() as patch:
             patch.setattr(os, "fsync", full)
             with pytest.raises(EnvironmentFault, match="No space left on device"):
-                run.commit(1, _lanes(1))
+                run.commit([_whole()[1]])
         assert (tmp_path / ROWS).read_bytes() == _whole()[0]
 
 

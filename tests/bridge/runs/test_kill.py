@@ -24,18 +24,17 @@ COMMITTING = f"""
 GROUPS = {GROUPS}
 import random, sys
 from statebridge.records import LaneResult
-from statebridge.runs.directory import open_run
+from statebridge.runs.directory import lane_line, open_run
 
 draw = random.Random(0)
 lanes = [draw.randint(1, 40) for _ in range(GROUPS)]
 with open_run(sys.argv[1]) as run:
     for group in range(run.committed_groups(lanes), len(lanes)):
         draw = random.Random(group)
-        run.commit(group, [
-            ("cell", LaneResult(row_id=str(i), gold="x" * draw.randint(0, 3000),
-                               prediction=None))
+        run.commit(
+            lane_line(group, "cell", LaneResult(str(i), "x" * draw.randint(0, 3000), None))
             for i in range(lanes[group])
-        ])
+        )
         print(group, flush=True)
 """
 

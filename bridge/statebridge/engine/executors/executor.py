@@ -12,7 +12,7 @@ An experiment names it as `execution.executor`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -23,20 +23,30 @@ from statebridge.errors import ExperimentError
 from statebridge.experiment.experiment import Experiment
 from statebridge.records import LaneResult
 from statebridge.registry import Registry
+from statebridge.runs.directory import lane_text
 from statebridge.runs.plan import Group
 
 
 @dataclass(frozen=True, slots=True)
 class FinishedGroup:
-    """The results of a group.
+    """The results of a group; made by `FinishedGroup.of`, where the group ran.
 
     Attributes:
         index: The group's `index`.
-        lanes: Cell name and result of each lane, in any order.
+        lanes: Text of each lane for the file of rows, by cell name and row id.
     """
 
     index: int
-    lanes: tuple[tuple[str, LaneResult], ...]
+    lanes: Mapping[tuple[str, str], bytes]
+
+    @classmethod
+    def of(cls, index: int, lanes: Iterable[tuple[str, LaneResult]]) -> FinishedGroup:
+        """Return the results of a group from the cell name and result of each lane, in any order.
+
+        Raises:
+            NumericError: A measured value is not finite.
+        """
+        return cls(index, {(cell, row.row_id): lane_text(cell, row) for cell, row in lanes})
 
 
 class Executor(Protocol):

@@ -25,7 +25,7 @@ class InProcess:
         """Yield each group's results in turn."""
         for group in groups:
             lanes = self._path.run(group)
-            yield FinishedGroup(group.index, tuple((cell.name, lane) for cell, _, lane in lanes))
+            yield FinishedGroup.of(group.index, ((cell.name, lane) for cell, _, lane in lanes))
 
     def close(self) -> None:
         """Nothing is held beyond the pair, which is the caller's."""

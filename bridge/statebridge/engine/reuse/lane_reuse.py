@@ -19,12 +19,12 @@ from statebridge.data.files import atomic_writer
 from statebridge.engine.reuse.lane_key import LaneKeys
 from statebridge.experiment.cells import Cell
 from statebridge.records import LaneResult
-from statebridge.runs.directory import REUSED, lane_line, read_lane
+from statebridge.runs.directory import REUSED, lane_line, read_lane, read_text
 from statebridge.runs.plan import Group, Plan
 from statebridge.runs.stores import LaneStore
 
-Lanes = Mapping[tuple[str, str], LaneResult]
-"""Lanes by cell name and row id."""
+Lanes = Mapping[tuple[str, str], bytes]
+"""Texts of lanes for the file of rows, by cell name and row id."""
 
 NOTHING_REUSED: dict[str, Any] = {"lanes": 0, "runs": {}, "sha256": None}
 
@@ -75,8 +75,8 @@ def read_reused(stated: Mapping[str, Any], folder: Path) -> Iterator[tuple[int, 
         if hashlib.file_digest(stream, "sha256").hexdigest() != stated.get("sha256"):
             return
         stream.seek(0)
-        for index, lanes in groupby(map(read_lane, stream), key=lambda lane: lane[0]):
-            yield index, {(cell, row.row_id): row for _, cell, row in lanes}
+        for index, lanes in groupby(map(read_text, stream), key=lambda lane: lane[0]):
+            yield index, {name: text for _, name, text in lanes}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ def plan_batches(plan: Plan, reused: Iterator[tuple[int, Lanes]]) -> Iterator[Ba
     where a group has one prompt length.
     """
     together: list[Group] = []
-    found: dict[tuple[str, str], LaneResult] = {}
+    found: dict[tuple[str, str], bytes] = {}
     left = 0
     upcoming = next(reused, None)
     for group in plan.groups:

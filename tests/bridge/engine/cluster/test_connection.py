@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -71,6 +72,45 @@ def test_an_address_where_nothing_answers_is_refused() -> None:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(EnvironmentFault, match=f"address {address}: no cluster answers there"):
             connected(address).__enter__()
+
+
+@pytest.mark.parametrize(
+    ("address", "error", "words"),
+    [
+        (
+            "auto",
+            ConnectionError("Could not find any\nrunning Ray instance."),
+            "`ray start --head`",
+        ),
+        ("local", RuntimeError("Failed to start\nthe raylet."), "room for Ray's processes, memory"),
+        (
+            "HERE",
+            RuntimeError("Version mismatch: Ray: 2.50.0\n  Python: 3.12.1"),
+            "the cluster's ver",
+        ),
+        (
+            "HERE",
+            ConnectionError("the node of 10.0.0.9 is none of it"),
+            "`ray start --address=HOST:",
+        ),
+    ],
+)
+def test_what_ray_refuses_is_said_in_one_line(
+    address: str, error: Exception, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def init(**_: Any) -> None:
+        raise error
+
+    ray = SimpleNamespace(is_initialized=lambda: False, init=init)
+    monkeypatch.setattr("statebridge.engine.cluster.connection.import_ray", lambda: ray)
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        address = address.replace("HERE", f"127.0.0.1:{head.getsockname()[1]}")
+        with pytest.raises(EnvironmentFault) as caught:
+            connected(address).__enter__()
+    told = str(caught.value)
+    assert told.startswith(f"execution.address {address}: {' '.join(str(error).split())[:20]}")
+    assert words in told
+    assert "\n" not in told
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,8 @@ STORE_BYTES = 80_000_000
 
 
 @contextmanager
-def ray_cluster(nodes: int = 2) -> Iterator[Any]:
-    """Give a cluster of nodes with one CPU each; the first is its head."""
+def ray_cluster(nodes: int = 2, **head: Any) -> Iterator[Any]:
+    """Give a cluster of nodes with one CPU each; the first is its head, with more arguments."""
     cluster = Cluster(
         initialize_head=True,
         head_node_args={
@@ -33,6 +33,7 @@ def ray_cluster(nodes: int = 2) -> Iterator[Any]:
             "include_dashboard": False,
             "object_store_memory": STORE_BYTES,
             "_system_config": SETTINGS,
+            **head,
         },
     )
     try:
@@ -43,6 +44,12 @@ def ray_cluster(nodes: int = 2) -> Iterator[Any]:
         cluster.shutdown()
 
 
-def add_node(cluster: Any) -> Any:
+def add_node(cluster: Any, **options: Any) -> Any:
     """Add a node with one CPU."""
-    return cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
+    for left in (2, 1, 0):
+        try:
+            return cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES, **options)
+        except Exception:  # not there within Ray's 30 s: a machine that is busy
+            if not left:
+                raise
+    return None
