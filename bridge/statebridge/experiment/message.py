@@ -86,7 +86,7 @@ Reader = Literal["sender", "receiver"]
 
 
 class Readers(NamedTuple):
-    """What several senders read in a round."""
+    """Prompts that several senders read in a round."""
 
     sides: tuple[Reader, ...]
     """The model of each."""

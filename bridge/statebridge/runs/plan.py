@@ -27,7 +27,7 @@ Turns = tuple[TokenIds, ...]
 """Ids of all prompts that a row's senders read, in the order in which they have their turns."""
 
 Deal = tuple[Readers, SenderContext | None]
-"""What several senders read, and the context in place of the row's."""
+"""Prompts that several senders read, and the context in place of the row's."""
 
 Span = tuple[int, int]
 """First position and the one after the last, counted back from the prompt's end: (-3, 0)."""

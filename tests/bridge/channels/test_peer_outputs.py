@@ -1,11 +1,11 @@
 """Outputs of the peers' own code on small models, made again here.
 
 KVComm (arXiv 2510.03346): `middle_mask_fixed` is their code with the mask that keeps shortened
-blocks causal, as ours are. LatentMAS (arXiv 2511.20639): the first agent's latent steps (over
-random weights a rollout multiplies rounding errors), and whole chains of agents. CIPHER (arXiv 2310.06272): the vectors that
-the sender writes. C2C (arXiv 2510.03215): the fused caches, and what is decoded on
-them. SDE (arXiv 2506.19209): the deltas, and what is decoded with them on a text. The shared data's
-README names every patch.
+blocks causal, as ours are. LatentMAS (arXiv 2511.20639): the first agent's latent steps
+(over random weights a rollout multiplies rounding errors), and whole chains of agents. CIPHER
+(arXiv 2310.06272): the vectors that the sender writes. C2C (arXiv 2510.03215): the fused caches,
+and what is decoded on them. SDE (arXiv 2506.19209): the deltas, and what is decoded with them on a
+text. The shared data's README names every patch.
 """
 
 from __future__ import annotations
