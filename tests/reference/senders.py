@@ -48,6 +48,32 @@ def chained(
 
 
 @torch.no_grad()
+def last_alone(
+    model: Any, turns: Sequence[Sequence[int]], steps: int, matrix: Tensor, rows: Tensor
+) -> Entries:
+    """Return the latent steps of a chain's last turn, each turn behind those of the one before."""
+    norm = float(rows.double().norm(dim=1).mean())
+    kept: Entries = []
+    for ids in turns:
+        cache = DynamicCache()
+        for block, (keys, values) in enumerate(kept):
+            cache.update(keys, values, block)
+        read = rows[list(ids)]
+        for step in range(steps + 1):
+            found = model(
+                inputs_embeds=read[None],
+                past_key_values=cache,
+                use_cache=True,
+                output_hidden_states=True,
+            )
+            if step < steps:
+                mapped = found.hidden_states[-1][0, -1].double() @ matrix.double()
+                read = (mapped * (norm / mapped.norm())).to(rows.dtype)[None]
+        kept = [(at.keys[:, :, -steps:], at.values[:, :, -steps:]) for at in cache.layers]
+    return kept
+
+
+@torch.no_grad()
 def in_turn(turns: Sequence[tuple[Any, Sequence[int]]]) -> Entries:
     """Return keys and values that models of one shape make in turn, each behind all before it."""
     made = DynamicCache()

@@ -95,7 +95,8 @@ def _positions(work: Workload, cell: Cell, row: int) -> int:
     for prompt, side in zip(map(len, turns), _sides(cell), strict=True):
         if rollout is not None or chained:
             check_steps(work, cell, row, prompt, steps, whole if chained else 0, side)
-        whole += steps + (prompt if rollout is None or rollout.keep == "both" else 0)
+        own = steps + (prompt if rollout is None or rollout.keep == "both" else 0)
+        whole = own if senders and senders.passes == "last" else whole + own
     return whole
 
 
@@ -173,6 +174,8 @@ def _of_senders(work: Workload, cell: Cell, turns: Sequence[Turns]) -> KeyValues
         if cell.condition.reposition == "rotate" and max(read.lengths) > 0:
             read = moved(model.module, read, starts, behind)
         made.append(read.to(receiver.device))
+        if senders is not None and senders.passes == "last":
+            made, behind = made[-1:], [0] * len(turns)
         behind = [sum(lengths) for lengths in zip(behind, read.lengths, strict=True)]
         if chained:
             sent = KeyValues.joined(made).sent_bytes
@@ -210,7 +213,7 @@ def _layers(work: Workload, cell: Cell) -> frozenset[int]:
 
             def sent(row: int) -> KeyValues:
                 if senders is not None:
-                    parts = work.plan.prompts.dealt[senders.parts, None][row]
+                    parts = work.plan.prompts.dealt[senders.readers, None][row]
                     return _of_senders(work, cell, [parts])
                 return _kept(work, cell, _sent(work, cell, [work.plan.prompts.sender[row]]))
 

@@ -129,7 +129,8 @@ def _most(work: Workload, cell: Cell, row: int) -> int:
     for side, prompt in zip(_sides(cell), work.plan.turns(cell, row), strict=False):
         if written or chained:
             check_steps(work, cell, row, len(prompt), written, whole if chained else 0, side)
-        whole += written or (1 if last else len(prompt))
+        own = written or (1 if last else len(prompt))
+        whole = own if senders and senders.passes == "last" else whole + own
     return whole
 
 
@@ -192,6 +193,7 @@ def _vectors(work: Workload, cell: Cell, turns: Sequence[Turns]) -> Vectors:
         later = senders.sides[place + 1 :] if chained else ()
         readers = tuple(dict.fromkeys(("receiver", *later)))
         vectors = _made(work, cell, side, readers, prompts, before)
+        made = [] if senders.passes == "last" else made
         made.append(dict(zip(readers, vectors, strict=True)))
     found = Vectors.joined([each["receiver"] for each in made]).to(receiver.device)
     own = found.sent_bytes(receiver.dtype)

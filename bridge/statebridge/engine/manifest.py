@@ -128,9 +128,8 @@ def _prompts(workload: Workload) -> dict[str, str]:
     known.update((str(name), ids) for name, ids in prompts.private.items())
     if prompts.sender is not prompts.receiver:
         known["sender"] = prompts.sender
-    for models, _ in prompts.dealt:
-        both = " of both models" if "receiver" in models else ""
-        known[f"{len(models)} senders{both}"] = prompts.dealt[models, None]
+    for readers, _ in prompts.dealt:
+        known[f"{len(readers.sides)} senders {digest(readers)[:8]}"] = prompts.dealt[readers, None]
     return {name: digest(ids) for name, ids in known.items()}
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, NamedTuple, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from statebridge.experiment.declared import NO_BOOLEAN
+from statebridge.experiment.prompting import check_read, placeholders
 
 
 class LayerShare(BaseModel):
@@ -84,6 +85,16 @@ Reader = Literal["sender", "receiver"]
 """The model of the pair that has a turn as one of several senders."""
 
 
+class Readers(NamedTuple):
+    """Prompts that several senders read in a round."""
+
+    sides: tuple[Reader, ...]
+    """The model of each."""
+    whole: bool
+    """Whether each reads the whole context."""
+    templates: tuple[str, ...] | None
+
+
 def _of_the_pair(models: object) -> object:
     if models not in ("sender", "pair"):
         raise ValueError(
@@ -96,8 +107,7 @@ def _of_the_pair(models: object) -> object:
 class Senders(BaseModel):
     """Several senders in front of one receiver: the pair's sender, or both of its models in turn.
 
-    The sentences of a row's context are dealt out among them in order, as evenly as may be (its
-    words where it has fewer sentences). All know the question. What they send is appended in order.
+    All know the question. What they send is appended in order.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -108,26 +118,50 @@ class Senders(BaseModel):
     each sender reads its part behind the messages of those before it (both arXiv 2511.20639)."""
     rounds: Annotated[int, Field(ge=1, le=8), NO_BOOLEAN] = 1
     """For `chain`: how often each sender has its turn. Above 1 a chain is a debate."""
+    passes: Literal["all", "last"] = "all"
+    """For `chain`: what the next sender, and the receiver at the end, reads in front of its prompt:
+    all messages before, or the last one alone."""
     models: Annotated[Literal["sender", "pair"], BeforeValidator(_of_the_pair)] = "sender"
     """`sender`: all are the pair's sender; `pair`: the pair's sender and the receiver's model, each
     in its turn with a part of its own."""
 
+    context: Literal["dealt", "whole"] = "dealt"
+    """`dealt`: the sentences of a row's context are dealt out among the senders in order, as evenly
+    as may be (its words where it has fewer sentences); `whole`: each reads all of it."""
+    templates: tuple[str, ...] | None = None
+    """Prompt of each sender, with {context} and {question}, in place of the sender's template."""
+
     @property
     def sides(self) -> tuple[Reader, ...]:
         """The model that has each turn, in order."""
-        return self.parts * self.rounds
+        return self.readers.sides * self.rounds
 
     @property
-    def parts(self) -> tuple[Reader, ...]:
-        """The model that reads each part of the context."""
+    def readers(self) -> Readers:
+        """What the senders read in a round."""
         both: tuple[Reader, ...] = ("sender", "receiver" if self.models == "pair" else "sender")
-        return tuple(both[place % 2] for place in range(self.count))
+        sides = tuple(both[place % 2] for place in range(self.count))
+        return Readers(sides, self.context == "whole", self.templates)
+
+    @field_validator("templates")
+    @classmethod
+    def _known_fields(cls, templates: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for template in templates or ():
+            check_read(placeholders(template, ("context", "question")))
+        return templates
 
     @model_validator(mode="after")
     def _of_one_kind(self) -> Senders:
         if self.rounds > 1 and self.topology != "chain":
             raise ValueError(
                 "rounds goes with topology: chain; in a hierarchy no sender reads another"
+            )
+        if self.passes == "last" and self.topology != "chain":
+            raise ValueError("passes: last goes with topology: chain")
+        if self.templates is not None and len(self.templates) != self.count:
+            raise ValueError(
+                f"templates: {len(self.templates)} for {self.count} senders; give one for each, or "
+                "none"
             )
         return self
 

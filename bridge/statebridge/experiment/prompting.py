@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
@@ -22,6 +23,38 @@ _NEEDED = {
     "debate_receiver": ("other",),
 }
 """Placeholders without which a prompt has no meaning, by template."""
+
+
+def placeholders(template: str, allowed: Collection[str]) -> set[str]:
+    """Return the placeholders of a template.
+
+    Raises:
+        ValueError: It is empty or no template, or one of them is not allowed.
+    """
+    try:
+        parts = [part for part in string.Formatter().parse(template) if part[1] is not None]
+    except ValueError as error:
+        raise ValueError(f"not a template: {error}; write a literal brace twice") from None
+    used = {str(name) for _, name, _, _ in parts}
+    if any(specification or conversion for _, _, specification, conversion in parts):
+        raise ValueError("a placeholder takes no conversion or format: write {question} as it is")
+    if not used <= set(allowed):
+        raise ValueError(
+            f"unknown placeholder {sorted(used - set(allowed))}; allowed: {sorted(allowed)}"
+        )
+    if not template:
+        raise ValueError("the template is empty")
+    return used
+
+
+def check_read(used: Collection[str]) -> None:
+    """Refuse a sender's template without a placeholder.
+
+    Raises:
+        ValueError: States why.
+    """
+    if not used:
+        raise ValueError("has no {context} and no {question}, so that all rows would be alike")
 
 
 class Prompts(Declared):
@@ -81,21 +114,7 @@ class Prompts(Declared):
             allowed = {"context", "question", "own", "other"}
         if info.field_name == "question_only":
             allowed = {"question"}
-        try:
-            parts = [part for part in string.Formatter().parse(template) if part[1] is not None]
-        except ValueError as error:
-            raise ValueError(f"not a template: {error}; write a literal brace twice") from None
-        used = {str(name) for _, name, _, _ in parts}
-        if any(specification or conversion for _, _, specification, conversion in parts):
-            raise ValueError(
-                "a placeholder takes no conversion or format: write {question} as it is"
-            )
-        if not used <= allowed:
-            raise ValueError(
-                f"unknown placeholder {sorted(used - allowed)}; allowed: {sorted(allowed)}"
-            )
-        if not template:
-            raise ValueError("the template is empty")
+        used = placeholders(template, allowed)
         needed = _NEEDED.get(info.field_name, ())
         missing = [name for name in needed if name not in used]
         if missing:
@@ -103,8 +122,8 @@ class Prompts(Declared):
                 f"has no {{{missing[0]}}}, so that every row would read the same there; write "
                 f"{{{missing[0]}}} where it belongs"
             )
-        if info.field_name == "sender" and not used:
-            raise ValueError("has no {context} and no {question}, so that all rows would be alike")
+        if info.field_name == "sender":
+            check_read(used)
         return template
 
 

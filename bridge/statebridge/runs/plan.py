@@ -17,17 +17,17 @@ from statebridge.data.training_texts import answer_names
 from statebridge.experiment.cells import Cell
 from statebridge.experiment.conditions import Condition, Prompt, SenderContext
 from statebridge.experiment.experiment import Experiment
-from statebridge.experiment.message import LayerShare
+from statebridge.experiment.message import LayerShare, Readers
 from statebridge.experiment.positions import Positions
-from statebridge.records import DatasetRow, Side
+from statebridge.records import DatasetRow
 
 TokenIds = tuple[int, ...]
 
 Turns = tuple[TokenIds, ...]
 """Ids of all prompts that a row's senders read, in the order in which they have their turns."""
 
-Deal = tuple[tuple[Side, ...], SenderContext | None]
-"""The model of each of several senders, and the context that they read in place of the row's."""
+Deal = tuple[Readers, SenderContext | None]
+"""Prompts that several senders read, and the context in place of the row's."""
 
 Span = tuple[int, int]
 """First position and the one after the last, counted back from the prompt's end: (-3, 0)."""
@@ -48,7 +48,7 @@ class PromptTable:
         slots: Positions of the placeholders, if the placeholder prompt is in use.
         cut: Rows whose prompt was cut on either side, the prompts in use considered.
         contexts: Sender's ids with another context in place of the row's, of those in use.
-        dealt: Ids of each of several senders by their models, the context that they read in place
+        dealt: Ids of each of several senders by what they read, the context that they read in place
             of the row's (None for its own) and row index, of those in use.
     """
 
@@ -234,7 +234,7 @@ class Plan:
                 return (self.sent(cell, row),)
             # The row's own text, with what another row's has on it.
             return self.prompts.sent(cell.condition.sender_context, row), self.sent(cell, row)
-        deal = senders.parts, cell.condition.sender_context
+        deal = senders.readers, cell.condition.sender_context
         return self.prompts.dealt[deal][self.origin(cell, row)] * senders.rounds
 
     def donor_uses(self, cell: Cell) -> dict[str, Any]:

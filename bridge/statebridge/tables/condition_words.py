@@ -102,11 +102,14 @@ def _fused_words(whose: str, fuse: Fusing) -> str:
 
 def _senders_words(senders: Senders) -> str:
     of = ", the sender and the receiver's model in turn," if senders.models == "pair" else ""
-    each = f"{senders.count} senders{of} that read a part of the context each"
+    what = "the whole context" if senders.context == "whole" else "a part of the context"
+    own = " with a prompt of its own" if senders.templates is not None else ""
+    each = f"{senders.count} senders{of} that read {what} each{own}"
     if senders.topology == "hierarchy":
         return each
     rounds = f" in {senders.rounds} rounds" if senders.rounds > 1 else ""
-    return f"{each}, behind what was sent before{rounds}"
+    before = "what was sent before" if senders.passes == "all" else "the last message"
+    return f"{each}, behind {before}{rounds}"
 
 
 def _delta_words(condition: Condition, deltas: Deltas) -> str:

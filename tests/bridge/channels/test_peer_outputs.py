@@ -1,11 +1,11 @@
 """Outputs of the peers' own code on small models, made again here.
 
 KVComm (arXiv 2510.03346): `middle_mask_fixed` is their code with the mask that keeps shortened
-blocks causal, as ours are. LatentMAS (arXiv 2511.20639): the first agent's latent steps; over
-random weights a rollout multiplies rounding errors. CIPHER (arXiv 2310.06272): the vectors that
-the sender writes. C2C (arXiv 2510.03215): the fused caches, and what is decoded on
-them. SDE (arXiv 2506.19209): the deltas, and what is decoded with them on a text. The shared data's
-README names every patch.
+blocks causal, as ours are. LatentMAS (arXiv 2511.20639): the first agent's latent steps
+(over random weights a rollout multiplies rounding errors), and whole chains of agents. CIPHER
+(arXiv 2310.06272): the vectors that the sender writes. C2C (arXiv 2510.03215): the fused caches,
+and what is decoded on them. SDE (arXiv 2506.19209): the deltas, and what is decoded with them on a
+text. The shared data's README names every patch.
 """
 
 from __future__ import annotations
@@ -122,6 +122,45 @@ def test_latent_steps_are_those_of_their_code(models: Path, by: LatentMap) -> No
             # A step multiplies the rounding of the one before by two to ten.
             tolerance = 1e-4 * 4 ** latent["step"]
             torch.testing.assert_close(vectors[place, :4], expected, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "m5_realign",
+        *(
+            pytest.param(name, marks=pytest.mark.soak)
+            for name in ("m5_identity", "m5_identity_latent_only")
+        ),
+    ],
+)
+def test_agents_in_a_chain_give_what_their_code_gives(models: Path, name: str) -> None:
+    recorded = json.loads((OUTPUTS / "latentmas.json").read_text(encoding="utf-8"))["settings"]
+    setting, model = recorded[f"{name}/qwen3"], _model(models / "qwen3")
+    step = latent_step(model, "realigned" if "realign" in name else "identity")
+    items = setting["items"]
+    made: list[KeyValues] = []
+    for place in range(3):
+        prompts = [item["agents"][place]["input_ids"] for item in items]
+        before = KeyValues.joined(made) if made else None
+        read = roll_out(model, model.pack(prompts), 5, step, before)
+        made.append(read)
+        # With their lengths they state what an agent's cache had before it is cut.
+        lengths = KeyValues.joined(made).lengths
+        assert lengths == tuple(i["cache_length_after_each_agent"][place] for i in items)
+        if name.endswith("latent_only"):
+            made = [read.last(5)]
+    batch = model.pack([item["agents"][3]["input_ids"] for item in items])
+    new = setting["max_new_tokens"]
+    lanes = prefill(model, batch, new, KeyValues.joined(made))
+    for item, logits in zip(items, lanes.logits, strict=True):
+        top = item["first_logits_top20"]
+        expected = torch.tensor(top["values"])
+        # Fifteen latent steps multiply what the first ones rounded.
+        torch.testing.assert_close(logits[top["ids"]], expected, rtol=0, atol=5e-3)
+    decoded = decode_lanes(model, lanes, DecodingSettings(new, 1.0, 0))
+    for item, tokens in zip(items, decoded, strict=True):
+        assert tokens == item["generated_ids"]
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from tests.reference.senders import (
     blind_to_each_other,
     chained,
     in_turn,
+    last_alone,
     side_by_side,
     soft_chain,
 )
@@ -39,6 +40,7 @@ ROWS = [
     for i, (parts, answer) in enumerate(zip(PARTS, ("Delhi", "Rome", "India"), strict=True))
 ]
 CHAIN = {"count": 2, "topology": "chain"}
+ROLES = ["Plan. {context} Q: {question}", "Mei, check this: {question}"]
 POINTS: dict[str, dict[str, Any]] = {
     "two": {"senders": {"count": 2}},
     "two_null": {"senders": {"count": 2}, "sender_context": "empty"},
@@ -57,6 +59,14 @@ POINTS: dict[str, dict[str, Any]] = {
     "pair": {"senders": {"count": 2, "models": "pair"}},
     "pair_debate": {"senders": CHAIN | {"rounds": 2, "models": "pair"}},
     "latent": {"senders": CHAIN, "rollout": {"steps": STEPS}},
+    "last": {
+        "senders": CHAIN | {"passes": "last"},
+        "rollout": {"steps": STEPS, "keep": "latents"},
+    },
+    "roles": {
+        "senders": CHAIN | {"context": "whole", "templates": ROLES},
+        "rollout": {"steps": STEPS},
+    },
 }
 SOFT = {
     "site": "embedding",
@@ -69,6 +79,7 @@ SOFT_CHAINS: dict[str, dict[str, Any]] = {
     "vocab_pair": SOFT | {"senders": CHAIN | {"rounds": 2, "models": "pair"}},
     "cipher_pair": SOFT
     | {"soft_tokens": _WRITTEN, "senders": {"count": 3, "topology": "chain", "models": "pair"}},
+    "vocab_last": SOFT | {"senders": CHAIN | {"passes": "last"}},
     "cipher_null": SOFT | {"soft_tokens": _WRITTEN, "senders": CHAIN, "sender_context": "empty"},
     "text_pair": SOFT
     | {"soft_tokens": {"by": "text", "steps": 3}, "senders": CHAIN | {"models": "pair"}},
@@ -90,6 +101,8 @@ def _turns(tokenizer: Any, index: int, point: dict[str, Any]) -> list[list[int]]
     row, limit, kind = ROWS[index], 256, point.get("sender_context")
     found = []
     parts = dealt_context(DatasetRow("r", " ".join(PARTS[index]), "q", "a"), 3)
+    if "templates" in point["senders"]:
+        return [encode(tokenizer, each.format(**row), limit) for each in ROLES]
     for part in PARTS[index] if point["senders"]["count"] == 2 else parts:
         own = dict(row) | {"context": part}
         found.append(
@@ -122,6 +135,8 @@ def _expected(family: str) -> dict[tuple[str, str], Any]:
             elif "topology" in point["senders"]:
                 steps = point.get("rollout", {"steps": 0})["steps"]
                 message = chained(sender, turns, steps, matrix, inputs)
+                if "passes" in point["senders"]:
+                    message = last_alone(sender, turns, steps, matrix, inputs)
             elif "reposition" in point:
                 message = blind_to_each_other(sender, turns)
             else:
@@ -160,7 +175,8 @@ def test_several_senders_equal_the_oracle(family: str, path: str, together: int)
         answered, positions = expected[key]
         assert row.message_positions == positions, key
         assert row.token_ids == answered.tokens, key
-        close = {"rel": 1e-3, "abs": 1e-3} if "latent" in key[0] else CLOSE
+        latent = "rollout" in POINTS[key[0].removeprefix("my_").partition("/")[0]]
+        close = {"rel": 1e-3, "abs": 1e-3} if latent else CLOSE
         assert row.gold_logprob == pytest.approx(answered.gold_logprob, **close), key
         assert row.prompt_len_sender == sum(row.sender_prompt_lens or ()), key
 
@@ -203,6 +219,8 @@ def test_chains_of_soft_tokens_equal_the_oracle(together: int) -> None:
             order = [place % 2 if both else 0 for place in range(len(turns))]
             each = list(zip(order, turns, strict=True))
             _, vectors = soft_chain(models, each, inputs, end=end, **soft)
+            if "passes" in point["senders"]:
+                vectors = vectors[-len(turns[-1]) :]  # of two: the first one's is read, not sent
             text = QUESTION_ONLY.format(**row)
             expected = answer_after_vectors(
                 pair.receiver,
@@ -261,8 +279,12 @@ def test_a_context_is_dealt_out_by_sentences(text: str, count: int, parts: list[
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"senders": {"count": 2, "rounds": 2}}, "rounds goes with topology: chain"),
     ({"senders": {"count": 1}}, "give a number of at least 2"),
+    ({"senders": {"count": 2, "passes": "last"}}, "goes with topology: chain"),
     ({"senders": CHAIN, "layers": [1]}, "read all layers of each other"),
     ({"senders": {"count": 2, "models": ["a", "b"]}}, "a run holds two models"),
+    ({"senders": CHAIN | {"templates": ["{question}"]}}, "1 for 2 senders"),
+    ({"senders": CHAIN | {"templates": ["{question}", "same"]}}, "all rows would be alike"),
+    ({"senders": CHAIN | {"templates": ["{question}"] * 2}}, "has no {context}"),
     (
         {**SOFT, "soft_tokens": _WRITTEN | {"steps": 200}, "senders": CHAIN | {"rounds": 8}},
         "other messages included",

@@ -79,33 +79,44 @@ def build_prompts(
     sent = task if sent == task else sent
     others: dict[SenderContext, tuple[TokenIds, ...]] = {}
     dealt: dict[Deal, tuple[Turns, ...]] = {}
-    if contexts or deals:
-        if "{context}" not in prompts.to_sender:
-            raise PairError(
-                "prompts: the sender's template has no {context}, so sender_context and senders "
-                "change nothing"
-            )
-        without = [replace(row, context="") for row in rows]
+    without = [replace(row, context="") for row in rows]
+    if contexts:
+        _check_context(prompts.to_sender)
         others["empty"] = read(pair.sender, prompts.to_sender, 0, without).ids
         others["neutral"] = _neutral_prompts(pair.sender, prompts.neutral, sent, others["empty"])
-        for sides in {sides for sides, _ in deals}:
-            models = [pair.sender if side == "sender" else pair.receiver for side in sides]
-            shares = zip(*(dealt_context(row, len(sides)) for row in rows), strict=True)
-            own, empty, neutral = [], [], []
-            for model, share in zip(models, shares, strict=True):
-                parts = [replace(row, context=part) for row, part in zip(rows, share, strict=True)]
-                own.append(read(model, prompts.to_sender, 0, parts).ids)
-                empty.append(read(model, prompts.to_sender, 0, without).ids)
-                neutral.append(_neutral_prompts(model, prompts.neutral, own[-1], empty[-1]))
-            of_context: dict[SenderContext | None, list[tuple[TokenIds, ...]]] = {
-                None: own,
-                "empty": empty,
-                "neutral": neutral,
-            }
-            for context, read_ids in of_context.items():
-                if (sides, context) in deals:
-                    dealt[sides, context] = tuple(zip(*read_ids, strict=True))
+    for readers in {readers for readers, _ in deals}:
+        used_contexts = {context for of, context in deals if of == readers}
+        count = len(readers.sides)
+        shares: Sequence[Sequence[str]] = [[row.context for row in rows]] * count
+        if not readers.whole:
+            shares = list(zip(*(dealt_context(row, count) for row in rows), strict=True))
+        templates = readers.templates or (prompts.to_sender,) * count
+        found: dict[SenderContext | None, list[tuple[TokenIds, ...]]] = {}
+        for side, template, share in zip(readers.sides, templates, shares, strict=True):
+            if not readers.whole or used_contexts != {None}:
+                _check_context(template)
+            model = pair.sender if side == "sender" else pair.receiver
+            parts = [replace(row, context=part) for row, part in zip(rows, share, strict=True)]
+            own = read(model, template, 0, parts).ids
+            found.setdefault(None, []).append(own)
+            if used_contexts != {None}:
+                empty = read(model, template, 0, without).ids
+                found.setdefault("empty", []).append(empty)
+                neutral = _neutral_prompts(model, prompts.neutral, own, empty)
+                found.setdefault("neutral", []).append(neutral)
+        dealt |= {
+            (readers, context): tuple(zip(*found[context], strict=True))
+            for context in used_contexts
+        }
     return PromptTable(sent, task, private, slots, frozenset(cut), others, dealt)
+
+
+def _check_context(template: str) -> None:
+    if "{context}" not in template:
+        raise PairError(
+            "prompts: the sender's template has no {context}, so sender_context and senders "
+            f"change nothing; it is {template!r}"
+        )
 
 
 def dealt_context(row: DatasetRow, count: int) -> list[str]:

@@ -76,14 +76,18 @@ def _message_bound(workload: Workload, cell: Cell) -> int:
     if not condition.sends_message:
         return 0
     soft, senders = condition.soft_tokens, condition.senders
-    turns = 1 if senders is None else senders.count * senders.rounds
+    prompts, turns = workload.plan.prompts, 1
+    read = max(map(len, prompts.sender))
+    if senders is not None:
+        turns = len(senders.sides)
+        of_rows = prompts.dealt[senders.readers, None]
+        read = senders.rounds * max(sum(map(len, parts)) for parts in of_rows)
     if soft is not None and soft.by in ("cipher", "text"):
         return soft.most * turns
     if soft is not None and soft.by == "resampler":
         return int(workload.translators[workload.plan.translator_key(cell)].options["vectors"])
     steps = 0 if condition.rollout is None else condition.rollout.steps
-    # Each of several senders reads the question too, and its part in every round.
-    return turns * (max(map(len, workload.plan.prompts.sender)) + steps)
+    return read + turns * steps
 
 
 def lane_operations(workload: Workload, weights: int) -> float:

@@ -61,8 +61,8 @@ def prepare(
         sender=reads_sender,
         used=used,
         contexts={c.sender_context for c in conditions if c.sender_context is not None},
-        deals={(c.senders.parts, c.sender_context) for c in conditions if c.senders is not None}
-        | {(c.senders.parts, None) for c in conditions if c.senders is not None},
+        deals={(c.senders.readers, c.sender_context) for c in conditions if c.senders is not None}
+        | {(c.senders.readers, None) for c in conditions if c.senders is not None},
     )
     limit = min(experiment.limit or len(rows), len(rows))
     row_ids = [row.row_id for row in rows]

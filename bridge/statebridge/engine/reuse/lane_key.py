@@ -151,7 +151,7 @@ class LaneKeys:
             read: Any = work.plan.prompts.read(condition.prompt)
             sent: Any = work.plan.prompts.sender
             if condition.senders is not None:
-                sent = work.plan.prompts.dealt[condition.senders.parts, None]
+                sent = work.plan.prompts.dealt[condition.senders.readers, None]
             rows = work.plan.rows_of(condition.layers)
             drawn = cell.seed if condition.layers.by == "random" else None
             parts["layers"] = [drawn, [[sent[row], read[row]] for row in rows]]
