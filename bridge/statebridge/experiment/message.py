@@ -138,7 +138,7 @@ class Senders(BaseModel):
 
     @property
     def readers(self) -> Readers:
-        """What the senders read in a round."""
+        """Models that read, turn by turn, in a round."""
         both: tuple[Reader, ...] = ("sender", "receiver" if self.models == "pair" else "sender")
         sides = tuple(both[place % 2] for place in range(self.count))
         return Readers(sides, self.context == "whole", self.templates)

@@ -58,7 +58,7 @@ class Network:
                 assert libc.setns(own.fileno(), _NET) == 0, os.strerror(ctypes.get_errno())
 
     def pull(self) -> None:
-        """Pull the cable: packets are lost, and no end is told."""
+        """Pull the cable: packets are lost, and neither end gets word."""
         _ip("link", "set", self.cable, "down")
 
     def plug(self) -> None:

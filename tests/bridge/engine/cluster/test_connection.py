@@ -107,10 +107,10 @@ def test_what_ray_refuses_is_said_in_one_line(
         address = address.replace("HERE", f"127.0.0.1:{head.getsockname()[1]}")
         with pytest.raises(EnvironmentFault) as caught:
             connected(address).__enter__()
-    told = str(caught.value)
-    assert told.startswith(f"execution.address {address}: {' '.join(str(error).split())[:20]}")
-    assert words in told
-    assert "\n" not in told
+    message = str(caught.value)
+    assert message.startswith(f"execution.address {address}: {' '.join(str(error).split())[:20]}")
+    assert words in message
+    assert "\n" not in message
 
 
 @pytest.mark.parametrize(

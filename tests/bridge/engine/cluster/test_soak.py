@@ -55,7 +55,7 @@ class _Soak:
         self.machines = {self._added(each): each for each in machines or (None, None)}
         """Node on each machine: what it is on, where it has a network of its own."""
         self.later: list[tuple[float, Callable[[], Any]]] = []
-        """What ends a fault, and when."""
+        """Ends of faults, and when each is due."""
 
     def run(self, out: Path) -> None:
         """Run the experiment to its end, through faults and starts."""
@@ -84,11 +84,11 @@ class _Soak:
             if at is not None and now > at and self.kills.total() < KILLS:
                 since, at = size, None if self._fail(driver) else now + 0.2
             time.sleep(0.02)
-        said = (self.folder / "driver.log").read_text()[-2000:]
+        written = (self.folder / "driver.log").read_text()[-2000:]
         # An actor that is killed three times while it loads ends a run, which goes on when started.
-        by_rule = driver.returncode == 3 and "died 3 times while it loaded" in said
+        by_rule = driver.returncode == 3 and "died 3 times while it loaded" in written
         self.others["given up by rule"] += by_rule
-        assert by_rule or driver.returncode in (0, -9), said
+        assert by_rule or driver.returncode in (0, -9), written
         return driver.returncode == 0
 
     def _end_faults(self, now: float) -> None:
