@@ -40,7 +40,8 @@ registers, each saved, loaded and run; {date}, CPU, float32, by `make check-fami
 this page. A model of a *shared* family gave on the shared path the tokens that Hugging Face gives
 for each row alone, one of a *plain* family on the plain path, which is slower; a *refused* one is
 refused in one line before a row is run. {shared} are shared, {plain} plain, {refused} refused;
-of {unbuilt} no tiny model could be built. A multimodal wrapper runs by its text side. Random
+of {unbuilt} no tiny model could be built, because transformers does not build one of their own
+configurations on this machine either. A multimodal wrapper runs by its text side. Random
 weights say nothing of what a family's trained models carry.
 
 | family | path | why |

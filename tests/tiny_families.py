@@ -158,7 +158,12 @@ ODD: dict[str, dict[str, Any]] = {
     "dbrx": {"attn_config": {"kv_n_heads": 2, "rope_theta": 10000.0, "clip_qkv": 8}},
     "deepseek_v2": _EXPERTS,
     "dots1": _EXPERTS | {"n_shared_experts": 1},
-    "dots3_note_vision": {"pyramid_num_routed": [-1] * LAYERS, "adapter_in_dim": 32},
+    "dots3_note_audio_encoder": {"adapter_input_size": 32, "adapter_out_dim": 32},
+    "dots3_note_vision_encoder": {
+        "pyramid_num_routed": [-1] * LAYERS,
+        "adapter_in_dim": 32,
+        "adapter_out_dim": 32,
+    },
     "falcon_h1": _MAMBA | {"mamba_d_ssm": 64},
     "gemma3n_text": _SHARED_KEYS | {"intermediate_size": 64},
     "gemma4_unified_text": {"num_kv_shared_layers": 0},

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -13,7 +14,7 @@ import yaml
 
 from statebridge.data.column_files import COLUMN_FILES
 from statebridge.data.files import PACKED, read_text
-from statebridge.errors import DatasetError, EnvironmentFault, nearest
+from statebridge.errors import DatasetError, EnvironmentFault, StatebridgeError, nearest
 
 _CARD = "README.md"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -181,32 +182,55 @@ def _fetched(data: HubData, commit: str, name: str) -> Path:
 
 
 def _asked(data: HubData, method: str, **asked: Any) -> Any:
-    """Call a method of the hub's client; what goes wrong there is one line."""
-    try:
-        from huggingface_hub import HfApi  # noqa: PLC0415 - an extra
-        from huggingface_hub.errors import (  # noqa: PLC0415
-            HFValidationError,
-            RepositoryNotFoundError,
-            RevisionNotFoundError,
-        )
-    except ImportError:
-        raise EnvironmentFault(
-            f"{data}: huggingface_hub is not installed; pip install 'statebridge[hub]'"
-        ) from None
+    """Call a method of the hub's client."""
     if method != "dataset_info":
         asked["repo_type"] = "dataset"
+    cached = "without a network, give as revision a commit whose files are in the hub's cache"
+    with hub_client(str(data), data.revision, DatasetError, DatasetError, cached) as hub:
+        return getattr(hub.HfApi(), method)(repo_id=data.owner_and_name, **asked)
+
+
+@contextmanager
+def hub_client(
+    name: str,
+    revision: str | None,
+    missing: type[StatebridgeError],
+    failed: type[StatebridgeError],
+    advice: str,
+) -> Iterator[Any]:
+    """Yield the package of the hub's client; what goes wrong there is one line.
+
+    Args:
+        name: Name of what is asked for, for messages.
+        revision: Its revision, for messages.
+        missing: Class of the error where there is no such repository or revision.
+        failed: Class of the error where the hub cannot be asked, or refuses.
+        advice: Words on what to do then.
+
+    Raises:
+        StatebridgeError: Of these classes; those of the caller pass.
+        EnvironmentFault: `huggingface_hub` is not installed.
+    """
     try:
-        return getattr(HfApi(), method)(repo_id=data.owner_and_name, **asked)
-    except RevisionNotFoundError:
-        raise DatasetError(f"{data}: no revision {data.revision!r} on the hub") from None
-    except (RepositoryNotFoundError, HFValidationError):
-        raise DatasetError(
-            f"{data}: no such data set on the hub, or it is private; give hf://owner/name, and set "
+        import huggingface_hub  # noqa: PLC0415 - an extra
+        from huggingface_hub import errors  # noqa: PLC0415
+    except ImportError:
+        raise EnvironmentFault(
+            f"{name}: huggingface_hub is not installed; pip install 'statebridge[hub]'"
+        ) from None
+    try:
+        yield huggingface_hub
+    except StatebridgeError:
+        raise
+    except errors.RevisionNotFoundError:
+        raise missing(f"{name}: no revision {revision!r} on the hub") from None
+    except (errors.RepositoryNotFoundError, errors.HFValidationError):
+        raise missing(
+            f"{name}: not on the hub, or private; give owner/name as the hub has it, and set "
             "HF_TOKEN for a private one"
         ) from None
     except Exception as error:  # of the client, of httpx, of the system: all are the network's
         reason = " ".join(str(error).split())
-        raise DatasetError(
-            f"{data}: the hub cannot be asked ({type(error).__name__}: {reason:.160}); without a "
-            "network, give as revision a commit whose files are in the hub's cache"
+        raise failed(
+            f"{name}: the hub cannot be asked ({type(error).__name__}: {reason:.200}); {advice}"
         ) from None

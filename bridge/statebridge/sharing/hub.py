@@ -10,12 +10,12 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from statebridge.data.files import make_folder, readable
+from statebridge.data.hub import hub_client
 from statebridge.errors import EnvironmentFault, InputError, RemoteError
 from statebridge.results.read_results import read_sources
 from statebridge.runs.directory import MANIFEST
@@ -24,6 +24,7 @@ from statebridge.sharing.hub_card import run_page, translators_page
 ENDINGS = (".json", ".jsonl", ".safetensors")
 """Endings of the files that are shared."""
 PAGE = "README.md"
+_ADVICE = "sign in with `hf auth login` or HF_TOKEN, and check the name and the network"
 _NAME = re.compile(r"(?:(models|datasets)/)?([\w.-]+/[\w.-]+)")
 _LONGEST_HEADER = 100_000_000
 """Bytes of a header that the safetensors library reads."""
@@ -119,7 +120,7 @@ def pull(name: str, out: Path, *, revision: str | None = None) -> Pulled:
     asked_kind, repository = _address(name)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: exists and is not an empty folder; give a new one")
-    with _hub(name) as hub:
+    with _hub(name, revision) as hub:
         repo_type, info = _found(hub, name, repository, asked_kind, revision)
         files = [f for f in (s.rfilename for s in info.siblings or ()) if f.endswith(ENDINGS)]
         of_run = MANIFEST in files
@@ -208,15 +209,10 @@ def _found(
             found[repo_type] = hub.HfApi().repo_info(
                 repository, repo_type=repo_type, revision=revision
             )
-        except hub.errors.RevisionNotFoundError:
-            raise InputError(f"{name}: no revision {revision!r} on the hub") from None
-        except hub.errors.RepositoryNotFoundError:
-            continue
+        except hub.errors.RepositoryNotFoundError as error:
+            absent = error
     if not found:
-        raise InputError(
-            f"{name}: not on the hub, or private; give owner/name, and set HF_TOKEN for a private "
-            "one"
-        )
+        raise absent
     if len(found) > 1:
         raise InputError(
             f"{name}: both a data set and a model; give datasets/{repository} for the run or "
@@ -225,23 +221,5 @@ def _found(
     return next(iter(found.items()))
 
 
-@contextmanager
-def _hub(name: str) -> Iterator[Any]:
-    """Yield the client's package; whatever goes wrong there is one line."""
-    try:
-        import huggingface_hub  # noqa: PLC0415 - an extra
-        import huggingface_hub.errors  # noqa: PLC0415
-    except ImportError:
-        raise EnvironmentFault(
-            f"{name}: huggingface_hub is not installed; pip install 'statebridge[hub]'"
-        ) from None
-    try:
-        yield huggingface_hub
-    except (InputError, EnvironmentFault):
-        raise
-    except Exception as error:  # of the client, of httpx, of the system: all are the network's
-        reason = " ".join(str(error).split())
-        raise RemoteError(
-            f"{name}: the hub did not do it ({type(error).__name__}: {reason:.300}); sign in with "
-            "`hf auth login` or HF_TOKEN, and check the name and the network"
-        ) from error
+def _hub(name: str, revision: str | None = None) -> AbstractContextManager[Any]:
+    return hub_client(name, revision, InputError, RemoteError, _ADVICE)

@@ -120,7 +120,10 @@ def test_a_commit_in_the_cache_needs_no_network(
         ({"split": "test"}, "no split 'test'; known: train, validation"),
         ({"config": "none", "split": "train"}, "no config 'none'; known: other, main"),
         ({"revision": "old", "split": "train"}, "no revision 'old' on the hub"),
-        ({"path": "hf://owner/other", "split": "train"}, "hf://owner/other: no such data set"),
+        (
+            {"path": "hf://owner/other", "split": "train"},
+            "hf://owner/other: not on the hub, or private",
+        ),
         ({"path": "hf://owner/name/data/x.parquet"}, "no such file"),
     ],
 )

@@ -157,7 +157,7 @@ def test_wrong_requests_are_one_line(
     with pytest.raises(ResultError):
         push(run, "ada/x")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(RemoteError, match=r"the hub did not do it .*HF_TOKEN"):
+    with pytest.raises(RemoteError, match=r"the hub cannot be asked .*HF_TOKEN"):
         pull("ada/x", tmp_path / "back")
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(EnvironmentFault, match=r"pip install 'statebridge\[hub\]'"):
