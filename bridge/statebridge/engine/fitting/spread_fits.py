@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import torch
+
 from statebridge.engine.cluster.actor import Actors
 from statebridge.engine.fitting.corpus import CorpusTexts
 from statebridge.engine.fitting.corpus_fit import (
@@ -95,14 +97,16 @@ def fit_sets(
             stitched,
             pair_facts(pair),
         )
-        yield from _on_actors(task, actors, progress)
+        yield from _on_actors(task, actors, pair.receiver.device, progress)
 
 
 def _on_actors(
-    task: FitTask, actors: Actors, progress: Progress
+    task: FitTask, actors: Actors, device: torch.device, progress: Progress
 ) -> Iterator[tuple[TranslatorKey, Translator]]:
     sets = task.sets.values()
-    sums = {each.name: _added(each, task, actors, progress) for each in sets if each.is_summed}
+    sums = {
+        each.name: _added(each, task, actors, device, progress) for each in sets if each.is_summed
+    }
     keys = [(each.name, seed) for each in sets for seed in each.seeds]
     items = (_Map(key, sums[key[0]].pop(key[1]) if key[0] in sums else None) for key in keys)
     progress("train", 0, len(keys))
@@ -112,8 +116,10 @@ def _on_actors(
             progress("train", done, len(keys))
 
 
-def _added(each: FittedSet, task: FitTask, actors: Actors, progress: Progress) -> dict[int, Sums]:
-    """Return the sums of a set, on the CPU, by seed."""
+def _added(
+    each: FittedSet, task: FitTask, actors: Actors, device: torch.device, progress: Progress
+) -> dict[int, Sums]:
+    """Return the sums of a set, on the CPU, by seed; added on a device, as in one process."""
     parts = each.corpus.parts
     sums: dict[int, Sums] = {}
     early: dict[int, dict[int, Sums]] = {}
@@ -126,9 +132,15 @@ def _added(each: FittedSet, task: FitTask, actors: Actors, progress: Progress) -
                 if added:
                     merge_sums(sums, following)
                 else:
-                    sums = following
+                    sums = _on(device, following)
                 added += 1
             progress("capture", parts[added - 1].stop if added else 0, parts[-1].stop)
+    return _on("cpu", sums)
+
+
+def _on(device: torch.device | str, sums: dict[int, Sums]) -> dict[int, Sums]:
+    for own in sums.values():
+        own.to(device)
     return sums
 
 
@@ -174,18 +186,16 @@ class FitTask:
         """
         check_copy(pair, self.facts)
 
-        def fitted(item: _Part | _Map) -> tuple[Any, Any]:
+        def done(item: _Part | _Map) -> tuple[Any, Any]:
             if isinstance(item, _Part):
                 each = self.sets[item.name]
                 part = each.corpus.parts[item.place]
-                sums = part_sums(pair, each.fit, each.corpus, part, each.seeds)
-                for own in sums.values():
-                    own.to("cpu")
-                return item.place, sums
+                found = part_sums(pair, each.fit, each.corpus, part, each.seeds)
+                return item.place, _on("cpu", found)
             name, seed = item.key
             if item.sums is not None:
                 item.sums.to(pair.receiver.device)
-            found = fit_translators(
+            fitted = fit_translators(
                 pair,
                 self.sets[name].fit,
                 self.sets[name].corpus,
@@ -195,9 +205,9 @@ class FitTask:
                 evaluated=self.evaluated,
                 sums=None if item.sums is None else {seed: item.sums},
             )
-            return item.key, found[seed]
+            return item.key, fitted[seed]
 
-        return fitted
+        return done
 
     def label(self, item: Any) -> str:
         """Return an item's name for messages."""
