@@ -1,6 +1,7 @@
 """Outputs of the peers' own code on small models, made again here.
 
-KVComm (arXiv 2510.03346): `middle_mask_fixed` is their code with the mask that keeps shortened
+AC (arXiv 2501.14082, code of KVComm): the first logits with a state written. KVComm (arXiv
+2510.03346): `middle_mask_fixed` is their code with the mask that keeps shortened
 blocks causal, as ours are. LatentMAS (arXiv 2511.20639): the first agent's latent steps
 (over random weights a rollout multiplies rounding errors), and whole chains of agents. CIPHER
 (arXiv 2310.06272): the vectors that the sender writes. C2C (arXiv 2510.03215): the fused caches,
@@ -23,8 +24,10 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from statebridge.channels.fused import fused_into
 from statebridge.channels.messages.state_deltas import changes
+from statebridge.channels.operators import combine_states
 from statebridge.engine.decoding.lanes import DecodingSettings, prefill
 from statebridge.engine.decoding.steps import decode_lanes
+from statebridge.experiment.conditions import Condition
 from statebridge.experiment.message import Deltas
 from statebridge.models.messages.input_vectors import (
     LatentMap,
@@ -219,6 +222,40 @@ def test_fused_caches_are_those_of_their_code(models: Path) -> None:
                 _seeing_the_first_key_only(receiver, message, item["ids"])
                 == (item["generated_ids"])
             )
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["sum/llama4-llama6", "mean/llama4-llama6", "replace/llama4-llama6", "replace/qwen2-llama4"],
+)
+def test_written_states_give_what_their_code_gives(models: Path, name: str) -> None:
+    recorded = json.loads((OUTPUTS / "ac.json").read_text(encoding="utf-8"))["settings"]
+    known = json.loads((OUTPUTS / "kvcomm.json").read_text(encoding="utf-8"))["settings"]
+    (setting,) = (value for key, value in recorded.items() if key.startswith(f"{name}/"))
+    # They read the states that enter a block, and write there: the output of the block before.
+    sender, receiver = (
+        _model(models / setting[side]).at_layer(setting[layer] - 1)
+        for side, layer in (("sender", "layer_k"), ("receiver", "layer_j"))
+    )
+    condition = Condition(
+        name="ac",
+        source="sender",
+        **({} if setting["f"] == "replace" else {"operator": setting["f"]}),
+        positions="last",
+        source_positions="last",
+        align="last_dimensions",
+    )
+    items = setting["items"]
+    prompts = {item["id"]: item for item in known["all/llama6-llama6"]["items"]}
+    read = sender.pack([prompts[item["id"]]["sender_ids"] for item in items])
+    batch = receiver.pack([prompts[item["id"]]["receiver_ids"] for item in items])
+    # The sender's last dimensions meet the receiver's.
+    states = sender.capture(read)[..., -receiver.width :]
+    written = combine_states(condition, receiver.capture(batch), batch, states, read).states
+    for item, logits in zip(items, receiver.resume_with_states(batch, written), strict=True):
+        top = item["first_logits_top20"]
+        expected = torch.tensor(top["values"])
+        torch.testing.assert_close(logits[-1, top["ids"]], expected, rtol=0, atol=1e-4)
 
 
 def test_state_deltas_are_those_of_their_code(models: Path) -> None:
