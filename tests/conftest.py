@@ -25,6 +25,7 @@ except ImportError:  # the base install has no engine
     collect_ignore = needs_extra()
 else:
     torch.set_num_threads(1)
+    pytest_plugins = ["tests.server.shared_server"]
 
 
 RUNNING_SERVERS = {"server", "paused_server"}

@@ -33,7 +33,7 @@ def pristine_pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def pair_folder(pristine_pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def own_pair(pristine_pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     made = tmp_path / "work"
     shutil.copytree(pristine_pair, made)
     monkeypatch.chdir(made)
@@ -42,7 +42,7 @@ def pair_folder(pristine_pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.fixture
 def command(
-    pair_folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    own_pair: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Command:
     # capfd: what a library writes past Python's own streams counts too.
     return Command(monkeypatch, capfd)

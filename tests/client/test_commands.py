@@ -64,14 +64,27 @@ def call(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     return run
 
 
+@pytest.fixture(scope="module")
+def ran(folder: Path) -> Path:
+    """The run directory of the experiment, for tests that only read it."""
+    from statebridge.engine.run_experiment import run_experiment
+    from statebridge.experiment import load_experiment
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        run_experiment(load_experiment(Path("e.yaml")), folder / "ran")
+    return folder / "ran"
+
+
 @pytest.mark.slow
-def test_run_scores_and_goes_on(call: Any, tmp_path: Path) -> None:
+def test_run_scores_and_goes_on(call: Any, ran: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     first = call("run", "e.yaml", "--out", out, "--json")
     assert first.code == 0, first.err
     answer = json.loads(first.out)
     assert (answer["lanes"], answer["resumed_lanes"]) == (6 * 6, 0)
     content = (out / "rows.jsonl").read_bytes()
+    assert content == (ran / "rows.jsonl").read_bytes()
     again = call("run", "e.yaml", "--out", out)
     assert again.code == 0
     assert "36 lanes (36 were there already)" in again.out
@@ -82,10 +95,9 @@ def test_run_scores_and_goes_on(call: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_plain_path_gives_the_same_tokens(call: Any, tmp_path: Path) -> None:
-    assert call("run", "e.yaml", "--out", tmp_path / "shared").code == 0
+def test_the_plain_path_gives_the_same_tokens(call: Any, ran: Path, tmp_path: Path) -> None:
     assert call("run", "e.yaml", "--out", tmp_path / "plain", "--path", "plain").code == 0
-    shared, plain = read_run(tmp_path / "shared"), read_run(tmp_path / "plain")
+    shared, plain = read_run(ran), read_run(tmp_path / "plain")
     for cell in shared.cells:
         other = plain.cell(cell.condition.name, cell.seed)
         assert other is not None
@@ -93,9 +105,8 @@ def test_the_plain_path_gives_the_same_tokens(call: Any, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-def test_changes_are_marked_against_the_baseline(call: Any, tmp_path: Path) -> None:
-    assert call("run", "e.yaml", "--out", tmp_path / "out").code == 0
-    results = read_run(tmp_path / "out")
+def test_changes_are_marked_against_the_baseline(ran: Path) -> None:
+    results = read_run(ran)
     own, replaced = results.cell("b_to_b_self_inject"), results.cell("replace", 42)
     assert own is not None
     assert replaced is not None
@@ -120,9 +131,8 @@ def test_measuring_without_text(call: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_export_reads_back(call: Any, tmp_path: Path) -> None:
-    out, published = tmp_path / "out", tmp_path / "published"
-    assert call("run", "e.yaml", "--out", out).code == 0
+def test_export_reads_back(call: Any, ran: Path, tmp_path: Path) -> None:
+    out, published = ran, tmp_path / "published"
     assert "6 files written" in call("export", out, "--out", published).out
     ours, theirs = read_run(out), read_published(published)
     for cell in ours.cells:
@@ -138,9 +148,8 @@ def test_export_reads_back(call: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_compare_validate_audit_and_report(call: Any, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    assert call("run", "e.yaml", "--out", out).code == 0
+def test_compare_validate_audit_and_report(call: Any, ran: Path, tmp_path: Path) -> None:
+    out = ran
     compared = json.loads(call("compare", out, "--json").out)
     assert {d["condition"] for d in compared["differences"]} >= {"replace", "same_norm_random"}
     assert "own_mean" not in call("compare", out, "--by", "hops").out
@@ -180,14 +189,13 @@ def test_fit_writes_translators_with_cards(call: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_fitted_files_can_be_named(call: Any, tmp_path: Path) -> None:
+def test_fitted_files_can_be_named(call: Any, ran: Path, tmp_path: Path) -> None:
     assert call("fit", "e.yaml", "--out", tmp_path / "fitted").code == 0
     declared = {seed: str(tmp_path / "fitted" / f"seed{seed}.safetensors") for seed in (42, 123)}
     change = f"translators={yaml.safe_dump(declared, default_flow_style=True)}"
     named = tmp_path / "named"
     assert call("run", "e.yaml", "--out", named, "--set", change).code == 0
-    assert call("run", "e.yaml", "--out", tmp_path / "fresh").code == 0
-    assert (named / "rows.jsonl").read_bytes() == (tmp_path / "fresh" / "rows.jsonl").read_bytes()
+    assert (named / "rows.jsonl").read_bytes() == (ran / "rows.jsonl").read_bytes()
 
 
 def test_doctor_says_what_is_ready(call: Any, tmp_path: Path) -> None:

@@ -240,7 +240,7 @@ def test_wrong_checkpoints(content: Any, code: int, words: str, command: Command
 
 
 @pytest.mark.slow
-def test_wrong_translator_files(command: Command, pair_folder: Path) -> None:
+def test_wrong_translator_files(command: Command, own_pair: Path) -> None:
     write_experiment(translators={42: "nowhere.safetensors"})
     assert "nowhere.safetensors: there is no such file" in command.refused(2)
     write_experiment(translators={42: "sender"})
@@ -250,7 +250,7 @@ def test_wrong_translator_files(command: Command, pair_folder: Path) -> None:
     assert "text.pt: not a " in command.refused(2)
     write_experiment(translators={42: "sender/model.safetensors"})
     assert "but not a translator" in command.refused(2)
-    save_translator(random_translator(24, 16, seed=1), pair_folder / "wrong.safetensors")
+    save_translator(random_translator(24, 16, seed=1), own_pair / "wrong.safetensors")
     write_experiment(translators={42: "wrong.safetensors"})
     err = command.refused(2)
     assert "translator of seed 42 maps width 24 to 16" in err

@@ -1,4 +1,4 @@
-"""A tiny pair on disk, experiments over it, and one server for the tests that only ask."""
+"""A server that is paused, experiments over the tiny pair, and databases."""
 
 from __future__ import annotations
 
@@ -13,43 +13,12 @@ import pytest
 from filelock import FileLock
 
 from tests.server.postgres import Cluster, running_postgres
-from tests.server.running_server import ROOT, RunningServer, running_server
-from tests.tiny_models import save_pair_folder, tiny_neox, tiny_tokenizer
+from tests.server.running_server import ROOT, RunningServer
 
 # One process for each test would load torch twenty times.
 if str(ROOT / "server") not in sys.path:
     sys.path.insert(0, str(ROOT / "server"))
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-
-@pytest.fixture(scope="session")
-def pair_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `sender` and `receiver`, as `from_pretrained` reads them."""
-    folder = tmp_path_factory.mktemp("pair")
-    tokenizer = tiny_tokenizer()
-    for name, seed, layers, hidden in (("sender", 1, 3, 24), ("receiver", 2, 4, 32)):
-        model = tiny_neox(seed=seed, layers=layers, hidden=hidden, heads=hidden // 8)
-        save_pair_folder(model, tokenizer, folder / name)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def pair_settings(pair_folder: Path) -> dict[str, Any]:
-    """Settings that list the tiny pair, both ways."""
-    sides = {name: {"model": str(pair_folder / name)} for name in ("sender", "receiver")}
-    reverse = {"sender": sides["receiver"], "receiver": sides["sender"]}
-    pairs = {"tiny": sides, "tiny-reverse": reverse}
-    # What a test looks at is computed, not taken from an earlier test's experiment.
-    return {"pairs": pairs, "device": "cpu", "reuse": False}
-
-
-@pytest.fixture(scope="session")
-def server(
-    tmp_path_factory: pytest.TempPathFactory, pair_settings: dict[str, Any]
-) -> Iterator[RunningServer]:
-    """A server with the tiny pair and no key."""
-    with running_server(tmp_path_factory.mktemp("server"), pair_settings) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -166,17 +166,16 @@ class RunningServer:
         return httpx.Client(base_url=self.url, headers=headers, timeout=PATIENCE, **more)
 
     def key(self, role: str, name: str = "somebody") -> str:
-        """Make a key on the command line and return its token."""
-        words = ("keys", "create", "--name", name, "--role", role, "--config", str(self.config))
-        made = subprocess.run(
-            self.command(*words),
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=True,
-        )
-        return made.stdout.strip()
+        """Make a key as `statebridge keys create` does, and return its token."""
+        from statebridge_server.layout import make_layout
+        from statebridge_server.store.database import Database
+        from statebridge_server.store.keys import create_key
+
+        make_layout(self.data)
+        database = Database(self.database_url)
+        token, _ = create_key(database, name, role)
+        database.close()
+        return token
 
     def worker_pid(self) -> int:
         """The process id of the worker that lives now."""
@@ -215,7 +214,7 @@ class RunningServer:
             database = create_engine(self.database_url)
             with database.connect() as connection:
                 for table, columns in (
-                    ("jobs", "id, state, deaths, lanes_done, error"),
+                    ("jobs", "id, state, failed_workers, lanes_done, error"),
                     ("worker", "pid, state, detail"),
                     ("translators", "id, name, job_id"),
                 ):
@@ -274,8 +273,13 @@ def kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def ended(client: httpx.Client, experiment_id: str) -> dict[str, Any]:
-    """Wait for an experiment's end and return its view."""
+def ended(
+    client: httpx.Client, experiment_id: str, others: Callable[[], Any] = lambda: None
+) -> dict[str, Any]:
+    """Wait for an experiment's end and return its view.
+
+    `others` changes while those that it waits for make progress.
+    """
     view: dict[str, Any] = {}
 
     def found() -> Any:
@@ -283,7 +287,7 @@ def ended(client: httpx.Client, experiment_id: str) -> dict[str, Any]:
         return view["state"] in ("done", "failed", "cancelled")
 
     def moving() -> Any:
-        return view.get("state"), view.get("rows_done"), client.get("/readyz").text
+        return view.get("state"), view.get("rows_done"), client.get("/readyz").text, others()
 
     eventually(found, f"the end of {experiment_id}", moving=moving)
     return view

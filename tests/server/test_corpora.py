@@ -17,7 +17,7 @@ from statebridge.experiment import parse_experiment
 from statebridge.experiment.experiment import GeneratedRows
 from statebridge.tasks.declared_rows import generated_rows
 from tests.server.conftest import tiny_experiment
-from tests.server.running_server import RunningServer, ended, running_server, submit
+from tests.server.running_server import RunningServer, ended, submit
 from tests.server.test_refusals import assert_problem
 
 ROUTE = "/v1/corpora"
@@ -232,34 +232,3 @@ def test_the_fit_is_that_of_the_library(server: RunningServer, alone: Path) -> N
             assert card["corpus"]["sha256"] == SHA256
             assert len(card["weights_sha256"]) == 64
     assert rows == (alone / "rows.jsonl").read_bytes()
-
-
-@pytest.mark.slow
-def test_the_same_fit_is_taken_and_another_name_is_another(
-    tmp_path: Path, pair_settings: dict[str, Any]
-) -> None:
-    settings = pair_settings | {"reuse": True}
-    with running_server(tmp_path, settings) as server, server.client() as client:
-        client.post(ROUTE, content=TEXT, params={"name": NAME}).raise_for_status()
-
-        def fitted(corpus: dict[str, Any], **fields: Any) -> list[tuple[str, str]]:
-            """Name of the corpus and inode of each translator's file."""
-            experiment_id = submit(client, fitted_on({"sha256": SHA256} | corpus, **fields))
-            assert ended(client, experiment_id)["state"] == "done"
-            folder = server.data / "runs" / experiment_id / "translators"
-            return [
-                (
-                    json.loads(file.with_suffix(".json").read_text("utf-8"))["corpus"]["name"],
-                    str(file.stat().st_ino),
-                )
-                for file in sorted(folder.glob("*.safetensors"))
-            ]
-
-        first = fitted({})
-        assert [name for name, _ in first] == [NAME, NAME]
-        assert fitted({"name": NAME}, name="again", conditions=["additive"]) == first
-        other = fitted({"name": "other.txt"}, name="other")
-        assert [name for name, _ in other] == ["other.txt", "other.txt"]
-        assert {inode for _, inode in other}.isdisjoint(inode for _, inode in first)
-        fewer = fitted({"max_passages": 20}, name="fewer")
-        assert {inode for _, inode in fewer}.isdisjoint(inode for _, inode in first)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import subprocess
 import sys
@@ -12,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from statebridge.errors import EnvironmentFault, InputError
+from statebridge_server import serve
 from statebridge_server.serve import listening_sockets
+from statebridge_server.settings import fixed_settings
 from tests.server.running_server import RunningServer, free_port
 
 
@@ -37,39 +38,46 @@ def test_an_address_that_is_not_this_machines_is_refused(host: str) -> None:
         listening_sockets(host, free_port())
 
 
-def refused(server: RunningServer) -> tuple[int, str]:
-    """The exit code and the one line of a server that does not start."""
-    command = "from statebridge.commands import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", command, "serve", "--config", str(server.config)],
-        env=server.environment,
-        cwd=server.folder,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.stdout == ""
-    (line,) = done.stderr.splitlines()
-    with pytest.raises(json.JSONDecodeError):
-        json.loads(line)
-    return done.returncode, line
-
-
 @pytest.mark.slow
 def test_a_port_that_is_taken_is_one_line(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         server = RunningServer(tmp_path, {"pairs": {}}, port=taken.getsockname()[1])
-        code, line = refused(server)
-    assert code == EnvironmentFault.exit_code
+        command = "from statebridge.commands import main; main()"
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", command, "serve", "--config", str(server.config)],
+            env=server.environment,
+            cwd=server.folder,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == EnvironmentFault.exit_code
     assert line.startswith(f"error: port {server.port} of 127.0.0.1 is in use"), line
     assert "--port" in line
 
 
-@pytest.mark.slow
-def test_a_mistyped_host_is_not_asked_for_a_key(tmp_path: Path) -> None:
-    code, line = refused(RunningServer(tmp_path, {"pairs": {}, "host": "nowhere.invalid"}))
-    assert code == InputError.exit_code
-    assert line.startswith("error: host nowhere.invalid: is no address of this machine"), line
+@pytest.mark.parametrize(
+    ("host", "words"),
+    [
+        ("nowhere.invalid", "^host nowhere.invalid: is no address of this machine"),
+        ("0.0.0.0", "^host 0.0.0.0: other machines reach it and there is no key"),
+    ],
+)
+def test_a_key_is_asked_for_where_others_reach_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, words: str
+) -> None:
+    """A host that is mistyped needs none."""
+
+    def never(*_: object) -> None:
+        raise AssertionError("it serves")
+
+    monkeypatch.setattr(serve, "configure_logs", lambda _: None)
+    monkeypatch.setattr(serve._StoppingServer, "run", never)
+    settings = {"data": tmp_path, "pairs": {}, "host": host, "port": free_port()}
+    with pytest.raises(InputError, match=words):
+        serve.serve(fixed_settings(settings))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import resource
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.server.conftest import tiny_experiment
-from tests.server.running_server import ended, running_server, submit
+from tests.server.running_server import RunningServer, ended, submit
 from tests.server.test_jobs import LONG
 
 
@@ -19,9 +19,7 @@ def mapped_bytes(pid: int) -> int:
 
 
 @pytest.mark.slow
-def test_the_next_job_runs_after_one_that_does_not_fit(
-    tmp_path: Path, pair_settings: dict[str, Any]
-) -> None:
+def test_the_next_job_runs_after_one_that_does_not_fit(server: RunningServer) -> None:
     # Three hidden layers of 16,384 units: a matrix of 1 GiB, where 400 MiB are left. All else
     # that the worker does needs far less, so that this alone fails, and fails in one place.
     greedy = tiny_experiment(
@@ -34,20 +32,20 @@ def test_the_next_job_runs_after_one_that_does_not_fit(
             }
         },
     )
-    with (
-        running_server(tmp_path, pair_settings) as server,
-        server.evidence_on_failure(),
-        server.client() as client,
-    ):
+    with server.evidence_on_failure(), server.client() as client:
         warm = submit(client, tiny_experiment(rows=2))
         assert ended(client, warm)["state"] == "done"
         worker = server.worker_pid()
         limit = mapped_bytes(worker) + 400 * 2**20
-        resource.prlimit(worker, resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
-        poor = submit(client, greedy)
-        following = submit(client, tiny_experiment(rows=1, **LONG))
-        failed = ended(client, poor)
-        assert failed["state"] == "failed"
-        assert "out of memory" in failed["error"], failed["error"]
-        assert ended(client, following)["state"] == "done"
-        assert server.worker_pid() == worker  # it went on
+        before = resource.prlimit(worker, resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+        try:
+            poor = submit(client, greedy)
+            following = submit(client, tiny_experiment(rows=1, **LONG))
+            failed = ended(client, poor)
+            assert failed["state"] == "failed"
+            assert "out of memory" in failed["error"], failed["error"]
+            assert ended(client, following)["state"] == "done"
+            assert server.worker_pid() == worker  # it went on
+        finally:
+            with suppress(ProcessLookupError):
+                resource.prlimit(worker, resource.RLIMIT_AS, before)

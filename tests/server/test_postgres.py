@@ -51,8 +51,6 @@ def test_kills_and_an_outage_on_postgresql(
         with server.client(token) as client:
             disturbed = submit(client, experiment)
             grows(disturbed)
-            server.kill_worker()
-            grows(disturbed)
             # As if the database's host had crashed: nothing of the server's ends with it.
             worker = server.worker_pid()
             postgres.stop("immediate")

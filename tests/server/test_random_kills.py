@@ -1,4 +1,4 @@
-"""Kills at random moments: fitting, running, recording and starting are hit alike."""
+"""Kills at random moments, and a clock that jumps by days, forward and back, at every look."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from statebridge_server.api.context import Heartbeat
 from statebridge_server.store.database import Database
 from statebridge_server.store.jobs import ENDED, list_jobs
 from statebridge_server.store.keys import LOCAL
@@ -34,6 +35,31 @@ from tests.server.test_jobs import LONG, all_events
 VICTIMS = ("worker", "server", "both")
 MOMENTS = ("at once", "in its start", "experiment taken", "rows committed")
 TORN = ("both", "rows committed")
+FEW = [
+    ("worker", "experiment taken"),
+    ("server", "rows committed"),
+    ("worker", "at once"),
+    TORN,
+    ("server", "in its start"),
+]
+"""Each victim and each moment at least once; the soak tests have them all, and many times."""
+
+JUMPS = """
+import random, time
+_time, _draw = time.time, random.SystemRandom()
+time.time = lambda: _time() + _draw.uniform(-400 * 86400, 400 * 86400)
+"""
+
+
+class JumpingServer(RunningServer):
+    """A server whose processes all see a clock that jumps."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """With a module that Python loads at its start."""
+        (self.folder / "sitecustomize.py").write_text(JUMPS)
+        found = super().environment
+        return found | {"PYTHONPATH": os.pathsep.join((str(self.folder), found["PYTHONPATH"]))}
 
 
 def wait_for_moment(server: RunningServer, moment: str, more: float) -> None:
@@ -140,23 +166,24 @@ def check_events(events: list[tuple[int, str, dict[str, Any]]], total: int) -> N
 
 
 def survive(
-    server: RunningServer, draw: random.Random, kills: int, alone: Callable[[dict[str, Any]], bytes]
-) -> Counter[str]:
-    """Kill that often over a queue of experiments; return the victims, everything checked.
+    server: RunningServer,
+    draw: random.Random,
+    plan: list[tuple[str, str]],
+    alone: Callable[[dict[str, Any]], bytes],
+    *,
+    long_rows: int = 60,
+) -> None:
+    """Kill those victims at those moments over a queue of experiments, and check everything.
 
     Each time that both die while rows are being committed, the last writes are torn as well.
     """
     kinds = [
         tiny_experiment(rows=30, execution={"max_lanes": 40}),
-        tiny_experiment(rows=60, **LONG),
+        tiny_experiment(rows=long_rows, **LONG),
     ]
     expected = [alone(experiment) for experiment in kinds]
     with server.client() as client:
         queued = [(place, submit(client, kinds[place])) for place in (0, 1, 0, 1)]
-    # Every victim meets every moment; what is left over is drawn.
-    plan = [(victim, moment) for victim in VICTIMS for moment in MOMENTS]
-    plan += [(draw.choice(VICTIMS), draw.choice(MOMENTS)) for _ in range(kills - len(plan))]
-    draw.shuffle(plan)
     whole = {experiment_id: len(expected[place]) for place, experiment_id in queued}
     tear_them = partial(tear_writes, server, whole, draw)
     for victim, moment in plan:
@@ -176,7 +203,6 @@ def survive(
             check_events(all_events(client, experiment_id), view["rows_total"])
         check_translators(client.get("/v1/translators").json()["translators"], server.data)
     check_store(server)
-    return Counter(victim for victim, _ in plan)
 
 
 def check_translators(listed: list[dict[str, Any]], data: Path) -> None:
@@ -190,18 +216,36 @@ def check_translators(listed: list[dict[str, Any]], data: Path) -> None:
         assert hashlib.sha256(content).hexdigest() == view["sha256"]
 
 
-@pytest.fixture
-def fresh_server(tmp_path: Path, pair_settings: dict[str, Any]) -> Any:
-    """A server of this test's own."""
-    with running_server(tmp_path, pair_settings) as server:
-        yield server
-
-
 @pytest.mark.slow
-def test_every_victim_is_killed_at_every_moment(fresh_server: RunningServer, alone: Any) -> None:
-    with fresh_server.evidence_on_failure():
-        victims = survive(fresh_server, random.Random(7), len(VICTIMS) * len(MOMENTS), alone)
-    assert min(victims.values()) >= 4
+def test_every_victim_and_moment_under_a_clock_that_jumps(
+    tmp_path: Path, pair_settings: dict[str, Any], alone: Any
+) -> None:
+    assert {victim for victim, _ in FEW} == {*VICTIMS}
+    assert {moment for _, moment in FEW} == {*MOMENTS}
+    jumping = JumpingServer(tmp_path, pair_settings)
+    jumping.start()  # ready, though its heart beats years apart
+    try:
+        with jumping.evidence_on_failure():
+            survive(jumping, random.Random(7), FEW, alone, long_rows=20)
+            with jumping.client() as client:
+                views = client.get("/v1/experiments").json()["experiments"]
+            days = {view[what][:10] for view in views for what in ("submitted_at", "finished_at")}
+            assert len(days) > 1  # it did jump
+            # A key lasts, whatever the time that it was made at.
+            with jumping.client(jumping.key("submit", "ann")) as client:
+                assert client.get("/v1/experiments").status_code == 200
+    finally:
+        jumping.stop()
+
+
+def test_a_heartbeat_is_as_old_as_its_last_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([10.0, 50.0, 51.0, 90.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    heartbeat = Heartbeat()
+    assert heartbeat.age(7.0) == 0
+    assert heartbeat.age(7.0) == 40
+    assert heartbeat.age(3.0) == 0
+    assert heartbeat.age(3.0) == 39
 
 
 @pytest.mark.soak
@@ -210,8 +254,13 @@ def test_every_victim_is_killed_at_every_moment(fresh_server: RunningServer, alo
 def test_sixty_kills_at_random_moments(
     tmp_path: Path, pair_settings: dict[str, Any], alone: Any, seed: int, reuse: bool
 ) -> None:
+    draw = random.Random(seed)
+    # Every victim meets every moment; what is left over is drawn.
+    plan = [(victim, moment) for victim in VICTIMS for moment in MOMENTS]
+    plan += [(draw.choice(VICTIMS), draw.choice(MOMENTS)) for _ in range(60 - len(plan))]
+    draw.shuffle(plan)
     with (
         running_server(tmp_path, pair_settings | {"reuse": reuse}) as server,
         server.evidence_on_failure(),
     ):
-        survive(server, random.Random(seed), 60, alone)
+        survive(server, draw, plan, alone)

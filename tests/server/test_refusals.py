@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import socket
-import subprocess
 from typing import Any
 
 import httpx
 import pytest
 
 from tests.server.conftest import tiny_experiment
-from tests.server.running_server import RunningServer, free_port
+from tests.server.running_server import RunningServer
 
 ROW = {"id": "a", "context": "Bob works in Oslo.", "question": "Where?", "answer": "Oslo"}
 
@@ -392,18 +391,3 @@ def test_health_is_open_and_says_what_is_missing(client: httpx.Client) -> None:
     metrics = client.get("/metrics").text
     assert 'statebridge_jobs{state="queued"} 0.0' in metrics
     assert 'route="/healthz"' in metrics
-
-
-def test_no_door_stands_open_beyond_loopback(paused_server: RunningServer) -> None:
-    other = RunningServer(paused_server.folder, paused_server.settings, port=free_port())
-    words = ("serve", "--config", str(other.config), "--host", "0.0.0.0")
-    refused = subprocess.run(
-        other.command(*words),
-        env=other.environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert refused.returncode != 0
-    assert "there is no key" in refused.stderr

@@ -22,14 +22,11 @@ from statebridge_server.layout import run_path
 from statebridge_server.store import jobs, queue
 from statebridge_server.store.database import Database
 from statebridge_server.store.jobs import events_after
-from statebridge_server.store.keys import LOCAL, create_key
+from statebridge_server.store.keys import LOCAL
 from statebridge_server.store.lanes import EarlierLanes
 from statebridge_server.store.tables import Job, Lane
 from statebridge_server.worker.job_run import JobProgress
 from tests.bridge.engine.reuse_runs import computed, experiment_of, tiny_pair
-from tests.server.conftest import tiny_experiment
-from tests.server.running_server import RunningServer, ended, running_server, submit
-from tests.server.test_jobs import all_events
 
 FIELDS: dict[str, Any] = {"limit": 4, "conditions": ["no_inject", "zero_replacement", "nl_relay"]}
 LANES = 12
@@ -298,36 +295,3 @@ def test_a_stored_lane_is_smaller_than_its_row(sqlite_work: Jobs) -> None:
     lanes = {key: lines[i % len(lines)] for i, key in enumerate(keys)}
     EarlierLanes(work.database, first).record(lanes)
     assert size() - before < 0.85 * sum(map(len, lanes.values()))
-
-
-@pytest.mark.slow
-def test_over_http_between_keys_and_back_to_computing(
-    tmp_path: Path, pair_settings: dict[str, Any]
-) -> None:
-    experiment = tiny_experiment(rows=5, conditions="published-strict")
-    with running_server(tmp_path, pair_settings | {"reuse": True}) as server:
-        database = Database(server.database_url)
-        tokens = {name: create_key(database, name, "submit")[0] for name in ("ann", "ben")}
-        database.close()
-        first, rows = _carried_out(server, tokens["ann"], experiment)
-        assert first["rows_reused"] == 0
-        # Translators are fitted anew, to the same bytes.
-        again, same = _carried_out(server, tokens["ann"], experiment | {"name": "again"})
-        assert (again["rows_reused"], same) == (again["rows_total"], rows)
-        with server.client(tokens["ann"]) as client:
-            events = [data for _, _, data in all_events(client, again["id"])]
-        assert events[-1]["reused"] == again["rows_total"]
-        other, _ = _carried_out(server, tokens["ben"], experiment)
-        assert other["rows_reused"] == 0
-        declined = experiment | {"execution": {"reuse": False}}
-        assert _carried_out(server, tokens["ann"], declined)[0]["rows_reused"] == 0
-
-
-def _carried_out(
-    server: RunningServer, token: str, experiment: dict[str, Any]
-) -> tuple[dict[str, Any], bytes]:
-    with server.client(token) as client:
-        experiment_id = submit(client, experiment)
-        view = ended(client, experiment_id)
-        assert view["state"] == "done", view
-        return view, client.get(f"/v1/experiments/{experiment_id}/rows").content

@@ -59,7 +59,7 @@ def test_a_full_disk_holds_work_up_and_loses_none(
 
     server = RunningServer(tmp_path, settings)
     server.start()
-    experiment = tiny_experiment(rows=30, **LONG)
+    experiment = tiny_experiment(rows=20, **LONG)
     try:
         with server.evidence_on_failure(), server.client() as client:
             expected = alone(experiment)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+import scipy
 
 from statebridge.errors import ResultError
 from statebridge.experiment.layer_search import candidates
@@ -237,8 +237,8 @@ def _rank_correlation(maps: Sequence[Floats]) -> float | None:
         for other in maps[place + 1 :]:
             with warnings.catch_warnings():
                 # A map without variance has no ranks; scipy warns and gives NaN.
-                warnings.simplefilter("ignore", stats.ConstantInputWarning)
-                found.append(float(stats.spearmanr(one, other).statistic))
+                warnings.simplefilter("ignore", scipy.stats.ConstantInputWarning)
+                found.append(float(scipy.stats.spearmanr(one, other).statistic))
     if not found or any(math.isnan(value) for value in found):
         return None
     return math.fsum(found) / len(found)

@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+import scipy
 
 from statebridge.errors import ResultError, nearest
 from statebridge.records import CellResult, DatasetRow, ResultSet
@@ -158,7 +158,7 @@ class _Strata:
         spread = float(((1.0 - shares) ** 2 / (self.sizes - 1)).sum())
         scale = 1.0 + 2.0 * (count - 2) / (count**2 - 1) * spread
         freedom = (count**2 - 1) / (3.0 * spread)
-        return float(stats.f.sf(observed / (count - 1) / scale, count - 1, freedom))
+        return float(scipy.stats.f.sf(observed / (count - 1) / scale, count - 1, freedom))
 
 
 @dataclass

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from scipy.stats import binomtest
+import scipy
 
 from statebridge.data.answers import OPTIONS, attribute_names
 from statebridge.errors import DatasetError, ResultError
@@ -66,9 +66,11 @@ def silent_verdict(
         if score not in (0, 1):
             raise ResultError(f"silent check: row {row_id!r} has score {score}; it must be 0 or 1")
     right, n = int(sum(scored.values())), len(scored)
-    test = binomtest(right, n, chance, alternative="greater")
+    test = scipy.stats.binomtest(right, n, chance, alternative="greater")
     # The upper bound goes with the other one-sided alternative.
-    bound = binomtest(right, n, chance, alternative="less").proportion_ci(1 - alpha, "exact")
+    bound = scipy.stats.binomtest(right, n, chance, alternative="less").proportion_ci(
+        1 - alpha, "exact"
+    )
     return SilentVerdict(n, right, chance, float(test.pvalue), float(bound.high), alpha)
 
 

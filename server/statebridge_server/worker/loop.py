@@ -112,12 +112,18 @@ class Worker:
                     return
                 self._load(name)
         self._set("ready")
+        nothing_since: int | None = None
         while not self._stop.is_set():
+            version = self._database.version()
+            if version is not None and version == nothing_since:  # nothing was committed since
+                self._stop.wait(IDLE_SECONDS)
+                continue
             try:
                 job = self._next_job()
             except DATABASE_TROUBLE as error:
                 self._wait_out(error)
                 continue
+            nothing_since = None if self._threads else version
             if job is None:
                 self._stop.wait(IDLE_SECONDS)
             elif self._pool is None:

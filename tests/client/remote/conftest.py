@@ -1,4 +1,4 @@
-"""A server with the tiny pair, an experiment file that names the same pair here, and clients."""
+"""An experiment file that names the pair of the shared server here, and clients of that server."""
 
 from __future__ import annotations
 
@@ -16,10 +16,8 @@ from statebridge.engine.run_experiment import run_experiment
 from statebridge.experiment import load_experiment
 from statebridge.run import Run
 from statebridge_client import Client, RemoteRun
-from tests.server.conftest import pair_folder, pair_settings, server, tiny_experiment
+from tests.server.conftest import tiny_experiment
 from tests.server.running_server import RunningServer
-
-__all__ = ["pair_folder", "pair_settings", "server"]
 
 
 @pytest.fixture(scope="session")

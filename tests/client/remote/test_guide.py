@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import pytest
 
 from statebridge.errors import AccessError
 from statebridge_client import Client
+from tests.client.remote.preloaded import preloaded_command
 from tests.server.running_server import PATIENCE, ROOT, RunningServer
 from tests.test_docs import BLOCK
 
@@ -45,8 +45,16 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, pair_folder: Path) -> Iter
     del os.environ["STATEBRIDGE_API_KEY"]
 
 
+@pytest.fixture(scope="module")
+def command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with preloaded_command(tmp_path_factory.mktemp("command") / "bin") as path:
+        yield path
+
+
 @pytest.fixture
-def workplace(guarded: RunningServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def workplace(
+    guarded: RunningServer, command: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
     """A folder as the guide supposes it, with `statebridge` on the path."""
     text = (ROOT / "experiments" / "generated-rows.yaml").read_text("utf-8")
     assert "rows: 2000" in text
@@ -55,10 +63,6 @@ def workplace(guarded: RunningServer, tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "experiments" / "generated-rows.yaml").write_text(
         text.replace("rows: 2000", "rows: 60") + LONGER
     )
-    command = tmp_path / "bin" / "statebridge"
-    command.parent.mkdir()
-    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m statebridge "$@"\n')
-    command.chmod(0o755)
     monkeypatch.setenv("PATH", f"{command.parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("STATEBRIDGE_URL", guarded.url)
     monkeypatch.chdir(tmp_path)

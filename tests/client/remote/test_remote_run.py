@@ -129,20 +129,20 @@ def test_a_run_is_found_again(client: Client, finished: RemoteRun) -> None:
 
 
 def test_cancel_wait_resume_delete(client: Client) -> None:
-    run = client.submit(tiny_experiment(rows=60, **LONG))
+    run = client.submit(tiny_experiment(rows=20, **LONG))
     events = run.events()
     for event in events:
         if event.stage == "run" and event.done > 0:
             break
     run.cancel()
-    with pytest.raises(RunFailedError, match=r"was cancelled after \d+ of 300 rows"):
+    with pytest.raises(RunFailedError, match=r"was cancelled after \d+ of 100 rows"):
         run.wait(progress=False)
     partial = run.rows()
-    assert 0 < len(partial) < 300
+    assert 0 < len(partial) < 100
     assert not all(cell.complete for cell in partial.results.cells)
     run.resume()
     assert run.wait(progress=False) is run
-    assert len(run.rows()) == 300
+    assert len(run.rows()) == 100
     # From the first event on: the end that was none does not end the stream.
     states = [event.state for event in run.events() if event.kind == "state"]
     assert states[0] == "queued"

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import anyio
 import pytest
 
 from statebridge_client import AsyncClient, Client, Retry
 from tests.server.conftest import tiny_experiment
-from tests.server.running_server import PATIENCE, RunningServer, running_server
+from tests.server.running_server import PATIENCE, RunningServer
 from tests.server.test_jobs import LONG
-
-
-@pytest.fixture
-def own_server(tmp_path: Path, pair_settings: dict[str, Any]) -> Iterator[RunningServer]:
-    # Of its own: other tests would see it go away.
-    with running_server(tmp_path, pair_settings) as running:
-        yield running
 
 
 async def wait_asynchronously(url: str, experiment_id: str) -> int:
@@ -33,19 +24,19 @@ async def wait_asynchronously(url: str, experiment_id: str) -> int:
 
 
 @pytest.mark.slow
-def test_waits_and_a_download_survive_a_restart(own_server: RunningServer, tmp_path: Path) -> None:
-    with Client(own_server.url) as client, ThreadPoolExecutor(2) as pool:
-        run = client.submit(tiny_experiment(rows=60, **LONG))
+def test_waits_and_a_download_survive_a_restart(server: RunningServer, tmp_path: Path) -> None:
+    with Client(server.url) as client, ThreadPoolExecutor(2) as pool:
+        run = client.submit(tiny_experiment(rows=20, **LONG))
         waiting = pool.submit(run.wait, progress=False)
-        asynchronous = pool.submit(anyio.run, wait_asynchronously, own_server.url, run.id)
+        asynchronous = pool.submit(anyio.run, wait_asynchronously, server.url, run.id)
         for event in client.get(run.id).events():
             if event.stage == "run" and event.done > 0:
                 break
         out = run.download(tmp_path / "run")
         before = (out / "rows.jsonl").read_bytes()
         assert before
-        own_server.kill()
-        own_server.start(ready=False)
+        server.kill()
+        server.start(ready=False)
         assert waiting.result(PATIENCE) is run
         total = run.status().rows_total
         assert asynchronous.result(PATIENCE) == len(run.rows()) == total

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, stats
+import scipy
 
 from statebridge.stats.inference.intervals import Floats
 
@@ -87,19 +87,19 @@ def _smallest(rows: int, differing: float, size: float, alpha: float, power: flo
 
     if shortfall(1.0) < 0:
         return None
-    return float(optimize.brentq(shortfall, 1e-9, 1.0, xtol=1e-6))
+    return float(scipy.optimize.brentq(shortfall, 1e-9, 1.0, xtol=1e-6))
 
 
 def _power(rows: int, share: float, balance: float, alpha: float) -> float:
     """The power of McNemar's exact test for `balance` = P(better) − P(worse) of differing rows."""
     fewest, most = (
-        int(stats.binom.ppf(at, rows, share)) for at in (_NEGLIGIBLE, 1.0 - _NEGLIGIBLE)
+        int(scipy.stats.binom.ppf(at, rows, share)) for at in (_NEGLIGIBLE, 1.0 - _NEGLIGIBLE)
     )
     differing = np.arange(fewest, most + 1)
-    likely = stats.binom.pmf(differing, rows, share)
+    likely = scipy.stats.binom.pmf(differing, rows, share)
     # At most so many rows for the worse are significant; -1 where no number is.
     worse = _critical(rows, alpha)[differing]
-    found = np.where(worse < 0, 0.0, stats.binom.cdf(worse, differing, (1.0 - balance) / 2.0))
+    found = np.where(worse < 0, 0.0, scipy.stats.binom.cdf(worse, differing, (1.0 - balance) / 2.0))
     return float((likely * found).sum())
 
 
@@ -107,7 +107,7 @@ def _power(rows: int, share: float, balance: float, alpha: float) -> float:
 def _critical(rows: int, alpha: float) -> npt.NDArray[np.int64]:
     """For 0 to `rows` differing rows, the most that may be for the worse at level `alpha`."""
     differing = np.arange(rows + 1)
-    least = stats.binom.ppf(alpha / 2.0, differing, 0.5)
-    least = np.where(stats.binom.cdf(least, differing, 0.5) > alpha / 2.0, least - 1, least)
+    least = scipy.stats.binom.ppf(alpha / 2.0, differing, 0.5)
+    least = np.where(scipy.stats.binom.cdf(least, differing, 0.5) > alpha / 2.0, least - 1, least)
     least[0] = -1
     return np.asarray(least, dtype=np.int64)

@@ -20,7 +20,7 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+import scipy
 
 from statebridge.stats.comparison import (
     Equivalence,
@@ -34,7 +34,7 @@ from statebridge.stats.inference.means import BoundedMean
 def exact_mcnemar(gained: int, lost: int) -> float:
     """Return the two-sided exact p-value: gained ~ Binomial(gained + lost, 1/2)."""
     discordant = gained + lost
-    return min(1.0, 2.0 * float(stats.binom.cdf(min(gained, lost), discordant, 0.5)))
+    return min(1.0, 2.0 * float(scipy.stats.binom.cdf(min(gained, lost), discordant, 0.5)))
 
 
 def continuity_corrected_mcnemar(gained: int, lost: int) -> float:
@@ -63,7 +63,7 @@ def exact_mcnemar_over_seeds(row_sums: npt.NDArray[np.int64]) -> float:
     distribution = np.ones(1)
     for size, count in zip(*np.unique(sizes[sizes > 0], return_counts=True), strict=True):
         spread = np.zeros(int(size * count) + 1)
-        spread[:: int(size)] = stats.binom.pmf(np.arange(count + 1), count, 0.5)
+        spread[:: int(size)] = scipy.stats.binom.pmf(np.arange(count + 1), count, 0.5)
         distribution = np.convolve(distribution, spread)
     totals = 2 * np.arange(total + 1) - total
     extreme = np.abs(totals) >= abs(int(row_sums.sum()))
@@ -142,8 +142,8 @@ def published_tost(
         return None
     mean, sd = mean_and_sd(deltas)
     error = sd / math.sqrt(len(deltas))
-    reach = float(stats.norm.ppf(1.0 - alpha)) * error
-    p_values = [float(stats.norm.sf((margin - abs(mean)) / error)) for margin in margins]
+    reach = float(scipy.stats.norm.ppf(1.0 - alpha)) * error
+    p_values = [float(scipy.stats.norm.sf((margin - abs(mean)) / error)) for margin in margins]
     interval = Interval(
         low=mean - reach, high=mean + reach, level=1.0 - 2.0 * alpha, method="tost_normal"
     )

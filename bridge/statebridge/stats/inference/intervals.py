@@ -21,7 +21,7 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+import scipy
 
 from statebridge.stats.comparison import Interval, IntervalMethod
 from statebridge.stats.inference.means import BoundedMean, is_constant
@@ -129,7 +129,7 @@ def over_seeds(deltas: Floats, of_rows: Interval) -> Interval:
     of_row_means = seeds * float(by_row.var(ddof=1))
     own = max(1.0 - noise / of_row_means, 0.0) if of_row_means > 0.0 else 0.0
     variance = max(float(by_seed.var(ddof=1)) - noise / rows / seeds, 0.0) / seeds
-    reach = float(stats.t.ppf((1.0 + of_rows.level) / 2.0, seeds - 1)) * math.sqrt(variance)
+    reach = float(scipy.stats.t.ppf((1.0 + of_rows.level) / 2.0, seeds - 1)) * math.sqrt(variance)
 
     def with_seeds(of_rows: float) -> float:
         return max(of_rows, math.hypot(math.sqrt(own) * of_rows, reach))
@@ -150,7 +150,9 @@ def seeds_agree(deltas: Floats) -> bool:
     between = rows * float(by_seed.var(ddof=1)) * (rows - 1)
     freedom = (seeds - 1) * (rows - 1)
     ratio = between * (seeds - 1) / noise if noise > 0.0 else 0.0
-    return between > 0.0 and noise > 0.0 and float(stats.f.sf(ratio, seeds - 1, freedom)) > 0.05
+    return (
+        between > 0.0 and noise > 0.0 and float(scipy.stats.f.sf(ratio, seeds - 1, freedom)) > 0.05
+    )
 
 
 def rows_leaving(row_deltas: Floats) -> int:

@@ -28,7 +28,7 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, special
+import scipy
 
 Floats = npt.NDArray[np.float64]
 
@@ -169,17 +169,19 @@ def _lower_limit(count: float, rows: float, alpha: float, exact: bool) -> float:
     if count < 1e-9:
         return 0.0
     rest = max(rows - count, 0.0)
-    outside = float(special.betaincinv(count, rest + 1.0, alpha))
+    outside = float(scipy.special.betaincinv(count, rest + 1.0, alpha))
     if exact:
         return outside
     if rest < 1e-9:
         return float((2.0 * alpha) ** (1.0 / rows))
 
     def excess(share: float) -> float:
-        more = special.betainc(count, rest + 1.0, share) + special.betainc(count + 1.0, rest, share)
+        more = scipy.special.betainc(count, rest + 1.0, share) + scipy.special.betainc(
+            count + 1.0, rest, share
+        )
         return float(more) / 2.0 - alpha
 
-    return _root(excess, outside, float(special.betaincinv(count + 1.0, rest, alpha)))
+    return _root(excess, outside, float(scipy.special.betaincinv(count + 1.0, rest, alpha)))
 
 
 def _root(function: Callable[[float], float], low: float, high: float) -> float:
@@ -188,7 +190,7 @@ def _root(function: Callable[[float], float], low: float, high: float) -> float:
         return low
     if function(high) <= 0.0:
         return high
-    return float(optimize.brentq(function, low, high, xtol=1e-12, rtol=1e-9))
+    return float(scipy.optimize.brentq(function, low, high, xtol=1e-12, rtol=1e-9))
 
 
 def is_constant(values: Floats) -> bool:

@@ -15,7 +15,7 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+import scipy
 
 _MOST_MISSED = 1.3
 """Rows are whole, so few levels can be had. An interval has the nearest of them that misses no more
@@ -34,8 +34,8 @@ def median_limits(
     rows = len(deltas)
     allowed = (1.0 - level) / 2.0 + 1e-12
     # So many rows may lie beyond each limit: the most that are too few for half of all.
-    beyond = int(stats.binom.ppf(allowed, rows, 0.5))
-    missed, missed_less = (float(stats.binom.cdf(beyond - k, rows, 0.5)) for k in (0, 1))
+    beyond = int(scipy.stats.binom.ppf(allowed, rows, 0.5))
+    missed, missed_less = (float(scipy.stats.binom.cdf(beyond - k, rows, 0.5)) for k in (0, 1))
     near = missed <= _MOST_MISSED * allowed and missed - allowed < allowed - missed_less
     if missed > allowed and (exact or not near):
         beyond -= 1
