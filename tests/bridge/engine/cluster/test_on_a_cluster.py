@@ -34,19 +34,32 @@ pytestmark = [
 
 
 ON_RAY = {"executor": "ray", "workers": 2}
+LAST = {
+    "source": "translated",
+    "prompt": "question_only",
+    "positions": "last",
+    "source_positions": "last",
+}
 
 
 def _declared(**execution: Any) -> dict[str, Any]:
-    """Two maps to train, and a dozen groups that use them."""
+    """Maps that are trained, maps that are solved for, and a dozen groups that use them."""
+    corpus = {"generate": {"rows": 40, "seed": 5}}
+    trained = {"corpus": corpus, "training": {"epochs": 1, "warmup_steps": 0}}
     return taught_control_fields(rows=12) | {
         "name": "ray",
         "seeds": [1, 2],
         "translators": {
-            "fit": {
-                "corpus": {"generate": {"rows": 40, "seed": 5}},
-                "training": {"epochs": 1, "warmup_steps": 0},
+            "sets": {
+                "trained": {"fit": trained},
+                "summed": {"fit": {"kind": "ridge", "corpus": corpus}},
             }
         },
+        "conditions": [
+            "question_only",
+            "skyline",
+            *({"name": f"of_{name}", "translator": name, **LAST} for name in ("trained", "summed")),
+        ],
         "execution": {"max_lanes": 8, **execution},
     }
 
