@@ -17,16 +17,25 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from statebridge.demo.taught_pair import taught_pair_folders, taught_translators
-from tests.shared_data import SHARED
+from tests.ndif.hosts import (
+    HUB,
+    KIT,
+    SECOND,
+    STRANGER,
+    TRUSTED,
+    UNKNOWN,
+    URL,
+    down,
+    is_up,
+    second_host,
+    up,
+)
+from tests.server.running_server import ended, running_server, submit
 
 pytestmark = pytest.mark.ndif
-
-URL, HUB = "http://127.0.0.1:8101", "http://127.0.0.1:8102"
-KIT = SHARED.parent / "ndif"
 
 COUNT_JOBS = """
 import sys
@@ -64,24 +73,6 @@ FITTED = BASE | {
 }
 
 
-def is_up() -> bool:
-    try:
-        return httpx.get(f"{URL}/connected", timeout=5).is_success
-    except httpx.HTTPError:
-        return False
-
-
-def up(work: Path) -> None:
-    # The suite is offline; the server asks its stand-in for the hub.
-    own = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    command = [KIT / "up.sh", work]
-    subprocess.run(command, check=True, timeout=400, stdout=subprocess.DEVNULL, env=own)
-
-
-def down(work: Path) -> None:
-    subprocess.run([KIT / "down.sh", work], check=True, timeout=120, stdout=subprocess.DEVNULL)
-
-
 @pytest.fixture(scope="module")
 def work() -> Iterator[Path]:
     """The folder of a running NDIF server that has the taught pair."""
@@ -101,18 +92,20 @@ def work() -> Iterator[Path]:
 Call = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
+ENVIRONMENT = {
+    "HF_ENDPOINT": HUB,
+    "HF_HUB_OFFLINE": "0",
+    "HF_HUB_DISABLE_XET": "1",
+    "NDIF_API_KEY": "a-key",
+    "NO_PROXY": "127.0.0.1",
+    "no_proxy": "127.0.0.1",
+}
+
+
 @pytest.fixture
 def call(work: Path, tmp_path: Path) -> Call:
     """Run the command as a user would; counts jobs."""
-    environment = os.environ | {
-        "HF_ENDPOINT": HUB,
-        "HF_HUB_OFFLINE": "0",
-        "HF_HOME": str(tmp_path / "cache"),
-        "HF_HUB_DISABLE_XET": "1",
-        "NDIF_API_KEY": "a-key",
-        "NO_PROXY": "127.0.0.1",
-        "no_proxy": "127.0.0.1",
-    }
+    environment = os.environ | ENVIRONMENT | {"HF_HOME": str(tmp_path / "cache")}
 
     def run(fields: dict[str, Any], out: str, *words: str, **more: str) -> Any:
         file = tmp_path / f"{out}.json"
@@ -128,6 +121,13 @@ def call(work: Path, tmp_path: Path) -> Call:
         )
 
     return run
+
+
+@pytest.fixture(scope="module")
+def second(work: Path) -> Iterator[None]:
+    """A second host beside the first: keys from a database, a process for a stranger's job."""
+    with second_host(work):
+        yield
 
 
 def there(fields: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -171,6 +171,93 @@ def test_the_sender_there_and_the_receiver_here(call: Call, tmp_path: Path) -> N
     assert call(half, "half").returncode == 0
     assert call(here(PUBLISHED), "local").returncode == 0
     assert rows(tmp_path, "half") == rows(tmp_path, "local")
+
+
+ITSELF = BASE | {"limit": 4, "seeds": [42]}
+MESSAGES = [
+    ["latentmas"],
+    ["vocab_all", "vocab_last", "cipher", "state-deltas"],
+    ["two-senders"],
+]
+
+
+@pytest.mark.parametrize("conditions", MESSAGES)
+def test_messages_equal_those_here(conditions: list[str], call: Call, tmp_path: Path) -> None:
+    fields = ITSELF | {"conditions": conditions}
+    remote = there(fields)
+    remote["sender"] = remote["receiver"]
+    assert call(remote, "remote").returncode == 0
+    local = here(fields)
+    local["sender"] = local["receiver"]
+    assert call(local, "local").returncode == 0
+    assert rows(tmp_path, "remote") == rows(tmp_path, "local")
+
+
+def test_a_server_may_have_a_remote_pair(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = {"model": "taught/receiver"}
+    pairs = {"there": {"sender": model, "receiver": model, "remote": URL}}
+    fields = ITSELF | {"conditions": ["question_only", "kv_all", "latent"]}
+    sides = {side: model | {"layer": 0.67} for side in ("sender", "receiver")}
+    for name, value in (ENVIRONMENT | {"HF_HOME": str(tmp_path / "cache")}).items():
+        monkeypatch.setenv(name, value)
+    with (
+        running_server(tmp_path, {"pairs": pairs}) as server,
+        server.client(server.key("submit")) as client,
+    ):
+        done = ended(client, submit(client, sides | fields))
+        assert done["state"] == "done", done
+        served = (server.data / "runs" / done["id"] / "rows.jsonl").read_bytes()
+    local = here(fields)
+    local["sender"] = local["receiver"]
+    assert call(local, "local").returncode == 0
+    assert served == rows(tmp_path, "local")
+
+
+@pytest.mark.usefixtures("second")
+def test_each_side_on_a_host_of_its_own(call: Call, tmp_path: Path) -> None:
+    fields = there(PUBLISHED, remote=None)
+    fields["sender"]["remote"], fields["receiver"]["remote"] = URL, SECOND
+    apart = call(fields, "apart", NDIF_API_KEY=TRUSTED)
+    assert apart.returncode == 0, apart.stderr
+    assert call(here(PUBLISHED), "local").returncode == 0
+    assert rows(tmp_path, "apart") == rows(tmp_path, "local")
+    hosts = json.loads((tmp_path / "apart" / "manifest.json").read_text())["hosts"]
+    assert [hosts[side]["host"] for side in ("sender", "receiver")] == [URL, SECOND]
+
+
+SANDBOXED = [
+    PUBLISHED | {"limit": 2, "conditions": ["no_inject", "best_alpha", "nl_relay"]},
+    ITSELF | {"limit": 2, "conditions": ["question_only", "kv_all", "latent"]},
+    ITSELF | {"limit": 2, "conditions": ["question_only", "vocab_all", "cipher"]},
+]
+
+
+@pytest.mark.usefixtures("second")
+@pytest.mark.parametrize("fields", SANDBOXED)
+def test_a_strangers_jobs_give_the_same_rows(
+    fields: dict[str, Any], call: Call, tmp_path: Path
+) -> None:
+    remote, local = there(fields, remote=SECOND), here(fields)
+    if "translators" not in fields:
+        remote["sender"], local["sender"] = remote["receiver"], local["receiver"]
+    sandboxed = call(remote, "sandboxed", NDIF_API_KEY=STRANGER)
+    assert sandboxed.returncode == 0, sandboxed.stderr
+    assert call(local, "local").returncode == 0
+    assert rows(tmp_path, "sandboxed") == rows(tmp_path, "local")
+
+
+@pytest.mark.usefixtures("second")
+@pytest.mark.parametrize("key", [UNKNOWN, "no-uuid", ""])
+def test_a_key_that_the_host_does_not_know_is_refused(key: str, call: Call) -> None:
+    done = call(there(PUBLISHED, remote=SECOND), "refused", NDIF_API_KEY=key)
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert done.returncode == 6, done.stderr
+    assert len(errors) == 1
+    assert "NDIF_API_KEY" in errors[0]
+    assert "Traceback" not in done.stderr
+    assert not key or key not in done.stderr
 
 
 @pytest.mark.parametrize(

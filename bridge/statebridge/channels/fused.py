@@ -39,11 +39,6 @@ class FusedChannel:
 
     def check(self, workload: Workload, cells: Sequence[Cell]) -> None:
         """Refuse fusers of another pair, and prompts whose tokens do not meet."""
-        if workload.plan.experiment.runs_remotely:
-            raise ExperimentError(
-                "remote: a cache of keys and values cannot enter a remote job, so channel fused "
-                "runs here only; leave remote out"
-            )
         for model in (workload.pair.sender, workload.pair.receiver):
             check_family(model, "fused")
         for cell in cells:

@@ -36,6 +36,10 @@ class Host(Protocol):
     def remote(self) -> bool:
         """Whether the weights are elsewhere."""
 
+    @property
+    def serialised(self) -> bool:
+        """Whether a job works on copies of what it is given: only what it saves comes back."""
+
     def job(self, model: Any) -> Mapping[str, Any]:
         """Return the keyword arguments with which nnsight opens one job of a model."""
 
@@ -52,6 +56,11 @@ class Here:
 
     simulated: bool = False
     remote: bool = field(default=False, init=False)
+
+    @property
+    def serialised(self) -> bool:
+        """Whether it is simulated."""
+        return self.simulated
 
     def job(self, model: Any) -> Mapping[str, Any]:  # noqa: ARG002
         """Nothing, or nnsight's local simulation."""
@@ -83,6 +92,7 @@ class RemoteHost:
     job_seconds: float = 900.0
     ends_at: float | None = None
     remote: bool = field(default=True, init=False)
+    serialised: bool = field(default=True, init=False)
 
     @property
     def url(self) -> str:
@@ -112,7 +122,10 @@ class RemoteHost:
 
     def error(self, what: str, error: Exception) -> RemoteError:
         """Return an error of ours for a foreign one; the key is never part of it."""
-        reason = " ".join(str(error).split()) or type(error).__name__
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        # What failed is the last line of a traceback.
+        lines = lines[-1:] if any(line.startswith("Traceback (") for line in lines) else lines
+        reason = " ".join(" ".join(lines).split()) or type(error).__name__
         # A key that is not even of the host's format is answered with 400.
         if _status(error) in _NO_ACCESS or "api key" in reason.lower():
             return AccessError(

@@ -1,9 +1,9 @@
 """A language model that is read and written through nnsight traces.
 
-All bodies of traces are in this file. Each trace, or session of several, touches one model only:
-it is one job of a remote host. Code inside a `with ... trace` block runs where the model is: it
-uses torch and plain values, never `self` or another name of this library, which a remote host
-lacks.
+All bodies of traces are in this file and in `messages/reading_jobs.py`. Each trace, or session of
+several, touches one model only: it is one job of a remote host. Code inside a `with ... trace`
+block runs where the model is: it uses torch and plain values, never `self` or another name of this
+library, which a remote host lacks. A host may have no module there, but its activations only.
 A block's output is a tensor or a tuple that begins with it, by family; both are handled here.
 """
 
@@ -33,49 +33,9 @@ from statebridge.models.families import (
 )
 from statebridge.models.hosts import HERE, JOB_BYTES, Host
 from statebridge.models.messages.key_values import KeyValues, attention
+from statebridge.models.passes import Pass
 from statebridge.models.placement import first_place
 from statebridge.models.token_batch import TokenBatch
-
-
-@dataclass(frozen=True, slots=True)
-class Pass:
-    """One pass of a job: a forward pass, or a generation.
-
-    Attributes:
-        inputs: `input_ids`, and `attention_mask` and `position_ids` where rows are padded.
-        states: (rows, n, width) written at the first n positions of the layer in use, in the
-            prefill alone; None writes nothing.
-        keep: Number of last positions to give logits of; 0 gives those of all positions.
-        generate: Keyword arguments of `generate`; None is a forward pass.
-        message: Keys and values in front of the inputs, which take the positions behind, or fused
-            ones of the inputs themselves; never in a remote job.
-    """
-
-    inputs: Mapping[str, torch.Tensor]
-    states: torch.Tensor | None = None
-    keep: int = 0
-    generate: Mapping[str, Any] | None = None
-    message: KeyValues | None = None
-
-    def arguments(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-        """Return the inputs of the pass, and its settings."""
-        inputs = dict(self.inputs)
-        settings = {"use_cache": False, "logits_to_keep": self.keep}
-        settings = settings if self.generate is None else dict(self.generate)
-        if self.message is not None and self.message.fused is not None:
-            if self.generate is None:
-                # Entries of all tokens of the prompt but the last are there; `generate` sees that.
-                inputs["input_ids"] = inputs["input_ids"][:, max(self.message.lengths) :]
-                own = torch.ones_like(inputs["input_ids"])
-                inputs["attention_mask"], inputs["position_ids"] = self.message.before(own)
-            settings |= {"past_key_values": self.message.cache(), "use_cache": True}
-        elif self.message is not None:
-            own = inputs.get("attention_mask", torch.ones_like(inputs["input_ids"]))
-            inputs["attention_mask"], places = self.message.before(own)
-            if self.generate is None:
-                inputs["position_ids"] = places
-            settings |= {"past_key_values": self.message.cache(), "use_cache": True}
-        return inputs, settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,7 +290,7 @@ class TracedModel:
         return Pass(inputs, states, generate={**settings, **ends}, message=message)
 
     def run_passes(self, passes: Sequence[Pass]) -> Iterator[torch.Tensor]:
-        """Carry passes out in order, as few jobs: logits beyond `JOB_BYTES` begin another.
+        """Carry passes out in order, as few jobs: more than `JOB_BYTES` begin another.
 
         A job starts when its first result is asked for, so that few logits are held at a time.
 
@@ -341,7 +301,7 @@ class TracedModel:
         jobs: list[list[Pass]] = []
         room = 0
         for each in passes:
-            size = self._logit_bytes(each)
+            size = self._bytes(each)
             if not jobs or size > room:
                 jobs.append([])
                 room = JOB_BYTES
@@ -355,16 +315,22 @@ class TracedModel:
         start = generation.inputs["input_ids"].shape[1]
         return [_until_end(row, self.end_ids) for row in ids[:, start:].tolist()]
 
-    def _logit_bytes(self, each: Pass) -> int:
+    def _bytes(self, each: Pass) -> int:
+        """Return the bytes of the message that a pass takes there and of the logits it brings."""
+        layers = () if each.message is None else each.message.layers
+        sent = sum(keys.nbytes + values.nbytes for keys, values in layers)
         if each.generate is not None:
-            return 0
+            return sent
         rows, positions = each.inputs["input_ids"].shape
         vocabulary = int(self.module.config.get_text_config().vocab_size)
-        return rows * (each.keep or positions) * vocabulary * self.dtype.itemsize
+        return sent + rows * (each.keep or positions) * vocabulary * self.dtype.itemsize
 
     def _run_job(self, passes: Sequence[Pass]) -> list[torch.Tensor]:
-        nnsight_model, path = self.model, self.layer_path
-        plain = [(p.states, p.generate is None, *p.arguments()) for p in passes]
+        nnsight_model, path, blocks = self.model, self.layer_path, self.block_paths
+        plain = [
+            (p.states, p.generate is None, p.message.layers if p.message else (), *p.arguments())
+            for p in passes
+        ]
         sent = any(each.message is not None for each in passes)
         attending = attention(self.module) if sent else nullcontext()
         with torch.no_grad(), self.host.errors(self.name), attending:
@@ -373,7 +339,14 @@ class TracedModel:
             # it by their line numbers here: no statement and no comment may take another line.
             with nnsight_model.session(**job):
                 results = []
-                for states, forward, inputs, settings in plain:
+                for states, forward, message, inputs, stated in plain:
+                    cache = DynamicCache()
+                    for place, (keys, values) in enumerate(message):
+                        own = nnsight_model.get(blocks[place])._module
+                        at = keys.device if own is None else next(own.parameters()).device
+                        at = keys.device if at.type == "meta" else at
+                        cache.update(keys.to(at), values.to(at), place)
+                    settings = {**stated, "past_key_values": cache} if message else stated
                     if forward:
                         with nnsight_model.trace(inputs, **settings):
                             if states is not None:
@@ -427,6 +400,10 @@ class TracedModel:
         settings = dict(self.host.job(self.model))
         if cache is not None:
             settings |= {"past_key_values": cache, "use_cache": True}
+        # What a job fills is not what was sent; a cache that is filled elsewhere comes back.
+        returned = cache is not None and self.host.serialised
+        if returned:
+            settings["logits_to_keep"] = 1
         with (
             torch.no_grad(),
             self.host.errors(self.name),
@@ -436,9 +413,19 @@ class TracedModel:
             for path in paths:
                 output = nnsight_model.get(path).output
                 found.append(output[0] if isinstance(output, tuple) else output)
+            if returned:
+                for filled in nnsight_model.output.past_key_values.layers:
+                    found += [filled.keys, filled.values]
             saved = nnsight.save(found)
-            tracer.stop()
-        return [each.to(self.device) if isinstance(each, torch.Tensor) else each for each in saved]
+            if not returned:
+                tracer.stop()
+        results = [
+            each.to(self.device) if isinstance(each, torch.Tensor) else each for each in saved
+        ]
+        entries = iter(results[len(paths) :])
+        for block, (keys, values) in enumerate(zip(entries, entries, strict=True)):
+            cache.update(keys, values, block)
+        return results[: len(paths)]
 
     def _depends_on_padding(self) -> bool:
         """Whether a short row's logits differ beside a longer one by more than rounding does."""

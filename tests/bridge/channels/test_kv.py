@@ -15,7 +15,8 @@ from statebridge.engine.decoding.steps import Step, decode_lanes, decoding_step
 from statebridge.errors import ExperimentError, StatebridgeError
 from statebridge.experiment.message import LayerShare
 from statebridge.models.messages.key_values import KeyValues
-from statebridge.models.traced_model import Pass, TracedModel
+from statebridge.models.passes import Pass
+from statebridge.models.traced_model import TracedModel
 from tests.bridge.channels.prepended import FAMILIES, ROWS, declared, pair_of, run, traced
 from tests.bridge.engine.private_points import CLOSE
 from tests.bridge.engine.tiny_experiment import EngineRun
@@ -297,8 +298,3 @@ def test_what_does_not_fit_is_refused_in_a_line(fields: Any, words: str) -> None
         _run(pair_of("llama"), 3, "shared", conditions=[declared("kv", **fields)], decode=False)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_a_remote_run_is_refused() -> None:
-    with pytest.raises(ExperimentError, match="cannot enter a remote job"):
-        _run(pair_of("llama"), 3, "plain", conditions=[declared("kv")], remote="local")

@@ -39,7 +39,8 @@ from statebridge.models.messages.input_vectors import (
     write_tokens,
 )
 from statebridge.models.messages.key_values import KeyValues
-from statebridge.models.traced_model import Pass, TracedModel
+from statebridge.models.passes import Pass
+from statebridge.models.traced_model import TracedModel
 from statebridge.translators import load_translator
 from tests.shared_data import SHARED, needs_shared
 

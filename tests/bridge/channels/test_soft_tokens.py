@@ -16,7 +16,7 @@ from statebridge.models.messages.input_vectors import (
     write_mixtures,
 )
 from statebridge.models.messages.shared_tokens import shared_tokens
-from statebridge.models.traced_model import Pass
+from statebridge.models.passes import Pass
 from tests.bridge.channels.prepended import FAMILIES, ROWS, declared, pair_of, run, traced
 from tests.bridge.engine.private_points import PAIRS
 from tests.bridge.engine.tiny_experiment import engine_pair

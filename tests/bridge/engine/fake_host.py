@@ -7,11 +7,13 @@ back as bytes.
 
 from __future__ import annotations
 
+import copy
 import io
 import pickletools
 from dataclasses import dataclass, field
 from typing import Any
 
+import nnsight
 import torch
 from nnsight.intervention.backends.local import LocalSimulationBackend
 from nnsight.ndif import pull_env
@@ -21,6 +23,9 @@ from nnsight.tracing.tracer import _saves, save
 from nnsight.tracing.util import push
 
 from statebridge.models.hosts import RemoteHost
+from statebridge.models.pair import Pair
+from statebridge.models.traced_model import TracedModel
+from tests.reference.oracle import OraclePair
 
 
 @dataclass
@@ -40,6 +45,7 @@ class FakeHost:
     names: set[str] = field(default_factory=set)
     refuse_after: int | None = None
     remote: bool = True
+    serialised: bool = True
 
     def job(self, model: Any) -> dict[str, Any]:
         """Return the arguments of one job on this host."""
@@ -51,6 +57,28 @@ class FakeHost:
 
     def facts(self, repository: str) -> None:
         """Nothing."""
+
+
+def remote_pair(oracle: OraclePair) -> tuple[Pair, FakeHost, FakeHost]:
+    """A pair on two hosts, sender's first. The client's weights give nothing but zeros."""
+    sides, hosts = [], []
+    for module, tokenizer, layer, name in (
+        (oracle.sender, oracle.reads_with, oracle.sender_layer, "tiny-sender"),
+        (oracle.receiver, oracle.tokenizer, oracle.receiver_layer, "tiny-receiver"),
+    ):
+        blank = copy.deepcopy(module)
+        with torch.no_grad():
+            for parameter in blank.parameters():
+                parameter.zero_()
+        host = FakeHost(_wrapped(module, tokenizer))
+        client = _wrapped(blank, tokenizer)
+        sides.append(TracedModel.wrap(client, tokenizer, layer, name=name, host=host))
+        hosts.append(host)
+    return Pair(*sides), *hosts
+
+
+def _wrapped(module: torch.nn.Module, tokenizer: object) -> nnsight.TransformersModel:
+    return nnsight.TransformersModel(module, task="text-generation", tokenizer=tokenizer)
 
 
 def imported_names(payload: bytes) -> set[str]:

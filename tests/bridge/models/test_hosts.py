@@ -52,6 +52,7 @@ def refused(status: int, detail: str) -> Exception:
         (refused(503, "no room\nat present"), RemoteError, "no room at present"),
         (ConnectionError(f"refused {SECRET}"), RemoteError, "refused (key)"),
         (TimeoutError(), RemoteError, "TimeoutError"),
+        (OSError("Traceback (most recent\n  File x\nKeyError: 1\n"), RemoteError, "lab/model: Key"),
     ],
 )
 def test_a_foreign_error_is_one_line_without_the_key(

@@ -72,11 +72,7 @@ def check_appending(workload: Workload, cells: Sequence[Cell], channel: str, sit
                 f"condition {condition.name}: channel {channel} takes site: {site} and prompt "
                 f"{', '.join(TEXTLESS)}"
             )
-    if workload.plan.experiment.runs_remotely:
-        raise ExperimentError(
-            "remote: a cache of keys and values cannot enter a remote job, so channel "
-            f"{channel} runs here only; leave remote out"
-        )
+    check_whole(workload, cells)
     receiver = workload.pair.receiver
     check_family(receiver, channel)
     attending = receiver.module.config._attn_implementation
@@ -85,6 +81,18 @@ def check_appending(workload: Workload, cells: Sequence[Cell], channel: str, sit
             f"{receiver.name}: channel {channel} needs attention sdpa, and the model uses "
             f"{attending}"
         )
+
+
+def check_whole(workload: Workload, cells: Sequence[Cell]) -> None:
+    """Refuse messages of some layers where the receiver runs remotely."""
+    remote = workload.plan.experiment.remotes[1]
+    for condition in (cell.condition for cell in cells):
+        if remote is not None and condition.layers not in (None, "all"):
+            raise ExperimentError(
+                f"condition {condition.name}: a remote receiver ({remote}) has one attention mask "
+                "for all layers, so a message has all of them there; write layers: all, or leave "
+                "the receiver's remote out"
+            )
 
 
 def check_family(model: TracedModel, channel: str) -> None:

@@ -21,7 +21,8 @@ from statebridge.engine.executors.memory import halving
 from statebridge.engine.executors.other_measures import OtherMeasures, other_measures, other_texts
 from statebridge.experiment.cells import Cell
 from statebridge.models.messages.key_values import KeyValues
-from statebridge.models.traced_model import Pass, TracedModel
+from statebridge.models.passes import Pass
+from statebridge.models.traced_model import TracedModel
 from statebridge.records import Side
 from statebridge.runs.plan import Group, Plan, TokenIds
 
@@ -93,36 +94,50 @@ class PlainPath:
         prompts = [plan.prompts.read(read)[row] for row in rows]
         answers = [plan.answers[read][row] for row in rows]
         others = [plan.others[read][row] if plan.others else () for row in rows]
-        alone = next(self._ask([_Asked(rows, prompts, answers, baseline=True)]))
-        baseline, results = alone.logits[:, 0], []
-        for cell in cells:
-            included = [i for i, row in enumerate(rows) if plan.included(cell, row)]
-            if not included:
-                continue
-            message = messages(cell, [rows[place] for place in included])
-            facts = message_facts(message)
-            # A message of one length in a pass: nothing is padded.
-            for same in _by_length(message.lengths):
-                places = [included[i] for i in same]
-                asked = _Asked(
-                    [rows[place] for place in places],
-                    [prompts[place] for place in places],
-                    [answers[place] for place in places],
-                    [others[place] for place in places],
-                    message=message.select(same),
-                )
-                measured = next(self._ask([asked])).measured(baseline[places])
+        baseline: torch.Tensor | None = None
+        results: list[LaneRow] = []
+        # Here a message is held once however many cells send it; elsewhere the cost is the job.
+        together = len(cells) if work.pair.receiver.host.remote else 1
+        for start in range(0, len(cells), together):
+            sent: list[tuple[Cell, list[int], list[Mapping[str, float]]]] = []
+            alone = _Asked(rows, prompts, answers, baseline=True)
+            asked = [alone] if baseline is None else []
+            for cell in cells[start : start + together]:
+                included = [i for i, row in enumerate(rows) if plan.included(cell, row)]
+                if not included:
+                    continue
+                message = messages(cell, [rows[place] for place in included])
+                facts = message_facts(message)
+                # A message of one length in a pass: nothing is padded.
+                for same in _by_length(message.lengths):
+                    places = [included[i] for i in same]
+                    sent.append((cell, places, [facts[i] for i in same]))
+                    asked.append(
+                        _Asked(
+                            [rows[place] for place in places],
+                            [prompts[place] for place in places],
+                            [answers[place] for place in places],
+                            [others[place] for place in places],
+                            message=message.select(same),
+                        )
+                    )
+            lanes = self._ask(asked)
+            if baseline is None:
+                baseline = next(lanes).logits[:, 0]
+            for (cell, places, of_rows), found in zip(sent, lanes, strict=True):
                 results += [
                     lane_row(
                         work,
                         cell,
-                        rows[included[i]],
+                        rows[place],
                         tokens=tokens,
                         gold=gold,
                         others=beside,
-                        written=facts[i],
+                        written=one,
                     )
-                    for i, (tokens, gold, beside) in zip(same, measured, strict=True)
+                    for place, one, (tokens, gold, beside) in zip(
+                        places, of_rows, found.measured(baseline[places]), strict=True
+                    )
                 ]
         return results
 
@@ -291,7 +306,9 @@ def _by_length(lengths: Sequence[int]) -> list[list[int]]:
 def remote_jobs(plan: Plan) -> int:
     """Return how many jobs the groups of a plan are on remote hosts.
 
-    A job of more than `JOB_BYTES` of logits is several.
+    A job of more than `JOB_BYTES` is several. Cells that send the same message share its jobs, and
+    a model's tables of vectors, which soft tokens and latent steps need, come once; neither is
+    counted.
     """
     sender, receiver = (int(remote is not None) for remote in plan.experiment.remotes)
     jobs = 0
@@ -301,7 +318,13 @@ def remote_jobs(plan: Plan) -> int:
         for rounds in texts:
             both = conditions[0].prompt == "debate"
             jobs += (rounds - 1) * (sender + (receiver if both else 0)) + receiver
-        if not texts:
+        messages = [each for each in conditions if each.sends_message]
+        for each in messages:
+            jobs += sender * each.reads_sender * (each.senders.count if each.senders else 1)
+            jobs += sender * (each.deltas is not None)
+            # Vectors are read, and a cache to fuse is, before the answers are.
+            jobs += receiver * (2 if each.site == "embedding" or each.operator == "fuse" else 1)
+        if not texts and not messages:
             jobs += sender * any(each.reads_sender for each in conditions)
             jobs += receiver * (1 + any(each.writes for each in conditions))
     return jobs

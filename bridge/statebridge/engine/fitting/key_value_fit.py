@@ -207,11 +207,16 @@ def _origin(model: TracedModel, width: int) -> StateOrigin:
 
 
 def check_key_value_fit(pair: Pair, settings: KeyValueSettings, positions: int) -> None:
-    """Refuse a corpus that does not determine a map.
+    """Refuse a corpus that does not determine a map, and a receiver that is elsewhere.
 
     Raises:
         TranslatorError: States how many positions are needed.
     """
+    if pair.receiver.host.remote:
+        raise TranslatorError(
+            f"fit: kind kv_ridge is judged by the attention of {pair.receiver.name}, whose "
+            "weights are elsewhere; fit it where the receiver runs here, and give its files"
+        )
     (blocks, _, _, inputs), _ = shapes_of(pair, settings)
     needed = min(settings.sources, blocks) * inputs + 1
     if positions < needed and not settings.allow_underdetermined:

@@ -15,6 +15,14 @@ import torch
 from transformers import DynamicCache
 
 from statebridge.models.messages.key_values import KeyValues, in_order
+from statebridge.models.messages.reading_jobs import (
+    Read,
+    Reading,
+    input_table,
+    logit_cap,
+    output_table,
+    read_in_job,
+)
 from statebridge.models.token_batch import TokenBatch
 from statebridge.models.traced_model import TracedModel, check_finite
 
@@ -31,6 +39,8 @@ matrix with the singular values of the first."""
 
 def input_vectors(model: TracedModel) -> torch.Tensor:
     """Return the input vector of every token, (vocabulary, width), as the model reads it."""
+    if model.host.remote:
+        return input_table(model)
     embedding = model.module.get_input_embeddings()
     if type(embedding) is torch.nn.Embedding:
         return embedding.weight.detach()
@@ -43,6 +53,8 @@ def input_vectors(model: TracedModel) -> torch.Tensor:
 
 def output_vectors(model: TracedModel) -> torch.Tensor:
     """Return the output vector of every token, (vocabulary, width)."""
+    if model.host.remote:
+        return output_table(model)
     vectors: torch.Tensor = model.module.get_output_embeddings().weight.detach()
     return vectors
 
@@ -115,7 +127,7 @@ def roll_out(
     model: TracedModel,
     batch: TokenBatch,
     steps: int,
-    step: Callable[[torch.Tensor], torch.Tensor],
+    step: LatentStep,
     before: KeyValues | None = None,
 ) -> KeyValues:
     """Return the keys and values of prompts and of the latent steps behind them.
@@ -132,6 +144,9 @@ def roll_out(
     if steps == 0:
         return read_behind(model, batch, before)
     reader = VectorReader(model, batch.mask, before)
+    if model.host.serialised:
+        reader.read_there({"input_ids": batch.ids}, steps=steps, matrix=step.matrix, norm=step.norm)
+        return reader.key_values
     states = reader.read(input_ids=batch.ids)[:, -1]
     for _ in range(steps):
         states = reader.read(inputs_embeds=step(states).to(model.dtype)[:, None])[:, -1]
@@ -157,12 +172,18 @@ class VectorReader:
     Args:
         mask: (rows, positions) bool, the real positions of what is read first.
         before: Messages in front of it.
+        added: What is added to the outputs of some blocks, by block, as it is read.
     """
 
     def __init__(
-        self, model: TracedModel, mask: torch.Tensor, before: KeyValues | None = None
+        self,
+        model: TracedModel,
+        mask: torch.Tensor,
+        before: KeyValues | None = None,
+        added: Mapping[int, torch.Tensor] | None = None,
     ) -> None:
         self._model = model
+        self._added = added or {}
         self._before = 0 if before is None else max(before.lengths)
         self._mask = mask if before is None else torch.cat((before.mask, mask), dim=1)
         self._cache = DynamicCache() if before is None else before.cache()
@@ -173,6 +194,8 @@ class VectorReader:
         Returns:
             (rows, positions, width), the states after the final norm.
         """
+        if self._model.host.serialised:
+            return self.read_there(inputs).states[0]
         ((name, values),) = inputs.items()
         count, before = values.shape[1], self._cache.get_seq_length()
         missing = before + count - self._mask.shape[1]
@@ -182,12 +205,34 @@ class VectorReader:
         settings: dict[str, Any] = {"position_ids": places}
         if not bool(mask.all()):
             settings["attention_mask"] = mask.long()
-        with torch.set_grad_enabled(values.requires_grad):
+        with (
+            torch.set_grad_enabled(values.requires_grad),
+            adding(self._model, self._added),
+        ):
             states: torch.Tensor = self._model.module.base_model(
                 **{name: values}, **settings, past_key_values=self._cache, use_cache=True
             ).last_hidden_state
         check_finite(states, mask[:, before:], f"{self._model.name}, after the final norm")
         return states
+
+    def read_there(self, inputs: Mapping[str, torch.Tensor], **steps: Any) -> Read:
+        """Read `input_ids` or `inputs_embeds`, and steps behind them, in one job of the model.
+
+        Args:
+            steps: As the attributes of a `Reading`.
+        """
+        cache = tuple((layer.keys, layer.values) for layer in self._cache.layers)
+        reading = Reading(inputs, self._mask, cache, added=self._added, **steps)
+        found, where = (
+            read_in_job(self._model, reading),
+            f"{self._model.name}, after the final norm",
+        )
+        for number, states in enumerate(found.states):
+            if number > 0:
+                self._mask = torch.nn.functional.pad(self._mask, (0, 1), value=True)
+            check_finite(states, self._mask[:, -states.shape[1] :], where)
+        self._cache = KeyValues(tuple(found.layers), ()).cache()
+        return found
 
     @property
     def key_values(self) -> KeyValues:
@@ -262,9 +307,8 @@ def read_vectors(model: TracedModel, message: Vectors) -> KeyValues:
         nothing = values.new_zeros((len(lengths), 1, values.shape[2]))
         read = read_vectors(model, Vectors(nothing, (1,) * len(lengths)))
         return replace(read.last(0), payload=sent)
-    reader = VectorReader(model, message.mask.to(values.device))
-    with adding(model, message.added):
-        reader.read(inputs_embeds=values)
+    reader = VectorReader(model, message.mask.to(values.device), added=message.added)
+    reader.read(inputs_embeds=values)
     return replace(reader.key_values, payload=sent)
 
 
@@ -299,6 +343,11 @@ def write_tokens(
     Args:
         before: Messages in front of the prompts.
     """
+    if model.host.serialised:
+        settings = {"max_new_tokens": steps, "do_sample": False, "num_beams": 1}
+        text = model.generation(batch, None, settings, before)
+        found = model.new_tokens(text, next(model.run_passes([text])))
+        return [tuple(token for token in row if token not in model.end_ids) for row in found]
     ends = torch.tensor(model.end_ids, dtype=torch.int64, device=batch.ids.device)
     reader = VectorReader(model, batch.mask, before)
     states = reader.read(input_ids=batch.ids)[:, -1]
@@ -319,8 +368,12 @@ def write_tokens(
 def next_token_logits(model: TracedModel, states: torch.Tensor) -> torch.Tensor:
     """Return the logits of states after the final norm, (..., vocabulary)."""
     with torch.no_grad():
-        logits: torch.Tensor = model.module.get_output_embeddings()(states)
-    cap = getattr(model.module.config.get_text_config(), "final_logit_softcapping", None)
+        logits: torch.Tensor = (
+            torch.nn.functional.linear(states, output_table(model))
+            if model.host.remote
+            else model.module.get_output_embeddings()(states)
+        )
+    cap = logit_cap(model)
     return logits if cap is None else torch.tanh(logits / cap) * cap
 
 
@@ -352,6 +405,17 @@ def write_mixtures(
     Returns:
         The message of each table.
     """
+    if model.host.serialised:
+        found = VectorReader(model, batch.mask, before).read_there(
+            {"input_ids": batch.ids},
+            steps=steps,
+            temperature=temperature,
+            end_ids=model.end_ids,
+        )
+        of = [input_vectors(model).float() if table is None else table for table in tables]
+        made = [[_mixed(weights, table) for weights in found.weights] for table in of]
+        going = torch.stack([*found.going, torch.zeros(len(batch.lengths), dtype=torch.bool)])
+        return _messages(made, going.sum(dim=0), of)
     own = input_vectors(model).float()
     directions = torch.nn.functional.normalize(own, dim=-1)
     ends = torch.tensor(model.end_ids, dtype=torch.int64, device=own.device)
@@ -372,11 +436,24 @@ def write_mixtures(
         for vectors, table in zip(written, tables, strict=True):
             vectors.append(mixed if table is None else _mixed(weights, table))
         states = reader.read(inputs_embeds=mixed.to(model.dtype)[:, None])[:, -1]
-    counts = lengths.tolist()
-    found = []
+    return _messages(written, lengths, [own if table is None else table for table in tables])
+
+
+def _messages(
+    written: Sequence[Sequence[torch.Tensor]],
+    lengths: torch.Tensor,
+    tables: Sequence[torch.Tensor],
+) -> list[Vectors]:
+    """Return messages of each row's first vectors.
+
+    Args:
+        written: (rows, width) of each step, for each message.
+        lengths: (rows,), how many of them are each row's.
+        tables: Those that they were made of.
+    """
+    counts, found = lengths.tolist(), []
     for vectors, table in zip(written, tables, strict=True):
-        width = (own if table is None else table).shape[1]
-        values = own.new_zeros((len(counts), max(counts), width))
+        values = table.new_zeros((len(counts), max(counts), table.shape[1]))
         for row, count in enumerate(counts):
             if count:
                 values[row, -count:] = torch.stack([of_step[row] for of_step in vectors[:count]])

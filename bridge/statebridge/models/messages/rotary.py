@@ -51,6 +51,9 @@ def angles(module: Any, positions: torch.Tensor) -> list[Angles]:
     """
     check_rotary(module)
     rotary = module.base_model.rotary_emb
+    if any(buffer.is_meta for buffer in rotary.buffers()):
+        # The weights are elsewhere, but frequencies come from the configuration.
+        rotary = type(rotary)(rotary.config)
     like = torch.empty((), dtype=torch.float32, device=positions.device)
     config = module.config.get_text_config()
     depth = int(config.num_hidden_layers)

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 import json
 
-import nnsight
 import pytest
-import torch
 
 from statebridge.engine.executors.plain_path import remote_jobs
 from statebridge.errors import ExperimentError, RemoteError
 from statebridge.experiment import parse_experiment
 from statebridge.models.hosts import Here, RemoteHost, find_host
-from statebridge.models.pair import Pair
-from statebridge.models.traced_model import TracedModel
-from tests.bridge.engine.fake_host import FakeHost
+from tests.bridge.engine.fake_host import remote_pair
 from tests.bridge.engine.tiny_experiment import (
     dataset_rows,
     engine_pair,
@@ -23,7 +18,6 @@ from tests.bridge.engine.tiny_experiment import (
     random_translator,
     run_engine,
 )
-from tests.reference.oracle import OraclePair
 from tests.tiny_models import mixed_rows
 
 ROWS = dataset_rows(mixed_rows(10, seed=3))
@@ -33,33 +27,6 @@ PUBLISHED = {
 }
 
 
-def _wrapped(module: torch.nn.Module, tokenizer: object) -> nnsight.TransformersModel:
-    return nnsight.TransformersModel(module, task="text-generation", tokenizer=tokenizer)
-
-
-def _without_weights(module: torch.nn.Module) -> torch.nn.Module:
-    """The client's copy: right structure, weights that give nothing but zeros."""
-    blank = copy.deepcopy(module)
-    with torch.no_grad():
-        for parameter in blank.parameters():
-            parameter.zero_()
-    return blank
-
-
-def _remote_pair(oracle: OraclePair) -> tuple[Pair, FakeHost, FakeHost]:
-    tokenizer = oracle.tokenizer
-    sides, hosts = [], []
-    for module, layer, name in (
-        (oracle.sender, oracle.sender_layer, "tiny-sender"),
-        (oracle.receiver, oracle.receiver_layer, "tiny-receiver"),
-    ):
-        host = FakeHost(_wrapped(module, tokenizer))
-        client = _wrapped(_without_weights(module), tokenizer)
-        sides.append(TracedModel.wrap(client, tokenizer, layer, name=name, host=host))
-        hosts.append(host)
-    return Pair(*sides), *hosts
-
-
 @pytest.mark.slow
 def test_the_published_experiment_runs_on_a_remote_host() -> None:
     oracle = neox_pair()
@@ -67,7 +34,7 @@ def test_the_published_experiment_runs_on_a_remote_host() -> None:
     here = run_engine(
         engine_pair(oracle), ROWS, translators, execution={"path": "plain"}, **PUBLISHED
     )
-    pair, sender, receiver = _remote_pair(oracle)
+    pair, sender, receiver = remote_pair(oracle)
     there = run_engine(pair, ROWS, translators, remote="http://fake.example", **PUBLISHED)
     assert there.rows == here.rows
     # One job per model and purpose: had a trace touched both, one host would be idle.
@@ -103,17 +70,17 @@ def test_more_logits_than_a_job_may_bring_are_several_jobs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     fields = PUBLISHED | {"conditions": ["no_inject", "zero_replacement"]}
-    few, _, receiver = _remote_pair(neox_pair())
+    few, _, receiver = remote_pair(neox_pair())
     together = run_engine(few, ROWS[:3], {}, remote="http://fake.example", **fields)
     monkeypatch.setattr("statebridge.models.traced_model.JOB_BYTES", 1)
-    many, _, other = _remote_pair(neox_pair())
+    many, _, other = remote_pair(neox_pair())
     apart = run_engine(many, ROWS[:3], {}, remote="http://fake.example", **fields)
     assert apart.rows == together.rows
     assert other.jobs > receiver.jobs
 
 
 def test_a_host_that_goes_away_is_one_line() -> None:
-    pair, _, receiver = _remote_pair(neox_pair())
+    pair, _, receiver = remote_pair(neox_pair())
     receiver.refuse_after = receiver.jobs + 2
     with pytest.raises(
         RemoteError, match=r"remote http://fake\.example: model tiny-receiver"
