@@ -44,18 +44,21 @@ class TokenBatch:
 
     @classmethod
     def pack(
-        cls, prompts: Sequence[Sequence[int]], pad_id: int, device: torch.device | str = "cpu"
+        cls,
+        prompts: Sequence[Sequence[int]],
+        pad_id: int,
+        device: torch.device | str = "cpu",
+        *,
+        width: int = 0,
     ) -> TokenBatch:
-        """Left-pad prompts (each at least one token) to the longest."""
+        """Left-pad prompts (each at least one token) to the longest, or to a larger `width`."""
         lengths = tuple(len(prompt) for prompt in prompts)
         if not lengths or min(lengths) == 0:
             raise ValueError("a prompt needs at least one token")
-        width = max(lengths)
-        ids = torch.full((len(prompts), width), pad_id, dtype=torch.int64)
-        mask = torch.zeros((len(prompts), width), dtype=torch.bool)
-        for row, prompt in enumerate(prompts):
-            ids[row, width - len(prompt) :] = torch.tensor(prompt, dtype=torch.int64)
-            mask[row, width - len(prompt) :] = True
+        width = max(*lengths, width)
+        padded = [[pad_id] * (width - len(prompt)) + list(prompt) for prompt in prompts]
+        ids = torch.tensor(padded, dtype=torch.int64)
+        mask = torch.arange(width) >= width - torch.tensor(lengths)[:, None]
         return cls(to_device(ids, device), to_device(mask, device), lengths)
 
     @property

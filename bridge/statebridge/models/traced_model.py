@@ -167,9 +167,19 @@ class TracedModel:
         """Return the same model, weights shared, read or written at another layer."""
         return replace(self, layer=resolve_layer(layer, self.block_paths, self.name))
 
-    def pack(self, prompts: Sequence[Sequence[int]]) -> TokenBatch:
+    def pack(self, prompts: Sequence[Sequence[int]], *, width: int = 0) -> TokenBatch:
         """Return token ids of several rows as one left-padded batch where inputs go."""
-        return TokenBatch.pack(prompts, self.pad_id, self.device)
+        return TokenBatch.pack(prompts, self.pad_id, self.device, width=width)
+
+    @property
+    def skips_blocks(self) -> bool:
+        """Whether blocks can be skipped: here, in a family that is known to allow it."""
+        return not self.host.remote and self.module.config.model_type in FAMILIES
+
+    @property
+    def rows_are_alone(self) -> bool:
+        """Whether a row's states are the same, to rounding, beside whatever rows."""
+        return not self.unpadded and turning_point(self.module) is None
 
     def capture(self, batch: TokenBatch, cache: Any = None) -> torch.Tensor:
         """Return the output of the layer in use, (rows, positions, width).

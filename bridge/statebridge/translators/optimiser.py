@@ -105,10 +105,18 @@ class Optimiser:
 
     def descend(self, loss: torch.Tensor) -> None:
         """Take one step down the gradient of a scalar loss."""
-        self._adamw.param_groups[0]["lr"] = self.learning_rate(self.step)
-        self._adamw.zero_grad(set_to_none=True)
+        self.clear()
         # Not `loss.backward()`, which nnsight wraps for traces of gradients.
         torch.autograd.backward(loss)
+        self.follow()
+
+    def clear(self) -> None:
+        """Forget the gradients."""
+        self._adamw.zero_grad(set_to_none=True)
+
+    def follow(self) -> None:
+        """Take one step down the gradients that the parameters have."""
+        self._adamw.param_groups[0]["lr"] = self.learning_rate(self.step)
         if self._settings.max_gradient_norm is not None:
             torch.nn.utils.clip_grad_norm_(self._parameters, self._settings.max_gradient_norm)
         self._adamw.step()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -12,6 +13,12 @@ import numpy.typing as npt
 import torch
 
 from statebridge.errors import EnvironmentFault
+
+
+def places(starts: Sequence[int], counts: Sequence[int]) -> npt.NDArray[np.int64]:
+    """Return the indices of several stretches, one after the other."""
+    before = np.cumsum(counts) - counts
+    return np.arange(sum(counts)) + np.repeat(np.asarray(starts) - before, counts)
 
 
 class StateFile:

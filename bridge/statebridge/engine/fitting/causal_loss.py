@@ -48,23 +48,12 @@ def row_losses(
     written = combine_states(
         condition, rows.own, rows.prompts, source, rows.source, rows.spans
     ).states
-    # Left-padded like the prompts, so that each answer ends where its row does.
-    width = rows.whole.ids.shape[1]
-    states = torch.stack(
-        [
-            torch.nn.functional.pad(
-                torch.cat((prompt[prompt.shape[0] - length :], answer)),
-                (0, 0, width - length - answer.shape[0], 0),
-            )
-            for prompt, length, answer in zip(
-                written, rows.prompts.lengths, rows.after, strict=True
-            )
-        ]
-    )
+    # The prompts' states in the place of the receiver's own, row by row; the answers' stay.
+    states = rows.states.masked_scatter(rows.prompted[..., None], written[rows.prompts.mask])
     longest = max(len(answer) for answer in rows.answers)
     kept = rows.before
     cache = None if kept is None else kept.cache()
-    states = states[:, 0 if kept is None else max(kept.lengths) :]
+    states = states[:, 0 if kept is None else kept.layers[0][0].shape[2] :]
     logits = receiver.resume_with_states(rows.whole, states, keep=longest, cache=cache)
     return answer_losses(logits, rows.answers, rows.skyline)
 

@@ -9,35 +9,30 @@ a fit for likeness leaves open.
 
 from __future__ import annotations
 
-import math
-import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Generic, Protocol, TypeVar
 
 import torch
 
 from statebridge.channels.operators import position_mask
-from statebridge.engine.executors.memory import is_out_of_memory
 from statebridge.engine.fitting.causal_loss import RowLosses, row_losses
-from statebridge.engine.fitting.causal_rows import ChosenRows
 from statebridge.engine.fitting.frozen_rows import FrozenRows, freeze_rows
-from statebridge.errors import EnvironmentFault, TranslatorError
-from statebridge.experiment.conditions import Condition
+from statebridge.engine.fitting.training import Asked, Progress, Training, carry_out, chunks
+from statebridge.errors import TranslatorError
 from statebridge.experiment.experiment import Causal, Experiment
 from statebridge.models.pair import Pair
 from statebridge.records import DatasetRow
-from statebridge.results.translator_card import CausalEpochRecord, CausalRecord, StateOrigin
+from statebridge.results.translator_card import CausalRecord, StateOrigin
 from statebridge.translators import Translator
-from statebridge.translators.fit import Fit, finished
+from statebridge.translators.fit import Fit
 from statebridge.translators.modules.maps import SMALLEST_NORM, rescale
-from statebridge.translators.optimiser import Optimiser, count_steps, validation_start
 
-Progress = Callable[[int, int], None]
-"""Called with steps done and steps in all; training may stop before them."""
+ROWS_TOGETHER = 64
+"""Most rows of several seeds in one pass, unless a single seed's step has more."""
+
+LEAST_ROWS = 4
+"""Rows of a pass where the rows have one shape; with fewer, MKL multiplies in another way."""
 
 
 def train_causally(
@@ -64,9 +59,27 @@ def train_causally(
         NumericError: The loss leaves the finite numbers.
         EnvironmentFault: The activations of `batch_rows` rows do not fit into memory.
     """
-    _check_fits(translator, rows.pair)
-    with frozen(rows.pair), torch.enable_grad():
-        return _StateTraining(rows, translator, seed, progress).run()
+    return train_seeds(rows, {seed: translator}, progress)[seed]
+
+
+def train_seeds(
+    rows: FrozenRows, starts: Mapping[int, Translator], progress: Progress = lambda *_: None
+) -> dict[int, tuple[Translator, CausalRecord]]:
+    """Train the maps of several seeds, each as `train_causally` does.
+
+    Where the rows have one shape (`FrozenRows.one_shape`), steps of several seeds are taken in one
+    pass through the receiver. Each row then has the loss and the gradient that it has in a pass of
+    its own seed: to the bit where a product of matrices adds in the same order whatever the number
+    of rows, as MKL does from `LEAST_ROWS` on, and to rounding elsewhere.
+
+    Raises:
+        StatebridgeError: As `train_causally`.
+    """
+    for translator in starts.values():
+        _check_fits(translator, rows.pair)
+    trainings = [_StateTraining(rows, start, seed) for seed, start in starts.items()]
+    together = ROWS_TOGETHER // rows.causal.training.batch_rows if rows.one_shape else 1
+    return dict(zip(starts, carry_out(trainings, progress, max(1, together)), strict=True))
 
 
 def train_fits_causally(
@@ -88,155 +101,11 @@ def train_fits_causally(
     records: dict[int, CausalRecord] = {}
     capturing = partial(progress, "causal_capture")
     with freeze_rows(experiment, pair, causal, evaluated, capturing) as rows:
-        for place, (seed, fit) in enumerate(fits.items()):
-            translator, records[seed] = train_causally(
-                rows,
-                fit.translator,
-                seed=seed,
-                progress=of_several(progress, "causal_train", place, len(fits)),
-            )
-            trained[seed] = replace(fit, translator=translator)
+        starts = {seed: fit.translator for seed, fit in fits.items()}
+        found = train_seeds(rows, starts, partial(progress, "causal_train"))
+        for seed, (translator, record) in found.items():
+            trained[seed], records[seed] = replace(fits[seed], translator=translator), record
         return trained, records, rows.chosen.rows
-
-
-def of_several(
-    progress: Callable[[str, int, int], None], stage: str, place: int, count: int
-) -> Progress:
-    """Return the progress of one of `count` trainings, equally long, as a part of all."""
-    return lambda step, steps: progress(stage, place * steps + step, count * steps)
-
-
-class TrainingRows(Protocol):
-    """Rows to train on."""
-
-    pair: Pair
-    causal: Causal
-    chosen: ChosenRows
-    condition: Condition
-
-    def __len__(self) -> int: ...
-
-
-R = TypeVar("R", bound=TrainingRows)
-
-
-class Training(ABC, Generic[R]):
-    """One training: the map, its optimiser, its rows."""
-
-    start_scale = 1.0
-    """Factor of the map's output before the first step."""
-
-    def __init__(self, rows: R, translator: Translator, seed: int, progress: Progress) -> None:
-        self.rows = rows
-        self.settings = rows.causal.training
-        self.seed = seed
-        self.progress = progress
-        self.generator = torch.Generator().manual_seed(seed)
-        order = torch.randperm(len(rows), generator=self.generator).tolist()
-        kept = validation_start(
-            len(rows), self.settings.validation_fraction, "training rows", "rows"
-        )
-        self.training, self.held_out = order[:kept], sorted(order[kept:])
-        self.steps = count_steps(self.settings, kept, self.settings.batch_rows, "rows", "rows")
-        self.map = _copy(translator, rows.pair)
-        self.set_up()
-        parameters = self.map.parameters()
-        self.optimiser = Optimiser(parameters, self.settings, self.steps, "causal loss")
-
-    @abstractmethod
-    def row_losses(self, chosen: Sequence[int]) -> RowLosses:
-        """Return the losses of some rows, with gradients of the map."""
-
-    def set_up(self) -> None:
-        """Change the map into the form that is trained."""
-
-    def set_back(self) -> None:
-        """Change the trained map into the form that is used."""
-
-    def run(self) -> tuple[Translator, CausalRecord]:
-        """Train, and return the best map with the record."""
-        began = time.monotonic()
-        records = [self._validated(0, None)]
-        best, best_weights = records[0], self.map.weights()
-        for epoch in range(1, self.settings.epochs + 1):
-            records.append(self._validated(epoch, self._train_epoch(epoch)))
-            if records[-1].validation_loss < best.validation_loss:
-                best, best_weights = records[-1], self.map.weights()
-            if epoch - best.epoch >= self.settings.patience:
-                break
-        self.progress(self.steps, self.steps)
-        self.map.set_weights(best_weights, where="causal training")
-        self.set_back()
-        return finished(self.map), self._record(records, best.epoch, time.monotonic() - began)
-
-    def _train_epoch(self, epoch: int) -> float:
-        order = torch.randperm(len(self.training), generator=self.generator).tolist()
-        total = 0.0
-        for chosen in _chunks([self.training[i] for i in order], self.settings.batch_rows):
-            loss, _, _ = self._loss(chosen)
-            total += float(loss.detach()) * len(chosen)
-            if not math.isfinite(total):
-                break
-            self.optimiser.descend(loss)
-            self.progress(self.optimiser.step, self.steps)
-        return self.optimiser.finite(total / len(self.training), epoch)
-
-    def _validated(self, epoch: int, training_loss: float | None) -> CausalEpochRecord:
-        sums = [0.0, 0.0, 0.0]
-        with torch.no_grad():
-            for chosen in _chunks(self.held_out, self.settings.batch_rows):
-                for place, mean in enumerate(self._loss(chosen)):
-                    sums[place] += float(mean) * len(chosen)
-        loss, gold, divergence = (total / len(self.held_out) for total in sums)
-        done = self.optimiser.step
-        return CausalEpochRecord(
-            epoch=epoch,
-            training_loss=training_loss,
-            validation_loss=self.optimiser.finite(loss, epoch),
-            validation_gold=gold,
-            validation_divergence=divergence,
-            learning_rate=self.optimiser.learning_rate(done - 1) if done else None,
-        )
-
-    def _loss(self, chosen: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return the mean loss of some rows, and the means of its two terms."""
-        try:
-            losses = self.row_losses(chosen)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            raise EnvironmentFault(
-                f"out of memory training on {len(chosen)} rows at once; lower "
-                "causal.training.batch_rows"
-            ) from None
-        gold, divergence = losses.gold.mean(), losses.divergence.mean()
-        settings = self.settings
-        loss = settings.gold_weight * gold + settings.skyline_weight * divergence
-        return loss, gold, divergence
-
-    def _record(
-        self, records: Sequence[CausalEpochRecord], best_epoch: int, seconds: float
-    ) -> CausalRecord:
-        chosen = self.rows.chosen
-        return CausalRecord(
-            settings=self.settings,
-            seed=self.seed,
-            condition=self.rows.condition.model_dump(mode="json"),
-            dataset=chosen.dataset,
-            dataset_sha256=chosen.dataset_sha256,
-            rows_sha256=chosen.sha256,
-            training_rows=len(self.training),
-            validation_rows=len(self.held_out),
-            evaluated_rows_left_out=chosen.evaluated_left_out,
-            repeated_rows_left_out=chosen.repeated_left_out,
-            held_out_rows_left_out=chosen.held_out,
-            start_scale=self.start_scale,
-            steps=self.optimiser.step,
-            device=str(self.rows.pair.receiver.device),
-            seconds=round(seconds, 3),
-            epochs=tuple(records),
-            best_epoch=best_epoch,
-        )
 
 
 class _StateTraining(Training[FrozenRows]):
@@ -257,12 +126,30 @@ class _StateTraining(Training[FrozenRows]):
         """Scale the map to its inputs and outputs."""
         rescale(self.map.map, inputs=self.inputs, outputs=self.outputs)
 
-    def row_losses(self, chosen: Sequence[int]) -> RowLosses:
-        """Return the losses of rows with their states translated and written."""
-        rows = self.rows
-        return row_losses(rows.pair.receiver, rows.condition, rows.batch(chosen), self._translate)
+    @staticmethod
+    def row_losses(asked: Sequence[Asked]) -> list[RowLosses]:
+        """Return the losses of rows with their states translated and written, in one pass."""
+        rows = asked[0].training.rows
+        sent = [sum(rows.sent_counts(each.rows)) for each in asked]
 
-    def _translate(self, states: torch.Tensor) -> torch.Tensor:
+        every = [row for each in asked for row in each.rows]
+        counts, count = [len(each.rows) for each in asked], len(every)
+        if rows.one_shape:
+            every += every[-1:] * (LEAST_ROWS - count)
+
+        def translate(states: torch.Tensor) -> torch.Tensor:
+            own, spare = states[: sum(sent)], states[sum(sent) :]
+            parts = zip(asked, torch.split(own, sent), strict=True)
+            translated = [each.training.translated(part) for each, part in parts]
+            unused = states.new_zeros(len(spare), rows.pair.receiver.width)
+            return torch.cat((*translated, unused))
+
+        found = row_losses(rows.pair.receiver, rows.condition, rows.batch(every), translate)
+        terms = (torch.split(term[:count], counts) for term in (found.gold, found.divergence))
+        return [RowLosses(gold, divergence) for gold, divergence in zip(*terms, strict=True)]
+
+    def translated(self, states: torch.Tensor) -> torch.Tensor:
+        """Return the states to write, (positions, receiver width)."""
         translated: torch.Tensor = self.outputs * self.map(self.inputs * states)
         return translated
 
@@ -277,7 +164,7 @@ def _lengths(
     """
     sent, translated, written = [], [], []
     with torch.no_grad():
-        for some in _chunks(chosen, rows.causal.training.batch_rows):
+        for some in chunks(chosen, rows.causal.training.batch_rows):
             batch = rows.batch(some)
             where = position_mask(batch.prompts, rows.condition.positions, batch.spans)
             sent.append(batch.sent.norm(dim=-1))
@@ -290,16 +177,6 @@ def _median(parts: Sequence[torch.Tensor]) -> float:
     median = float(torch.cat(list(parts)).double().median())
     # States of zero have no length to go by.
     return median if median > SMALLEST_NORM else 1.0
-
-
-def _chunks(items: Sequence[int], size: int) -> Iterator[Sequence[int]]:
-    return (items[start : start + size] for start in range(0, len(items), size))
-
-
-def _copy(translator: Translator, pair: Pair) -> Translator:
-    copy = Translator(**translator.identity)
-    copy.set_weights(translator.weights(), where="the fitted translator")
-    return copy.to(device=pair.receiver.device, dtype=pair.receiver.exact_dtype)
 
 
 def _check_fits(translator: Translator, pair: Pair) -> None:
@@ -317,17 +194,3 @@ def _check_fits(translator: Translator, pair: Pair) -> None:
                 f"the translator was fitted to the {side}'s {origin.layer} of {origin.model}, but "
                 f"the pair is at {model.layer_path} of {model.name}; fit one for these layers"
             )
-
-
-@contextmanager
-def frozen(pair: Pair) -> Iterator[None]:
-    """Keep gradients from the weights of both models."""
-    parameters = {*pair.sender.module.parameters(), *pair.receiver.module.parameters()}
-    learning = [parameter for parameter in parameters if parameter.requires_grad]
-    try:
-        for parameter in learning:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        for parameter in learning:
-            parameter.requires_grad_(True)

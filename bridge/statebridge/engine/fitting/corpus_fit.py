@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 
 from statebridge.data.training_texts import TrainingTexts
-from statebridge.engine.fitting.causal_training import of_several, train_fits_causally
+from statebridge.engine.fitting.causal_training import train_fits_causally
 from statebridge.engine.fitting.corpus import (
     CorpusTexts,
     in_fold,
@@ -21,6 +21,8 @@ from statebridge.engine.fitting.frozen_rows import prepare_rows
 from statebridge.engine.fitting.key_value_fit import fit_key_values, key_value_sums
 from statebridge.engine.fitting.message_training import fit_through, train_messages
 from statebridge.engine.fitting.stitched import stitched_cross_entropy
+from statebridge.engine.fitting.training import of_several
+from statebridge.engine.layer_search.captures import searched_pair
 from statebridge.errors import TranslatorError
 from statebridge.experiment.experiment import Experiment, Fit
 from statebridge.experiment.translator_settings import KEY_VALUE_KIND, SOLVED, THROUGH_ONLY
@@ -189,13 +191,15 @@ def layer_quality(
 ) -> list[QualityReport]:
     """Fit a ridge translator for every pair of layers and report how well each predicts.
 
-    One pass over the corpus captures and fits, one over the held-out passages measures,
-    for each pair of layers.
+    One pass over the corpus captures all layers, as far as there is memory to keep their states.
     """
+    senders = [pair.sender.at_layer(layer).layer for layer in sender_layers]
+    receivers = [pair.receiver.at_layer(layer).layer for layer in receiver_layers]
+    pair = searched_pair(pair, senders, receivers)
     reports: list[QualityReport] = []
-    total = len(sender_layers) * len(receiver_layers)
-    for sender_layer in sender_layers:
-        for receiver_layer in receiver_layers:
+    total = len(senders) * len(receivers)
+    for sender_layer in senders:
+        for receiver_layer in receivers:
             at = Pair(pair.sender.at_layer(sender_layer), pair.receiver.at_layer(receiver_layer))
             ridge = fit.model_copy(update={"kind": "ridge", "rank": None, "causal": None})
             fitted = fit_translators(at, ridge, corpus, (0,))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+import numpy as np
 import torch
 from transformers import DynamicCache
 
@@ -29,7 +30,10 @@ from statebridge.models.pair import Pair
 from statebridge.models.token_batch import TokenBatch
 from statebridge.records import DatasetRow
 from statebridge.runs.plan import Span, TokenIds
-from statebridge.translators.state_file import StateFile
+from statebridge.translators.state_file import StateFile, places
+
+MOST_PADDING = 1.5
+"""Positions of batches of one shape over those of the rows alone, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,8 @@ class FrozenBatch:
         prompts: The receiver's prompts.
         whole: The same, each followed by its gold answer but for the last token.
         own: (rows, positions of `prompts`, receiver width) its own states there; 0 at padding.
-        after: Of each row, (answer tokens - 1, receiver width): its states at the answer.
+        states: (rows, positions of `whole`, receiver width) its own states there; 0 at padding.
+        prompted: (rows, positions of `whole`) bool: those of the prompts.
         sent: (positions read of all rows, sender width), row by row.
         source: The prompts that the positions read are counted in.
         read: (rows, positions of `source`) bool: where `sent` belongs.
@@ -54,7 +59,8 @@ class FrozenBatch:
     prompts: TokenBatch
     whole: TokenBatch
     own: torch.Tensor
-    after: tuple[torch.Tensor, ...]
+    states: torch.Tensor
+    prompted: torch.Tensor
     sent: torch.Tensor
     source: TokenBatch
     read: torch.Tensor
@@ -80,7 +86,9 @@ class FrozenRows:
         self._sent = StateFile(self.pair.sender.width, dtype)
         self._own = StateFile(receiver.width, dtype)
         self._skyline = StateFile(vocabulary, dtype)
-        self._prefixes = KeptPrefixes(self._first_written(), receiver.layer + 1, dtype)
+        kept = self._first_written()
+        self._prefixes = KeptPrefixes(kept, receiver.layer + 1, dtype)
+        self._shape = self._one_shape(kept)
         # Where each row's states begin in the first two files, and after the last row.
         self._sent_start, self._own_start = [0], [0]
 
@@ -135,41 +143,64 @@ class FrozenRows:
     def batch(self, rows: Sequence[int]) -> FrozenBatch:
         """Return some rows, in that order, on the receiver's device."""
         condition, receiver, table = self.condition, self.pair.receiver, self._work.plan.prompts
+        width, columns = (0, None) if self._shape is None or not self.one_shape else self._shape
         prompts = receiver.pack([table.read(condition.prompt)[row] for row in rows])
-        width = prompts.ids.shape[1]
-        own = torch.zeros(len(rows), width, receiver.width, dtype=receiver.dtype)
-        after = []
-        for place, row in enumerate(rows):
-            states = self._own.read(slice(self._own_start[row], self._own_start[row + 1]))
-            states = states.to(receiver.dtype)
-            length = prompts.lengths[place]
-            own[place, width - length :] = states[:length]
-            after.append(states[length:].to(receiver.device))
-        whole = self._whole(rows)
+        whole = self._whole(rows, width)
+        read = self._own.read(places([self._own_start[row] for row in rows], whole.lengths))
+        states = torch.zeros(*whole.ids.shape, receiver.width, dtype=receiver.dtype)
+        states = states.to(receiver.device)
+        states[whole.mask] = read.to(receiver.device, receiver.dtype)
+        answered = [len(self._answers[row]) - 1 for row in rows]
+        from_end = torch.arange(whole.ids.shape[1], 0, -1, device=receiver.device)
+        after = from_end <= torch.tensor(answered, device=receiver.device)[:, None]
+        prompted = whole.mask & ~after
+        own = states.new_zeros(*prompts.ids.shape, receiver.width)
+        own[prompts.mask] = states[prompted]
         spans, source = table.spans(condition, rows), prompts
         if condition.source_positions not in ALIGNED_AT_THE_END:
             source = receiver.pack([table.sender[row] for row in rows])
         return FrozenBatch(
             prompts=prompts,
             whole=whole,
-            own=own.to(receiver.device),
-            after=tuple(after),
+            own=own,
+            states=states,
+            prompted=prompted,
             sent=self.sent(rows),
             source=source,
             read=position_mask(source, condition.source_positions, spans),
             spans=spans,
             answers=tuple(self._answers[row] for row in rows),
-            skyline=torch.cat([self._skyline.read(slice(row, row + 1)) for row in rows]).to(
-                receiver.device
-            ),
-            before=self._prefixes.read(rows, whole, receiver.dtype),
+            skyline=self._skyline.read(np.array(rows)).to(receiver.device),
+            before=self._prefixes.read(rows, whole, receiver.dtype, columns),
         )
 
     def sent(self, rows: Sequence[int]) -> torch.Tensor:
         """Return the sender's states at the positions read, (positions of all rows, width)."""
-        starts = self._sent_start
-        parts = [self._sent.read(slice(starts[row], starts[row + 1])) for row in rows]
-        return torch.cat(parts).to(self.pair.receiver.device)
+        starts = [self._sent_start[row] for row in rows]
+        return self._sent.read(places(starts, self.sent_counts(rows))).to(self.pair.receiver.device)
+
+    def sent_counts(self, rows: Sequence[int]) -> list[int]:
+        """Return how many positions of each row the sender's states are read at."""
+        return [self._sent_start[row + 1] - self._sent_start[row] for row in rows]
+
+    @property
+    def one_shape(self) -> bool:
+        """Whether every batch has one shape: a row's loss then is the same beside any rows.
+
+        It has where keys and values are kept, if that makes few positions of a batch padding.
+        """
+        return self._shape is not None and self._prefixes.wanted
+
+    def _one_shape(self, kept: Sequence[int]) -> tuple[int, int] | None:
+        """Return a width for every batch, and the columns before any written token of a row."""
+        prompts = self._work.plan.prompts.read(self.condition.prompt)
+        lengths = [len(p) + len(a) - 1 for p, a in zip(prompts, self._answers, strict=True)]
+        # One more than the longest row: each batch is padded and goes with a mask, since the
+        # attention of a batch without one adds in another order.
+        width = max(lengths) + 1
+        columns = width - max(whole - before for whole, before in zip(lengths, kept, strict=True))
+        even = width * len(lengths) <= MOST_PADDING * sum(lengths) and 2 * columns >= width
+        return (width, columns) if even and self.pair.receiver.rows_are_alone else None
 
     def _first_written(self) -> list[int]:
         """Return of each row how many tokens precede the first written one.
@@ -186,9 +217,10 @@ class FrozenRows:
             found.append(int(mask[0].int().argmax()))
         return found
 
-    def _whole(self, rows: Sequence[int]) -> TokenBatch:
+    def _whole(self, rows: Sequence[int], width: int = 0) -> TokenBatch:
         prompts = self._work.plan.prompts.read(self.condition.prompt)
-        return self.pair.receiver.pack([(*prompts[row], *self._answers[row][:-1]) for row in rows])
+        ids = [(*prompts[row], *self._answers[row][:-1]) for row in rows]
+        return self.pair.receiver.pack(ids, width=width)
 
 
 def freeze_rows(

@@ -14,7 +14,7 @@ from transformers import DynamicCache
 
 from statebridge.models.messages.key_values import KeyValues
 from statebridge.models.token_batch import TokenBatch
-from statebridge.translators.state_file import StateFile
+from statebridge.translators.state_file import StateFile, places
 
 KEPT_BYTES = 8 * 2**30
 """Most disk space for the entries of all rows; where they need more, none are kept."""
@@ -73,7 +73,13 @@ class KeptPrefixes:
             self._file.write(states[begin : begin + self._lengths[self._rows]])
             self._rows += 1
 
-    def read(self, rows: Sequence[int], batch: TokenBatch, dtype: torch.dtype) -> KeyValues | None:
+    def read(
+        self,
+        rows: Sequence[int],
+        batch: TokenBatch,
+        dtype: torch.dtype,
+        columns: int | None = None,
+    ) -> KeyValues | None:
         """Return the entries at the columns of a left-padded batch before any written token.
 
         Those of the skipped blocks are empty but for their number of positions.
@@ -82,21 +88,23 @@ class KeptPrefixes:
             rows: Their indices.
             batch: The same rows, whole.
             dtype: Of the receiver's weights.
+            columns: Number of columns, where it is less than these rows allow.
 
         Returns:
             None where a row begins with a written token, or nothing was kept.
         """
         padding = [batch.ids.shape[1] - length for length in batch.lengths]
-        columns = min(
-            before + self._lengths[row] for row, before in zip(rows, padding, strict=True)
-        )
+        if columns is None:
+            columns = min(
+                before + self._lengths[row] for row, before in zip(rows, padding, strict=True)
+            )
         if columns == 0 or self._file is None:
             return None
         lengths = tuple(max(0, columns - before) for before in padding)
         found = torch.zeros(len(rows), columns, self._file.width, dtype=dtype)
-        for place, (row, length) in enumerate(zip(rows, lengths, strict=True)):
-            start = self._start[row]
-            found[place, columns - length :] = self._file.read(slice(start, start + length))
+        real = torch.arange(columns) >= columns - torch.tensor(lengths)[:, None]
+        starts = [self._start[row] for row in rows]
+        found[real] = self._file.read(places(starts, lengths)).to(dtype)
         parts = torch.split(
             found.to(batch.ids.device), [heads * width for heads, width in self._shapes], dim=2
         )

@@ -19,8 +19,8 @@ from statebridge.channels.workload import Workload
 from statebridge.data.training_texts import TrainingTexts
 from statebridge.engine.fitting.causal_loss import RowLosses, answer_losses
 from statebridge.engine.fitting.causal_rows import ChosenRows
-from statebridge.engine.fitting.causal_training import Training, frozen, of_several
 from statebridge.engine.fitting.frozen_rows import prepare_rows
+from statebridge.engine.fitting.training import Asked, Training, carry_out
 from statebridge.errors import TranslatorError
 from statebridge.experiment.conditions import Condition
 from statebridge.experiment.experiment import Causal, Experiment, Fit
@@ -118,9 +118,10 @@ def answer_logits(
 
 
 class _MessageTraining(Training[MessageRows]):
-    def row_losses(self, chosen: Sequence[int]) -> RowLosses:
-        """Return the losses of rows behind their messages."""
-        return self.rows.losses(chosen, self.map)
+    @staticmethod
+    def row_losses(asked: Sequence[Asked]) -> list[RowLosses]:
+        """Return the losses of rows behind their messages, which each map makes in its own pass."""
+        return [each.training.rows.losses(each.rows, each.training.map) for each in asked]
 
 
 def train_messages(
@@ -138,15 +139,13 @@ def train_messages(
         NumericError: The loss leaves the finite numbers.
         EnvironmentFault: The activations of `batch_rows` rows do not fit into memory.
     """
-    trained: dict[int, Translator] = {}
-    records: dict[int, CausalRecord] = {}
     chosen, workload = prepare_rows(experiment, pair, causal, evaluated)
     with MessageRows(workload, causal, chosen) as rows:
         rows.capture(partial(progress, "causal_capture"))
-        for place, (seed, start) in enumerate(starts.items()):
-            shown = of_several(progress, "causal_train", place, len(starts))
-            with frozen(pair), torch.enable_grad():
-                trained[seed], records[seed] = _MessageTraining(rows, start, seed, shown).run()
+        trainings = [_MessageTraining(rows, start, seed) for seed, start in starts.items()]
+        found = carry_out(trainings, partial(progress, "causal_train"))
+    trained = {seed: translator for seed, (translator, _) in zip(starts, found, strict=True)}
+    records = {seed: record for seed, (_, record) in zip(starts, found, strict=True)}
     return trained, records, chosen.rows
 
 

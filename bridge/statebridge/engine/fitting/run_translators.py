@@ -30,7 +30,7 @@ from statebridge.runs.stores import FitStore
 from statebridge.translators import Translator, load_translator, save_translator
 from statebridge.translators.storage import card_path, recorded_versions
 
-KEY_FORMAT = 3
+KEY_FORMAT = 4
 """To be raised whenever the same inputs give another translator, or another card."""
 
 

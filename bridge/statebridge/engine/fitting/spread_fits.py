@@ -27,6 +27,7 @@ from statebridge.engine.fitting.corpus_fit import (
     merge_sums,
     part_sums,
 )
+from statebridge.engine.layer_search.captures import searched_pair
 from statebridge.experiment.experiment import Experiment, Fit
 from statebridge.experiment.translator_settings import CLOSED_FORM
 from statebridge.models.pair import Pair, check_copy, pair_facts
@@ -81,6 +82,9 @@ def fit_sets(
     """
     one = partial(fit_translators, experiment=experiment, evaluated=evaluated, stitched=stitched)
     elsewhere: list[FittedSet] = []
+    if actors is None and len(sets) > 1 and not pair.sender.keeps_captures:
+        # Sets mostly have one corpus; each reads it, and its held-out passages for each seed.
+        pair = searched_pair(pair, [pair.sender.layer], [pair.receiver.layer])
     for each in sets:
         searched = pair.sender.keeps_captures and each.fit.causal is None
         if actors is None or (each.is_summed and searched):

@@ -78,7 +78,11 @@ def stitched_cross_entropy(
 
 def _cross_entropy(model: TracedModel, batch: TokenBatch, states: torch.Tensor) -> float:
     """Return the summed cross-entropy of the next tokens with `states` written everywhere."""
-    logits = model.forward_with_states(batch.inputs(), states.to(model.dtype))
+    states = states.to(model.dtype)
+    if model.skips_blocks:
+        logits = model.resume_with_states(batch, states, keep=0)
+    else:
+        logits = model.forward_with_states(batch.inputs(), states)
     targets = torch.where(batch.mask[:, :-1], batch.ids[:, 1:], -100)
     return float(
         torch.nn.functional.cross_entropy(

@@ -13,9 +13,13 @@ from typing import Any, ClassVar
 
 import torch
 
+from statebridge.engine.planning.groups import free_bytes
 from statebridge.models.pair import Pair
 from statebridge.models.token_batch import TokenBatch
 from statebridge.models.traced_model import TracedModel
+
+KEPT_SHARE = 0.2
+"""Share of the memory free after loading that states kept for later layers may take."""
 
 
 class LayerCaptures:
@@ -76,13 +80,23 @@ class SearchedModel(TracedModel):
 
 
 def searched_pair(
-    pair: Pair, sender_layers: Sequence[int], receiver_layers: Sequence[int], budget: int
+    pair: Pair,
+    sender_layers: Sequence[int],
+    receiver_layers: Sequence[int],
+    budget: int | None = None,
 ) -> Pair:
-    """Return the pair with captures shared over the layers of a layer search.
+    """Return the pair with captures shared over some layers, and over whatever reads a batch again.
 
     Args:
-        budget: Bytes of states that may be kept, for both sides together.
+        pair: Both models.
+        sender_layers: Layers of the sender that are captured in one pass.
+        receiver_layers: Those of the receiver.
+        budget: Bytes of states that may be kept, for both sides together; by default
+            `KEPT_SHARE` of what is free.
     """
+    if budget is None:
+        devices = (pair.sender.device, pair.receiver.device)
+        budget = int(KEPT_SHARE * min(free_bytes(device) for device in devices))
     if pair.sender.model is pair.receiver.model:
         both = LayerCaptures([*sender_layers, *receiver_layers], budget)
         return Pair(_searched(pair.sender, both), _searched(pair.receiver, both))

@@ -11,7 +11,6 @@ from statebridge.engine.commit import Progress
 from statebridge.engine.executors.executor import check_names, held
 from statebridge.engine.layer_search.captures import searched_pair
 from statebridge.engine.layer_search.lanes import SearchLanes
-from statebridge.engine.planning.groups import free_bytes
 from statebridge.engine.run_experiment import run_experiment
 from statebridge.errors import DatasetError, ExperimentError, PairError
 from statebridge.experiment.declared import Layer
@@ -33,9 +32,6 @@ from statebridge.results.layer_search import (
 from statebridge.runs.same_run import as_started
 from statebridge.scoring.conventions import row_convention
 from statebridge.tasks.declared_rows import at_commit, resolve_dataset
-
-KEPT_SHARE = 0.2
-"""Share of the memory free after loading that states kept for later layers may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +108,7 @@ def run_layer_search(
             runs=runs,
         )
         open_plan(out, plan)
-        devices = (pair.sender.device, pair.receiver.device)
-        budget = int(KEPT_SHARE * min(free_bytes(device) for device in devices))
-        searched = searched_pair(
-            pair, [own for own, _ in layers], [other for _, other in layers], budget
-        )
+        searched = searched_pair(pair, [own for own, _ in layers], [other for _, other in layers])
         clock = time.monotonic()
         total, resumed, reused = 0, 0, 0
         for place, run in enumerate(runs):

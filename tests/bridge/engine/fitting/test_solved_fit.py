@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -17,11 +18,14 @@ from statebridge.engine.fitting.corpus import (
     read_corpus,
 )
 from statebridge.engine.fitting.corpus_fit import fit_translators
+from statebridge.engine.fitting.spread_fits import FittedSet, fit_sets
+from statebridge.engine.fitting.stitched import stitched_cross_entropy
 from statebridge.experiment.experiment import Fit, Prompts
 from statebridge.experiment.random_streams import row_key
 from statebridge.models.pair import Pair
 from statebridge.models.traced_model import TracedModel
-from statebridge.translators import fit_procrustes, fit_ridge
+from statebridge.translators import Translator, fit_procrustes, fit_ridge
+from tests.bridge.engine.fitting.causal.causal_experiment import experiment_of
 from tests.bridge.engine.tiny_experiment import engine_pair, neox_pair
 
 SEEDS = (1, 2, 3)
@@ -91,6 +95,62 @@ def test_more_seeds_take_no_more_passes_and_change_no_bit(
     found, expected = (fitting._solved(fit, {1: each})[1] for each in (sums[SEEDS[1]], alone))
     for name, weight in weights_of(expected.translator).items():
         assert torch.equal(weights_of(found.translator)[name], weight)
+
+
+def test_sets_and_layer_pairs_share_the_passes_over_a_corpus(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both kinds, two seeds, quality and stitching; then four pairs of layers."""
+    small = {"generate": {"rows": 40, "hops": [2], "seed": 4}}
+    fits = {
+        kind: Fit.model_validate({"kind": kind, "corpus": small})
+        for kind in ("ridge", "procrustes")
+    }
+    corpus = read_corpus(fits["ridge"].corpus, Prompts())
+    passes: list[int] = []
+    real = TracedModel._outputs
+
+    def counted(self: TracedModel, inputs: Any, paths: Any, cache: Any = None) -> Any:
+        passes.append(len(paths))
+        return real(self, inputs, paths, cache)
+
+    monkeypatch.setattr(TracedModel, "_outputs", counted)
+    declared = experiment_of(pair)
+
+    def fitted(kinds: Sequence[str]) -> dict[Any, Translator]:
+        passes.clear()
+        sets = [FittedSet(kind, fits[kind], corpus, (1, 2)) for kind in kinds]
+        none: Any = lambda *_: None  # noqa: E731
+        return dict(fit_sets(sets, pair, declared, (), none, stitched=True))
+
+    found = fitted(list(fits))
+    # Of 36 passages fitted on in batches of 16, 4 measured on in one, and stitched in the same.
+    assert passes == [1] * 2 * (3 + 1)
+    for kind in fits:
+        alone = fitted([kind])
+        assert len(passes) > 8
+        for key, translator in alone.items():
+            assert translator.card is not None
+            assert found[key].card is not None
+            assert found[key].card.quality == translator.card.quality
+            assert found[key].card.stitched == translator.card.stitched
+            assert torch.equal(found[key].weights()["weight"], translator.weights()["weight"])
+    passes.clear()
+    reports = fitting.layer_quality(pair, fits["ridge"], corpus, [0, 1], [0, 1])
+    assert passes == [2] * 2 * (3 + 1)
+    assert len({report.raw.r2 for report in reports}) == 4
+
+
+def test_stitching_runs_the_upper_blocks_alone(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    passages = ("Bob works in Tokyo near the city.", "Zara lives in London.")
+    translator = Translator("affine", pair.sender.width, pair.receiver.width)
+    mean = torch.linspace(-1, 1, pair.receiver.width)
+    found = [stitched_cross_entropy(pair, translator, passages, 20, mean)]
+    monkeypatch.setattr(TracedModel, "skips_blocks", False)
+    found.append(stitched_cross_entropy(pair, translator, passages, 20, mean))
+    assert found[0].receiver != found[0].zero
+    # The same operations; only their tensors may be laid out otherwise.
+    assert vars(found[0]) == pytest.approx(vars(found[1]), rel=1e-6)
 
 
 def test_a_corpus_has_parts_by_its_length_alone() -> None:
