@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from statebridge.engine.run import run_experiment
 
 from statebridge.channels.workload import Workload
 from statebridge.demo.experiment import taught_control_fields
 from statebridge.engine.cluster.connection import import_ray
 from statebridge.engine.executors.executor import EXECUTORS, FinishedGroup
 from statebridge.engine.executors.on_ray import GroupTask, OnRay
+from statebridge.engine.run_experiment import run_experiment
 from statebridge.experiment import Experiment
 from statebridge.models.pair import Pair
 from statebridge.records import LaneResult

@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 EXTRAS = frozenset(
     {"nnsight", "psutil", "safetensors", "sqlalchemy", "statebridge_server", "tokenizers", "torch"}
-    | {"benchmarks", "ray", "transformers"}
+    | {"IPython", "benchmarks", "nbformat", "ray", "transformers"}
 )
 HEAVY_ROOMS = frozenset({"channels", "engine", "models", "translators"})
 

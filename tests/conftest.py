@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 
+# Compiled once for the many processes that tests start, whatever the machine's setting.
+os.environ["PYTHONDONTWRITEBYTECODE"] = ""
 # Before torch is imported anywhere: tiny models are slower on two threads than on one, and
 # a worker of a test's own inherits it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -12,6 +15,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
 from hypothesis import settings
+
+sys.dont_write_bytecode = False
 
 # Shared machines stall; a property test is about the property.
 settings.register_profile("statebridge", deadline=None, derandomize=True)

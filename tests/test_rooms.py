@@ -5,11 +5,16 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-import venv
+import tomllib
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import statebridge
 
@@ -214,33 +219,46 @@ def test_the_server_does_not_import_the_client() -> None:
             assert not module.startswith("statebridge_client"), path
 
 
-WITHOUT_ENGINE = """
+ONLY_BASE = """
 import sys
 class Absent:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {packages!r}:
+        if name.split(".")[0] in {absent!r}:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 sys.meta_path.insert(0, Absent())
 """
 
 
-def _run_without_engine(code: str) -> subprocess.CompletedProcess[str]:
-    prelude = WITHOUT_ENGINE.format(packages=ENGINE_PACKAGES)
+@cache
+def _absent() -> set[str]:
+    """Return what can be imported here and is neither of the base install nor ours."""
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    pending, base = [*declared["dependencies"]], {declared["name"]}
+    while pending:
+        needed = Requirement(pending.pop())
+        name = canonicalize_name(needed.name)
+        extras = [{"extra": extra} for extra in ("", *needed.extras)]
+        here = needed.marker is None or any(needed.marker.evaluate(one) for one in extras)
+        if here and name not in base:
+            base.add(name)
+            pending += requires(name) or []
+    return {
+        module
+        for module, owners in packages_distributions().items()
+        if not base & {canonicalize_name(owner) for owner in owners}
+    } | ENGINE_PACKAGES
+
+
+def _run_with_the_base_install(
+    code: str, *arguments: str | Path
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", prelude + code],
+        [sys.executable, "-c", ONLY_BASE.format(absent=_absent()) + code, *arguments],
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
-
-
-def test_every_light_module_imports_without_torch() -> None:
-    names = [".".join(filter(None, ("statebridge", _name(path)))) for path in LIGHT]
-    code = f"import importlib\nfor name in {names!r}: importlib.import_module(name)\n"
-    code += "import statebridge.commands.app, statebridge_client.client; print('imported')"
-    done = _run_without_engine(code)
-    assert done.stdout.strip() == "imported", done.stderr
 
 
 def test_running_without_the_engine_says_what_to_install(tmp_path: Path) -> None:
@@ -254,7 +272,7 @@ def test_running_without_the_engine_says_what_to_install(tmp_path: Path) -> None
         f"sys.argv = ['statebridge', 'run', {str(file)!r}, '--out', {str(tmp_path / 'out')!r}]\n"
         "main()"
     )
-    done = _run_without_engine(code)
+    done = _run_with_the_base_install(code)
     assert done.returncode == 3
     assert done.stderr.startswith("error: ")
     assert "statebridge[engine]" in done.stderr
@@ -263,38 +281,44 @@ def test_running_without_the_engine_says_what_to_install(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-def test_the_base_install_works_in_a_clean_environment(tmp_path: Path) -> None:
-    """Only the base dependencies, torch really absent; needs a package index."""
-    venv.create(tmp_path / "venv", with_pip=False)
-    python = tmp_path / "venv" / "bin" / "python"
-    installed = subprocess.run(
+def test_the_wheel_works_with_the_base_install(tmp_path: Path) -> None:
+    """All of its modules, files and commands, with nothing but the base dependencies."""
+    pytest.importorskip("setuptools", "77", reason="it builds the wheel")
+    subprocess.run(
         [
-            *(sys.executable, "-m", "pip", "--python", python, "install", "--quiet"),
-            *("--no-compile", "--constraint", ROOT / "constraints.txt", ROOT),
+            *(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-index"),
+            *("--no-build-isolation", "--wheel-dir", tmp_path, ROOT),
         ],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    if installed.returncode != 0 and "Could not find a version" in installed.stderr:
-        pytest.skip("no package index can be reached from here")
-    assert installed.returncode == 0, installed.stderr
-    rows = tmp_path / "rows.jsonl"
-    command = tmp_path / "venv" / "bin" / "statebridge"
-    made = subprocess.run(
-        [command, "dataset", "generate", "--rows", "5", "--out", rows],
-        capture_output=True,
-        text=True,
-        timeout=60,
+        timeout=120,
         check=True,
-        cwd=tmp_path,
     )
-    assert "5 rows written" in made.stdout
-    absent = subprocess.run(
-        [python, "-c", "import statebridge, torch"], capture_output=True, check=False, text=True
+    (wheel,) = tmp_path.glob("*.whl")
+    with ZipFile(wheel) as files:
+        files.extractall(tmp_path / "installed")
+        packed = {name for name in files.namelist() if not name.endswith("RECORD")}
+    tracked = {
+        path.relative_to(folder.parent).as_posix()
+        for folder in (
+            LIBRARY,
+            ROOT / "client" / "statebridge_client",
+            ROOT / "server" / "statebridge_server",
+        )
+        for path in folder.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert not tracked - packed
+    names = [".".join(filter(None, ("statebridge", _name(path)))) for path in LIGHT]
+    code = (
+        "import importlib; from importlib.metadata import distribution\n"
+        "folder, out = sys.argv[1:]\nsys.path.insert(0, folder)\n"
+        f"for name in {names!r}: importlib.import_module(name)\n"
+        "import statebridge_client.client; assert statebridge_client.__file__.startswith(folder)\n"
+        "(command,) = distribution('statebridge').entry_points.select(group='console_scripts')\n"
+        "sys.argv = ['statebridge', 'dataset', 'generate', '--rows', '5', '--out', out]\n"
+        "command.load()()"
     )
-    assert "No module named 'torch'" in absent.stderr
+    made = _run_with_the_base_install(code, tmp_path / "installed", tmp_path / "rows.jsonl")
+    assert "5 rows written" in made.stdout, made.stderr
 
 
 def test_public_names_exist() -> None:

@@ -22,10 +22,10 @@ from statebridge.progress import ShowProgress, show_progress
 
 if TYPE_CHECKING:
     from statebridge.engine.capture import Captured
-    from statebridge.engine.doctor.readiness import Check
     from statebridge.experiment.reading.given import ExperimentLike
     from statebridge.models.pair import Pair
     from statebridge.models.traced_model import TracedModel
+    from statebridge.results.service_records import DoctorCheck
     from statebridge.stats.held_out_choice import HeldOutChoice
     from statebridge.stats.information.capacity import Capacity
     from statebridge.translators import Translator
@@ -89,9 +89,7 @@ def fit(
     ]
     made: dict[tuple[str, int], Translator] = {}
     with shown(progress) as show, held(declared) as actors:
-        show("load", 0, 1)
-        pair = declared_pair(declared, pair)
-        show("load", 1, 1)
+        pair = declared_pair(declared, pair, show)
         fitted = fit_sets(missing, pair, declared, rows, show, actors, stitched=stitched)
         for (name, seed), translator in fitted:
             folder = out if name == DEFAULT_SET else out / name
@@ -210,7 +208,7 @@ def doctor(
     experiment: ExperimentLike,
     out: str | Path | None = None,
     overrides: Mapping[str, Any] | None = None,
-) -> Iterator[Check]:
+) -> Iterator[DoctorCheck]:
     """Yield whether each thing that a run needs is ready: data, models, device, sizes, time.
 
     Nothing is downloaded, and no weights are read into memory.

@@ -35,21 +35,3 @@ def follow(page: Path, folder: Path) -> None:
     names: dict[str, object] = {"__name__": page.stem}
     for number, text in enumerate(steps.code):
         exec(compile(text, f"{page.name}, block {number + 1}", "exec"), names)
-
-
-if __name__ == "__main__":
-    import os
-    import sys
-    import traceback
-
-    # One process for all recipes: torch is imported once.
-    for argument in sys.argv[1:]:
-        page, folder = (Path(part) for part in argument.split("="))
-        os.chdir(folder)
-        sys.path.insert(0, str(folder))
-        try:
-            follow(page, folder)
-        except Exception:
-            (folder / "failed").write_text(traceback.format_exc(), "utf-8")
-        sys.path.remove(str(folder))
-        (folder / "followed").touch()

@@ -5,44 +5,57 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from statebridge.commands import main
 from statebridge.demo.experiment import taught_control_fields
-from tests.docs.recipe_steps import recipe_steps
+from statebridge.registry import registries
+from tests.docs.recipe_steps import follow, recipe_steps
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = ROOT / "docs" / "recipes"
 PAGES = sorted(page for page in RECIPES.glob("*.md") if page.name != "index.md")
 
 
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Return a folder for each recipe, in which it has been followed."""
-    folders = {page.stem: tmp_path_factory.mktemp(page.stem) for page in PAGES}
-    pairs = [f"{page}={folders[page.stem]}" for page in PAGES]
-    program = [sys.executable, "-m", "tests.docs.recipe_steps", *pairs]
-    subprocess.run(program, check=True, cwd=ROOT)
-    return folders
+@pytest.fixture
+def added_for_now(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Take back, after the test, what it has added to the registries and the table of families."""
+    pytest.importorskip("torch", reason="it runs models")
+    from statebridge.models.families import FAMILIES
+
+    for registry in registries():
+        registry.names()  # loaded before the copy is made
+        monkeypatch.setattr(registry, "_things", {**registry._things})
+        monkeypatch.setattr(registry, "_origins", {**registry._origins})
+    families, modules = {*FAMILIES}, {*sys.modules}
+    yield
+    for name in {*FAMILIES} - families:
+        del FAMILIES[name]
+    for page in PAGES:
+        for name in recipe_steps(page).files:
+            if (module := name.removesuffix(".py")) not in modules:
+                sys.modules.pop(module, None)
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("added_for_now")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_following_the_recipe_works(page: Path, folders: dict[str, Path]) -> None:
-    folder = folders[page.stem]
-    assert (folder / "followed").exists()
-    failed = folder / "failed"
-    assert not failed.exists(), failed.read_text("utf-8")
+def test_following_the_recipe_works(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    follow(page, tmp_path)
 
 
+@pytest.mark.usefixtures("added_for_now")
 def test_the_commands_of_the_index_take_a_recipes_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("torch", reason="it runs models")
     (name, text), *_ = recipe_steps(RECIPES / "source.md").files.items()
     (tmp_path / name).write_text(text, "utf-8")
     fields = taught_control_fields(rows=2) | {"name": "opposite", "decode": False}

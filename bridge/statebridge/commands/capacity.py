@@ -39,7 +39,7 @@ def capacity(
         counts = [int(part) for part in symbols.split(",")]
     except ValueError:
         raise InputError(f"--symbols {symbols}: give numbers such as 2,8,32") from None
-    overrides = read_changes(changes) | ({} if device is None else {"execution.device": device})
+    overrides = read_changes(changes, {"execution.device": device})
     found = measure(file, out, overrides, symbols=counts, rows=rows, progress=not as_json)
     with atomic_writer(out / "capacity.json") as stream:
         stream.write(found.model_dump_json(indent=1).encode("utf-8") + b"\n")

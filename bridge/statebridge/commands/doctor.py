@@ -28,8 +28,7 @@ def doctor(
     """
     from statebridge.actions import doctor as checks_of
 
-    given = {"limit": limit, "execution.device": device}
-    overrides = read_changes(changes) | {k: v for k, v in given.items() if v is not None}
+    overrides = read_changes(changes, {"limit": limit, "execution.device": device})
     print_checks(checks_of(file, out, overrides), as_json)
 
 

@@ -21,7 +21,7 @@ from statebridge.commands.options import (
     Set,
     Workers,
     executor_changes,
-    read_changes,
+    read_declared,
     read_layers,
 )
 from statebridge.progress import show_progress
@@ -62,17 +62,17 @@ def fit(
     Of several sets, each that declares a fit gets a folder of its own.
     """
     from statebridge.actions import fit as fit_experiment
-    from statebridge.experiment import load_experiment
 
-    options = {"execution.device": device, **executor_changes(executor, workers, address)}
-    given = {field: value for field, value in options.items() if value is not None}
-    overrides = read_changes(changes) | given
-    experiment = load_experiment(file, overrides)
+    given = {"execution.device": device, **executor_changes(executor, workers, address)}
+    experiment = read_declared(file, changes, given)
     pair: Pair | None = None
     by_layer: list[QualityReport] = []
     with show_progress(quiet=as_json) as progress:
         if sender_layers or receiver_layers:
-            pair = _loaded(experiment, progress)
+            need_engine()
+            from statebridge.models.pair import declared_pair
+
+            pair = declared_pair(experiment, progress=progress)
         made = fit_experiment(experiment, out, pair=pair, stitched=stitched, progress=progress)
         if pair is not None:
             by_layer = _by_layer(experiment, pair, sender_layers, receiver_layers, progress)
@@ -85,16 +85,6 @@ def fit(
         print(json.dumps(shown))
         return
     _print(cards, by_layer, out)
-
-
-def _loaded(experiment: Experiment, progress: ShowProgress) -> Pair:
-    need_engine()
-    from statebridge.models.pair import load_pair
-
-    progress("load", 0, 1)
-    pair = load_pair(experiment)
-    progress("load", 1, 1)
-    return pair
 
 
 def _by_layer(
@@ -122,8 +112,8 @@ def _by_layer(
         pair,
         settings,
         read_corpus(settings.corpus, experiment.prompts, rows),
-        read_layers(sender_layers) if sender_layers else [pair.sender.layer],
-        read_layers(receiver_layers) if receiver_layers else [pair.receiver.layer],
+        read_layers(sender_layers) or [pair.sender.layer],
+        read_layers(receiver_layers) or [pair.receiver.layer],
         progress,
     )
 

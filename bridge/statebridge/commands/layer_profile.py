@@ -13,7 +13,7 @@ from statebridge.commands.options import (
     Device,
     ExperimentFile,
     Set,
-    read_changes,
+    read_declared,
     read_layers,
 )
 from statebridge.commands.similarity import Layers
@@ -38,17 +38,13 @@ def layer_profile(
     with another row's state say where the model uses it.
     """
     from statebridge.commands.printing import print_table
-    from statebridge.experiment import load_experiment
 
-    overrides = read_changes(changes) | ({"execution.device": device} if device else {})
-    experiment = load_experiment(file, overrides)
-    ours, theirs = (
-        None if text is None else read_layers(text) for text in (sender_layers, receiver_layers)
-    )
+    experiment = read_declared(file, changes, {"execution.device": device})
+    ours, theirs = read_layers(sender_layers), read_layers(receiver_layers)
     need_engine()
     from statebridge.data.files import atomic_writer, make_folder
     from statebridge.engine.sender_checks.profile import layer_profile as profiled
-    from statebridge.models.pair import load_pair
+    from statebridge.models.pair import declared_pair
     from statebridge.tables.formats import write_table
     from statebridge.tables.profile_table import profile_table
     from statebridge.tasks.declared_rows import resolve_dataset
@@ -57,9 +53,7 @@ def layer_profile(
     if out is not None:
         make_folder(out)
     with show_progress(quiet=as_json) as progress:
-        progress("load", 0, 1)
-        pair = load_pair(experiment)
-        progress("load", 1, 1)
+        pair = declared_pair(experiment, progress=progress)
         found = profiled(experiment, pair, rows, ours, theirs, progress)
     table = profile_table(found)
     if out is not None:

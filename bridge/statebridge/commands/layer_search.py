@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -23,7 +23,7 @@ from statebridge.commands.options import (
     Set,
     Workers,
     executor_changes,
-    read_changes,
+    read_declared,
 )
 from statebridge.progress import print_caution, show_progress
 
@@ -46,17 +46,15 @@ def layer_search(
     The same command again goes on where it stopped; `statebridge report` draws the map.
     """
     from statebridge.errors import ExperimentError
-    from statebridge.experiment import load_experiment
 
-    overrides: dict[str, Any] = {
+    given = {
         "limit": limit,
         "execution.device": device,
         "execution.max_lanes": max_lanes,
         "decode": False if no_decode else None,
         **executor_changes(executor, workers, address),
     }
-    given = {key: value for key, value in overrides.items() if value is not None}
-    experiment = load_experiment(file, read_changes(changes) | given)
+    experiment = read_declared(file, changes, given)
     if experiment.layer_search is None:
         raise ExperimentError(
             f"{file}: layer_search: missing; declare the layers to search, or use `statebridge run`"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from statebridge.errors import ExperimentError
+
+if TYPE_CHECKING:
+    from statebridge.experiment import Experiment
 
 ExperimentFile = Annotated[
     Path, typer.Argument(metavar="FILE", help="Experiment file, YAML or JSON.", show_default=False)
@@ -79,11 +83,23 @@ def executor_changes(
     }
 
 
+def read_declared(file: Path, changes: list[str] | None, given: Mapping[str, Any]) -> Experiment:
+    """Return a file's experiment, changed as `read_changes` reads it."""
+    from statebridge.experiment import load_experiment
+
+    return load_experiment(file, read_changes(changes, given))
+
+
 _PATHS = frozenset({"path", "model"})
 
 
-def read_changes(changes: list[str] | None) -> dict[str, Any]:
+def read_changes(
+    changes: list[str] | None, given: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Return `--set` options as overrides of an experiment file, values read as YAML.
+
+    Args:
+        given: Values of other options by field, which win; None for one not given.
 
     Raises:
         ExperimentError: An option is not FIELD=VALUE.
@@ -107,11 +123,11 @@ def read_changes(changes: list[str] | None) -> dict[str, Any]:
         if (last in _PATHS or last.isdecimal()) and local:
             value = str(Path(value).expanduser().resolve())
         found[field] = value
-    return found
+    return found | {field: value for field, value in (given or {}).items() if value is not None}
 
 
-def read_layers(text: str) -> list[int | float | str]:
-    """Return the layers of a list such as `0.25,0.5,8`.
+def read_layers(text: str | None) -> list[int | float | str] | None:
+    """Return the layers of a list such as `0.25,0.5,8`; None where none is given.
 
     Raises:
         ExperimentError: The text is not such a list.
@@ -119,6 +135,8 @@ def read_layers(text: str) -> list[int | float | str]:
     # Not with the file: `--help` needs no pydantic.
     from statebridge.experiment.reading.yaml_text import read_yaml
 
+    if text is None:
+        return None
     wrong = ExperimentError(f"layers {text!r}: give a list such as 0.25,0.5,8")
     try:
         layers, _ = read_yaml(f"[{text}]", "layers")

@@ -13,7 +13,6 @@ from rich.table import Table as RichTable
 from statebridge.progress import print_caution
 
 if TYPE_CHECKING:
-    from statebridge.engine.doctor.readiness import Check
     from statebridge.records import ResultSet
     from statebridge.results.service_records import DoctorCheck
     from statebridge.run import Run
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from statebridge.tables import Table
 
 
-def print_checks(checks: Iterable[Check | DoctorCheck], as_json: bool) -> None:
+def print_checks(checks: Iterable[DoctorCheck], as_json: bool) -> None:
     """Print the doctor's findings, each as it comes, or all as JSON.
 
     Raises:
@@ -34,8 +33,7 @@ def print_checks(checks: Iterable[Check | DoctorCheck], as_json: bool) -> None:
             state = "MISSING" if not check.ready else "CAUTION" if check.is_caution else "ready  "
             print(f"{state}  {'' if check.is_caution else check.what:12} {check.detail}")
     if as_json:
-        fields = ({"what": c.what, "ready": c.ready, "detail": c.detail} for c in found)
-        print(json.dumps(list(fields)))
+        print(json.dumps([check.model_dump() for check in found]))
     if not all(check.ready for check in found):
         raise typer.Exit(1)
 

@@ -6,7 +6,7 @@ import json
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -25,7 +25,7 @@ from statebridge.commands.options import (
     Set,
     Workers,
     executor_changes,
-    read_changes,
+    read_declared,
 )
 from statebridge.commands.printing import print_empty_cells, print_scores
 from statebridge.errors import StatebridgeError
@@ -53,9 +53,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Carry an experiment out; the same command again goes on where it stopped."""
-    from statebridge.experiment import load_experiment
-
-    overrides: dict[str, Any] = {
+    given = {
         "limit": limit,
         "rng": rng,
         "remote": remote,
@@ -65,8 +63,7 @@ def run(
         "decode": False if no_decode else None,
         **executor_changes(executor, workers, address),
     }
-    given = {key: value for key, value in overrides.items() if value is not None}
-    experiment = load_experiment(file, read_changes(changes) | given)
+    experiment = read_declared(file, changes, given)
     need_engine()
     from statebridge.engine.run_experiment import run_experiment
     from statebridge.run import Run

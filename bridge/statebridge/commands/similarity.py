@@ -13,7 +13,7 @@ from statebridge.commands.options import (
     Device,
     ExperimentFile,
     Set,
-    read_changes,
+    read_declared,
     read_layers,
 )
 from statebridge.errors import ExperimentError
@@ -54,25 +54,19 @@ def similarity(
     The corpus is the one that translators are fitted on, else the rows of the dataset.
     """
     from statebridge.commands.printing import print_table
-    from statebridge.experiment import load_experiment
 
-    overrides = read_changes(changes) | ({"execution.device": device} if device else {})
-    experiment = load_experiment(file, overrides)
-    ours, theirs = (
-        None if text is None else read_layers(text) for text in (sender_layers, receiver_layers)
-    )
+    experiment = read_declared(file, changes, {"execution.device": device})
+    ours, theirs = read_layers(sender_layers), read_layers(receiver_layers)
     if out is not None and out.exists() and not out.is_dir():
         raise ExperimentError(f"--out {out}: is a file; give a folder")
     need_engine()
     from statebridge.engine.similarity.layer_similarity import layer_similarity
-    from statebridge.models.pair import load_pair
+    from statebridge.models.pair import declared_pair
 
     corpus = _corpus(experiment)
     texts = _texts(experiment, corpus)
     with show_progress(quiet=as_json) as progress:
-        progress("load", 0, 1)
-        pair = load_pair(experiment)
-        progress("load", 1, 1)
+        pair = declared_pair(experiment, progress=progress)
         found = layer_similarity(
             pair,
             texts,

@@ -102,9 +102,7 @@ def run_experiment(
         experiment = _with_hashed_files(experiment)
         rows, dataset_sha256 = resolve_dataset(experiment.dataset)
         check_scoring(rows[: experiment.limit])
-        progress("load", 0, 1)
-        pair = declared_pair(experiment, pair)
-        progress("load", 1, 1)
+        pair = declared_pair(experiment, pair, progress)
         experiment, path_cautions = on_a_path_that_fits(experiment, pair)
         # What can be refused is refused before translators are fitted.
         workload = prepare(experiment, pair, rows, stand_ins(experiment, pair))

@@ -15,6 +15,7 @@ from statebridge.figures.style import (
     label_rows,
     literal,
     new_figure,
+    number_beside,
     series_styles,
 )
 from statebridge.figures.wording import extent, metric_label
@@ -61,14 +62,7 @@ def containment(results: ResultSet) -> Drawing:
                     end = max(mean + sd, *values)
                     axes.plot(values, [row] * len(values), "o", **_SEED_DOT)
                 longest = max(longest, end)
-                axes.annotate(
-                    f"{mean:.4f}",
-                    (end, row),
-                    xytext=(5, 0),
-                    textcoords="offset points",
-                    va="center",
-                    fontsize=7,
-                )
+                number_beside(axes, f"{mean:.4f}", end, row, 5)
         axes.set_xlim(0, longest * 1.14 or 0.1)
         label_rows(axes, [group.label for group in groups])
         axes.set_xlabel("share of rows whose prediction contains the answer")

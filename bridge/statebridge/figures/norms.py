@@ -19,6 +19,7 @@ from statebridge.figures.style import (
     house_style,
     label_rows,
     new_figure,
+    number_beside,
 )
 from statebridge.figures.wording import extent, seeds_text
 from statebridge.records import ResultSet
@@ -157,14 +158,7 @@ def _box(axes: Any, row: int, values: Sequence[float] | Any) -> None:
     axes.plot([low, high], [row, row], "|", color=BLACK, markersize=7)
     axes.barh(row, upper - lower, 0.5, left=lower, color=SKY, edgecolor=BLACK, zorder=3)
     axes.plot([median, median], [row - 0.25, row + 0.25], color=BLACK, linewidth=2, zorder=4)
-    axes.annotate(
-        f"{median:.2g}".replace("-", MINUS),
-        (high, row),
-        xytext=(6, 0),
-        textcoords="offset points",
-        va="center",
-        fontsize=7,
-    )
+    number_beside(axes, f"{median:.2g}".replace("-", MINUS), high, row, 6)
 
 
 def translator_cosine(manifest: Mapping[str, Any] | None) -> Drawing:
@@ -185,15 +179,7 @@ def translator_cosine(manifest: Mapping[str, Any] | None) -> Drawing:
             axes.plot(ends[0], row, "o", markerfacecolor="white", markeredgecolor=BLACK)
             axes.plot(ends[1], row, "D", color=BLUE)
             for cosine, side in ((min(ends), -1), (max(ends), 1)):
-                axes.annotate(
-                    f"{cosine:.3f}",
-                    (cosine, row),
-                    xytext=(7 * side, 0),
-                    textcoords="offset points",
-                    va="center",
-                    ha="left" if side > 0 else "right",
-                    fontsize=7,
-                )
+                number_beside(axes, f"{cosine:.3f}", cosine, row, 7 * side)
         axes.plot([], [], "o", markerfacecolor="white", markeredgecolor=BLACK, label="mean vector")
         axes.plot([], [], "D", color=BLUE, label="translator")
         label_rows(axes, [label for label, _ in reports])

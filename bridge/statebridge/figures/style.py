@@ -121,6 +121,20 @@ def label_rows(axes: Axes, labels: list[str], *, ticks: bool = True) -> None:
     axes.tick_params(axis="y", length=0)
 
 
+def number_beside(axes: Axes, text: str, x: float, row: float, points: int) -> None:
+    """Write a number so many points to the right of a place in a row; to the left if negative."""
+    side = "left" if points > 0 else "right"
+    axes.annotate(
+        text,
+        (x, row),
+        xytext=(points, 0),
+        textcoords="offset points",
+        va="center",
+        ha=side,
+        fontsize=7,
+    )
+
+
 def shade_rows(axes: Axes, count: int) -> None:
     """Shade every other row, so that the eye keeps to one."""
     for row in range(0, count, 2):

@@ -19,6 +19,7 @@ from statebridge.figures.style import (
     label_rows,
     literal,
     new_figure,
+    number_beside,
     series_styles,
 )
 from statebridge.figures.wording import extent, rows_text, seeds_text
@@ -89,14 +90,7 @@ def _stack(axes: Axes, conditions: list[str], counts: Mapping[str, Mapping[Label
         )
         left = left + widths
     for row, width in enumerate(left):
-        axes.annotate(
-            f"{width:.0f}",
-            (width, row),
-            xytext=(4, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=7,
-        )
+        number_beside(axes, f"{width:.0f}", width, row, 4)
     axes.margins(x=0.12)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     axes.grid(axis="x", color="#DDDDDD", linewidth=0.6)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -58,23 +58,32 @@ def pair_hosts(experiment: Experiment) -> tuple[Host, Host]:
     return sender, receiver
 
 
-def declared_pair(experiment: Experiment, pair: Pair | None = None) -> Pair:
+def declared_pair(
+    experiment: Experiment,
+    pair: Pair | None = None,
+    progress: Callable[[str, int, int], None] = lambda *_: None,
+) -> Pair:
     """Return an experiment's pair: a loaded one at the declared layers, or loaded now.
 
     Args:
         experiment: As declared.
         pair: Both models, loaded; their layers do not matter.
+        progress: Called with `load` before and after.
 
     Raises:
         PairError: A loaded model is not the declared one, or has another dtype or device.
         StatebridgeError: As `load_pair`, where no pair is given.
     """
+    progress("load", 0, 1)
     if pair is None:
-        return load_pair(experiment)
-    return Pair(
-        _at_declared(experiment, "sender", pair.sender),
-        _at_declared(experiment, "receiver", pair.receiver),
-    )
+        pair = load_pair(experiment)
+    else:
+        pair = Pair(
+            _at_declared(experiment, "sender", pair.sender),
+            _at_declared(experiment, "receiver", pair.receiver),
+        )
+    progress("load", 1, 1)
+    return pair
 
 
 def _at_declared(experiment: Experiment, side: Side, model: TracedModel) -> TracedModel:

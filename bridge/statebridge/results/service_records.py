@@ -185,7 +185,7 @@ class PairList(_Record):
 
 
 class DoctorCheck(_Record):
-    """One thing that a run needs, or a caution, as `statebridge doctor` prints it."""
+    """One thing that a run needs, or a caution, as the doctor finds it."""
 
     what: str
     ready: bool

@@ -93,6 +93,14 @@ def first_line(prediction: str, gold: Gold) -> bool:
     return any(_place(line, name) is not None for name in gold.names)
 
 
+def _check_options(gold: Gold) -> None:
+    if gold.answer not in gold.options:
+        raise DatasetError(
+            f"answer {gold.answer!r} is not among the options {', '.join(gold.options) or 'none'}; "
+            "this convention needs a row with the attribute options"
+        )
+
+
 @CONVENTIONS.add("first_named")
 def first_named(prediction: str, gold: Gold) -> bool:
     """Whether the first option that the prediction names is the answer or an alias of it.
@@ -102,11 +110,7 @@ def first_named(prediction: str, gold: Gold) -> bool:
     Raises:
         DatasetError: The gold has no options, or the answer is not among them.
     """
-    if gold.answer not in gold.options:
-        raise DatasetError(
-            f"answer {gold.answer!r} is not among the options {', '.join(gold.options) or 'none'}; "
-            "this convention needs a row with the attribute options"
-        )
+    _check_options(gold)
     right = [_place(prediction, name) for name in gold.names]
     wrong = [_place(prediction, name) for name in gold.options if name not in gold.names]
     first = min((place for place in right if place is not None), default=None)
@@ -141,11 +145,7 @@ def choice_letter(prediction: str, gold: Gold) -> bool:
     Raises:
         DatasetError: The gold has no options, or the answer is not among them.
     """
-    if gold.answer not in gold.options:
-        raise DatasetError(
-            f"answer {gold.answer!r} is not among the letters {', '.join(gold.options) or 'none'}; "
-            "this convention needs a row with the attribute options"
-        )
+    _check_options(gold)
     return extract_letter(prediction, gold.options) == gold.answer
 
 

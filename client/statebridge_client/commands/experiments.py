@@ -44,7 +44,7 @@ def submit(
     as_json: AsJson = False,
 ) -> None:
     """Submit an experiment to a server; print its id."""
-    overrides = read_changes(changes) | ({} if limit is None else {"limit": limit})
+    overrides = read_changes(changes, {"limit": limit})
     with open_client(url, key_file) as client:
         if check:
             from statebridge.commands.printing import print_checks

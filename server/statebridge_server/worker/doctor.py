@@ -72,11 +72,7 @@ def _findings(settings: Settings, asked: dict[str, Any]) -> list[dict[str, Any]]
     experiment = accepted.model_copy(update={"execution": execution})
     holder = Holder(structure, asked["loaded"], asked["operations_per_second"])
     return [
-        {
-            "what": check.what,
-            "ready": check.ready,
-            "detail": _public(check.detail, settings, pair),
-        }
+        check.model_dump() | {"detail": _public(check.detail, settings, pair)}
         for check in check_readiness(experiment, holder=holder)
     ]
 

@@ -16,7 +16,6 @@ from tests.bridge.engine.tiny_experiment import (
     dataset_rows,
     engine_pair,
     llama_pair,
-    mixed_pair,
     neox_pair,
     run_engine,
 )
@@ -40,7 +39,6 @@ def _pair(kind: str) -> OraclePair:
     makers = {
         "neox": neox_pair,
         "llama": llama_pair,
-        "mixed": mixed_pair,
         "two-tokenizers": PAIRS["two-tokenizers"][0],
     }
     return makers[kind]()
@@ -103,7 +101,7 @@ def _run(pair: OraclePair, rows: Sequence[Mapping[str, str]] = ROWS, **fields: A
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", ["shared", "plain"])
-@pytest.mark.parametrize("kind", ["neox", "llama", "mixed", "two-tokenizers"])
+@pytest.mark.parametrize("kind", ["neox", "llama", "two-tokenizers"])
 def test_both_paths_equal_the_loop(kind: str, path: str) -> None:
     run = _run(_pair(kind), execution={"path": path}, rows_together=4)
     spoken = set()

@@ -12,8 +12,9 @@ text. The shared data's README names every patch.
 from __future__ import annotations
 
 import json
-import subprocess
+import runpy
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,11 @@ pytestmark = [needs_shared, pytest.mark.slow]
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with their models, which are drawn from seeds."""
     folder = tmp_path_factory.mktemp("peers")
-    command = [sys.executable, str(OUTPUTS / "make_peer_models.py"), "--out", str(folder)]
-    subprocess.run(command, check=True, capture_output=True)
+    program = OUTPUTS / "make_peer_models.py"
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # it closes no file
+        patch.setattr(sys, "argv", [program.name, "--out", str(folder)])
+        runpy.run_path(str(program), run_name="__main__")
     return folder
 
 

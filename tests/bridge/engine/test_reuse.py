@@ -118,8 +118,14 @@ OVERLAPPING: dict[str, tuple[dict[str, Any], set[tuple[str, int]]]] = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("which", OVERLAPPING)
-@pytest.mark.parametrize("path", ["shared", "plain"])
+@pytest.mark.parametrize(
+    ("path", "which"),
+    [
+        *(("shared", which) for which in OVERLAPPING),
+        ("plain", "more rows"),
+        ("plain", "another translator"),
+    ],
+)
 def test_only_new_lanes_of_an_overlapping_run_are_computed(
     path: str,
     which: str,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,19 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 FILES = sorted((REPOSITORY / "experiments").glob("*.yaml"))
 
 
-@pytest.fixture
-def printed(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    schema()
-    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+@pytest.fixture(scope="module")
+def printed() -> dict[str, Any]:
+    with redirect_stdout(StringIO()) as shown:
+        schema()
+    found: dict[str, Any] = json.loads(shown.getvalue())
     return found
+
+
+@pytest.fixture(scope="module")
+def validator(printed: dict[str, Any]) -> Any:
+    jsonschema = pytest.importorskip("jsonschema")
+    jsonschema.Draft202012Validator.check_schema(printed)
+    return jsonschema.Draft202012Validator(printed)
 
 
 def _as_json(text: str) -> Any:
@@ -52,10 +62,7 @@ def test_a_fit_stands_in_it_as_it_is_written(printed: dict[str, Any]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_experiments_here_fit_the_schema(path: Path, printed: dict[str, Any]) -> None:
-    jsonschema = pytest.importorskip("jsonschema")
-    validator = jsonschema.Draft202012Validator(printed)
-    validator.check_schema(printed)
+def test_experiments_here_fit_the_schema(path: Path, validator: Any) -> None:
     assert not list(validator.iter_errors(_as_json(path.read_text(encoding="utf-8"))))
 
 
@@ -76,9 +83,7 @@ def test_experiments_here_fit_the_schema(path: Path, printed: dict[str, Any]) ->
         "decoding: {repetition_penalty: 0}",
     ],
 )
-def test_the_schema_refuses_what_we_refuse(change: str, printed: dict[str, Any]) -> None:
-    jsonschema = pytest.importorskip("jsonschema")
-    validator = jsonschema.Draft202012Validator(printed)
+def test_the_schema_refuses_what_we_refuse(change: str, validator: Any) -> None:
     assert validator.is_valid(_as_json(PLAIN))
     base = BASE if change.startswith("conditions") else PLAIN
     assert not validator.is_valid(_as_json(f"{base}{change}\n"))

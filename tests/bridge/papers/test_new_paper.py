@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-STREAMS = """
+from statebridge import papers
+from statebridge.channels.inputs.draws import choose_donors
+from statebridge.experiment.experiment import Experiment
+from statebridge.experiment.random_streams import STREAMS
+from statebridge.stats.comparison import MODES
+
+STREAM = """
 from statebridge.experiment.random_streams import STREAMS
 
 class Backwards:
@@ -22,40 +28,40 @@ class Backwards:
 
 STREAMS.add("backwards")(Backwards())
 """
-COMPARISON = """
+MODE = """
 from statebridge.stats.comparison import MODES, ComparisonMode
 
 MODES.add("nothing")(ComparisonMode((), lambda pairs, settings: []))
 """
-PROGRAM = """
-import sys
-import statebridge.papers
-statebridge.papers.__path__.append(sys.argv[1])
-from statebridge.channels.inputs.draws import choose_donors
-from statebridge.experiment.experiment import Experiment
-from statebridge.stats.comparison import MODES
-print(choose_donors([5, 5, 7, 5], ["a", "b", "c", "d"], 0, "backwards").of_row)
-print(Experiment.model_json_schema()["properties"]["rng"]["enum"])
-print(MODES.names())
-"""
 
 
-@pytest.mark.slow
-def test_a_folder_adds_a_stream_and_a_comparison_mode(tmp_path: Path) -> None:
+@pytest.fixture
+def not_looked_up(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Registries as before their first look-up; afterwards as they were."""
+    for registry in (STREAMS, MODES):
+        registry.names()
+        monkeypatch.setattr(registry, "_loaded", False)
+        for part in ("_things", "_origins"):
+            monkeypatch.setattr(registry, part, {**getattr(registry, part)})
+    modules = {*sys.modules}
+    yield
+    for name in {*sys.modules} - modules:
+        if name.startswith("statebridge.papers.new_paper"):
+            del sys.modules[name]
+
+
+@pytest.mark.usefixtures("not_looked_up")
+def test_a_folder_adds_a_stream_and_a_comparison_mode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     paper = tmp_path / "new_paper"
     paper.mkdir()
     (paper / "__init__.py").touch()
-    (paper / "streams.py").write_text(STREAMS)
-    (paper / "comparison.py").write_text(COMPARISON)
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.stdout.splitlines() == [
-        "(3, 1, 2, 0)",
-        "['per-row', 'derangement', 'published', 'backwards']",
-        "('clustered', 'published', 'nothing')",
-    ], done.stderr
+    (paper / "streams.py").write_text(STREAM)
+    (paper / "comparison.py").write_text(MODE)
+    monkeypatch.setattr(papers, "__path__", [*papers.__path__, str(tmp_path)])
+    donors = choose_donors([5, 5, 7, 5], ["a", "b", "c", "d"], 0, "backwards")
+    assert donors.of_row == (3, 1, 2, 0)
+    streams = Experiment.model_json_schema()["properties"]["rng"]["enum"]
+    assert streams == ["per-row", "derangement", "published", "backwards"]
+    assert MODES.names() == ("clustered", "published", "nothing")

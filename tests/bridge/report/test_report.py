@@ -387,7 +387,7 @@ def test_refuses_a_folder_that_is_a_file(run: ResultSet, tmp_path: Path) -> None
     (tmp_path / "file").write_text("")
     comparison = compare(run, settings=QUICK)
     with pytest.raises(EnvironmentFault, match="cannot be made"):
-        write_report(run, tmp_path / "file", comparison=comparison)
+        write_report(run, tmp_path / "file", comparison=comparison, figures=False)
 
 
 @needs_shared

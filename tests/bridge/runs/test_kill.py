@@ -5,11 +5,8 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -17,25 +14,26 @@ import yaml
 from statebridge.engine.run_experiment import run_experiment
 from statebridge.experiment import load_experiment
 from statebridge.runs.directory import MANIFEST, ROWS, read_manifest, whole_groups
+from tests.bridge.runs.forked import forked
 from tests.tiny_models import save_pair_folder, tiny_neox, tiny_tokenizer
 
 GROUPS = 200
 COMMITTING = f"""
-GROUPS = {GROUPS}
-import random, sys
+import random
 from statebridge.records import LaneResult
 from statebridge.runs.directory import lane_line, open_run
 
-draw = random.Random(0)
-lanes = [draw.randint(1, 40) for _ in range(GROUPS)]
-with open_run(sys.argv[1]) as run:
-    for group in range(run.committed_groups(lanes), len(lanes)):
-        draw = random.Random(group)
-        run.commit(
-            lane_line(group, "cell", LaneResult(str(i), "x" * draw.randint(0, 3000), None))
-            for i in range(lanes[group])
-        )
-        print(group, flush=True)
+def act(path):
+    draw = random.Random(0)
+    lanes = [draw.randint(1, 40) for _ in range({GROUPS})]
+    with open_run(path) as run:
+        for group in range(run.committed_groups(lanes), len(lanes)):
+            draw = random.Random(group)
+            run.commit(
+                lane_line(group, "cell", LaneResult(str(i), "x" * draw.randint(0, 3000), None))
+                for i in range(lanes[group])
+            )
+            print(group, flush=True)
 """
 
 
@@ -46,25 +44,23 @@ def _lanes() -> list[int]:
 
 @pytest.mark.slow
 def test_killed_again_and_again_while_committing(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", COMMITTING]
-    undisturbed = tmp_path / "undisturbed"
-    subprocess.run([*command, str(undisturbed)], check=True, stdout=subprocess.DEVNULL)
+    undisturbed, path = tmp_path / "undisturbed", tmp_path / "killed"
     draw = random.Random(7)
     killed = 0
-    path = tmp_path / "killed"
-    while True:
-        with subprocess.Popen([*command, str(path)], stdout=subprocess.PIPE) as child:
-            assert child.stdout is not None
+    with forked(COMMITTING, "act(sys.argv[1])", tmp_path / "errors") as child:
+        child.start(undisturbed)
+        assert len(list(child.lines())) == GROUPS
+        while True:
+            child.start(path)
             stop = draw.randint(1, 50)
-            for number, _ in enumerate(child.stdout):
+            for number, _ in enumerate(child.lines()):
                 if number == stop:
                     time.sleep(draw.random() / 200)  # somewhere within the next commits
                     child.kill()
-                    break
-        if child.returncode == 0:
-            break
-        assert child.returncode == -signal.SIGKILL
-        killed += 1
+            if child.code == 0:
+                break
+            assert child.code == -signal.SIGKILL, (tmp_path / "errors").read_text()
+            killed += 1
     assert killed >= 3
     assert (path / ROWS).read_bytes() == (undisturbed / ROWS).read_bytes()
     assert whole_groups(path / ROWS, _lanes())[0] == GROUPS
@@ -85,10 +81,14 @@ EXPERIMENT = {
 }
 
 
-def _run(folder: Path, out: str) -> list[str]:
-    main = "from statebridge.commands import main; main()"
-    arguments = ["run", str(folder / "mine.yaml"), "--out", str(folder / out)]
-    return [sys.executable, "-c", main, *arguments]
+COMMAND = """
+from statebridge.commands import main
+import statebridge.engine.run_experiment
+
+def act():
+    sys.stdout = open(os.devnull, "w")
+    main()
+"""
 
 
 @pytest.mark.slow
@@ -101,25 +101,26 @@ def test_a_command_killed_at_random_ends_with_the_same_rows(tmp_path: Path) -> N
     expected = (tmp_path / "undisturbed" / ROWS).read_bytes()
 
     out = tmp_path / "killed"
-    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
     draw = random.Random(11)
     half = len(expected) // 2
     # While it fits and as it has fitted; then twice among the rows.
     moments = [("translators", 0), (MANIFEST, 0)]
     moments += [(ROWS, draw.randint(1, half)), (ROWS, draw.randint(half, half + half // 2))]
-    for name, size in moments:
-        with subprocess.Popen(_run(tmp_path, "killed"), **quiet) as child:
-            deadline = time.monotonic() + 300
-            while child.poll() is None and time.monotonic() < deadline:
+    with forked(COMMAND, "act()", tmp_path / "errors") as child:
+        for name, size in moments:
+            child.start("run", tmp_path / "mine.yaml", "--out", out)
+            while child.alive():
                 if (out / name).exists() and (out / name).stat().st_size >= size:
+                    child.kill()
                     break
                 time.sleep(0.005)
-            child.kill()
-        assert child.returncode == -signal.SIGKILL, (name, size)
-        if name == ROWS:  # as a write that was not finished; a line is longer than that
-            os.truncate(out / ROWS, (out / ROWS).stat().st_size - draw.randint(1, 60))
-    finished = subprocess.run(_run(tmp_path, "killed"), timeout=300, check=False, **quiet)
-    assert finished.returncode == 0, finished.stderr.decode()
+            assert not list(child.lines())
+            assert child.code == -signal.SIGKILL, (name, size)
+            if name == ROWS:  # as a write that was not finished; a line is longer than that
+                os.truncate(out / ROWS, (out / ROWS).stat().st_size - draw.randint(1, 60))
+        child.start("run", tmp_path / "mine.yaml", "--out", out)
+        assert not list(child.lines())
+        assert child.code == 0, (tmp_path / "errors").read_text()
     assert (out / ROWS).read_bytes() == expected
     manifests = [read_manifest(tmp_path / name) for name in ("undisturbed", "killed")]
     for manifest in manifests:

@@ -44,6 +44,7 @@ from statebridge.models.quantized import (
 )
 from statebridge.models.traced_model import TracedModel
 from statebridge.records import DatasetRow
+from statebridge.results.service_records import DoctorCheck
 from statebridge.runs.directory import MANIFEST, check_place, read_manifest
 from statebridge.runs.same_run import check_same
 from statebridge.tasks.declared_rows import resolve_dataset
@@ -54,21 +55,6 @@ HERE = {None, "local"}
 
 ROW_BYTES = 2000
 """Bytes of one committed lane; the measured mean is below it for 64 new tokens."""
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that a run needs, or a caution."""
-
-    what: str
-    ready: bool
-    detail: str
-    """Where ready, what was found; else what is missing and what would be right."""
-
-    @property
-    def is_caution(self) -> bool:
-        """Whether it says what limits the results, and no more."""
-        return self.what == "caution"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +87,7 @@ class _Found:
 
 def check_readiness(
     experiment: Experiment, out: Path | None = None, holder: Holder | None = None
-) -> Iterator[Check]:
+) -> Iterator[DoctorCheck]:
     """Yield one check after another: names, dataset, models, layers, translators, sizes, time.
 
     Nothing is downloaded and no weights are read into memory. A check that depends on one
@@ -147,14 +133,16 @@ def check_readiness(
         if speed is not None:
             yield _check("time", lambda: estimate(work, found.fits, speed))
     if work is not None:
-        yield from (Check("caution", True, text) for text in run_cautions(work))
+        yield from (
+            DoctorCheck(what="caution", ready=True, detail=text) for text in run_cautions(work)
+        )
 
 
-def _check(what: str, find: Callable[[], str]) -> Check:
+def _check(what: str, find: Callable[[], str]) -> DoctorCheck:
     try:
-        return Check(what, True, find())
+        return DoctorCheck(what=what, ready=True, detail=find())
     except StatebridgeError as error:
-        return Check(what, False, str(error))
+        return DoctorCheck(what=what, ready=False, detail=str(error))
 
 
 def _dataset(experiment: Experiment, found: _Found) -> str:

@@ -95,10 +95,8 @@ def run_layer_search(
     split = split_declared(experiment, rows)
     # The actors of a cluster, if there are any, keep their models from one run to the next.
     with held(_at(experiment, (0, 0))):
-        progress("load", 0, 1)
         # Which layers exist is known once the models are loaded; every model has a first one.
-        pair = declared_pair(_at(experiment, (0, 0)), pair)
-        progress("load", 1, 1)
+        pair = declared_pair(_at(experiment, (0, 0)), pair, progress)
         layers = searched_layers(pair, search)
         runs = _named(layers, pair)
         plan = LayerSearchPlan(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 
 from statebridge.models.token_batch import TokenBatch
 from statebridge.models.traced_model import TracedModel
+from statebridge.translators import Translator
 from tests.bridge.engine.tiny_experiment import (
     dataset_rows,
     engine_pair,
@@ -18,7 +20,7 @@ from tests.bridge.engine.tiny_experiment import (
     random_translator,
     run_engine,
 )
-from tests.reference.oracle import DETERMINISTIC, OraclePair, run_cell
+from tests.reference.oracle import DETERMINISTIC, OraclePair, OracleRow, run_cell
 from tests.tiny_models import mixed_rows
 
 CONDITIONS = (
@@ -130,34 +132,52 @@ def test_a_later_pass_does_not_change_a_captured_state() -> None:
 # ---------------------------------------------------------------- what is written, and where
 
 
+WRITTEN_ROWS = mixed_rows(4, seed=7)
+
+
+def _at(layer: int) -> OraclePair:
+    oracle = _oracle()
+    return OraclePair(oracle.sender, oracle.receiver, 2, layer, oracle.tokenizer)
+
+
+def _map() -> Translator:
+    return random_translator(24, 32, seed=42, dtype=torch.float64)
+
+
+@cache
+def _expected(layer: int) -> dict[tuple[str, str], OracleRow]:
+    """The oracle's rows; both paths are held to them."""
+    found = {}
+    for condition in CONDITIONS:
+        seed = None if condition in DETERMINISTIC else 42
+        name = condition if seed is None else f"{condition}/seed{seed}"
+        rows = run_cell(_at(layer), WRITTEN_ROWS, condition, seed, _map(), gold=False, **DECODING)
+        found |= {(name, row.row_id): row for row in rows}
+    return found
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", ["shared", "plain"])
 @pytest.mark.parametrize("layer", [0, 2, 3])
 def test_the_block_above_gets_written_states_in_prefill_only(layer: int, path: str) -> None:
-    oracle = _oracle()
-    oracle = OraclePair(oracle.sender, oracle.receiver, 2, layer, oracle.tokenizer)
-    rows = mixed_rows(4, seed=7)
-    translator = random_translator(24, 32, seed=42, dtype=torch.float64)
+    oracle, expected = _at(layer), _expected(layer)
     inner = oracle.receiver.gpt_neox
     above = inner.layers[layer + 1] if layer < 3 else inner.final_layer_norm
     with _inputs_of(above) as given, _outputs_of(inner.layers[layer]) as own:
         found = run_engine(
             engine_pair(oracle),
-            dataset_rows(rows),
-            {42: translator},
+            dataset_rows(WRITTEN_ROWS),
+            {42: _map()},
             rows_together=1,
             conditions=list(CONDITIONS),
             rng="published",
             decoding=DECODING,
             execution={"path": path},
         ).rows
-    for condition in CONDITIONS:
-        seed = None if condition in DETERMINISTIC else 42
-        name = condition if seed is None else f"{condition}/seed{seed}"
-        for row in run_cell(oracle, rows, condition, seed, translator, gold=False, **DECODING):
-            assert found[name, row.row_id].token_ids == row.token_ids, (name, row.row_id)
-            if row.written is not None:
-                assert any(_holds(states, row.written) for states in given), (name, row.row_id)
+    for key, row in expected.items():
+        assert found[key].token_ids == row.token_ids, key
+        if row.written is not None:
+            assert any(_holds(states, row.written) for states in given), key
     # While decoding, each block's own output goes on as it is.
     steps = [states for states in given if states.shape[1] == 1]
     assert steps

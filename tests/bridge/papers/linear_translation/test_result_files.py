@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -438,16 +436,3 @@ def test_the_published_folder() -> None:
     ]
     assert {len(cell.lanes) for cell in results.cells} == {396}
     assert all(cell.complete for cell in results.cells)
-
-
-@pytest.mark.slow
-def test_reading_and_comparing_need_no_torch() -> None:
-    program = (
-        "import sys; import statebridge.stats; "
-        "import statebridge.papers.linear_translation.result_writer; "
-        "print({'torch', 'transformers', 'nnsight', 'statsmodels', 'pandas'} & set(sys.modules))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "set()"

@@ -67,7 +67,7 @@ def test_many_rows_over_seeds() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", range(1, 12))
+@pytest.mark.parametrize("size", [1, 4, 11])
 def test_holm_agrees_with_statsmodels(size: int) -> None:
     # Rounded, so that some are equal; cubed, so that some stay below 1.
     p_values = np.round(np.random.default_rng(size).random(size) ** 3, 2).tolist()
