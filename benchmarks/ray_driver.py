@@ -87,7 +87,7 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     ray = import_ray()
-    ray.init(num_cpus=asked.workers, include_dashboard=False, log_to_driver=False)
+    ray.init("local", num_cpus=asked.workers, include_dashboard=False, log_to_driver=False)
     print("| lanes a group | groups | driver, ms | main thread, ms | B a lane | fsync, ms |")
     print("|---|---|---|---|---|---|")
     for max_lanes in asked.max_lanes:

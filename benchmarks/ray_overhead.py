@@ -35,7 +35,9 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     # Room for all of them, on however few processors.
-    import_ray().init(num_cpus=max(asked.workers), include_dashboard=False, log_to_driver=False)
+    import_ray().init(
+        "local", num_cpus=max(asked.workers), include_dashboard=False, log_to_driver=False
+    )
     fields = taught_control_fields(rows=asked.rows) | {"name": "overhead"}
 
     def experiment(**execution: Any) -> Experiment:

@@ -151,8 +151,8 @@ def main() -> None:
     parser.add_argument("--lanes-a-group", type=int, default=500)
     parser.add_argument("--group-seconds", type=float, default=5.0)
     parser.add_argument("--sigma", type=float, nargs="*", default=[0.0, 1.0])
-    parser.add_argument("--driver-ms", type=float, default=12.0)
-    parser.add_argument("--lane-us", type=float, default=44.0)
+    parser.add_argument("--driver-ms", type=float, default=11.5)
+    parser.add_argument("--lane-us", type=float, default=11.0)
     asked = parser.parse_args()
     driver = asked.driver_ms / 1e3 + asked.lanes_a_group * asked.lane_us / 1e6
     print("| lanes | groups | sigma | GPUs | efficiency | driver busy | most groups waiting |")

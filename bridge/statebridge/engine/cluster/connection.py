@@ -169,7 +169,7 @@ def connected(address: str | None) -> Iterator[Any]:
     _check_address(address)
     own = {"include_dashboard": False} if address == "local" else {}
     try:
-        with warnings.catch_warnings():
+        with _one_try(address), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             ray.init(address=address, log_to_driver=False, logging_level="ERROR", **own)
     except Exception as error:  # ConnectionError, RuntimeError, ValueError, by release
@@ -184,13 +184,28 @@ def connected(address: str | None) -> Iterator[Any]:
         ray.shutdown()
 
 
+@contextmanager
+def _one_try(address: str) -> Iterator[None]:
+    """Let Ray try once, which takes 45 s, at a port that may be another program's, not 20 times."""
+    tries = "RAY_gcs_server_port_wait_time_s"
+    if address in ("local", "auto") or tries in os.environ:
+        yield
+        return
+    os.environ[tries] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[tries]
+
+
 _HOW_TO_START = {
     "auto": "start one here with `ray start --head`, or leave the address out",
     "local": "see that this machine has room for Ray's processes, memory and files in /tmp",
 }
 _JOIN = (
-    "make this machine a node of that cluster with `ray start --address=HOST:PORT`, under the "
-    "cluster's versions of Python and Ray, or start the run on one of its nodes"
+    "give the port of the head itself, not of its dashboard; make this machine a node of that "
+    "cluster with `ray start --address=HOST:PORT`, under the cluster's versions of Python and Ray, "
+    "or start the run on one of its nodes"
 )
 
 

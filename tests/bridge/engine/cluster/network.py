@@ -12,8 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-HEAD = "10.77.0.1"
+SUBNET = f"10.77.{os.getpid() % 250}"
+"""Addresses of this process alone, as the names below: another test may run beside this one."""
+
+HEAD = f"{SUBNET}.1"
 """Address of this machine on the bridge."""
+
+BRIDGE = f"ray{os.getpid()}"
+"""Name of the bridge, and the beginning of all others."""
 
 _NET = 0x40000000
 """CLONE_NEWNET."""
@@ -27,9 +33,9 @@ def may_make_networks() -> bool:
     """Whether this process can make network namespaces."""
     if os.name != "posix" or os.geteuid() != 0:
         return False
-    made = subprocess.run(["ip", "netns", "add", "ray-try"], capture_output=True, check=False)
+    made = subprocess.run(["ip", "netns", "add", f"{BRIDGE}-try"], capture_output=True, check=False)
     if made.returncode == 0:
-        _ip("netns", "del", "ray-try")
+        _ip("netns", "del", f"{BRIDGE}-try")
     return made.returncode == 0
 
 
@@ -37,10 +43,14 @@ class Network:
     """One machine on the bridge: a namespace, and a cable to it."""
 
     def __init__(self, number: int) -> None:
-        self.name, self.cable, self.address = f"ray{number}", f"rayh{number}", f"10.77.0.{number}"
+        self.name, self.cable, self.address = (
+            f"{BRIDGE}-{number}",
+            f"{BRIDGE}-h{number}",
+            f"{SUBNET}.{number}",
+        )
         _ip("netns", "add", self.name)
         _ip("link", "add", self.cable, "type", "veth", "peer", "name", "eth0", "netns", self.name)
-        _ip("link", "set", self.cable, "master", "raybr", "up")
+        _ip("link", "set", self.cable, "master", BRIDGE, "up")
         _ip("-n", self.name, "addr", "add", f"{self.address}/24", "dev", "eth0")
         for link in ("eth0", "lo"):
             _ip("-n", self.name, "link", "set", link, "up")
@@ -70,14 +80,14 @@ class Network:
 def networks(count: int) -> Iterator[list[Network]]:
     """Give machines beside this one, which is `HEAD`."""
     made: list[Network] = []
-    _ip("link", "add", "raybr", "type", "bridge")  # fails where another test has it
+    _ip("link", "add", BRIDGE, "type", "bridge")
     try:
-        _ip("addr", "add", f"{HEAD}/24", "dev", "raybr")
-        _ip("link", "set", "raybr", "up")
+        _ip("addr", "add", f"{HEAD}/24", "dev", BRIDGE)
+        _ip("link", "set", BRIDGE, "up")
         for number in range(2, count + 2):
             made.append(Network(number))
         yield made
     finally:
         for network in made:
             _ip("netns", "del", network.name)  # its cable goes with it
-        _ip("link", "del", "raybr")
+        _ip("link", "del", BRIDGE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from pathlib import Path
@@ -24,6 +25,8 @@ from statebridge.errors import EnvironmentFault, StatebridgeError
 from statebridge.experiment import Experiment
 from statebridge.experiment.experiment import Execution, ModelAtLayer
 from tests.bridge.engine.cluster.fake_ray import FakeRay
+
+TRIES = "RAY_gcs_server_port_wait_time_s"
 
 
 def _experiment(**execution: Any) -> Experiment:
@@ -99,6 +102,8 @@ def test_what_ray_refuses_is_said_in_one_line(
     address: str, error: Exception, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def init(**_: Any) -> None:
+        # Ray would try 20 times at a port of another program.
+        assert os.environ.get(TRIES) == ("1" if ":" in address else None)
         raise error
 
     ray = SimpleNamespace(is_initialized=lambda: False, init=init)
@@ -111,6 +116,7 @@ def test_what_ray_refuses_is_said_in_one_line(
     assert message.startswith(f"execution.address {address}: {' '.join(str(error).split())[:20]}")
     assert words in message
     assert "\n" not in message
+    assert TRIES not in os.environ
 
 
 @pytest.mark.parametrize(

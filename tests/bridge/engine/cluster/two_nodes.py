@@ -46,10 +46,4 @@ def ray_cluster(nodes: int = 2, **head: Any) -> Iterator[Any]:
 
 def add_node(cluster: Any, **options: Any) -> Any:
     """Add a node with one CPU."""
-    for left in (2, 1, 0):
-        try:
-            return cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES, **options)
-        except Exception:  # not there within Ray's 30 s: a machine that is busy
-            if not left:
-                raise
-    return None
+    return cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES, **options)
