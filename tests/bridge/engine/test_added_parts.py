@@ -22,7 +22,7 @@ from statebridge.experiment.sources import SOURCES, Source
 from statebridge.records import DatasetRow
 from statebridge.registry import Registry
 from statebridge.results.run_results import read_run
-from statebridge.runs.directory import read_manifest
+from statebridge.runs.directory import RunDirectory, read_manifest
 from statebridge.scoring.conventions import CONVENTIONS
 
 
@@ -185,6 +185,9 @@ class _Odd(InProcess):
     way = "none"
 
     def run(self, groups: Any) -> Iterator[Any]:
+        if self.way == "backwards":
+            yield from reversed(list(super().run(groups)))
+            return
         for place, finished in enumerate(super().run(groups)):
             if self.way == "twice" or (self.way == "first" and place == 0):
                 yield finished
@@ -213,3 +216,21 @@ def test_an_executor_that_loses_or_doubles_groups_is_refused(
         _run(tmp_path, execution=execution, conditions=["question_only", "skyline"])
     committed = sum(len(cell.lanes) for cell in read_run(tmp_path).cells)
     assert (committed == 0) == (way == "none")
+
+
+@pytest.mark.slow
+def test_groups_that_wait_for_their_turn_are_synced_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _Odd.way, commit, sizes = "backwards", RunDirectory.commit, []
+
+    def counted(self: RunDirectory, lines: Any) -> None:
+        sizes.append(len(lines))
+        commit(self, lines)
+
+    monkeypatch.setattr(RunDirectory, "commit", counted)
+    execution = {"executor": "test_odd", "max_lanes": 4}
+    _run(tmp_path, execution=execution, conditions=["question_only", "skyline"])
+    counts = (read_manifest(tmp_path) or {})["plan"]["lanes"]
+    assert len(counts) > 1
+    assert sizes == [sum(counts)]
