@@ -266,12 +266,10 @@ def test_a_channel_is_timed_beside_a_loop_and_the_products(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     few = ["--rows", "2", "--prompt", "9", "--new-tokens", "2", "--rounds", "1"]
-    channels.main(["--channel", "soft tokens", "--channel", "fused", *few])
-    lines = capsys.readouterr().out.splitlines()[2:]
-    assert [line.split("|")[1].strip() for line in lines] == ["soft tokens", "fused"]
-    for line in lines:
-        loop, ours, products, *_ = (float(part) for part in line.split("|")[2:-1])
-        assert min(loop, ours, products) > 0
+    channels.main(["--channel", "fused", *few])
+    (line,) = capsys.readouterr().out.splitlines()[2:]
+    loop, ours, products, *_ = (float(part) for part in line.split("|")[2:-1])
+    assert min(loop, ours, products) > 0
 
 
 @pytest.mark.slow

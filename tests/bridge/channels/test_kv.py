@@ -49,7 +49,13 @@ def test_all_layers_equal_a_plain_forward_over_both(family: str) -> None:
     torch.testing.assert_close(found, plain, rtol=1e-4, atol=2e-5)
 
 
-@pytest.mark.parametrize("family", ["neox", "gemma3"])
+@pytest.mark.parametrize(
+    "family",
+    [
+        "gemma3",
+        *(pytest.param(name, marks=pytest.mark.soak) for name in ("neox", "llama", "qwen3")),
+    ],
+)
 def test_entries_equal_raw_states_entering_every_block(family: str) -> None:
     """The other way to write a whole message: at the positions of as many placeholders."""
     module = FAMILIES[family](3)
