@@ -81,8 +81,9 @@ WINGS: dict[str, str] = {
     # A plan that was sent is made ready on another pair.
     "executors": "decoding planning cluster",
     "commit": "reuse executors",
+    "layer_captures": "planning",
     # Maps are fitted, and checks inside the sender made, on actors too.
-    "fitting": "planning reuse executors cluster",
+    "fitting": "planning reuse executors cluster layer_captures",
     "similarity": "planning fitting",
     "sender_checks": "planning executors similarity cluster",
     "capture": "",
@@ -93,7 +94,7 @@ WINGS: dict[str, str] = {
     "run_experiment": (
         "planning reuse executors commit fitting sender_checks cautions manifest probe row_check"
     ),
-    "layer_search": "planning executors commit run_experiment",
+    "layer_search": "executors commit layer_captures run_experiment",
     "doctor": "planning executors fitting sender_checks cautions layer_search",
 }
 

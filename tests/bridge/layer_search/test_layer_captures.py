@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from statebridge.engine.layer_search.captures import LayerCaptures, SearchedModel, searched_pair
+from statebridge.engine.layer_captures import LayerCaptures, SearchedModel, searched_pair
 from statebridge.models.pair import Pair
 from statebridge.models.token_batch import TokenBatch
 from tests.bridge.engine.tiny_experiment import engine_pair, neox_pair

@@ -22,7 +22,7 @@ from statebridge.engine.fitting.key_value_fit import fit_key_values, key_value_s
 from statebridge.engine.fitting.message_training import fit_through, train_messages
 from statebridge.engine.fitting.stitched import stitched_cross_entropy
 from statebridge.engine.fitting.training import of_several
-from statebridge.engine.layer_search.captures import searched_pair
+from statebridge.engine.layer_captures import searched_pair
 from statebridge.errors import TranslatorError
 from statebridge.experiment.experiment import Experiment, Fit
 from statebridge.experiment.translator_settings import KEY_VALUE_KIND, SOLVED, THROUGH_ONLY

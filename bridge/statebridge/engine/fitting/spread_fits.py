@@ -27,7 +27,7 @@ from statebridge.engine.fitting.corpus_fit import (
     merge_sums,
     part_sums,
 )
-from statebridge.engine.layer_search.captures import searched_pair
+from statebridge.engine.layer_captures import searched_pair
 from statebridge.experiment.experiment import Experiment, Fit
 from statebridge.experiment.translator_settings import CLOSED_FORM
 from statebridge.models.pair import Pair, check_copy, pair_facts

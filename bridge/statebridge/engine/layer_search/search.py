@@ -9,7 +9,7 @@ from pathlib import Path
 
 from statebridge.engine.commit import Progress
 from statebridge.engine.executors.executor import check_names, held
-from statebridge.engine.layer_search.captures import searched_pair
+from statebridge.engine.layer_captures import searched_pair
 from statebridge.engine.layer_search.lanes import SearchLanes
 from statebridge.engine.run_experiment import run_experiment
 from statebridge.errors import DatasetError, ExperimentError, PairError

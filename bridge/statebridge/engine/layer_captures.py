@@ -1,7 +1,7 @@
-"""One pass for all the layers of a layer search: states are kept for later pairs of layers.
+"""Captures that are made once: of all layers that are read, and for all who read a batch.
 
-A pass through the lower blocks is the same whichever layer is read. So the first run that reads a
-batch of texts captures every layer that the layer search reads.
+A pass through the lower blocks is the same whichever layer is read. So the first one that reads a
+batch of texts captures every layer that a layer search, or a fit, reads, and keeps the states.
 """
 
 from __future__ import annotations
