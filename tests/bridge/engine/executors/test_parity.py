@@ -38,7 +38,7 @@ SEEDED = (
     "shuffled_translation_strict_matched",
 )
 ROWS = mixed_rows(14, seed=5)
-DECODING = {"max_new_tokens": 8, "relay_max_new_tokens": 10}
+DECODING = {"max_new_tokens": 12, "relay_max_new_tokens": 16}
 PAIRS: Mapping[str, Callable[[], OraclePair]] = {
     "neox": neox_pair,
     "llama": llama_pair,
