@@ -61,6 +61,8 @@ def answer_calls(listener: socket.socket) -> None:
         if child == 0:
             for number, stream in enumerate(streams):
                 os.dup2(stream, number)
+            # Those of this process may have been files, which a pipe in their place is not.
+            sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")  # noqa: SIM115
             sys.argv, folder, environment = json.loads(message)
             os.chdir(folder)
             os.environ.clear()
