@@ -89,12 +89,16 @@ def named_condition(name: str) -> DeclaredCondition:
 def resolve_conditions(declared: str | list[str | Condition]) -> tuple[Condition, ...]:
     """Turn preset names, condition names and condition objects into conditions, in order.
 
+    A condition that several presets have is taken once, where it comes first.
+
     Raises:
-        ExperimentError: unknown name (nearest ones offered), a name given twice, or a
+        ExperimentError: unknown name (nearest ones offered), a name written twice, or a
             condition object that takes a published name with another meaning.
     """
     resolved: dict[str, Condition] = {}
+    written: set[str] = set()
     for item in [declared] if isinstance(declared, str) else declared:
+        name = item if isinstance(item, str) else item.name
         if isinstance(item, Condition):
             known = CONDITIONS.get(item.name)
             if known is not None and known != item:
@@ -114,11 +118,11 @@ def resolve_conditions(declared: str | list[str | Condition]) -> tuple[Condition
                 f"{nearest(item, [*PRESETS, *CONDITIONS])}"
             )
         for condition in group:
-            if condition.name in resolved and resolved[condition.name] != condition:
+            if resolved.setdefault(condition.name, condition) != condition:
                 raise ExperimentError(f"conditions: two conditions are named {condition.name}")
-            if condition.name in resolved:
-                raise ExperimentError(f"conditions: {condition.name} is listed twice")
-            resolved[condition.name] = condition
+        if name in written:
+            raise ExperimentError(f"conditions: {name} is listed twice")
+        written.add(name)
     if not resolved:
         raise ExperimentError("conditions: the list is empty; name at least one, or a preset")
     return tuple(resolved.values())
