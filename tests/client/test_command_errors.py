@@ -182,19 +182,21 @@ def test_a_disk_that_is_full_from_the_start(command: Command) -> None:
 def test_an_interrupted_run_says_what_it_has(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    committed = RunDirectory.commit
+    commit = RunDirectory.commit
+    committed: list[Any] = []
 
-    def stop(self: Any, group: int, lanes: Any) -> Any:
-        if group:
+    def stop(self: Any, lines: Any) -> None:
+        if committed:
             raise KeyboardInterrupt
-        return committed(self, group, lanes)
+        committed.append(lines)
+        commit(self, lines)
 
     monkeypatch.setattr(RunDirectory, "commit", stop)
     code, _, err = command("run", "mine.yaml", "--out", "out", "--max-lanes", "2")
     assert code == 130
     left = "2 of 4 lanes are committed, and the same command goes on from there"
     assert err == f"interrupted; {left}\n"
-    monkeypatch.setattr(RunDirectory, "write_manifest", lambda *_: stop(None, 1, None))
+    monkeypatch.setattr(RunDirectory, "write_manifest", stop)
     code, _, err = command("run", "mine.yaml", "--out", "other")
     assert code == 130
     assert err == "interrupted; no lane is committed yet, and the same command begins again\n"

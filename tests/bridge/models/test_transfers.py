@@ -38,11 +38,9 @@ def test_a_gpu_is_sent_pinned_memory_and_not_waited_for(monkeypatch: pytest.Monk
             sent.append((str(torch.device(device)), tuple(self.shape), non_blocking))
             return self
 
-    full = torch.full
-    monkeypatch.setattr(token_batch.torch, "full", lambda *a, **k: full(*a, **k).as_subclass(Host))
-    zeros = torch.zeros
+    tensor = torch.tensor
     monkeypatch.setattr(
-        token_batch.torch, "zeros", lambda *a, **k: zeros(*a, **k).as_subclass(Host)
+        token_batch.torch, "tensor", lambda *a, **k: tensor(*a, **k).as_subclass(Host)
     )
     TokenBatch.pack([[1, 2], [3]], 0, "cuda:0")
     # Ids and mask.

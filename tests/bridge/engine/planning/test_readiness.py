@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from statebridge.engine.doctor.readiness import Check, check_readiness
+from statebridge.engine.doctor.readiness import DoctorCheck, check_readiness
 from statebridge.engine.layer_search.search import run_layer_search
 from statebridge.engine.run_experiment import run_experiment
 from statebridge.errors import StatebridgeError
@@ -47,7 +47,7 @@ def declared(folder: Path, **fields: Any) -> Experiment:
     return parse_experiment(json.dumps(whole))
 
 
-def prompts(experiment: Experiment) -> Check:
+def prompts(experiment: Experiment) -> DoctorCheck:
     checks = {check.what: check for check in check_readiness(experiment)}
     assert checks["layers"].ready
     return checks["prompts"]
