@@ -182,7 +182,9 @@ def test_submit_watch_cancel_resume_compare_find(
     rows.write_text('{"id": "a", "context": "c", "question": "q", "answer": "x"}\n')
     page.get_by_role("link", name="Datasets", exact=True).click()
     page.get_by_label("JSON Lines").set_input_files(rows)
-    page.get_by_role("button", name="Upload").click()
+    # The table shows before the reload is over, and a reload that is under way aborts a `goto`.
+    with page.expect_navigation():
+        page.get_by_role("button", name="Upload").click()
     page.get_by_role("table", name="Datasets").wait_for()
 
     # The report finds a row.
