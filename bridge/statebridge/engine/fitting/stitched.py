@@ -22,8 +22,8 @@ from statebridge.models.traced_model import TracedModel
 from statebridge.results.translator_card import StitchedQuality
 from statebridge.translators import Translator
 
-PASSAGES_TOGETHER = 4
-"""Logits of every position are held: positions × vocabulary × 4 bytes each."""
+LOGITS_TOGETHER = 2**24
+"""Logits of every position are held: positions × vocabulary, of 4 bytes each."""
 
 
 def stitched_cross_entropy(
@@ -47,8 +47,10 @@ def stitched_cross_entropy(
     sums = dict.fromkeys(StitchedQuality.VARIANTS, 0.0)
     tokens = 0
     mean = mean_state.to(pair.receiver.device, torch.float32)
-    for start in range(0, len(passages), PASSAGES_TOGETHER):
-        texts = passages[start : start + PASSAGES_TOGETHER]
+    vocabulary = int(pair.receiver.module.config.get_text_config().vocab_size)
+    together = max(1, LOGITS_TOGETHER // (max_tokens * vocabulary))
+    for start in range(0, len(passages), together):
+        texts = passages[start : start + together]
         names = [f"passage {start + i}" for i in range(len(texts))]
         ids = [x for x in tokenise(pair.receiver, texts, names, max_tokens) if len(x) > 1]
         if ids:
@@ -70,7 +72,7 @@ def stitched_cross_entropy(
             for name, states in written.items():
                 sums[name] += _cross_entropy(pair.receiver, received, states)
             tokens += sum(len(x) - 1 for x in ids)
-        progress(min(start + PASSAGES_TOGETHER, len(passages)), len(passages))
+        progress(min(start + together, len(passages)), len(passages))
     if tokens == 0:
         raise TranslatorError("stitched cross-entropy: no held-out passage has two tokens")
     return StitchedQuality(tokens=tokens, **{name: sums[name] / tokens for name in sums})
