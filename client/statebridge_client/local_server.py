@@ -23,15 +23,17 @@ STOP_SECONDS = 15.0
 
 
 @contextmanager
-def local_server(folder: Path, pairs: Mapping[str, Any]) -> Iterator[str]:
+def local_server(folder: Path, pairs: Mapping[str, Any], *, loaded: bool = True) -> Iterator[str]:
     """Start `statebridge serve` on a free loopback port; yield its URL once it is ready.
 
     Args:
         folder: For its data, settings and log.
         pairs: The pairs that it may load, as in its settings file.
+        loaded: Wait until its worker has loaded them. Else it answers, and an experiment that is
+            submitted waits in its queue.
 
     Raises:
-        EnvironmentFault: The server's packages are missing, or it did not become ready.
+        EnvironmentFault: The server's packages are missing, or it was not ready in time.
     """
     missing = [name for name in ("fastapi", "uvicorn", "sqlalchemy", "torch") if not _there(name)]
     if missing:
@@ -54,7 +56,7 @@ def local_server(folder: Path, pairs: Mapping[str, Any]) -> Iterator[str]:
             stderr=subprocess.STDOUT,
         )
         try:
-            _wait_until_ready(url, process, log)
+            _wait_for(f"{url}/{'readyz' if loaded else 'healthz'}", process, log)
             yield url
         finally:
             _stop(process)
@@ -71,18 +73,17 @@ def _free_port() -> int:
         return port
 
 
-def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     end = time.monotonic() + READY_SECONDS
-    while time.monotonic() < end:
-        if process.poll() is not None:
-            break
-        with suppress(httpx.HTTPError):
-            if httpx.get(f"{url}/readyz", timeout=5.0).status_code == httpx.codes.OK:
-                return
-        time.sleep(0.1)
+    with httpx.Client(timeout=5.0) as client:
+        while time.monotonic() < end and process.poll() is None:
+            with suppress(httpx.HTTPError):
+                if client.get(url).status_code == httpx.codes.OK:
+                    return
+            time.sleep(0.1)
     lines = log.read_text("utf-8", "replace").strip().splitlines()
     last = f"; the last line of its log: {lines[-1][:300]}" if lines else ""
-    raise EnvironmentFault(f"the server on {url} did not become ready{last}")
+    raise EnvironmentFault(f"the server on {url} is not ready{last}")
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -42,7 +42,9 @@ def demo(
             show("serve", 0, 1)
             # What the report needs takes seconds to import, in which the server starts.
             threading.Thread(target=import_module, args=("statebridge.report",)).start()
-            url = running.enter_context(local_server(Path(folder), {"demo": pair}))
+            # The experiment is handed in while the server loads the pair.
+            server = local_server(Path(folder), {"demo": pair}, loaded=False)
+            url = running.enter_context(server)
             client = running.enter_context(Client(url))
             console.print(f"Submitting the experiment to {url}: {ROWS} generated rows")
             show("submit", 0, 1)
