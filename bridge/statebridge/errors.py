@@ -49,6 +49,11 @@ class Mistake(NamedTuple):
     field: str
     """Its path, such as `decoding.max_new_tokens`; empty for text that cannot be read."""
     problem: str
+    where: str = "experiment"
+    """The file, with the line or with the changes to it that the mistake is of."""
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.field or 'experiment'}: {self.problem}"
 
 
 class ExperimentError(InputError):

@@ -235,6 +235,15 @@ def test_doctor_names_what_is_missing(call: Any, change: str, missing: str, word
     assert words in lines[0]
 
 
+def test_the_doctor_says_all_mistakes_of_a_file_at_once(call: Any) -> None:
+    changes = ("limit=0", "seeds=x", "decoding.max_new_tokens=nan")
+    output = call("doctor", "e.yaml", *(word for change in changes for word in ("--set", change)))
+    assert output.code == 2
+    lines = output.err.splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["error"] * len(changes)
+    assert all(any(change.split("=")[0] in line for line in lines) for change in changes)
+
+
 def test_the_schema_is_json(call: Any) -> None:
     assert json.loads(call("schema").out)["title"] == "Experiment"
 

@@ -117,6 +117,8 @@ _CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
 def main() -> None:
     """Run the command line; an error is one line and an exit code that means something.
 
+    Of an experiment file all mistakes are printed, a line each.
+
     Exit codes: 1 a check that did not pass or an experiment that failed, 2 wrong input, 3 the
     machine lacks something, 4 numbers that are not finite, 5 a remote back end or server, 6 a
     key that is missing or refused, 7 no room at present, 130 interrupted.
@@ -136,7 +138,9 @@ def main() -> None:
     except _CommandLineError as error:
         _refuse_usage(error)
     except StatebridgeError as error:
-        print(f"error: {error}", file=sys.stderr)
+        mistakes = getattr(error, "mistakes", ())
+        for one in mistakes if len(mistakes) > 1 else (error,):
+            print(f"error: {one}", file=sys.stderr)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         # The reader of a pipe has gone; Python would complain again while closing stdout.

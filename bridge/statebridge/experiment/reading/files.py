@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from statebridge.errors import ExperimentError
 from statebridge.experiment.dataset import HUB
 from statebridge.experiment.declared import is_model_folder
 from statebridge.experiment.experiment import Experiment
-from statebridge.experiment.reading.mistakes import in_words, mistakes_of
+from statebridge.experiment.reading.mistakes import mistakes_of
 from statebridge.experiment.reading.yaml_text import Lines, kind, read_yaml
 
 MAX_BYTES = 1_000_000
@@ -84,17 +85,57 @@ def _checked(
 ) -> Experiment:
     if not isinstance(data, Mapping):
         raise ExperimentError(f"{where}: holds {kind(data)}; an experiment is a mapping of fields")
-    data = copy.deepcopy(dict(data))
-    for dotted, value in (overrides or {}).items():
-        set_field(data, dotted, value, where)
-    if folder is not None:
-        _anchor_paths(data, folder)
+    changes = dict(overrides or {})
     try:
-        return Experiment.model_validate(data)
+        return _changed(data, changes, where, folder)
     except ValidationError as error:
-        refused = ExperimentError(in_words(error, where, lines, overrides))
-        refused.mistakes = mistakes_of(error, lines)
+        without = {left_out: _left_without(data, changes, left_out, folder) for left_out in changes}
+        mistakes = mistakes_of(
+            error,
+            where,
+            lines,
+            lambda each: {c: changes[c] for c in changes if _identity(each) not in without[c]},
+        )
+        more = len(mistakes) - 1
+        others = f" (and {more} more mistake{'s' if more > 1 else ''})" if more else ""
+        refused = ExperimentError(f"{mistakes[0]}{others}")
+        refused.mistakes = mistakes
         raise refused from None
+
+
+def _changed(
+    data: Mapping[Any, Any], changes: Mapping[str, Any], where: str, folder: Path | None
+) -> Experiment:
+    fields = copy.deepcopy(dict(data))
+    for dotted, value in changes.items():
+        set_field(fields, dotted, value, where)
+    if folder is not None:
+        _anchor_paths(fields, folder)
+    return Experiment.model_validate(fields)
+
+
+def _left_without(
+    data: Mapping[Any, Any], changes: Mapping[str, Any], left_out: str, folder: Path | None
+) -> set[Identity]:
+    """Return the mistakes that are left without one change; those that went are of that change.
+
+    A check over several fields is so of all changes that it takes.
+    """
+    others = {change: value for change, value in changes.items() if change != left_out}
+    try:
+        _changed(data, others, "", folder)
+    except ValidationError as error:
+        return {_identity(each) for each in error.errors()}
+    except ExperimentError:
+        pass  # another change lies in a section that this one makes
+    return set()
+
+
+Identity = tuple[tuple[str | int, ...], str, str]
+
+
+def _identity(mistake: ErrorDetails) -> Identity:
+    return mistake["loc"], mistake["type"], mistake["msg"]
 
 
 def set_field(data: dict[str, Any], dotted: str, value: Any, where: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -17,51 +17,38 @@ from statebridge.experiment.reading.yaml_text import Lines, kind
 Path = tuple[str | int, ...]
 
 
-def in_words(
-    error: ValidationError, where: str, lines: Lines, changes: Mapping[str, Any] | None = None
-) -> str:
-    """Return the mistake that is nearest to what was meant, on one line, and count the others.
+def mistakes_of(
+    error: ValidationError,
+    where: str,
+    lines: Lines,
+    changes_of: Callable[[ErrorDetails], Mapping[str, Any]] = lambda _: {},
+) -> tuple[Mistake, ...]:
+    """Return all mistakes that pydantic found, one for each place, the nearest to what was meant.
 
     Args:
         error: What pydantic found.
         where: Name of the file, or `experiment`.
         lines: Line of each field of the file; empty where there is none.
-        changes: Fields that were changed after the file was read, with their values.
-    """
-    errors = error.errors()
-    first = max(errors, key=_precision)
-    location, problem = _stated(first)
-    changed = _change_of(location, changes or {}, lines)
-    if changed is not None:
-        where += f" with {changed}={reprlib.repr((changes or {})[changed])}"
-    else:
-        location, line = as_written(location, lines)
-        where += f", line {line}" if line else ""
-    field = ".".join(str(part) for part in location) or "experiment"
-    # Where one path begins another, it is one mistake, tried as each member of a union.
-    paths = {_field_path(other) for other in errors}
-    own = _field_path(first) or location
-    more = sum(not _one_place(path, own) for path in paths)
-    text = f"{where}: {field}: {problem}"
-    text += f" (and {more} more mistake{'s' if more > 1 else ''})" if more else ""
-    return _printable(text)
-
-
-def mistakes_of(error: ValidationError, lines: Lines) -> tuple[Mistake, ...]:
-    """Return all mistakes that pydantic found, one for each place, the nearest to what was meant.
-
-    Args:
-        error: What pydantic found.
-        lines: Line of each field of the file; empty where there is none.
+        changes_of: Those among the changes made to the file that a mistake comes from, with their
+            values.
     """
     found: dict[Path, Mistake] = {}
     for each in sorted(error.errors(), key=_precision, reverse=True):
         path = _field_path(each)
-        if not any(_one_place(path, other) for other in found):
-            location, problem = _stated(each)
-            location, line = as_written(location, lines)
-            field = ".".join(str(part) for part in location)
-            found[path] = Mistake(line, _printable(field), _printable(problem))
+        # Where one path begins another, it is one mistake, tried as each member of a union.
+        if any(_one_place(path, other) for other in found):
+            continue
+        location, problem = _stated(each)
+        location, line = as_written(location, lines)
+        field = _printable(".".join(str(part) for part in location))
+        changes = changes_of(each)
+        if changes:
+            line = None
+            made = [f"{change}={reprlib.repr(value)}" for change, value in changes.items()]
+            place = f"{where} with {', '.join(made)}"
+        else:
+            place = f"{where}, line {line}" if line else where
+        found[path] = Mistake(line, field, _printable(problem), place)
     return tuple(found.values())
 
 
@@ -185,21 +172,6 @@ def _is_union_label(part: str | int) -> bool:
     return isinstance(part, str) and (
         part in _UNION_LABELS or part[:1].isupper() or "[" in part or "constrained" in part
     )
-
-
-def _change_of(location: Path, changes: Mapping[str, Any], lines: Lines) -> str | None:
-    """Return the change in which a mistake is, the longest that begins its path.
-
-    A field that the file does not have was made by the change that leads through it.
-    """
-    path = [str(part) for part in location]
-    found = [
-        change
-        for change in changes
-        if all(a == b for a, b in zip(change.split("."), path, strict=False))
-        and (len(change.split(".")) <= max(len(path), 1) or location not in lines)
-    ]
-    return max(found, key=len, default=None) if path else None
 
 
 def as_written(location: Path, lines: Lines) -> tuple[Path, int | None]:

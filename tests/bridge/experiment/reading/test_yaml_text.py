@@ -89,6 +89,13 @@ def test_a_mistake_in_fields_names_no_line() -> None:
         ({"execution": "ray"}, " with execution='ray': execution: give fields (executor, path, "),
         ({"limt": 3}, " with limt=3: limt: unknown field; did you mean limit?"),
         ({"decodng.sample": 3}, " with decodng.sample=3: decodng: unknown field; did you"),
+        # Each would be right alone; a third change has no part in it.
+        (
+            {"sender.model": "./a", "limit": 2, "sender.revision": "x"},
+            " with sender.model='./a', sender.revision='x': sender: revision goes with a model",
+        ),
+        # A field of a section that only the changes make.
+        ({"layer_search.rows": 2}, " with layer_search.rows=2: layer_search."),
     ],
 )
 def test_a_mistake_in_a_change_is_not_laid_to_a_line(changes: dict[str, Any], message: str) -> None:
