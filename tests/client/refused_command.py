@@ -53,12 +53,13 @@ class Command:
         return int(code), output.out, output.err[begun.end() :]
 
     def refused(self, code: int, *words: str) -> str:
-        """Run the experiment; return the one line that refuses it."""
+        """Run the experiment; return the one line for each mistake that refuses it."""
         found, out, err = self("run", "mine.yaml", "--out", "out", *words)
-        assert err.startswith("error: "), err
         assert err.endswith("\n")
-        assert err.count("\n") == 1, err
-        assert err[:-1].isprintable()
+        lines = err[:-1].split("\n")
+        assert all(line.startswith("error: ") for line in lines), err
+        assert all(line.startswith("error: mine.yaml, line ") for line in lines[1:]), err
+        assert all(line.isprintable() for line in lines)
         assert "Traceback" not in err
         assert out == ""
         assert found == code, err

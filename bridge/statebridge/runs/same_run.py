@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import reprlib
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from statebridge.errors import ResultError
@@ -80,16 +81,32 @@ def _may_differ(what: str, before: Any) -> bool:
 
 
 def other_run(found: Mapping[str, tuple[Any, Any]], file: Path) -> OtherRunError:
-    """Return the error that states every part that differs: there, and here."""
+    """Return the error that states every field that differs: there, and here.
+
+    Prompts, layers and hashes follow from the experiment, and are named only where it is the same.
+    """
+    declared = {what: values for what, values in found.items() if what.startswith("experiment.")}
+    fields = [
+        field for what, values in (declared or found).items() for field in _fields(what, *values)
+    ]
     parts = "; ".join(
-        f"{what} ({_short(before)} there, {_short(value)} here)"
-        for what, (before, value) in found.items()
+        f"{what} ({_short(there)} there, {_short(here)} here)" for what, there, here in fields
     )
     return OtherRunError(
         f"{file.parent}: was started with another {parts}; give a new --out, or run the experiment "
         f"that the directory's {file.name} states",
         next(iter(found)),
     )
+
+
+def _fields(what: str, before: Any, value: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Yield the fields that differ within a part, with their values."""
+    if not (isinstance(before, dict) and isinstance(value, dict)):
+        yield what, before, value
+        return
+    for key in {**before, **value}:
+        if not _same(before.get(key), value.get(key)):
+            yield from _fields(f"{what}.{key}", before.get(key), value.get(key))
 
 
 def grows(identity: Mapping[str, Any], earlier: Mapping[str, Any]) -> bool:
@@ -160,11 +177,12 @@ def _fits(translators: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _short(value: Any) -> str:
-    return "nothing" if value is None else _SHORT.repr(value)
-
-
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = 80
+    if value is None:
+        return "nothing"
+    if isinstance(value, dict):  # the other one is nothing, or no mapping
+        return "declared"
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return shorten(text, width=80, placeholder=" ...")
 
 
 def _same(one: Any, other: Any) -> bool:

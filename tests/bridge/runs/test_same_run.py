@@ -51,3 +51,18 @@ def test_what_differs_is_named(later: dict[str, Any], what: str) -> None:
         check_same(later, IDENTITY, FILE)
     assert caught.value.what == what
     assert str(caught.value).startswith(f"run: was started with another {what} (")
+
+
+def test_the_fields_that_differ_are_named_without_what_follows_from_them() -> None:
+    side = {"model": "m", "layer": 0.67, "adapter": None}
+    earlier = changed(experiment={"receiver": side, "seeds": [1, 2]}, pair={"receiver": 4})
+    later = changed(
+        experiment={"receiver": side | {"layer": 0.5}, "seeds": [3]}, pair={"receiver": 3}
+    )
+    with pytest.raises(OtherRunError) as caught:
+        check_same(later, earlier, FILE)
+    assert str(caught.value) == (
+        "run: was started with another experiment.receiver.layer (0.67 there, 0.5 here); "
+        "experiment.seeds ([1, 2] there, [3] here); give a new --out, or run the experiment that "
+        "the directory's manifest.json states"
+    )
