@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Container, Iterable, Sequence
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import typer
@@ -55,19 +57,18 @@ def print_scores(run: Run, console: Console, metrics: Sequence[str] | None = Non
         for measure in measures
         if any(score.means[measure].mean is not None for score in scores)
     ]
-    table = RichTable(box=None, pad_edge=False)
-    for title in ("condition", "runs", "n", *(title for _, title in shown)):
-        table.add_column(title, justify="left" if title == "condition" else "right", no_wrap=True)
     both = len({score.direction for score in scores}) > 1
-    for score in scores:
-        rows = sorted(set(score.n_rows))
-        table.add_row(
+    rows = [
+        [
             f"{score.condition} ({score.direction})" if both else score.condition,
             str(len(score.seeds)),
-            "-".join(str(n) for n in rows),
+            "-".join(str(n) for n in sorted(set(score.n_rows))),
             *(_cell(score.means[measure], measure == shown[0][0]) for measure, _ in shown),
-        )
-    _print_whole(table, console)
+        ]
+        for score in scores
+    ]
+    headers = ["condition", "runs", "n", *(title for _, title in shown)]
+    _print_whole(headers, {"condition"}, rows, console)
 
 
 def print_empty_cells(results: ResultSet, console: Console) -> None:
@@ -102,20 +103,40 @@ def print_table(table: Table, *, leave_out: Iterable[str] = ()) -> None:
     hidden = set(leave_out)
     printed = table.printed
     kept = [i for i, column in enumerate(printed.columns) if column.name not in hidden]
-    shown = RichTable(box=None, pad_edge=False, title=table.title, title_justify="left")
-    for i in kept:
-        column = printed.columns[i]
-        justify = "left" if column.kind == "text" else "right"
-        shown.add_column(column.header, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-    for row in printed.rows:
-        shown.add_row(*(printed_value(printed.columns[i], row[i]) for i in kept))
-    _print_whole(shown, Console(highlight=False, markup=False))
+    columns = [printed.columns[i] for i in kept]
+    rows = [[printed_value(printed.columns[i], row[i]) for i in kept] for row in printed.rows]
+    _print_whole(
+        [column.header for column in columns],
+        {column.header for column in columns if column.kind == "text"},
+        rows,
+        Console(highlight=False, markup=False),
+        table.title,
+    )
     for note in table.notes:
         print(f"note: {note}")
 
 
-def _print_whole(table: RichTable, console: Console) -> None:
-    # A table broken into a narrow terminal's width cannot be read; long lines can.
+def _print_whole(
+    headers: Sequence[str],
+    left: Container[str],
+    rows: Sequence[Sequence[str]],
+    console: Console,
+    title: str | None = None,
+) -> None:
+    """Print a table as wide as its cells are; headers are folded to that width."""
+    table = RichTable(box=None, pad_edge=False, title=title, title_justify="left")
+    for place, header in enumerate(headers):
+        words = re.split(r"[\s-]", header)
+        width = max(len(text) for text in (*words, *(row[place] for row in rows)))
+        table.add_column(
+            "\n".join(wrap(header, width + 1)),
+            justify="left" if header in left else "right",
+            vertical="bottom",
+            no_wrap=True,
+        )
+    for row in rows:
+        table.add_row(*row)
+    # A cell broken into a narrow terminal's width cannot be read; a long line can.
     terminal, console.width = console.width, 1000
     console.width = max(terminal, console.measure(table).maximum)
     console.print(table, crop=False)

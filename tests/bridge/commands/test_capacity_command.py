@@ -45,7 +45,7 @@ def test_the_taught_pair_carries_bits_and_its_controls_none(tmp_path: Path) -> N
     assert json.loads((tmp_path / "run" / "capacity.json").read_text())["uses"]
     assert (tmp_path / "run" / "capacity.svg").is_file()
     # The same command again takes the rows that are there, and prints the table.
-    assert "bits at least" in run(*words)
+    assert "Bits carried in one use" in run(*words)
 
 
 @pytest.mark.slow

@@ -78,7 +78,7 @@ def problem_in_words(error: ErrorDetails) -> str:
     if name == "value_error":
         return str(error["msg"]).removeprefix("Value error, ")
     if name == "extra_forbidden":
-        return f"unknown field; {nearest(str(location[-1]), known_fields(location[:-1]))}"
+        return _unknown(location)
     if name == "missing":
         return "missing"
     problem = _right(name, error.get("ctx", {}), location)
@@ -89,6 +89,12 @@ def problem_in_words(error: ErrorDetails) -> str:
     if not isinstance(given, dict | list | tuple):
         return f"{problem}, not {reprlib.repr(given)}"
     return f"{problem}, not {kind(given)}" if name.endswith("_type") else problem
+
+
+def _unknown(location: Path) -> str:
+    if len(location) > 1 and location[-1] in Experiment.model_fields:
+        return f"no field of {location[-2]}, but one of the experiment; move it to the left edge"
+    return f"unknown field; {nearest(str(location[-1]), known_fields(location[:-1]))}"
 
 
 _RIGHT = {
