@@ -53,7 +53,7 @@ def test_what_differs_is_named(later: dict[str, Any], what: str) -> None:
     assert str(caught.value).startswith(f"run: was started with another {what} (")
 
 
-def test_the_fields_that_differ_are_named_without_what_follows_from_them() -> None:
+def test_the_fields_that_differ_are_named_alone() -> None:
     side = {"model": "m", "layer": 0.67, "adapter": None}
     earlier = changed(experiment={"receiver": side, "seeds": [1, 2]}, pair={"receiver": 4})
     later = changed(
