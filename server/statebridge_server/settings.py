@@ -165,6 +165,9 @@ class Limits(_Declared):
     """Positions that a translator is fitted on; states of both models at each are on the disk."""
     fit_epochs: Count = 200
     fit_hidden_dim: Count = 16_384
+    group_seconds: Annotated[float, Field(gt=0)] | None = None
+    """Longest time for one group of rows, or one training, on an actor: the lower of this and
+    `execution.group_seconds`; None waits without end."""
     queue_length: Count = 1000
     """Queued experiments of all keys together."""
     jobs_per_key: Count = 100
@@ -287,6 +290,7 @@ class Settings(BaseSettings):
             worker_gpus=len(first.all) if first.more else None,
             device=device,
             sender_device=sender,
+            group_seconds=self.limits.group_seconds,
         )
 
     @property

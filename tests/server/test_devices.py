@@ -26,10 +26,11 @@ def test_devices_are_declared_for_each_copy(
 ) -> None:
     assert [each.device for each in fixed_settings({"device": "cpu"}).copies] == ["cpu"]
     apart = [{"device": f"cuda:{n}", "sender_device": f"cuda:{n + 1}"} for n in (2, 4)]
-    settings = fixed_settings({"device": "cpu", "devices": apart})
+    limits = {"group_seconds": 3600}
+    settings = fixed_settings({"device": "cpu", "devices": apart, "limits": limits})
     assert settings.numbered_gpus == [2, 3, 4, 5]
     placed = settings.placement
-    assert (placed.executor, placed.workers) == ("ray", 2)
+    assert (placed.executor, placed.workers, placed.group_seconds) == ("ray", 2, 3600)
     assert (placed.device, placed.sender_device) == ("cuda:0", "cuda:1"), "of those it sees"
     assert fixed_settings({"devices": ["cuda:3"]}).placement.device == "cuda:3"
     assert fixed_settings(settings.model_dump(mode="json")) == settings

@@ -121,6 +121,9 @@ class Execution(Declared):
     address: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     """Ray cluster of executor `ray`: HOST:PORT, or `auto` for the one that runs on this machine;
     None takes RAY_ADDRESS, and without it this machine alone."""
+    group_seconds: Annotated[float, Field(gt=0), NO_BOOLEAN] | None = None
+    """Longest time that an actor may take for a group of rows, or for whatever else it is given at
+    once, such as the training of a map; None waits without end."""
     remote_job_seconds: Annotated[float, Field(gt=0), NO_BOOLEAN] = 900
     """Longest time that one remote job may take, queue and deployment included."""
     remote_seconds: Annotated[float, Field(gt=0), NO_BOOLEAN] | None = None

@@ -123,8 +123,12 @@ class RemoteHost:
     def error(self, what: str, error: Exception) -> RemoteError:
         """Return an error of ours for a foreign one; the key is never part of it."""
         lines = [line for line in str(error).splitlines() if line.strip()]
-        # What failed is the last line of a traceback.
-        lines = lines[-1:] if any(line.startswith("Traceback (") for line in lines) else lines
+        traces = [place for place, line in enumerate(lines) if line.startswith("Traceback (")]
+        if traces:
+            # What failed is the last line of a traceback. A host cuts a long one short, and has
+            # written what failed before it.
+            cut = lines[-1].startswith(" ") or lines[-1].endswith("…")
+            lines = lines[: traces[0]] if cut and traces[0] else lines[-1:]
         reason = " ".join(" ".join(lines).split()) or type(error).__name__
         # A key that is not even of the host's format is answered with 400.
         if _status(error) in _NO_ACCESS or "api key" in reason.lower():

@@ -53,6 +53,11 @@ def refused(status: int, detail: str) -> Exception:
         (ConnectionError(f"refused {SECRET}"), RemoteError, "refused (key)"),
         (TimeoutError(), RemoteError, "TimeoutError"),
         (OSError("Traceback (most recent\n  File x\nKeyError: 1\n"), RemoteError, "lab/model: Key"),
+        (
+            OSError("no room\nTraceback (most recent\n  File x\n   his…"),
+            RemoteError,
+            "lab/model: no r",
+        ),
     ],
 )
 def test_a_foreign_error_is_one_line_without_the_key(

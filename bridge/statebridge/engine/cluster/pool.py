@@ -44,7 +44,8 @@ AHEAD = 32
 wait in memory until all before them are there."""
 
 LOOK_SECONDS = 10.0
-"""Time without any answer after which the cluster is looked at."""
+"""Time after which it is seen whether an actor is past its deadline, and the longest wait for an
+answer before that."""
 
 LOST_SECONDS = 120.0
 """Time that is waited for a node that can hold an actor, once there is none."""
@@ -62,6 +63,8 @@ class _Worker:
     actor: Any
     running: deque[tuple[_Work, int | None]] = field(default_factory=deque)
     """Calls that it has, the present one first: work and place of an item, None to open it."""
+    since: float = 0.0
+    """Time at which the present one became so; it may have begun before, and not after."""
     failed_loads: int = 0
     """Actors in this place that died before they were ready, one after another."""
 
@@ -175,6 +178,7 @@ class Pool:
         self._served: dict[str, int] = {}
         """When each share was last given an actor, counted."""
         self._moments, self._answered = itertools.count(), time.monotonic()
+        self._limit, self._looked = execution.group_seconds, self._answered
         self.turn, self._listening = Turn(), Turn()
         self.turn.acquire()
         if sent is not None:
@@ -239,6 +243,8 @@ class Pool:
 
     def _ask(self, call: Any, worker: _Worker, work: _Work, place: int | None) -> None:
         worker.running.append((work, place))
+        if len(worker.running) == 1:
+            worker.since = time.monotonic()
         self._sort(worker)
         answer: Future[Any] = call.future()
         self._pending[answer] = worker, work, place
@@ -312,6 +318,30 @@ class Pool:
             self._give()
             if other not in (None, work):
                 self._answers.put(None)  # its thread may listen, and would not look
+        self._end_late()
+
+    def _end_late(self) -> None:
+        """End the actors that are past the deadline of their item."""
+        now = time.monotonic()
+        if now - self._looked < LOOK_SECONDS:
+            return
+        self._looked, late = now, []
+        for answer, (worker, work, place) in self._pending.items():
+            limit = self._limit_of(work)
+            at_it = place is not None and worker.running[0] == (work, place)
+            # An answer may be there that this thread has not dealt with.
+            if at_it and limit and now - worker.since > limit and not answer.done():
+                late.append((worker, limit))
+        for worker, limit in late:
+            reason = f"did not end in {limit:g} s, the value of execution.group_seconds"
+            self._buried(worker, reason, "an actor that was ended")
+        if late:
+            self._give()
+            self._answers.put(None)
+
+    def _limit_of(self, work: _Work) -> float | None:
+        both = (work.task.experiment.execution.group_seconds, self._limit)
+        return min((limit for limit in both if limit is not None), default=None)
 
     def _arrived(self, answer: Future[Any]) -> _Work | None:
         """Deal with an answer; return whose it is, None for an actor that was given up."""
@@ -326,6 +356,7 @@ class Pool:
         except self._ray.exceptions.RayError as unread:
             result = self._lost(_reason(unread), place)
         worker.running.remove((work, place))
+        worker.since = time.monotonic()
         self._sort(worker)
         if place is None:
             worker.failed_loads = 0
@@ -352,7 +383,7 @@ class Pool:
             "",
         )
 
-    def _buried(self, worker: _Worker, reason: str) -> None:
+    def _buried(self, worker: _Worker, reason: str, where: str = "an actor that died") -> None:
         """Give a dead actor's items to others; the one that it was at counts as tried."""
         lost = [(work, place) for work, place in worker.running if place is not None]
         log.warning("a worker ended (%s); %d unfinished go to others", reason, len(lost))
@@ -364,7 +395,7 @@ class Pool:
             if (work, place) != (first, at) and place in work.given:
                 work.waiting.appendleft(place)
         if at is not None:
-            self._tried(first, at, EnvironmentFault(reason), "an actor that died")
+            self._tried(first, at, EnvironmentFault(reason), where)
         else:
             worker.failed_loads += 1
             if worker.failed_loads >= TRIES:
@@ -397,7 +428,15 @@ class Pool:
         if not all(places and set(places) == {None} for places in has):
             return  # a long item
         if any(map(self._needs.fits, self._ray.nodes())):
-            return  # a model that loads
+            for work in self._works:  # a model that loads
+                limit = self._limit_of(work)
+                if limit and time.monotonic() - self._answered > limit:
+                    work.error = EnvironmentFault(
+                        f"execution.executor ray: no actor has loaded the pair in {limit:g} s "
+                        "(execution.group_seconds); see the volume that holds the models, and "
+                        "Ray's logs on the nodes, and start the same command again"
+                    )
+            return
         for work in self._works:
             work.error = EnvironmentFault(
                 f"execution.executor ray: no node is left that has {self._needs.resources}, since "

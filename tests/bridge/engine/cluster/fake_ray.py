@@ -23,6 +23,10 @@ class Death(BaseException):
     """Raised by an item that ends the process of its actor."""
 
 
+class Hang(BaseException):
+    """Raised by an item that never ends."""
+
+
 class FakeActor:
     """Carries out calls one after another once `FakeQueue.get` lets it."""
 
@@ -50,6 +54,9 @@ class FakeActor:
         except Death:
             answer.set_exception(RayActorError("The process exited with code 1."))
             self.end("The process exited with code 1.")
+        except Hang:
+            self.calls.appendleft((answer, method, arguments))
+            self.ray.slow.add(self)
         except RayError as error:
             answer.set_exception(error)
 
@@ -77,6 +84,8 @@ class FakeRay:
         self.actors: list[FakeActor] = []
         self.slow: set[FakeActor] = set()
         """Actors that do nothing."""
+        self.now = 0.0
+        """Seconds for which it was waited in vain."""
         self.there: list[dict[str, Any]] = []
         """Nodes, as `ray.nodes()` returns them."""
 
@@ -116,6 +125,7 @@ class FakeQueue:
         while not self.arrived:
             able = [a for a in self.ray.actors if a.alive and a.calls and a not in self.ray.slow]
             if not able:
+                self.ray.now += timeout
                 raise Empty
             self.ray.random.choice(able).step()
         return self.arrived.popleft()

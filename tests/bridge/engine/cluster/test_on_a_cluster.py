@@ -7,17 +7,23 @@ run in order; the last one leaves one node.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import ray
 
 from statebridge.commands import main
 from statebridge.demo.experiment import taught_control_fields
 from statebridge.engine.cluster import connection
+from statebridge.engine.cluster import pool as pools
 from statebridge.engine.cluster.connection import check_nodes, needs_of, sent_experiment
 from statebridge.engine.cluster.pool import Pool, held_pool
 from statebridge.engine.doctor.readiness import check_readiness
@@ -113,6 +119,48 @@ def test_a_node_without_the_model_is_named(pool: Pool, tmp_path: Path) -> None:
     experiment = Experiment.model_validate(_declared(**ON_RAY) | absent)
     with pytest.raises(EnvironmentFault, match=r"^node \S+ \(\w{8}\): has no model at .*absent"):
         check_nodes(ray, sent_experiment(experiment), needs_of(experiment.execution))
+
+
+@dataclass(frozen=True)
+class Hanging:
+    """Returns its items; an actor that is given the last of three first does nothing any more."""
+
+    experiment: Experiment
+    begun: Path
+    how: str
+
+    def open(self, pair: Any) -> Callable[[int], int]:
+        def hang_once(item: int) -> int:
+            if item == 2 and not self.begun.exists():
+                self.begun.write_text(str(os.getpid()))
+                if self.how == "stops":
+                    os.kill(os.getpid(), signal.SIGSTOP)
+                time.sleep(10_000)
+            return item
+
+        return hang_once
+
+    def label(self, item: Any) -> str:
+        return f"item {item}"
+
+
+@pytest.mark.parametrize("how", ["sleeps", "stops"])
+def test_an_actor_that_hangs_is_ended_at_its_deadline(
+    how: str,
+    pool: Pool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(pools, "LOOK_SECONDS", 0.5)
+    task = Hanging(_experiment(**ON_RAY, group_seconds=2.0), tmp_path / "begun", how)
+    assert sorted(pool.work(task, range(3))) == [0, 1, 2]
+    assert "did not end in 2 s" in caplog.text
+    hung = int(task.begun.read_text())
+    until = time.monotonic() + 60
+    while psutil.pid_exists(hung) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not psutil.pid_exists(hung)
 
 
 def test_the_page_s_command_loses_no_row_when_a_node_dies(

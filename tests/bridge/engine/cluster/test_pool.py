@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,14 @@ from statebridge.engine.cluster.actor import Failure
 from statebridge.engine.cluster.pool import AHEAD, SHARE, TRIES, Pool
 from statebridge.errors import EnvironmentFault, NumericError
 from statebridge.experiment import Experiment
-from tests.bridge.engine.cluster.fake_ray import Death, FakeActor, FakeQueue, FakeRay, RayError
+from tests.bridge.engine.cluster.fake_ray import (
+    Death,
+    FakeActor,
+    FakeQueue,
+    FakeRay,
+    Hang,
+    RayError,
+)
 
 EXPERIMENT = Experiment.model_validate(
     {
@@ -67,6 +75,10 @@ def _dies(actor: FakeActor, item: int) -> None:
     raise Death
 
 
+def _hangs(actor: FakeActor, item: int) -> None:
+    raise Hang
+
+
 def _is_not_finite(actor: FakeActor, item: int) -> Failure:
     return Failure(NumericError("state of row r7 is not finite"), "n1")
 
@@ -101,6 +113,63 @@ def test_an_item_that_kills_its_actor_fails_with_its_reason(
         list(results)
     assert task.done[5] == TRIES
     assert all(count == 1 for item, count in task.done.items() if item != 5)
+
+
+def _with_deadline(seconds: float) -> Experiment:
+    execution = EXPERIMENT.execution.model_copy(update={"group_seconds": seconds})
+    return EXPERIMENT.model_copy(update={"execution": execution})
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_an_actor_past_its_deadline_loses_its_items(
+    seed: int, make_pool: Callable[..., Pool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = FakeRay(seed)
+    monkeypatch.setattr(pools, "time", SimpleNamespace(monotonic=lambda: ray.now))
+
+    def hangs_at_first(actor: FakeActor, item: int) -> None:
+        if task.done[item] == 1:
+            raise Hang
+
+    task = Doubling(at_5=hangs_at_first)
+    task.experiment = _with_deadline(3600.0)
+    pool = make_pool(ray)
+    assert sorted(pool.work(task, range(40))) == [2 * item for item in range(40)]
+    assert task.done == Counter(range(40)) + Counter([5])
+    assert 3600 < ray.now <= 3600 + 2 * pools.LOOK_SECONDS
+    assert [actor.alive for actor in ray.actors].count(False) == 1
+    assert sorted(pool.work(Doubling(), range(4))) == [0, 2, 4, 6]
+
+
+@pytest.mark.parametrize("of_the_pool", [False, True])
+def test_an_item_that_never_ends_fails_with_its_deadline(
+    of_the_pool: bool, make_pool: Callable[..., Pool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = FakeRay()
+    monkeypatch.setattr(pools, "time", SimpleNamespace(monotonic=lambda: ray.now))
+    task = Doubling(at_5=_hangs)
+    limits = (7200.0, 3600.0) if of_the_pool else (3600.0, 7200.0)
+    task.experiment, declared = map(_with_deadline, limits)
+    monkeypatch.setattr("tests.bridge.engine.cluster.test_pool.EXPERIMENT", declared)
+    with pytest.raises(
+        EnvironmentFault,
+        match=r"^item 5: failed 3 times, .* ended: did not end in 3600 s.*execution.group_seconds",
+    ):
+        list(make_pool(ray).work(task, range(40)))
+    assert task.done == Counter(range(40)) + Counter([5] * (TRIES - 1))
+
+
+def test_loads_that_never_end_are_past_the_deadline_too(
+    make_pool: Callable[..., Pool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = FakeRay()
+    ray.there = [{"NodeID": "n1", "Alive": True, "Resources": {"CPU": 1000}}]
+    monkeypatch.setattr(pools, "time", SimpleNamespace(monotonic=lambda: ray.now))
+    pool, task = make_pool(ray), Doubling()
+    task.experiment = _with_deadline(3600.0)
+    ray.slow.update(ray.actors)
+    with pytest.raises(EnvironmentFault, match=r"no actor has loaded the pair in 3600 s"):
+        list(pool.work(task, range(4)))
 
 
 def test_an_error_of_an_item_is_the_one_that_is_raised(make_pool: Callable[..., Pool]) -> None:
