@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,16 @@ from statebridge_server.store.jobs import list_jobs
 from statebridge_server.store.keys import LOCAL
 from tests.server.conftest import tiny_experiment
 from tests.server.pages.browser_client import Site
+
+OpenSite = Callable[..., Site]
+
+
+@pytest.fixture
+def open_site(tmp_path: Path) -> Iterator[OpenSite]:
+    """A function that opens a site with its settings; all are closed at the end."""
+    with ExitStack() as opened:
+        yield lambda **settings: opened.enter_context(closing(Site(tmp_path, **settings)))
+
 
 TWO = {"conditions": ["no_inject", "question_only"], "seeds": [42]}
 
@@ -35,11 +47,11 @@ def ask(site: Site, token: str, *experiments: dict[str, Any]) -> list[httpx.Resp
 
 
 def test_the_doctor_of_a_server_finds_what_a_local_one_finds(
-    tmp_path: Path, pair_settings: dict[str, Any], pair_folder: Path
+    open_site: OpenSite, tmp_path: Path, pair_settings: dict[str, Any], pair_folder: Path
 ) -> None:
     from statebridge.engine.doctor.readiness import check_readiness
 
-    site = Site(tmp_path, **pair_settings)
+    site = open_site(**pair_settings)
     _, token = site.key("ann")
     wrong = tiny_experiment(rows=2, receiver={"model": "receiver", "layer": 99}, **TWO)
     (answer,) = ask(site, token, wrong)
@@ -63,10 +75,10 @@ def test_the_doctor_of_a_server_finds_what_a_local_one_finds(
 
 
 def test_a_refused_experiment_starts_no_doctor(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    open_site: OpenSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(doctor, "_answered", None)
-    site = Site(tmp_path)
+    site = open_site()
     _, token = site.key("ann")
     mine = {"model": "example/sender", "layer": 1}, {"model": "example/receiver", "layer": 1}
     base = dict(zip(("sender", "receiver"), mine, strict=True)) | {"name": "x"}
@@ -85,9 +97,9 @@ def test_a_refused_experiment_starts_no_doctor(
 
 
 def test_a_doctor_that_takes_too_long_is_ended(
-    tmp_path: Path, pair_settings: dict[str, Any]
+    open_site: OpenSite, pair_settings: dict[str, Any]
 ) -> None:
-    site = Site(tmp_path, **pair_settings, limits={"doctor_seconds": 1})
+    site = open_site(**pair_settings, limits={"doctor_seconds": 1})
     _, token = site.key("ann")
     (answer,) = ask(site, token, tiny_experiment(rows=2, **TWO))
     assert answer.status_code == 500
@@ -95,7 +107,7 @@ def test_a_doctor_that_takes_too_long_is_ended(
 
 
 def test_a_key_may_wait_for_two_answers_at_most(
-    tmp_path: Path, pair_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    open_site: OpenSite, pair_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def answered(*_: Any) -> tuple[bytes, int]:
         await asyncio.sleep(0.2)
@@ -103,7 +115,7 @@ def test_a_key_may_wait_for_two_answers_at_most(
         return json.dumps({"checks": checks}).encode(), 0
 
     monkeypatch.setattr(doctor, "_answered", answered)
-    site = Site(tmp_path, **pair_settings)
+    site = open_site(**pair_settings)
     _, token = site.key("ann")
     answers = ask(site, token, *[tiny_experiment(rows=2, **TWO)] * 3)
     assert sorted(each.status_code for each in answers) == [200, 200, 429]

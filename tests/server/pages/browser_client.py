@@ -63,6 +63,9 @@ class Site:
         self.app = create_app(fixed_settings(given | settings))
         self.server: Server = self.app.state.server
 
+    def close(self) -> None:
+        self.server.database.close()
+
     def browser(self, token: str | None = None, **more: Any) -> Visits:
         """Return a browser, signed in where a key is given."""
         visits = Visits(self.app, **more)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,8 +16,9 @@ HOSTILE = "<script>alert(1)</script>"
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Site:
-    return Site(tmp_path)
+def site(tmp_path: Path) -> Iterator[Site]:
+    with closing(Site(tmp_path)) as made:
+        yield made
 
 
 @pytest.mark.slow
@@ -148,10 +151,10 @@ def test_no_key_is_ever_logged(site: Site, caplog: pytest.LogCaptureFixture) -> 
 
 
 def test_without_keys_only_this_machine_gets_pages(tmp_path: Path) -> None:
-    site = Site(tmp_path, host="127.0.0.1")
-    here = Visits(site.app, "http://localhost:8000", "http://localhost:8000")
-    assert "this machine, no keys" in here.get("/").text
-    assert here.get("/sign-in").headers["location"] == "/"
-    assert Visits(site.app, "http://evil.example").get("/").status_code == 403
-    rebound = Visits(site.app, "http://localhost:8000", "http://localhost:9000")
-    assert rebound.post("/submit", experiment="").status_code == 403
+    with closing(Site(tmp_path, host="127.0.0.1")) as site:
+        here = Visits(site.app, "http://localhost:8000", "http://localhost:8000")
+        assert "this machine, no keys" in here.get("/").text
+        assert here.get("/sign-in").headers["location"] == "/"
+        assert Visits(site.app, "http://evil.example").get("/").status_code == 403
+        rebound = Visits(site.app, "http://localhost:8000", "http://localhost:9000")
+        assert rebound.post("/submit", experiment="").status_code == 403

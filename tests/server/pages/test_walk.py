@@ -62,7 +62,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
     made.server.stopping.set()
     served.should_exit = True
     thread.join()
-    made.server.database.close()
+    made.close()
 
 
 @pytest.fixture(scope="module")
