@@ -39,13 +39,13 @@ from tests.tiny_models import mixed_rows, tiny_tokenizer
 
 ROWS = mixed_rows(14, seed=5)
 # Texts are test_parity's; here log-probabilities show where a state went.
-DECODING = {"max_new_tokens": 5, "relay_max_new_tokens": 5}
+DECODING = {"max_new_tokens": 3, "relay_max_new_tokens": 3}
 
 
 @cache
 def _expected(family: str, count: int, seeds: tuple[int, ...]) -> dict[tuple[str, str], OracleRow]:
     make, points, texts = PAIRS[family]
-    return oracle_rows(make(), ROWS[:count], points, seeds, texts, max_new_tokens=5)
+    return oracle_rows(make(), ROWS[:count], points, seeds, texts, max_new_tokens=3)
 
 
 def _run(family: str, count: int, seeds: tuple[int, ...], **fields: Any) -> EngineRun:
