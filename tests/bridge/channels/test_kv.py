@@ -25,7 +25,7 @@ from tests.reference.key_values import answer_behind, read_cache
 from tests.reference.oracle import OraclePair, Settings
 from tests.reference.points import QUESTION_ONLY, TASK, Texts, chosen_donors, other_context
 
-NEW = 6
+NEW = 4
 
 
 def _logits(model: TracedModel, prompts: list[list[int]], message: KeyValues | None) -> Any:
