@@ -73,32 +73,46 @@ def _damaged(path: Path, kind: str, error: Exception) -> DatasetError:
     return DatasetError(f"{path}: not a whole {kind} file ({reason:.120})")
 
 
+def iter_csv(path: Path, delimiter: str = ",") -> Iterator[tuple[Place, list[str]]]:
+    """Yield the values of each row of a CSV file (RFC 4180), and the line that it begins on.
+
+    Empty lines are left out.
+
+    Raises:
+        DatasetError: The file cannot be read, or is not CSV.
+    """
+    lines = (f"{line}\n" for _, line in iter_lines(path))
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    place = Place(path, 1)
+    try:
+        for values in reader:
+            if values:
+                yield place, values
+            place = Place(path, reader.line_num + 1)  # a value may hold line ends
+    except csv.Error as error:
+        raise DatasetError(f"{place}: not CSV: {error}") from None
+
+
 def _separated(path: Path, delimiter: str) -> Iterator[Placed]:
-    """Yield the rows of a CSV file (RFC 4180); its first row has the names, all values are text.
+    """Yield the rows of a CSV file; its first row has the names, all values are text.
 
     Raises:
         DatasetError: The file cannot be read, or a row has another number of values.
     """
-    lines = (f"{line}\n" for _, line in iter_lines(path))
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     names: list[str] | None = None
-    try:
-        for values in reader:
-            place = Place(path, reader.line_num)
-            if names is None:
-                names = values
-                twice = next((name for name in names if names.count(name) > 1), None)
-                if twice is not None:
-                    raise DatasetError(f"{place}: two columns are called {twice!r}; rename one")
-            elif values:  # an empty line has none
-                if len(values) != len(names):
-                    raise DatasetError(
-                        f"{place}: has {len(values)} values, but the first row names {len(names)} "
-                        "columns; put a value that holds the separator in quotation marks"
-                    )
-                yield place, dict(zip(names, values, strict=True))
-    except csv.Error as error:
-        raise DatasetError(f"{path}, line {reader.line_num}: not CSV: {error}") from None
+    for place, values in iter_csv(path, delimiter):
+        if names is None:
+            names = values
+            twice = next((name for name in names if names.count(name) > 1), None)
+            if twice is not None:
+                raise DatasetError(f"{place}: two columns are called {twice!r}; rename one")
+            continue
+        if len(values) != len(names):
+            raise DatasetError(
+                f"{place}: has {len(values)} values, but the first row names {len(names)} "
+                "columns; put a value that holds the separator in quotation marks"
+            )
+        yield place, dict(zip(names, values, strict=True))
 
 
 COLUMN_FILES: Mapping[str, Callable[[Path], Iterator[Placed]]] = MappingProxyType(

@@ -73,6 +73,23 @@ def test_a_csv_row_of_another_length_is_named(tmp_path: Path) -> None:
         read_jsonl(path)
 
 
+@pytest.mark.parametrize(
+    ("rows", "line", "problem"),
+    [
+        ('"a\n2",b,c\n"d"e,b,c\n', 4, "not CSV: ',' expected after '\"'"),
+        ('a,b,c\n\n"d,b,c\ne,b,c\n', 4, "not CSV: unexpected end of data"),
+        ('a,b,c\n"d\n2",b\n', 3, "has 2 values, but the first row names 3"),
+    ],
+)
+def test_a_wrong_csv_row_is_named_by_its_first_line(
+    tmp_path: Path, rows: str, line: int, problem: str
+) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(f"context,question,answer\n{rows}", encoding="utf-8")
+    with refused(DatasetError, f"{path}, line {line}: {problem}"):
+        read_jsonl(path)
+
+
 def test_fields_are_paths_and_templates(tmp_path: Path) -> None:
     record = {
         "title": "Peru",

@@ -9,7 +9,6 @@ import pytest
 
 from tests.bridge.pages.made_runs import made_run
 
-pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 
 
@@ -17,6 +16,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))
 @pytest.mark.chromium
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
 def test_the_script_draws_a_run_and_a_site(tmp_path: Path) -> None:
+    pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
     from scripts.page_pictures import draw
 
     assert CHROMIUM is not None

@@ -18,7 +18,6 @@ from tests.server.conftest import tiny_experiment
 from tests.server.pages.browser_client import Site
 from tests.server.running_server import RunningServer, eventually
 
-playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 pytestmark = [
     pytest.mark.slow,
@@ -67,6 +66,8 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
+    # Here and not above: every process that collects tests would load it.
+    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
     with playwright.sync_playwright() as running:
         opened = running.chromium.launch(executable_path=CHROMIUM)
         yield opened

@@ -9,14 +9,13 @@ part of the question, one a line: `A. ...`. For the option `context` see
 
 from __future__ import annotations
 
-import csv
 import string
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from statebridge.data.answers import OPTIONS, SCORING, join_names
-from statebridge.data.files import iter_lines
+from statebridge.data.column_files import iter_csv
 from statebridge.data.jsonl import iter_records
 from statebridge.data.readers.contexts import in_context
 from statebridge.data.rows import Place, checked_text, kind, make_row, text_field
@@ -71,20 +70,7 @@ def iter_mmlu(path: Path, *, context: str = "none") -> Iterator[tuple[Place, Dat
 
 
 def _csv_records(path: Path) -> Iterator[tuple[Place, dict[str, Any]]]:
-    lines = (f"{line}\n" for _, line in iter_lines(path))
-    rows = csv.reader(lines, strict=True)
-    start = 1  # a quoted field may hold line ends: a row is named by its first line
-    while True:
-        place = Place(path, start)
-        try:
-            fields = next(rows, None)
-        except csv.Error as error:
-            raise DatasetError(f"{place}: not CSV: {error}") from None
-        if fields is None:
-            return
-        start = rows.line_num + 1
-        if not fields:
-            continue
+    for place, fields in iter_csv(path):
         if len(fields) != len(_FIELDS):
             raise DatasetError(
                 f"{place}: has {len(fields)} fields; it must have {len(_FIELDS)}: question, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -113,10 +114,16 @@ class FakeRay:
 
 
 class FakeQueue:
-    """The queue of answers: asked for one, it lets actors work until there is one."""
+    """The queue of answers: asked for one, it lets actors work until there is one.
+
+    A pool that has lost an item would ask for ever; after `PATIENCE` seconds that is an error.
+    """
+
+    PATIENCE = 20.0
 
     def __init__(self, ray: FakeRay) -> None:
         self.ray, self.arrived = ray, deque[Future[Any]]()
+        self.answered = time.monotonic()
 
     def put(self, answer: Future[Any]) -> None:
         self.arrived.append(answer)
@@ -126,6 +133,9 @@ class FakeQueue:
             able = [a for a in self.ray.actors if a.alive and a.calls and a not in self.ray.slow]
             if not able:
                 self.ray.now += timeout
+                idle = time.monotonic() - self.answered
+                assert idle < self.PATIENCE, "the pool waits, and no actor has anything to do"
                 raise Empty
             self.ray.random.choice(able).step()
+        self.answered = time.monotonic()
         return self.arrived.popleft()

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 import pytest
-import statsmodels.api as sm
 from scipy import stats
+from statsmodels.regression.linear_model import OLS
 
 from statebridge.stats.inference.intervals import (
     clustered_interval,
@@ -22,7 +22,7 @@ def test_standard_error_is_that_of_a_cluster_robust_regression() -> None:
     rows, seeds = 120, 3
     deltas = draw.normal(size=(rows, 1)) + draw.normal(size=(rows, seeds))
     _, sd = mean_and_sd(deltas.mean(axis=1))
-    fit = sm.OLS(deltas.ravel(), np.ones(rows * seeds)).fit(
+    fit = OLS(deltas.ravel(), np.ones(rows * seeds)).fit(
         cov_type="cluster",
         cov_kwds={"groups": np.repeat(np.arange(rows), seeds), "use_correction": False},
     )
