@@ -163,11 +163,13 @@ class RemoteHost:
                 if who.status_code != httpx.codes.NOT_FOUND:
                     who.raise_for_status()
                 packages = env.json()["packages"] if env.is_success else {}
-            found = [
-                each for each in status["deployments"].values() if each["repo_id"] == repository
-            ]
-            states = sorted(str(each["application_state"]).lower() for each in found)
-            dtypes = sorted({str(each["dtype"]) for each in found})
+            # While actors start or end, an entry has some of its fields only.
+            deployments = status["deployments"].values()
+            found = [each for each in deployments if each.get("repo_id") == repository]
+            states = sorted(
+                str(each.get("application_state", "unhealthy")).lower() for each in found
+            )
+            dtypes = sorted({str(each["dtype"]) for each in found if each.get("dtype")})
         except StatebridgeError:
             raise
         except Exception as error:
