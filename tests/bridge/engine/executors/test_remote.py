@@ -20,10 +20,10 @@ from tests.bridge.engine.tiny_experiment import (
 )
 from tests.tiny_models import mixed_rows
 
-ROWS = dataset_rows(mixed_rows(7, seed=3))
+ROWS = dataset_rows(mixed_rows(10, seed=3))
 PUBLISHED = {
     "conditions": "published-strict",
-    "decoding": {"max_new_tokens": 4, "relay_max_new_tokens": 4},
+    "decoding": {"max_new_tokens": 8, "relay_max_new_tokens": 8},
 }
 
 
