@@ -163,13 +163,14 @@ class RemoteHost:
                 if who.status_code != httpx.codes.NOT_FOUND:
                     who.raise_for_status()
                 packages = env.json()["packages"] if env.is_success else {}
-            # While actors start or end, an entry has some of its fields only.
-            deployments = status["deployments"].values()
-            found = [each for each in deployments if each.get("repo_id") == repository]
-            states = sorted(
-                str(each.get("application_state", "unhealthy")).lower() for each in found
-            )
-            dtypes = sorted({str(each["dtype"]) for each in found if each.get("dtype")})
+            # What lies on the host's disk or in its memory alone is listed without a state.
+            found = [
+                each
+                for each in status["deployments"].values()
+                if each.get("repo_id") == repository and "application_state" in each
+            ]
+            states = sorted(str(each["application_state"]).lower() for each in found)
+            dtypes = sorted({str(each["dtype"]) for each in found})
         except StatebridgeError:
             raise
         except Exception as error:

@@ -158,14 +158,14 @@ def test_a_host_says_what_it_has(url: str) -> None:
     assert (absent["state"], absent["dtype"]) == ("not deployed", None)
 
 
-def test_an_entry_of_a_host_may_lack_fields(url: str, answers: dict[str, Any]) -> None:
-    # As ndif 0.1.2 answers while an actor starts, and of one that no deployment has any more.
-    answers["/status"]["deployments"] = {
-        "a": {"repo_id": "lab/model", "dtype": "float32"},
-        "b": {"application_state": "UNHEALTHY"},
-    }
+@pytest.mark.parametrize("level", ["COLD", "WARM"])
+def test_a_model_that_a_host_keeps_is_not_deployed(
+    level: str, url: str, answers: dict[str, Any]
+) -> None:
+    # As ndif 0.1.2 lists what it has downloaded, and what it has moved off its device.
+    answers["/status"]["deployments"] = {"a": {"repo_id": "lab/model", "deployment_level": level}}
     facts = RemoteHost(url).facts("lab/model")
-    assert (facts["state"], facts["dtype"]) == ("unhealthy", "float32")
+    assert (facts["state"], facts["dtype"]) == ("not deployed", None)
 
 
 def test_an_older_host_has_no_versions(url: str, answers: dict[str, Any]) -> None:
