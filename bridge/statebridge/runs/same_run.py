@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
 from statebridge.errors import ResultError
@@ -23,6 +22,9 @@ MAY_GROW = frozenset(
     }
 )
 """Parts of an identity in which a run may become more: the lanes that it has stay what they are."""
+
+FOLLOWS = ("configurations.", "dataset.", "pair.", "prompts.", "translators.")
+"""Beginnings of parts that follow from the experiment and the files that it names."""
 
 
 class OtherRunError(ResultError):
@@ -83,12 +85,11 @@ def _may_differ(what: str, before: Any) -> bool:
 def other_run(found: Mapping[str, tuple[Any, Any]], file: Path) -> OtherRunError:
     """Return the error that states every field that differs: there, and here.
 
-    Prompts, layers and hashes follow from the experiment, and are named only where it is the same.
+    What follows from the experiment is named only where the experiment is the same.
     """
-    declared = {what: values for what, values in found.items() if what.startswith("experiment.")}
-    fields = [
-        field for what, values in (declared or found).items() for field in _fields(what, *values)
-    ]
+    if any(what.startswith("experiment.") for what in found):
+        found = {what: each for what, each in found.items() if not what.startswith(FOLLOWS)}
+    fields = [field for what, values in found.items() for field in _fields(what, *values)]
     parts = "; ".join(
         f"{what} ({_short(there)} there, {_short(here)} here)" for what, there, here in fields
     )
@@ -182,7 +183,11 @@ def _short(value: Any) -> str:
     if isinstance(value, dict):  # the other one is nothing, or no mapping
         return "declared"
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return shorten(text, width=80, placeholder=" ...")
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]} ..."
+
+
+SHOWN = 200
+"""Characters of a value that a message shows: two long paths often differ at their ends."""
 
 
 def _same(one: Any, other: Any) -> bool:

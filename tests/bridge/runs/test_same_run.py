@@ -57,12 +57,21 @@ def test_the_fields_that_differ_are_named_alone() -> None:
     side = {"model": "m", "layer": 0.67, "adapter": None}
     earlier = changed(experiment={"receiver": side, "seeds": [1, 2]}, pair={"receiver": 4})
     later = changed(
-        experiment={"receiver": side | {"layer": 0.5}, "seeds": [3]}, pair={"receiver": 3}
+        experiment={"receiver": side | {"layer": 0.5}, "seeds": [3]},
+        pair={"receiver": 3},
+        versions={"torch": "2.14.0"},
     )
     with pytest.raises(OtherRunError) as caught:
         check_same(later, earlier, FILE)
     assert str(caught.value) == (
         "run: was started with another experiment.receiver.layer (0.67 there, 0.5 here); "
-        "experiment.seeds ([1, 2] there, [3] here); give a new --out, or run the experiment that "
-        "the directory's manifest.json states"
+        "experiment.seeds ([1, 2] there, [3] here); versions.torch (2.13.0 there, 2.14.0 here); "
+        "give a new --out, or run the experiment that the directory's manifest.json states"
     )
+
+
+def test_long_values_are_shown_to_where_they_differ() -> None:
+    folder = "/models/" + "shared/" * 12
+    earlier, later = (changed(experiment={"sender": {"model": folder + end}}) for end in "ab")
+    with pytest.raises(OtherRunError, match=f"{folder}a there, {folder}b here"):
+        check_same(later, earlier, FILE)
