@@ -117,9 +117,10 @@ def _changed(
 def _left_without(
     data: Mapping[Any, Any], changes: Mapping[str, Any], left_out: str, folder: Path | None
 ) -> set[Identity]:
-    """Return the mistakes that are left without one change; those that went are of that change.
+    """Return the mistakes that are left when one change is left out.
 
-    A check over several fields is so of all changes that it takes.
+    A mistake that is gone then came from that change. If two changes make it together, it is gone
+    without either.
     """
     others = {change: value for change, value in changes.items() if change != left_out}
     try:

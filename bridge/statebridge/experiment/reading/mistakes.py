@@ -93,7 +93,9 @@ def problem_in_words(error: ErrorDetails) -> str:
 
 def _unknown(location: Path) -> str:
     if len(location) > 1 and location[-1] in Experiment.model_fields:
-        return f"no field of {location[-2]}, but one of the experiment; move it to the left edge"
+        return (
+            f"unknown field; {location[-1]} is one of the whole experiment, outside of this section"
+        )
     return f"unknown field; {nearest(str(location[-1]), known_fields(location[:-1]))}"
 
 

@@ -256,7 +256,7 @@ def test_a_wrong_side_is_named(sides: str, message: str) -> None:
         ),
         ("{generate: {rows: 3, hops: []}}", "dataset.generate.hops: is empty; give"),
         ("{generate: {row: 3}}", "unknown field; did you mean rows?"),
-        ("{path: a, limit: 5}", "dataset.limit: no field of dataset, but one of the experiment"),
+        ("{path: a, limit: 5}", "dataset.limit: unknown field; limit is one of the whole exp"),
     ],
 )
 def test_a_wrong_dataset_is_named(dataset: str, message: str) -> None:
