@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 from statebridge.errors import EnvironmentFault, ExperimentError, InputError, nearest
@@ -87,6 +88,13 @@ def fit(
         FittedSet(name, s, read_corpus(s.corpus, declared.prompts, rows), declared.seeds)
         for name, s in sets.items()
     ]
+    try:  # before hours of work, not after them
+        out.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=out).close()
+    except OSError as error:
+        raise EnvironmentFault(
+            f"{out}: cannot be written: {error.strerror}; give a path in a writable folder"
+        ) from None
     made: dict[tuple[str, int], Translator] = {}
     with shown(progress) as show, held(declared) as actors:
         pair = declared_pair(declared, pair, show)

@@ -188,6 +188,14 @@ def test_fit_writes_translators_with_cards(call: Any, tmp_path: Path) -> None:
     assert weights[0] != weights[1]
 
 
+def test_a_folder_for_maps_is_tried_before_the_fit(call: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    output = call("fit", "e.yaml", "--out", tmp_path / "file" / "maps")
+    assert output.code == 3
+    assert f"{tmp_path / 'file' / 'maps'}: cannot be written: Not a directory" in output.err
+    assert "loading the pair" not in output.err
+
+
 @pytest.mark.slow
 def test_fitted_files_can_be_named(call: Any, ran: Path, tmp_path: Path) -> None:
     assert call("fit", "e.yaml", "--out", tmp_path / "fitted").code == 0
