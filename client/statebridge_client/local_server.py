@@ -24,13 +24,13 @@ STOP_SECONDS = 15.0
 
 @contextmanager
 def local_server(folder: Path, pairs: Mapping[str, Any], *, loaded: bool = True) -> Iterator[str]:
-    """Start `statebridge serve` on a free loopback port; yield its URL once it is ready.
+    """Start `statebridge serve` on a free loopback port; yield its URL.
 
     Args:
         folder: For its data, settings and log.
         pairs: The pairs that it may load, as in its settings file.
-        loaded: Wait until its worker has loaded them. Else it answers, and an experiment that is
-            submitted waits in its queue.
+        loaded: Wait until its worker has loaded the pairs. If not, wait only until the server
+            answers; an experiment then waits in its queue.
 
     Raises:
         EnvironmentFault: The server's packages are missing, or it was not ready in time.

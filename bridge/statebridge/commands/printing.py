@@ -129,7 +129,7 @@ def _print_whole(
         words = re.split(r"[\s-]", header)
         width = max(len(text) for text in (*words, *(row[place] for row in rows)))
         table.add_column(
-            "\n".join(wrap(header, width + 1)),
+            "\n".join(wrap(header, width + 1)),  # a hyphen stays behind the word before it
             justify="left" if header in left else "right",
             vertical="bottom",
             no_wrap=True,

@@ -44,8 +44,7 @@ AHEAD = 32
 wait in memory until all before them are there."""
 
 LOOK_SECONDS = 10.0
-"""Time after which it is seen whether an actor is past its deadline, and the longest wait for an
-answer before that."""
+"""Time between two looks at the actors' deadlines, and the longest wait for an answer."""
 
 LOST_SECONDS = 120.0
 """Time that is waited for a node that can hold an actor, once there is none."""
@@ -64,7 +63,8 @@ class _Worker:
     running: deque[tuple[_Work, int | None]] = field(default_factory=deque)
     """Calls that it has, the present one first: work and place of an item, None to open it."""
     since: float = 0.0
-    """Time at which the present one became so; it may have begun before, and not after."""
+    """Time from which the deadline of the present one counts: it was asked for, or the one before
+    it was answered."""
     failed_loads: int = 0
     """Actors in this place that died before they were ready, one after another."""
 
