@@ -29,7 +29,7 @@ def greedy_text(model: Any, ids: Sequence[int], steps: int, end: int) -> list[in
 
 @torch.no_grad()
 def states_of(model: Any, layer: int, ids: Sequence[int]) -> Tensor:
-    """Return the output of a block, (tokens, width), that is not the last."""
+    """Return the output of a block, (tokens, width); of the last one, after the final norm."""
     found = model(input_ids=torch.tensor([list(ids)]), output_hidden_states=True).hidden_states
     states: Tensor = found[layer + 1][0]
     return states

@@ -185,14 +185,16 @@ class Deltas(BaseModel):
 
     At token i of the text, the sender's output of a layer less its output at the token before, is
     added to the receiver's output of the same layer. The token before the first is the last of the
-    prompt. The published code reads the last layer behind the final norm; here it is the block's
-    output.
+    prompt.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     layers: Annotated[tuple[Annotated[int, NO_BOOLEAN], ...], Field(min_length=1, max_length=3)]
     """One to three layers, the same in both models; negative ones count from the end."""
+    last: Literal["residual", "final"] = "residual"
+    """State of the sender's last layer: its output, or that after the final norm, which the
+    published code reads. Either is added to the output of the receiver's last layer."""
     of: Literal["differences", "states", "random"] = "differences"
     """`states` adds the states themselves; `random` noise of each difference's norm, drawn by the
     seed."""

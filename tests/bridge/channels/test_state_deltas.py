@@ -23,12 +23,15 @@ from tests.reference.state_deltas import (
 from tests.tiny_models import tiny_llama, tiny_tokenizer
 
 NEW, STEPS, LAYERS = 2, 4, (1, 2)
+LAST = (1, -1)
 
 
-def _point(of: str | None = "differences", **more: Any) -> dict[str, Any]:
+def _point(of: str | None = "differences", *, last: bool = False, **more: Any) -> dict[str, Any]:
     soft: dict[str, Any] = {"by": "text", "steps": STEPS}
     if of is not None:
         soft["deltas"] = {"layers": LAYERS, "of": of}
+    if last:
+        soft["deltas"] |= {"layers": LAST, "last": "final"}
     return {"site": "embedding", "soft_tokens": soft, **more}
 
 
@@ -38,6 +41,7 @@ POINTS: dict[str, dict[str, Any]] = {
     "null": _point(sender_context="empty"),
     "shuffled": _point(source="shuffled_sender", lone_rows="nearest"),
     "states": _point("states"),
+    "final": _point(last=True),
 }
 
 
@@ -78,7 +82,8 @@ def test_deltas_on_a_text_equal_the_oracle(family: str, path: str) -> None:
                 donor = encode(tokenizer, TASK.format(**rows[donors[index]]))
             theirs = greedy_text(pair.sender, donor, STEPS, end)
             changes: dict[int, Any] = {}
-            for layer in LAYERS if name != "text" else ():
+            layers = {"text": (), "final": (1, pair.sender.config.num_hidden_layers - 1)}
+            for layer in layers.get(name, LAYERS):
                 states = states_of(pair.sender, layer, [*donor, *theirs])
                 found = differences(states, len(theirs))
                 if name == "states":
@@ -125,6 +130,10 @@ def test_noise_on_a_text_is_the_same_for_a_row_alone() -> None:
         ({"by": "text", "temperature": 0.5}, "temperature goes with by: vocab"),
         ({"by": "text", "embedding": "sender"}, "steps and embedding go with by: cipher"),
         ({"by": "text", "deltas": {"layers": [0, 1, 2, 3]}}, "at most 3"),
+        (
+            {"by": "text", "deltas": {"layers": [1], "last": "final"}},
+            "last: final goes with the sender's last layer, 3 or -1",
+        ),
     ],
 )
 def test_deltas_that_do_not_fit_are_refused(soft: dict[str, Any], words: str) -> None:
@@ -139,3 +148,9 @@ def test_deltas_of_another_width_are_refused() -> None:
     )
     with pytest.raises(StatebridgeError, match="deltas of width 64 do not fit"):
         _run(wide, {"bad": _point()}, decode=False)
+
+
+def test_layers_from_the_end_need_models_of_one_depth() -> None:
+    deep = OraclePair(tiny_llama(1, layers=5), FAMILIES["llama"](2), 1, 1, tiny_tokenizer())
+    with pytest.raises(StatebridgeError, match="-1 are not the same layer in models of 5 and 4"):
+        _run(deep, {"bad": _point(last=True)}, decode=False)

@@ -16,7 +16,12 @@ from statebridge.channels.workload import Workload
 from statebridge.errors import ExperimentError, PairError
 from statebridge.experiment.cells import Cell
 from statebridge.experiment.message import Deltas
-from statebridge.models.messages.input_vectors import Vectors, input_vectors, write_tokens
+from statebridge.models.messages.input_vectors import (
+    VectorReader,
+    Vectors,
+    input_vectors,
+    write_tokens,
+)
 from statebridge.models.traced_model import TracedModel
 from statebridge.runs.plan import TokenIds, Turns
 
@@ -34,18 +39,37 @@ def check_deltas(work: Workload, cell: Cell) -> None:
     deltas, sender, receiver = cell.condition.deltas, work.pair.sender, work.pair.receiver
     if deltas is None:
         return
-    depth = min(len(sender.block_paths), len(receiver.block_paths))
+    where, depths = f"condition {cell.condition.name}", _depths(sender, receiver)
+    depth = min(depths)
     for layer in deltas.layers:
         if not -depth <= layer < depth:
             raise ExperimentError(
-                f"condition {cell.condition.name}: deltas at layer {layer} are out of range; both "
+                f"{where}: deltas at layer {layer} are out of range; both "
                 f"models have {depth} blocks at least, 0 to {depth - 1} (or -{depth} to -1)"
             )
+        if layer < 0 and len(set(depths)) > 1:
+            raise ExperimentError(
+                f"{where}: deltas at layer {layer} are not the same layer in models of "
+                f"{depths[0]} and {depths[1]} blocks; count it from 0"
+            )
+    if deltas.last == "final" and depths[0] - 1 not in _layers(sender, deltas):
+        raise ExperimentError(
+            f"{where}: last: final goes with the sender's last layer, {depths[0] - 1} or -1; add "
+            "it to layers, or leave last out"
+        )
     if sender.width != receiver.width:
         raise PairError(
             f"condition {cell.condition.name}: deltas of width {sender.width} do not fit a "
             f"receiver of width {receiver.width}; use models of one width"
         )
+
+
+def _depths(sender: TracedModel, receiver: TracedModel) -> tuple[int, int]:
+    return len(sender.block_paths), len(receiver.block_paths)
+
+
+def _layers(sender: TracedModel, deltas: Deltas) -> list[int]:
+    return sorted({layer % len(sender.block_paths) for layer in deltas.layers})
 
 
 def sent_text(work: Workload, cell: Cell, turns: Sequence[Turns]) -> Vectors:
@@ -95,10 +119,14 @@ def changes(
     Args:
         texts: What the sender wrote, by the prompt that it read.
     """
-    layers = sorted({layer % len(sender.block_paths) for layer in deltas.layers})
+    layers = _layers(sender, deltas)
     batch = sender.pack([(*prompt, *text) for prompt, text in texts.items()])
+    outputs = layers if deltas.last == "residual" else layers[:-1]
+    of_layers = sender.capture_layers(batch, outputs) if outputs else []
+    if deltas.last == "final":
+        of_layers.append(VectorReader(sender, batch.mask).read(input_ids=batch.ids))
     found: dict[int, dict[TokenIds, torch.Tensor]] = {}
-    for layer, states in zip(layers, sender.capture_layers(batch, layers), strict=True):
+    for layer, states in zip(layers, of_layers, strict=True):
         found[layer] = {}
         for (prompt, text), of_row in zip(texts.items(), states.float(), strict=True):
             read = of_row[of_row.shape[0] - len(text) - 1 :]
