@@ -1,10 +1,17 @@
-"""JSON without surprises: no NaN, no repeated key, no number that is not finite."""
+"""JSON without surprises: no NaN, no repeated key, no number that is not finite, no deep nesting."""
 
 from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
+
+DEEPEST = 100
+"""Objects and lists inside of each other that a text may have. What Python's own reader takes
+depends on its version, and what reads the value later may take less."""
+
+_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
 
 
 class JsonError(ValueError):
@@ -22,8 +29,10 @@ def parse(text: str) -> Any:
 
     Raises:
         JsonError: Not JSON, or JSON that two readers would understand differently: NaN and
-            infinities, a key given twice in one object.
+            infinities, a key given twice in one object, more than `DEEPEST` levels.
     """
+    if _is_deep(text):
+        raise JsonError("nested too deeply")
     try:
         return json.loads(
             text,
@@ -33,12 +42,24 @@ def parse(text: str) -> Any:
         )
     except json.JSONDecodeError as error:
         raise JsonError(f"not JSON: {error.msg}", error.lineno, error.colno) from None
-    except RecursionError:
-        raise JsonError("nested too deeply") from None
     except JsonError:
         raise
     except ValueError:  # an integer beyond what Python converts from text
         raise JsonError("holds a number with too many digits") from None
+
+
+def _is_deep(text: str) -> bool:
+    if text.count("[") + text.count("{") <= DEEPEST:
+        return False
+    depth = 0
+    for found in _STRING_OR_BRACKET.finditer(text):
+        if found[0] in "[{":
+            depth += 1
+            if depth > DEEPEST:
+                return True
+        elif found[0] in "]}":
+            depth -= 1
+    return False
 
 
 def _refuse_constant(name: str) -> Any:

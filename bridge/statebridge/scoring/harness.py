@@ -6,12 +6,12 @@ settings are those of a task's YAML file, which `statebridge.data.readers.lm_eva
 
 from __future__ import annotations
 
-import json
 import re
 import string
 from collections.abc import Mapping
 from typing import Any
 
+from statebridge.data import strict_json
 from statebridge.data.answers import SETTINGS
 from statebridge.errors import DatasetError
 from statebridge.records import DatasetRow
@@ -29,7 +29,7 @@ def harness(prediction: str, gold: Gold) -> bool:
         DatasetError: The settings have another shape.
     """
     try:
-        settings = json.loads(gold.settings or "{}")
+        settings = strict_json.parse(gold.settings or "{}")
         # A recorded text is stripped; the harness strips where a task has `remove_whitespace`.
         text = prediction.strip()
         for stop in settings.get("until", ()):
@@ -45,13 +45,17 @@ def harness(prediction: str, gold: Gold) -> bool:
 
 
 def holds_patterns(row: DatasetRow) -> bool:
-    """Whether the settings of a row hold regular expressions, which may take without end."""
+    """Whether the settings of a row hold regular expressions, which may take without end.
+
+    Raises:
+        DatasetError: The settings are not JSON.
+    """
     try:
-        settings = json.loads(str(row.attributes.get(SETTINGS) or "{}"))
-    except ValueError:
-        return False  # refused where it is scored
-    except RecursionError:
-        return True
+        settings = strict_json.parse(str(row.attributes.get(SETTINGS) or "{}"))
+    except strict_json.JsonError as error:
+        raise DatasetError(
+            f"scoring_settings: {error}; give those of a task of lm-evaluation-harness"
+        ) from None
     if not isinstance(settings, dict):
         return False
     steps = settings.get("filters")

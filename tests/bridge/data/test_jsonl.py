@@ -93,12 +93,20 @@ def test_blank_lines_and_crlf_and_unicode_line_separators(path: Path) -> None:
         ('{"context": "a", "context": "b"}', "field 'context' is given twice"),
         ('{"context": ' + "9" * 5000 + "}", "too many digits"),
         ("[" * 100_000, "nested too deeply"),
+        ('{"context": ' + "[" * 100 + "]" * 100 + "}", "nested too deeply"),
     ],
 )
 def test_a_line_that_is_not_one_strict_object(path: Path, line: str, problem: str) -> None:
     path.write_text(json.dumps(ROW) + "\n" + line + "\n", encoding="utf-8")
     with refused(DatasetError, f"{path}, line 2", problem):
         read_jsonl(path)
+
+
+def test_brackets_in_text_are_no_nesting(path: Path) -> None:
+    text = '[{"\\' * 500
+    path.write_text(json.dumps({**ROW, "context": text}) + "\n", encoding="utf-8")
+    (row,) = read_jsonl(path)
+    assert row.context == text
 
 
 @pytest.mark.parametrize(

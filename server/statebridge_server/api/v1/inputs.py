@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from statebridge.data import FieldMap, iter_jsonl
 from statebridge.data.text_corpus import TextCorpus
+from statebridge.errors import DatasetError
 from statebridge.results.service_records import CorpusInfo, CorpusList, DatasetInfo, DatasetList
 from statebridge.scoring.harness import holds_patterns
 from statebridge_server.api.context import Reader, Server, ServerState, Submitter, refuse_nul
@@ -114,7 +115,11 @@ def _checked_rows(path: Path, fields: FieldMap, server: Server) -> tuple[int, in
                 f"row {rows}: context and question, or the answer, have more than "
                 f"{limits.prompt_chars} characters, this server's limit",
             )
-        if holds_patterns(row):
+        try:
+            patterns = holds_patterns(row)
+        except DatasetError as error:
+            raise DatasetError(f"row {rows}: {error}") from None
+        if patterns:
             raise ProblemError(
                 422,
                 f"row {rows}: its scoring_settings hold regular expressions, which a server does "
