@@ -85,6 +85,7 @@ def _editor(page: Page, data: Path, file: Path) -> Path:
     page.goto("about:blank")
     served.should_exit = True
     thread.join()
+    app.state.server.database.close()
     return file
 
 
