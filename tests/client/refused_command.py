@@ -47,7 +47,7 @@ class Command:
         except SystemExit as stop:
             code = stop.code or 0
         output = self._captured.readouterr()
-        progress = re.compile(r"(?:[a-z ]+: \d+/\d+\n)*")
+        progress = re.compile(r"(?:[a-z ]+: \d+/\d+(?: after \d+ s)?\n)*")
         begun = progress.match(output.err)
         assert begun is not None
         return int(code), output.out, output.err[begun.end() :]
