@@ -65,14 +65,16 @@ class KeyValueMap(nn.Module):
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """Map states of width_in to width_out."""
-        parts = states.reshape(*states.shape[:-1], *self.shape_in)
-        made = []
-        for block, read in enumerate(self.chosen.long()):
-            # (..., sources, 2, groups, inputs) to (..., 2, groups, sources · inputs)
-            taken = parts[..., read, :, :, :].movedim(-4, -2).flatten(-2)
-            made.append(torch.einsum("...kgi,kgio->...kgo", taken, self.weight[block]))
-        mapped = torch.stack(made, dim=-4) + self.bias
-        return mapped.flatten(-4)
+        # (blocks, 2, groups, positions, inputs), laid out once: each block is read many times.
+        parts = states.reshape(-1, *self.shape_in).permute(1, 2, 3, 0, 4).contiguous()
+        made = torch.stack(
+            [
+                torch.cat([parts[block] for block in read], dim=-1) @ weight
+                for read, weight in zip(self.chosen.int().tolist(), self.weight, strict=True)
+            ]
+        )
+        mapped = made.permute(3, 0, 1, 2, 4) + self.bias
+        return mapped.reshape(*states.shape[:-1], -1)
 
 
 @dataclass(frozen=True, slots=True)
