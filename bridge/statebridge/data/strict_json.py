@@ -1,4 +1,4 @@
-"""JSON without surprises: no NaN, no repeated key, no number that is not finite, no deep nesting."""
+"""JSON without surprises: no NaN, no key given twice, no infinite number, no deep nesting."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence, Set
-from functools import partial
 
 from statebridge.errors import ResultError, nearest
 from statebridge.experiment.conditions import Prompt
@@ -23,7 +22,6 @@ from statebridge.stats.comparison import (
     Stratification,
 )
 from statebridge.stats.difference import clustered_difference
-from statebridge.stats.inference.intervals import on_threads
 from statebridge.stats.information.bits import MEASURE, message_bits
 from statebridge.stats.own_row import own_row_differences
 from statebridge.stats.pairing import PairedCondition, Pairing, is_bounded
@@ -217,7 +215,7 @@ def _kl_prompt(pairing: Pairing, direction: Direction, condition: str) -> Prompt
 
 
 def _clustered(pairs: Sequence[PairedCondition], settings: Settings) -> list[Difference]:
-    differences = on_threads(partial(clustered_difference, settings=settings), pairs)
+    differences = [clustered_difference(paired, settings) for paired in pairs]
     families = [(d.direction, d.baseline, d.metric) for d in differences]
     return judged(pairs, differences, families, settings)
 

@@ -9,7 +9,6 @@ with eight channels.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 
 from statebridge.errors import ResultError
 from statebridge.experiment.conditions import Condition, DeclaredCondition
@@ -17,7 +16,6 @@ from statebridge.records import Direction, ResultSet
 from statebridge.results.donors import same_answer_rows
 from statebridge.stats.comparison import Difference, Settings, measures_change
 from statebridge.stats.difference import clustered_difference
-from statebridge.stats.inference.intervals import on_threads
 from statebridge.stats.pairing import PairedCondition, Pairing
 from statebridge.stats.setting import ChannelSetting
 from statebridge.stats.verdicts import judged
@@ -55,7 +53,7 @@ def own_row_differences(
                     continue
                 pairs.append(paired)
                 families.append((setting.direction, setting.prompt, metric))
-    differences = on_threads(partial(clustered_difference, settings=settings), pairs)
+    differences = [clustered_difference(paired, settings) for paired in pairs]
     return judged(pairs, differences, families, settings)
 
 

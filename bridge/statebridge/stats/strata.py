@@ -32,7 +32,6 @@ from statebridge.stats.inference.intervals import (
     centre_value,
     clustered_interval,
     keyed_generator,
-    on_threads,
 )
 from statebridge.stats.pairing import PairedCondition, is_bounded
 
@@ -261,7 +260,7 @@ def stratifications(
             interaction=interaction,
             settings=settings,
         )
-        found += [one for one in on_threads(stratify, pairs) if one is not None]
+        found += [one for one in map(stratify, pairs) if one is not None]
     adjusted = holm_by_family(
         [one.interaction_p for one in found],
         [(one.direction, one.baseline, one.metric) for one in found],

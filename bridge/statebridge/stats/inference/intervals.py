@@ -6,7 +6,7 @@ seeds, and the rows are the sample. The inference is to other rows, with these s
 mean (`inference.means`), one without bounds for its median (`inference.medians`);
 docs/statistics.md has what they cover.
 
-A random draw is keyed by what it is about: the order of files, rows, calls and threads never
+A random draw is keyed by what it is about: the order of files, rows and calls never
 matters, and one more cell never changes another cell's numbers.
 """
 
@@ -14,10 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from os import cpu_count
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -40,21 +36,6 @@ def keyed_generator(*names: object) -> np.random.Generator:
         digest.update(f"{len(text)}:".encode())
         digest.update(text)
     return np.random.Generator(np.random.PCG64(int.from_bytes(digest.digest(), "big")))
-
-
-_MOST_THREADS = 8
-_Item = TypeVar("_Item")
-_Outcome = TypeVar("_Outcome")
-
-
-def on_threads(compute: Callable[[_Item], _Outcome], items: Sequence[_Item]) -> list[_Outcome]:
-    """Return `compute` of each item, in the order of the items.
-
-    Raises:
-        Exception: What `compute` raised for the first item that it failed on.
-    """
-    with ThreadPoolExecutor(max_workers=min(_MOST_THREADS, cpu_count() or 1)) as pool:
-        return list(pool.map(compute, items))
 
 
 Floats = npt.NDArray[np.float64]
