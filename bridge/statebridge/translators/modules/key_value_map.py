@@ -65,6 +65,8 @@ class KeyValueMap(nn.Module):
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """Map states of width_in to width_out."""
+        if states.is_meta:  # a question about shapes; which blocks are read is not known there
+            return states.new_empty(*states.shape[:-1], self.bias.numel())
         # (blocks, 2, groups, positions, inputs), laid out once: each block is read many times.
         parts = states.reshape(-1, *self.shape_in).permute(1, 2, 3, 0, 4).contiguous()
         made = torch.stack(
