@@ -429,12 +429,13 @@ class Pool:
             return  # a long item
         if any(map(self._needs.fits, self._ray.nodes())):
             for work in self._works:  # a model that loads
-                limit = self._limit_of(work)
-                if limit and time.monotonic() - self._answered > limit:
+                limit, waited = self._limit_of(work), time.monotonic() - self._answered
+                if limit and waited > limit:
                     work.error = EnvironmentFault(
-                        f"execution.executor ray: no actor has loaded the pair in {limit:g} s "
-                        "(execution.group_seconds); see the volume that holds the models, and "
-                        "Ray's logs on the nodes, and start the same command again"
+                        f"execution.executor ray: no actor has loaded the pair in {waited:.0f} s, "
+                        f"longer than execution.group_seconds ({limit:g} s); see whether other "
+                        f"work holds {self._needs.resources}, the volume that holds the models, "
+                        "and Ray's logs on the nodes, and start the same command again"
                     )
             return
         for work in self._works:
