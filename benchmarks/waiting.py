@@ -147,6 +147,16 @@ def everything(folder: Path, size: str | None) -> list[Waiting]:
         }
         file, out = written(fields, folder / f"{name}.json"), folder / f"fit-{name}"
         found.append(Waiting(f"`fit`, {name}", (*command, "fit", file, "--out", str(out)), out))
+    search = demo_experiment() | {
+        "layer_search": {"sender_layers": [1, 2], "receiver_layers": [1, 2]},
+        "conditions": ["no_inject", "scale_corrected"],
+        "translators": {"fit": fits["ridge"] | {"corpus": CORPUS}},
+        "positive_control": None,
+        "sender_checks": False,
+    }
+    file, out = written(search, folder / "search.json"), folder / "search"
+    words = (*command, "layer-search", file, "--out", str(out))
+    found.append(Waiting("`layer-search`, four pairs of layers", words, out))
     if size is not None:
         # Not here: a process starts with the memory of the one that started it.
         write = (*PYTHON, WRITE, str(Path(__file__).resolve().parents[1]), size, str(folder))

@@ -59,6 +59,7 @@ class Command:
         lines = err[:-1].split("\n")
         assert len(lines) == mistakes, err
         assert all(line.startswith("error: ") for line in lines), err
+        assert all(line.startswith("error: mine.yaml, line ") for line in lines[1:]), err
         assert all(line.isprintable() for line in lines)
         assert "Traceback" not in err
         assert out == ""

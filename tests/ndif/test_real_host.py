@@ -174,15 +174,23 @@ def test_the_sender_there_and_the_receiver_here(call: Call, tmp_path: Path) -> N
 
 
 ITSELF = BASE | {"limit": 4, "seeds": [42]}
+FINAL = {
+    "name": "final",
+    "source": "sender",
+    "site": "embedding",
+    "operator": "append",
+    "prompt": "question_only",
+    "soft_tokens": {"by": "text", "steps": 4, "deltas": {"layers": [-1], "last": "final"}},
+}
 MESSAGES = [
     ["latentmas"],
-    ["vocab_all", "vocab_last", "cipher", "state-deltas"],
+    ["vocab_all", "vocab_last", "cipher", "state-deltas", FINAL],
     ["two-senders"],
 ]
 
 
 @pytest.mark.parametrize("conditions", MESSAGES)
-def test_messages_equal_those_here(conditions: list[str], call: Call, tmp_path: Path) -> None:
+def test_messages_equal_those_here(conditions: list[Any], call: Call, tmp_path: Path) -> None:
     fields = ITSELF | {"conditions": conditions}
     remote = there(fields)
     remote["sender"] = remote["receiver"]

@@ -8,8 +8,8 @@ import re
 from typing import Any
 
 DEEPEST = 100
-"""Objects and lists inside of each other that a text may have. What Python's own reader takes
-depends on its version, and what reads the value later may take less."""
+"""Most objects and lists inside of each other. How many Python reads depends on its version, and
+what uses the value later may fail at fewer."""
 
 _STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
 
@@ -32,7 +32,9 @@ def parse(text: str) -> Any:
             infinities, a key given twice in one object, more than `DEEPEST` levels.
     """
     if _is_deep(text):
-        raise JsonError("nested too deeply")
+        raise JsonError(
+            f"nested too deeply; at most {DEEPEST} objects and lists may be inside of each other"
+        )
     try:
         return json.loads(
             text,

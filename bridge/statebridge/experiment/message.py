@@ -193,11 +193,16 @@ class Deltas(BaseModel):
     layers: Annotated[tuple[Annotated[int, NO_BOOLEAN], ...], Field(min_length=1, max_length=3)]
     """One to three layers, the same in both models; negative ones count from the end."""
     last: Literal["residual", "final"] = "residual"
-    """State of the sender's last layer: its output, or that after the final norm, which the
-    published code reads. Either is added to the output of the receiver's last layer."""
+    """State of the sender's last layer that is read: its output, or the one after the final norm,
+    as in the published code. Either is added to the receiver's output of the same layer."""
     of: Literal["differences", "states", "random"] = "differences"
     """`states` adds the states themselves; `random` noise of each difference's norm, drawn by the
     seed."""
+
+    @property
+    def passes(self) -> int:
+        """Passes of the sender over its text: outputs of blocks, and states after the norm."""
+        return 2 if self.last == "final" and len(self.layers) > 1 else 1
 
 
 Filling = Literal["random", "zero"]

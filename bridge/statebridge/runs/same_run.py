@@ -27,6 +27,10 @@ FOLLOWS = ("configurations.", "dataset.", "pair.", "prompts.", "translators.")
 """Beginnings of parts that follow from the experiment and the files that it names."""
 
 
+SHOWN = 200
+"""Characters of a value that a message shows: two long paths often differ at their ends."""
+
+
 class OtherRunError(ResultError):
     """A directory that holds a run which was started as something else; `what` differs."""
 
@@ -184,10 +188,6 @@ def _short(value: Any) -> str:
         return "declared"
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= SHOWN else f"{text[:SHOWN]} ..."
-
-
-SHOWN = 200
-"""Characters of a value that a message shows: two long paths often differ at their ends."""
 
 
 def _same(one: Any, other: Any) -> bool:

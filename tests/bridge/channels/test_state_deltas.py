@@ -132,7 +132,7 @@ def test_noise_on_a_text_is_the_same_for_a_row_alone() -> None:
         ({"by": "text", "deltas": {"layers": [0, 1, 2, 3]}}, "at most 3"),
         (
             {"by": "text", "deltas": {"layers": [1], "last": "final"}},
-            "last: final goes with the sender's last layer, 3 or -1",
+            "last: final goes with the sender's last layer, 3; add",
         ),
     ],
 )

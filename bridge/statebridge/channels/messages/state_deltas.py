@@ -54,12 +54,12 @@ def check_deltas(work: Workload, cell: Cell) -> None:
             )
     if deltas.last == "final" and depths[0] - 1 not in _layers(sender, deltas):
         raise ExperimentError(
-            f"{where}: last: final goes with the sender's last layer, {depths[0] - 1} or -1; add "
-            "it to layers, or leave last out"
+            f"{where}: last: final goes with the sender's last layer, {depths[0] - 1}; add it to "
+            "layers, or leave last out"
         )
     if sender.width != receiver.width:
         raise PairError(
-            f"condition {cell.condition.name}: deltas of width {sender.width} do not fit a "
+            f"{where}: deltas of width {sender.width} do not fit a "
             f"receiver of width {receiver.width}; use models of one width"
         )
 

@@ -321,7 +321,7 @@ def remote_jobs(plan: Plan) -> int:
         messages = [each for each in conditions if each.sends_message]
         for each in messages:
             jobs += sender * each.reads_sender * (each.senders.count if each.senders else 1)
-            jobs += sender * (each.deltas is not None)
+            jobs += sender * (0 if each.deltas is None else each.deltas.passes)
             # Vectors are read, and a cache to fuse is, before the answers are.
             jobs += receiver * (2 if each.site == "embedding" or each.operator == "fuse" else 1)
         if not texts and not messages:

@@ -43,6 +43,7 @@ CHANNELS: Mapping[str, list[dict[str, Any]]] = {
             ("vocab", {"by": "vocab"}),
             ("cipher", {"by": "cipher", "steps": 2}),
             ("text", {"by": "text", "steps": 2, "deltas": {"layers": [1]}}),
+            ("final", {"by": "text", "steps": 2, "deltas": {"layers": [1, -1], "last": "final"}}),
         )
     ],
 }
