@@ -434,13 +434,13 @@ class Pool:
                     work.error = EnvironmentFault(
                         f"execution.executor ray: no actor has loaded the pair in {waited:.0f} s, "
                         f"longer than execution.group_seconds ({limit:g} s); see whether other "
-                        f"work holds {self._needs.resources}, the volume that holds the models, "
+                        f"work holds {self._needs.words}, the volume that holds the models, "
                         "and Ray's logs on the nodes, and start the same command again"
                     )
             return
         for work in self._works:
             work.error = EnvironmentFault(
-                f"execution.executor ray: no node is left that has {self._needs.resources}, since "
+                f"execution.executor ray: no node is left that has {self._needs.words}, since "
                 f"{LOST_SECONDS:g} s; {len(work.given)} items are unfinished; add a node, and "
                 "start the same command again"
             )
